@@ -1,0 +1,20 @@
+//! The language of dramatis: ids, envelopes and the events of every stream category.
+//!
+//! Everything here is plain data with one JSON form. The crate promises that whatever was
+//! ever recorded decodes for ever (`golden/` holds one recording per schema version), and it
+//! never does I/O, reads a clock or draws a random number.
+
+mod envelope;
+mod event;
+mod id;
+mod place;
+pub mod room;
+mod sealed;
+mod stream;
+
+pub use envelope::{CommandStamp, Envelope, EventName, Recorded};
+pub use event::{DecodeError, EncodeError, Event};
+pub use id::{CommandId, CommandKey, ContentHash, EventId, IdError, MemberId, MemberKind, UserId};
+pub use place::{Epoch, ParseEpochError, ParsePositionError, Position, Revision, UnixMillis};
+pub use sealed::{Personal, SealedField};
+pub use stream::{Category, EntityId, StreamId, TenantId};

@@ -1,0 +1,154 @@
+//! Stream names: `<category>-<tenant>.<id>`, for example `room-main.lobby`.
+//!
+//! The first hyphen ends the category, the first dot the tenant. This is the one place that
+//! reads or writes that form.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::IdError;
+use crate::id::{ENTITY_ID_ALLOWED, is_entity_id, string_id};
+
+string_id!(
+    /// A kind of entity: `room`, `user`, ….
+    Category, "a category", "1 to 32 of a-z 0-9 _",
+    |text| (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+);
+
+string_id!(
+    /// A tenant: a customer or a product whose data never meets another's.
+    TenantId, "a tenant id", "1 to 64 of a-z 0-9 _ -",
+    |text| (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+);
+
+string_id!(
+    /// An entity's id within its category and tenant, such as a room's name.
+    EntityId, "an entity id", ENTITY_ID_ALLOWED, is_entity_id
+);
+
+impl Default for TenantId {
+    fn default() -> Self {
+        Self("main".into())
+    }
+}
+
+/// The name of a stream: category, tenant and entity id. 227 bytes at the most.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StreamId(Arc<str>);
+
+impl StreamId {
+    /// Builds the name from its parts.
+    pub fn new(category: &Category, tenant: &TenantId, id: &EntityId) -> Self {
+        Self(format!("{category}-{tenant}.{id}").into())
+    }
+
+    /// The stream of a room of the default tenant.
+    pub fn room(id: &EntityId) -> Self {
+        Self(format!("room-main.{id}").into())
+    }
+
+    /// Parses the text form.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let parts = text
+            .split_once('-')
+            .and_then(|(category, rest)| rest.split_once('.').map(|(tenant, id)| (category, tenant, id)));
+        let Some((category, tenant, id)) = parts else {
+            return Err(IdError::new("a stream", "<category>-<tenant>.<id>, as room-main.lobby", text));
+        };
+        Category::parse(category)?;
+        TenantId::parse(tenant)?;
+        EntityId::parse(id)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The category's text.
+    pub fn category(&self) -> &str {
+        self.0.split_once('-').map_or("", |(category, _)| category)
+    }
+
+    /// The tenant's text.
+    pub fn tenant(&self) -> &str {
+        self.after_category().split_once('.').map_or("", |(tenant, _)| tenant)
+    }
+
+    /// The entity id's text.
+    pub fn id(&self) -> &str {
+        self.after_category().split_once('.').map_or("", |(_, id)| id)
+    }
+
+    fn after_category(&self) -> &str {
+        self.0.split_once('-').map_or("", |(_, rest)| rest)
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+impl TryFrom<String> for StreamId {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<StreamId> for String {
+    fn from(id: StreamId) -> String {
+        id.0.as_ref().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_hyphen_and_the_first_dot_split() {
+        let stream = StreamId::parse("room-acme-eu.2004-11-15_03.raw").unwrap();
+        assert_eq!(
+            (stream.category(), stream.tenant(), stream.id()),
+            ("room", "acme-eu", "2004-11-15_03.raw")
+        );
+        let again = StreamId::new(
+            &Category::parse("room").unwrap(),
+            &TenantId::parse("acme-eu").unwrap(),
+            &EntityId::parse("2004-11-15_03.raw").unwrap(),
+        );
+        assert_eq!(again, stream);
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for bad in [
+            "",
+            "room",
+            "room-main",
+            "room-main.",
+            "-main.x",
+            "room-.x",
+            "Room-main.x",
+            "room-MAIN.x",
+            "room-main.a b",
+        ] {
+            assert!(StreamId::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
