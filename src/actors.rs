@@ -8,13 +8,13 @@ pub mod answer;
 pub mod directory;
 pub mod entity;
 pub mod hub;
-pub mod limits;
 pub mod outbox;
 pub mod registry;
 pub mod session;
 
 use std::sync::Arc;
 
+use crate::config::SocketConfig;
 use crate::domain::room::Room;
 use crate::log::EventLog;
 use crate::telemetry::metrics::Metrics;
@@ -28,7 +28,7 @@ pub struct Stage {
     /// Which session is on which connection.
     pub directory: directory::Directory,
     /// What a connection may hold.
-    pub limits: limits::SocketLimits,
+    pub limits: SocketConfig,
     /// What is counted.
     pub metrics: Metrics,
 }

@@ -17,3 +17,6 @@ pub use server::{
 
 /// The WebSocket subprotocol this version answers to.
 pub const SUBPROTOCOL: &str = "dramatis.v1.json";
+
+/// The most events of one history page.
+pub const HISTORY_EVENTS_MAX: u32 = 200;

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use bytes::Bytes;
 use dramatis_events::{MemberId, Recorded, Revision, StreamId};
+use tokio::sync::watch;
 
-use super::limits::SocketLimits;
 use super::outbox::Outbox;
+use crate::config::SocketConfig;
 use crate::log::{EventLog, Filter, LogError, Page, ReadLimit, Tail};
 use crate::protocol::{CloseCode, EventFrame, ServerMessage};
 use crate::telemetry::metrics::Metrics;
@@ -106,6 +107,12 @@ impl Rooms {
         self.connections.borrow().len()
     }
 
+    fn close_all(&self, code: CloseCode) {
+        for outbox in self.connections.borrow().values() {
+            outbox.close(code);
+        }
+    }
+
     fn broadcast(&self, events: &[Arc<Recorded>]) {
         let mut rooms = self.rooms.borrow_mut();
         if rooms.is_empty() {
@@ -129,7 +136,7 @@ impl Rooms {
         }
     }
 
-    fn sweep(&self, limits: &SocketLimits, now: Instant) {
+    fn sweep(&self, limits: &SocketConfig, now: Instant) {
         for outbox in self.connections.borrow().values() {
             let (opened, heard) = outbox.times();
             let silence = millis(now.saturating_duration_since(heard));
@@ -220,14 +227,20 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 pub struct Hub {
     rooms: Rc<Rooms>,
     log: Arc<dyn EventLog>,
-    limits: SocketLimits,
+    limits: SocketConfig,
+    ending: watch::Receiver<bool>,
 }
 
 impl Hub {
-    /// Starts the hub of this thread.
-    pub fn start_here(log: Arc<dyn EventLog>, limits: SocketLimits, metrics: Metrics) -> Rc<Rooms> {
+    /// Starts the hub of this thread. When `ending` turns true it closes every connection.
+    pub fn start_here(
+        log: Arc<dyn EventLog>,
+        limits: SocketConfig,
+        metrics: Metrics,
+        ending: watch::Receiver<bool>,
+    ) -> Rc<Rooms> {
         let rooms = Rc::new(Rooms::new(metrics));
-        Self { rooms: rooms.clone(), log, limits }.start();
+        Self { rooms: rooms.clone(), log, limits, ending }.start();
         rooms
     }
 
@@ -251,6 +264,9 @@ impl Actor for Hub {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.pull(ctx);
+        let mut ending = self.ending.clone();
+        let ended = async move { ending.wait_for(|ending| *ending).await.is_ok() };
+        ctx.spawn(ended.into_actor(self).map(|_, hub, _| hub.rooms.close_all(CloseCode::Drain)));
         ctx.run_interval(SWEEP_EVERY, |hub, _| hub.rooms.sweep(&hub.limits, Instant::now()));
     }
 }

@@ -20,12 +20,18 @@ pub struct CatchUp;
 /// How far the queue's buffer may stay grown while nothing waits.
 const IDLE_CAPACITY_MAX: usize = 8;
 
+/// How many answers of the transport's own may wait; the oldest give way.
+const CONTROLS_MAX: usize = 32;
+
 /// See the module.
 pub struct Outbox {
     queue: RefCell<VecDeque<Bytes>>,
     bytes: Cell<usize>,
     bytes_max: usize,
+    controls: RefCell<VecDeque<Bytes>>,
     closing: Cell<Option<CloseCode>>,
+    peer_done: Cell<bool>,
+    finished: Cell<bool>,
     in_flight: Cell<usize>,
     in_flight_max: usize,
     behind: Cell<bool>,
@@ -43,6 +49,8 @@ pub struct Outbox {
 pub enum Next {
     /// Write these messages, one text each or several newline-joined.
     Write(Vec<Bytes>),
+    /// Write these bytes of the transport's own.
+    Control(Bytes),
     /// Say goodbye and end.
     Close(CloseCode),
 }
@@ -55,7 +63,10 @@ impl Outbox {
             queue: RefCell::default(),
             bytes: Cell::new(0),
             bytes_max,
+            controls: RefCell::default(),
             closing: Cell::new(None),
+            peer_done: Cell::new(false),
+            finished: Cell::new(false),
             in_flight: Cell::new(0),
             in_flight_max,
             behind: Cell::new(false),
@@ -80,6 +91,16 @@ impl Outbox {
         wake(&self.writer);
     }
 
+    /// For the reader: bytes of the transport's own, such as the answer to a ping. Few may wait.
+    pub fn control(&self, bytes: Bytes) {
+        let mut controls = self.controls.borrow_mut();
+        if controls.len() >= CONTROLS_MAX {
+            controls.pop_front();
+        }
+        controls.push_back(bytes);
+        wake(&self.writer);
+    }
+
     /// Whether so much waits that rooms are no longer pushed.
     pub fn is_full(&self) -> bool {
         self.bytes.get() >= self.bytes_max
@@ -91,7 +112,40 @@ impl Outbox {
             self.closing.set(Some(code));
             wake(&self.writer);
             wake(&self.pump);
+            wake(&self.reader);
         }
+    }
+
+    /// For the reader: the other side has said goodbye or is gone.
+    pub fn peer_done(&self) {
+        self.peer_done.set(true);
+        wake(&self.writer);
+    }
+
+    /// For the writer: waits until the other side has said goodbye too.
+    pub async fn peer_is_done(&self) {
+        std::future::poll_fn(|cx| {
+            if self.peer_done.get() {
+                return Poll::Ready(());
+            }
+            self.writer.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// For the writer: nothing more will be written.
+    pub fn finish(&self) {
+        self.close(CloseCode::Normal);
+        self.finished.set(true);
+        self.queue.borrow_mut().clear();
+        wake(&self.reader);
+        wake(&self.pump);
+    }
+
+    /// Whether nothing more will be written.
+    pub fn is_finished(&self) -> bool {
+        self.finished.get()
     }
 
     /// Whether the end was asked for.
@@ -101,6 +155,9 @@ impl Outbox {
 
     /// For the writer: waits for something to do; takes messages up to about `bytes` at a time.
     pub fn poll_next(&self, cx: &Context<'_>, bytes: usize) -> Poll<Next> {
+        if let Some(control) = self.controls.borrow_mut().pop_front() {
+            return Poll::Ready(Next::Control(control));
+        }
         let mut queue = self.queue.borrow_mut();
         if queue.is_empty() {
             return match self.closing.get() {
@@ -182,13 +239,12 @@ impl Outbox {
         wake(&self.reader);
     }
 
-    /// For the reader: waits while the client has too much in flight or does not drain.
+    /// For the reader: waits while the client has too much in flight or does not drain. Woken
+    /// too when the end was asked for or has come.
     pub fn poll_may_read(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.in_flight.get() < self.in_flight_max && !self.is_full() && !self.is_closing() {
-            return Poll::Ready(());
-        }
         self.reader.set(Some(cx.waker().clone()));
-        Poll::Pending
+        let room = self.in_flight.get() < self.in_flight_max && !self.is_full();
+        if room || self.is_closing() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Something was heard of the client, or it took bytes that had waited for it.

@@ -22,7 +22,7 @@ use super::hub::{Follow, Rooms};
 use super::outbox::{CatchUp, Outbox};
 use crate::log::ReadLimit;
 use crate::protocol::{
-    ClientMessage, CloseCode, ErrorCode, EventFrame, HistoryRequest, Page, Reject, ServerMessage, Unsubscribe,
+    ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject, ServerMessage, Unsubscribe,
     Unsubscribed, parse_message,
 };
 
@@ -151,7 +151,7 @@ impl Session {
 
     fn history(&mut self, user: MemberId, request: HistoryRequest, ctx: &mut Context<Self>) {
         let HistoryRequest { id, room, before, limit, .. } = request;
-        let events = limit.clamp(1, self.stage.limits.history_events_max);
+        let events = limit.clamp(1, HISTORY_EVENTS_MAX);
         let limit = ReadLimit {
             events: usize::try_from(events).unwrap_or(1),
             bytes: self.stage.limits.outbox_bytes_max,

@@ -9,7 +9,7 @@ use super::{Identity, Session};
 use crate::actors::hub::Follow;
 use crate::log::{EventLog, LogError};
 use crate::protocol::{
-    ErrorCode, Hello, How, Limits, Ready, Reconnect, Reject, RoomCursor, RoomEntry, ServerMessage, Subscribe, Subscribed,
+    ErrorCode, HISTORY_EVENTS_MAX, Hello, How, Limits, Ready, Reconnect, Reject, RoomCursor, RoomEntry, ServerMessage, Subscribe, Subscribed,
 };
 
 /// Without a cursor a client gets so many of a room's last events.
@@ -57,7 +57,7 @@ impl Session {
                 frame_bytes_max: limits.frame_bytes_max,
                 in_flight_commands_max: limits.in_flight_commands_max,
                 rooms_max: limits.rooms_per_session_max,
-                history_events_max: limits.history_events_max,
+                history_events_max: HISTORY_EVENTS_MAX,
             },
             reconnect: Reconnect {
                 base_ms: limits.reconnect.base_ms,
