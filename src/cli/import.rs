@@ -1,0 +1,2 @@
+//! `dramatis import`.
+mod parse;
