@@ -1,1 +1,2 @@
-//! Stub.
+//! The command line.
+mod import;

@@ -1,0 +1,4 @@
+//! `dramatis import`.
+mod parse;
+mod plan;
+mod window;
