@@ -262,11 +262,17 @@ class Chat {
     const room = this.room;
     if (this.isLoadingHistory || !room?.hasMore || room.oldest === null) return;
     this.isLoadingHistory = true;
-    const { oldest } = room;
+    const heldBefore = room.items.length;
     try {
-      const page = await this.connection.history(room.id, oldest, HISTORY_LIMIT);
-      // A reset in between makes the page one of another window.
-      if (room === this.room && room.oldest === oldest) room.prepend(page.events, page.more);
+      // A page of nothing but edits and reactions shows nothing: ask on, until something does.
+      while (room === this.room && room.hasMore && room.items.length === heldBefore) {
+        const { oldest } = room;
+        const page = await this.connection.history(room.id, oldest, HISTORY_LIMIT);
+        // A reset in between makes the page one of another window.
+        if (room !== this.room || room.oldest !== oldest) break;
+        room.prepend(page.events, page.more);
+        if (room.isDetached) break;
+      }
     } catch {
       // Scrolling up asks again.
     } finally {
