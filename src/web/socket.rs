@@ -17,7 +17,7 @@ use std::time::Duration;
 use actix_codec::Framed;
 use actix_http::body::{BodySize, BoxBody, MessageBody as _};
 use actix_http::header::{self, HeaderMap, HeaderValue};
-use actix_http::{Request, Response, StatusCode, h1, ws};
+use actix_http::{HttpMessage as _, Request, Response, StatusCode, h1, ws};
 use actix_rt::net::TcpStream;
 use futures_util::SinkExt as _;
 use tokio::io::AsyncWriteExt as _;
@@ -69,12 +69,23 @@ impl Drop for Place {
     }
 }
 
+/// The connection broke during the handshake; nobody is left to answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the handshake could not be finished: {0}")]
+pub struct TakeOverError(String);
+
+impl From<TakeOverError> for Response<BoxBody> {
+    fn from(_: TakeOverError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
 /// Takes a connection over, or answers why not. Returning frees the HTTP dispatcher.
 pub async fn take_over(
     door: Rc<Door>,
     request: Request,
     mut framed: Framed<TcpStream, h1::Codec>,
-) -> std::io::Result<()> {
+) -> Result<(), TakeOverError> {
     if let Err(refusal) = admit(&door, &request) {
         return refuse(framed, refusal).await;
     }
@@ -82,8 +93,8 @@ pub async fn take_over(
     if offers_subprotocol(request.headers()) {
         answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
     }
-    let answer = answer.message_body(()).map_err(std::io::Error::other)?;
-    framed.send(h1::Message::Item((answer, BodySize::None))).await.map_err(std::io::Error::other)?;
+    let answer = answer.message_body(()).map_err(|error| TakeOverError(error.to_string()))?;
+    framed.send(h1::Message::Item((answer, BodySize::None))).await.map_err(|error| TakeOverError(error.to_string()))?;
     let parts = framed.into_parts();
     open(&door, parts.io, &parts.read_buf);
     Ok(())
@@ -145,7 +156,7 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
         .any(|offer| offer.trim() == SUBPROTOCOL)
 }
 
-async fn refuse(mut framed: Framed<TcpStream, h1::Codec>, Refusal(status, why): Refusal) -> std::io::Result<()> {
+async fn refuse(mut framed: Framed<TcpStream, h1::Codec>, Refusal(status, why): Refusal) -> Result<(), TakeOverError> {
     let body = serde_json::json!({"status": status.as_u16(), "title": why}).to_string();
     let mut answer = Response::with_body(status, BoxBody::new(()));
     let headers = answer.headers_mut();
@@ -153,8 +164,8 @@ async fn refuse(mut framed: Framed<TcpStream, h1::Codec>, Refusal(status, why): 
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let size = BodySize::Sized(u64::try_from(body.len()).unwrap_or(0));
     let head = answer.map_body(|_, body| body.boxed()).drop_body();
-    framed.send(h1::Message::Item((head, size))).await.map_err(std::io::Error::other)?;
-    framed.send(h1::Message::Chunk(Some(body.into()))).await.map_err(std::io::Error::other)?;
-    framed.send(h1::Message::Chunk(None)).await.map_err(std::io::Error::other)?;
-    framed.into_parts().io.shutdown().await
+    framed.send(h1::Message::Item((head, size))).await.map_err(|error| TakeOverError(error.to_string()))?;
+    framed.send(h1::Message::Chunk(Some(body.into()))).await.map_err(|error| TakeOverError(error.to_string()))?;
+    framed.send(h1::Message::Chunk(None)).await.map_err(|error| TakeOverError(error.to_string()))?;
+    framed.into_parts().io.shutdown().await.map_err(|error| TakeOverError(error.to_string()))
 }

@@ -16,6 +16,14 @@ macro_rules! file {
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     file!(config, "/", "index.html", "text/html; charset=utf-8");
     file!(config, "/ui/chat.css", "chat.css", "text/css; charset=utf-8");
+    file!(config, "/ui/icon.svg", "icon.svg", "image/svg+xml");
+    file!(config, "/ui/chat.js", "chat.js", "text/javascript; charset=utf-8");
+    file!(config, "/ui/composer.js", "composer.js", "text/javascript; charset=utf-8");
+    file!(config, "/ui/connection.js", "connection.js", "text/javascript; charset=utf-8");
+    file!(config, "/ui/dom.js", "dom.js", "text/javascript; charset=utf-8");
+    file!(config, "/ui/room.js", "room.js", "text/javascript; charset=utf-8");
+    file!(config, "/ui/sidebar.js", "sidebar.js", "text/javascript; charset=utf-8");
+    file!(config, "/ui/timeline.js", "timeline.js", "text/javascript; charset=utf-8");
 }
 
 fn page(kind: &'static str, text: &'static str) -> HttpResponse {

@@ -44,7 +44,15 @@ impl Asked {
     }
 }
 
-/// `GET /api/events`
+/// Recorded events, one JSON object a line, in the log's order.
+#[utoipa::path(get, path = "/api/events", params(
+    ("room" = Option<String>, Query, description = "Only this room's"),
+    ("name" = Option<Vec<String>>, Query, description = "Only events of these names"),
+    ("from" = Option<u64>, Query, description = "From this revision of the room on, or this position of the log"),
+    ("limit" = Option<u64>, Query, description = "Events at the most"),
+    ("follow" = Option<bool>, Query, description = "Stay and send what comes")),
+    responses((status = 200, description = "Events", content_type = "application/x-ndjson"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn read(api: web::Data<Api>, query: web::Query<Vec<(String, String)>>) -> HttpResponse {
     let asked = match Asked::parse(query.into_inner()) {
         Ok(asked) => asked,

@@ -7,6 +7,7 @@ use super::Api;
 use crate::telemetry::metrics::OfProjection;
 
 /// `{"status":"ok"}`, or `degraded` with the reasons.
+#[utoipa::path(get, path = "/api/health", responses((status = 200, description = "`{status, reasons?}`")))]
 pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
@@ -18,7 +19,8 @@ pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     }
 }
 
-/// The Prometheus text.
+/// What is counted, as OpenMetrics text.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "OpenMetrics", content_type = "text/plain")))]
 pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     let metrics = &api.stage.metrics;
     metrics.entities.set(i64::try_from(api.stage.rooms.len()).unwrap_or(i64::MAX));
