@@ -8,11 +8,13 @@ mod code;
 mod server;
 
 pub use client::{
-    ClientMessage, CommandFrame, Hello, HistoryRequest, MalformedMessage, RoomCursor, Subscribe, Unsubscribe, parse_message,
+    ClientMessage, CommandFrame, Hello, HistoryRequest, MalformedMessage, RoomCursor, Subscribe, Unsubscribe,
+    parse_message,
 };
 pub use code::{CloseCode, ErrorCode};
 pub use server::{
-    Ack, EventFrame, How, Limits, Live, Page, Ready, Reconnect, Reject, RoomEntry, ServerMessage, Subscribed, Unsubscribed,
+    Ack, EventFrame, How, Limits, Live, Page, Ready, Reconnect, Reject, RoomEntry, ServerMessage, Subscribed,
+    Unsubscribed,
 };
 
 /// The WebSocket subprotocol this version answers to.

@@ -5,6 +5,7 @@ use dramatis_events::{CommandId, Position, Revision, StreamId};
 use tokio::sync::oneshot;
 
 use crate::protocol::ErrorCode;
+use crate::telemetry::metrics::EntityMetrics;
 
 /// The answer to one command.
 #[derive(Debug, Clone)]
@@ -43,6 +44,22 @@ impl Refused {
     /// A refusal that no rule of the domain made.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, rule: None, message: message.into() }
+    }
+}
+
+/// Counts an outcome.
+pub fn count(outcome: &Result<Accepted, Refused>, metrics: &EntityMetrics) {
+    match outcome {
+        Ok(Accepted { duplicate: true, .. }) => {
+            metrics.duplicate.inc();
+        }
+        Ok(Accepted { position: None, .. }) => {
+            metrics.no_op.inc();
+        }
+        Ok(_) => {
+            metrics.recorded.inc();
+        }
+        Err(refused) => metrics.refused(refused.code.as_str()),
     }
 }
 

@@ -16,7 +16,7 @@ use dramatis_events::{CommandId, ContentHash, MemberId, Recorded, Revision, Stre
 
 use self::batch::{Decided, Prepared, decide, prepare};
 use self::load::{LoadError, Loaded, load};
-use super::answer::{Answer, Outgoing, Refused, ReplyTo};
+use super::answer::{Answer, Outgoing, Refused, ReplyTo, count};
 use super::registry::PendingCount;
 use crate::domain::Decider;
 use crate::log::{Append, AppendError, EventLog, Expected};
@@ -217,7 +217,7 @@ impl<D: Decider> Entity<D> {
         let mut settled = 0;
         for (pending, verdict) in decided.verdicts {
             let outcome = verdict.resolve(events, head);
-            self.metrics.settled(&outcome);
+            count(&outcome, &self.metrics);
             let answer = Answer { id: pending.request.id, stream: self.stream.clone(), outcome };
             outgoing.push(pending.reply, answer);
             settled += 1;
@@ -249,7 +249,7 @@ impl<D: Decider> Entity<D> {
         self.count.remove(pending.len());
         for Pending { request, reply } in pending {
             let outcome = Err(refused.clone());
-            self.metrics.settled(&outcome);
+            count(&outcome, &self.metrics);
             outgoing.push(reply, Answer { id: request.id, stream: self.stream.clone(), outcome });
         }
         outgoing.send();

@@ -22,8 +22,8 @@ use super::hub::{Follow, Rooms};
 use super::outbox::{CatchUp, Outbox};
 use crate::log::ReadLimit;
 use crate::protocol::{
-    ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject, ServerMessage, Unsubscribe,
-    Unsubscribed, parse_message,
+    ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject,
+    ServerMessage, Unsubscribe, Unsubscribed, parse_message,
 };
 
 /// What a transport hears of its client.

@@ -90,7 +90,10 @@ pub struct Subscribe {
 impl Subscribe {
     /// The id to answer to, and the cursor.
     pub fn into_parts(self) -> (CommandId, RoomCursor) {
-        (self.id, RoomCursor { room: self.room, epoch: self.epoch, after: self.after, catch_up: self.catch_up })
+        (
+            self.id,
+            RoomCursor { room: self.room, epoch: self.epoch, after: self.after, catch_up: self.catch_up },
+        )
     }
 }
 
@@ -218,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_command_keeps_its_data_as_it_came() {
-        let text = r#"{"type":"command","id":"c1","room":"lobby","name":"post_message","data":{"text":"hi"}}"#;
+        let text =
+            r#"{"type":"command","id":"c1","room":"lobby","name":"post_message","data":{"text":"hi"}}"#;
         let ClientMessage::Command(command) = parse_message(text).unwrap() else { panic!("not a command") };
         assert_eq!((command.id.as_str(), command.name.as_str()), ("c1", "post_message"));
         assert_eq!(command.data.unwrap().get(), r#"{"text":"hi"}"#);
@@ -233,7 +237,11 @@ mod tests {
             (r#"{"type":"dance","id":"7"}"#, Some("7"), "dance"),
             (r#"{"type":"command","id":"c"}"#, Some("c"), "missing field `room`"),
             (r#"{"type":"command","id":"c","room":"a b","name":"x"}"#, Some("c"), "entity id"),
-            (r#"{"type":"command","id":"c","room":"a","name":"x","extra":1}"#, Some("c"), "unknown field `extra`"),
+            (
+                r#"{"type":"command","id":"c","room":"a","name":"x","extra":1}"#,
+                Some("c"),
+                "unknown field `extra`",
+            ),
             (r#"{"type":"command","id":5,"room":"a","name":"x"}"#, None, "invalid type"),
             (r#"{"type":"history","id":"h","room":"a","limit":-1}"#, Some("h"), "limit"),
         ] {

@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn the_word_is_the_serialized_form() {
-        for code in [ErrorCode::Malformed, ErrorCode::NotAMember, ErrorCode::CommandIdReused, ErrorCode::AheadOfLog] {
+        for code in
+            [ErrorCode::Malformed, ErrorCode::NotAMember, ErrorCode::CommandIdReused, ErrorCode::AheadOfLog]
+        {
             assert_eq!(serde_json::to_value(code).ok(), Some(code.as_str().into()));
         }
     }

@@ -177,7 +177,15 @@ pub struct Reject {
 impl Reject {
     /// A refusal with a sentence.
     pub fn new(id: Option<CommandId>, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { id, code, message: message.into(), detail: None, retry: code.may_retry(), after_ms: None, head: None }
+        Self {
+            id,
+            code,
+            message: message.into(),
+            detail: None,
+            retry: code.may_retry(),
+            after_ms: None,
+            head: None,
+        }
     }
 }
 
@@ -283,7 +291,8 @@ mod tests {
         let frame = EventFrame::encode(&recorded);
         let (alice, bob) = (MemberId::parse("alice").unwrap(), MemberId::parse("bob").unwrap());
         let for_bob: serde_json::Value = serde_json::from_str(frame.to_json(&bob).unwrap().get()).unwrap();
-        let for_alice: serde_json::Value = serde_json::from_str(frame.to_json(&alice).unwrap().get()).unwrap();
+        let for_alice: serde_json::Value =
+            serde_json::from_str(frame.to_json(&alice).unwrap().get()).unwrap();
         assert_eq!(
             for_bob,
             serde_json::json!({"type":"event","room":"lobby","revision":3,"position":"42","name":"MessagePosted",

@@ -10,8 +10,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::actors::answer::{Accepted, Refused};
-
 /// A command's outcome: `recorded`, `duplicate`, `no_op`, or the error code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
@@ -98,20 +96,18 @@ impl Metrics {
 /// What entities count: settled commands by outcome.
 #[derive(Clone)]
 pub struct EntityMetrics {
-    recorded: Counter<u64, AtomicU64>,
-    duplicate: Counter<u64, AtomicU64>,
-    no_op: Counter<u64, AtomicU64>,
+    /// Commands that recorded something.
+    pub recorded: Counter<u64, AtomicU64>,
+    /// Commands that had been recorded before.
+    pub duplicate: Counter<u64, AtomicU64>,
+    /// Commands for which nothing was to be done.
+    pub no_op: Counter<u64, AtomicU64>,
     refused: Family<Outcome, Counter<u64, AtomicU64>>,
 }
 
 impl EntityMetrics {
-    /// Counts a settled command.
-    pub fn settled(&self, outcome: &Result<Accepted, Refused>) {
-        match outcome {
-            Ok(Accepted { duplicate: true, .. }) => self.duplicate.inc(),
-            Ok(Accepted { position: None, .. }) => self.no_op.inc(),
-            Ok(_) => self.recorded.inc(),
-            Err(refused) => self.refused.get_or_create(&Outcome { outcome: refused.code.as_str() }).inc(),
-        };
+    /// Counts a refused command by its stable word.
+    pub fn refused(&self, code: &'static str) {
+        self.refused.get_or_create(&Outcome { outcome: code }).inc();
     }
 }

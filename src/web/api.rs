@@ -90,7 +90,8 @@ pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
 }
 
 fn json_error(error: JsonPayloadError) -> error::Error {
-    let answer = problem(ErrorCode::Malformed, format!("the body must be JSON as /api/openapi.json says: {error}"));
+    let answer =
+        problem(ErrorCode::Malformed, format!("the body must be JSON as /api/openapi.json says: {error}"));
     error::InternalError::from_response(error, answer).into()
 }
 
@@ -100,6 +101,7 @@ fn path_error(error: PathError) -> error::Error {
 }
 
 fn query_error(error: QueryPayloadError) -> error::Error {
-    let answer = problem(ErrorCode::Malformed, format!("the query is not as /api/openapi.json says: {error}"));
+    let answer =
+        problem(ErrorCode::Malformed, format!("the query is not as /api/openapi.json says: {error}"));
     error::InternalError::from_response(error, answer).into()
 }

@@ -33,7 +33,9 @@ impl Guard {
         let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("null"));
         match origin {
             None => Ok(()),
-            Some(origin) if same_host(origin, host) || self.origins.iter().any(|known| known == origin) => Ok(()),
+            Some(origin) if same_host(origin, host) || self.origins.iter().any(|known| known == origin) => {
+                Ok(())
+            }
             Some(_) => Err("pages of that Origin may not use this server: name it in server.allowed_origins"),
         }
     }
@@ -61,7 +63,8 @@ mod tests {
 
     #[test]
     fn only_known_hosts_and_own_pages_come_in() {
-        let guard = Guard::new("127.0.0.1", &["chat.example".to_owned()], &["https://app.example".to_owned()], false);
+        let guard =
+            Guard::new("127.0.0.1", &["chat.example".to_owned()], &["https://app.example".to_owned()], false);
         for (host, origin, allowed) in [
             ("127.0.0.1:7400", None, true),
             ("LOCALHOST:7400", None, true),

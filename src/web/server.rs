@@ -53,7 +53,12 @@ thread_local! {
 }
 
 /// Binds the address and serves until stopped. Returns the server and the address it got.
-pub fn serve(listen: SocketAddr, stage: &Arc<Stage>, api: &Api, options: &Options) -> io::Result<(Server, SocketAddr)> {
+pub fn serve(
+    listen: SocketAddr,
+    stage: &Arc<Stage>,
+    api: &Api,
+    options: &Options,
+) -> io::Result<(Server, SocketAddr)> {
     let listener = bind(listen)?;
     let address = listener.local_addr()?;
     let connections = Arc::new(Connections::new(options.connections_max));
@@ -74,9 +79,11 @@ pub fn serve(listen: SocketAddr, stage: &Arc<Stage>, api: &Api, options: &Option
                 .upgrade(fn_factory(move || {
                     let door = door(&stage, &guard, &connections, &ending);
                     async move {
-                        Ok::<_, ()>(fn_service(move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
-                            take_over(door.clone(), request, framed)
-                        }))
+                        Ok::<_, ()>(fn_service(
+                            move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
+                                take_over(door.clone(), request, framed)
+                            },
+                        ))
                     }
                 }))
                 .h1(map_config(app(&api, &of_app), |()| AppConfig::default()))
@@ -106,7 +113,12 @@ fn door(
                 stage.metrics.clone(),
                 ending.clone(),
             );
-            Rc::new(Door { stage: stage.clone(), rooms, guard: guard.clone(), connections: connections.clone() })
+            Rc::new(Door {
+                stage: stage.clone(),
+                rooms,
+                guard: guard.clone(),
+                connections: connections.clone(),
+            })
         })
         .clone()
     })

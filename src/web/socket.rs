@@ -94,7 +94,10 @@ pub async fn take_over(
         answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
     }
     let answer = answer.message_body(()).map_err(|error| TakeOverError(error.to_string()))?;
-    framed.send(h1::Message::Item((answer, BodySize::None))).await.map_err(|error| TakeOverError(error.to_string()))?;
+    framed
+        .send(h1::Message::Item((answer, BodySize::None)))
+        .await
+        .map_err(|error| TakeOverError(error.to_string()))?;
     let parts = framed.into_parts();
     open(&door, parts.io, &parts.read_buf);
     Ok(())
@@ -143,7 +146,10 @@ fn admit(door: &Door, request: &Request) -> Result<(), Refusal> {
         .map_err(|_| Refusal(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13"))?;
     let offered = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     if offered && !offers_subprotocol(request.headers()) {
-        return Err(Refusal(StatusCode::BAD_REQUEST, "unknown subprotocol: this server speaks dramatis.v1.json"));
+        return Err(Refusal(
+            StatusCode::BAD_REQUEST,
+            "unknown subprotocol: this server speaks dramatis.v1.json",
+        ));
     }
     Ok(())
 }
@@ -156,7 +162,10 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
         .any(|offer| offer.trim() == SUBPROTOCOL)
 }
 
-async fn refuse(mut framed: Framed<TcpStream, h1::Codec>, Refusal(status, why): Refusal) -> Result<(), TakeOverError> {
+async fn refuse(
+    mut framed: Framed<TcpStream, h1::Codec>,
+    Refusal(status, why): Refusal,
+) -> Result<(), TakeOverError> {
     let body = serde_json::json!({"status": status.as_u16(), "title": why}).to_string();
     let mut answer = Response::with_body(status, BoxBody::new(()));
     let headers = answer.headers_mut();
@@ -165,7 +174,10 @@ async fn refuse(mut framed: Framed<TcpStream, h1::Codec>, Refusal(status, why): 
     let size = BodySize::Sized(u64::try_from(body.len()).unwrap_or(0));
     let head = answer.map_body(|_, body| body.boxed()).drop_body();
     framed.send(h1::Message::Item((head, size))).await.map_err(|error| TakeOverError(error.to_string()))?;
-    framed.send(h1::Message::Chunk(Some(body.into()))).await.map_err(|error| TakeOverError(error.to_string()))?;
+    framed
+        .send(h1::Message::Chunk(Some(body.into())))
+        .await
+        .map_err(|error| TakeOverError(error.to_string()))?;
     framed.send(h1::Message::Chunk(None)).await.map_err(|error| TakeOverError(error.to_string()))?;
     framed.into_parts().io.shutdown().await.map_err(|error| TakeOverError(error.to_string()))
 }

@@ -11,7 +11,8 @@ use super::{Pending, Request};
 use crate::actors::answer::{Accepted, Refused};
 use crate::domain::{Context, Decider, Rejection, RejectionClass, Target};
 use crate::log::{
-    APPEND_BYTES_MAX, APPEND_EVENTS_MAX, CommandOutcome, CommandRef, EVENT_BYTES_MAX, EventLog, LogError, ReadLimit,
+    APPEND_BYTES_MAX, APPEND_EVENTS_MAX, CommandOutcome, CommandRef, EVENT_BYTES_MAX, EventLog, LogError,
+    ReadLimit,
 };
 use crate::protocol::ErrorCode;
 
@@ -81,7 +82,11 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// The outcome, once the append has succeeded.
-    pub(super) fn resolve(self, events: &[Arc<Recorded>], head: Option<Revision>) -> Result<Accepted, Refused> {
+    pub(super) fn resolve(
+        self,
+        events: &[Arc<Recorded>],
+        head: Option<Revision>,
+    ) -> Result<Accepted, Refused> {
         match self {
             Self::Now(outcome) => outcome,
             Self::NoOp => Ok(Accepted { revision: head, position: None, duplicate: false }),
@@ -92,7 +97,9 @@ impl Verdict {
                     position: Some(event.position),
                     duplicate,
                 })
-                .ok_or_else(|| Refused::new(ErrorCode::Internal, "the log answered with fewer events than it took")),
+                .ok_or_else(|| {
+                    Refused::new(ErrorCode::Internal, "the log answered with fewer events than it took")
+                }),
         }
     }
 }
@@ -159,10 +166,16 @@ const COMMAND_EVENTS_MAX: usize = 16;
 
 impl<D: Decider> Batch<'_, D> {
     fn is_full(&self) -> bool {
-        self.envelopes.len() + COMMAND_EVENTS_MAX > APPEND_EVENTS_MAX || self.bytes + EVENT_BYTES_MAX > APPEND_BYTES_MAX
+        self.envelopes.len() + COMMAND_EVENTS_MAX > APPEND_EVENTS_MAX
+            || self.bytes + EVENT_BYTES_MAX > APPEND_BYTES_MAX
     }
 
-    fn decide(&mut self, request: &Request<D>, key: CommandKey, facts: Result<Facts<D>, LogError>) -> Verdict {
+    fn decide(
+        &mut self,
+        request: &Request<D>,
+        key: CommandKey,
+        facts: Result<Facts<D>, LogError>,
+    ) -> Verdict {
         let facts = match facts {
             Ok(facts) => facts,
             Err(error) => return refuse(ErrorCode::Unavailable, error.to_string()),
@@ -183,7 +196,10 @@ impl<D: Decider> Batch<'_, D> {
             && self.head_now() != Some(expected)
         {
             let stands = self.head_now().map_or_else(|| "empty".to_owned(), |head| format!("at {head}"));
-            return refuse(ErrorCode::Conflict, format!("expected revision {expected}, but the room is {stands}"));
+            return refuse(
+                ErrorCode::Conflict,
+                format!("expected revision {expected}, but the room is {stands}"),
+            );
         }
         let context = Context { author: &request.author, target: facts.target.as_ref(), limits: self.limits };
         match D::decide(self.state, &context, &request.command) {

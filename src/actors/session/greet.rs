@@ -9,7 +9,8 @@ use super::{Identity, Session};
 use crate::actors::hub::Follow;
 use crate::log::{EventLog, LogError};
 use crate::protocol::{
-    ErrorCode, HISTORY_EVENTS_MAX, Hello, How, Limits, Ready, Reconnect, Reject, RoomCursor, RoomEntry, ServerMessage, Subscribe, Subscribed,
+    ErrorCode, HISTORY_EVENTS_MAX, Hello, How, Limits, Ready, Reconnect, Reject, RoomCursor, RoomEntry,
+    ServerMessage, Subscribe, Subscribed,
 };
 
 /// Without a cursor a client gets so many of a room's last events.
@@ -131,7 +132,11 @@ async fn take(log: &dyn EventLog, cursor: RoomCursor) -> Result<Taken, LogError>
 }
 
 /// From where a room is followed.
-fn place(cursor: &RoomCursor, head: Option<Revision>, epoch: Epoch) -> (How, Option<ErrorCode>, Option<Revision>) {
+fn place(
+    cursor: &RoomCursor,
+    head: Option<Revision>,
+    epoch: Epoch,
+) -> (How, Option<ErrorCode>, Option<Revision>) {
     let Some(head) = head else { return (How::Denied, Some(ErrorCode::NotFound), None) };
     let latest = Revision::new((head.get() + 1).saturating_sub(LATEST_EVENTS));
     if cursor.epoch.is_some_and(|known| known != epoch) {
@@ -143,7 +148,6 @@ fn place(cursor: &RoomCursor, head: Option<Revision>, epoch: Epoch) -> (How, Opt
         Some(after) => (How::Events, None, Some(after.next())),
     }
 }
-
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]

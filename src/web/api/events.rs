@@ -28,14 +28,16 @@ impl Asked {
     fn parse(pairs: Vec<(String, String)>) -> Result<Self, String> {
         let mut asked = Self::default();
         for (key, value) in pairs {
-            let number = || value.parse().map(Some).map_err(|_| format!("{key} must be a number, got {value:?}"));
+            let number =
+                || value.parse().map(Some).map_err(|_| format!("{key} must be a number, got {value:?}"));
             match key.as_str() {
                 "room" => asked.room = Some(EntityId::parse(&value).map_err(|e| e.to_string())?),
                 "name" => asked.names.push(EventName::parse(&value).map_err(|e| e.to_string())?),
                 "from" => asked.from = number()?,
                 "limit" => asked.limit = number()?,
                 "follow" => {
-                    asked.follow = value.parse().map_err(|_| format!("follow must be true or false, got {value:?}"))?;
+                    asked.follow =
+                        value.parse().map_err(|_| format!("follow must be true or false, got {value:?}"))?;
                 }
                 _ => return Err(format!("unknown parameter {key:?}: expected {QUERY_ALLOWED}")),
             }
@@ -97,7 +99,11 @@ impl Source {
             let end = head.map_or_else(|| "empty".to_owned(), |head| format!("at {head}"));
             return Err((ErrorCode::AheadOfLog, format!("from is past the log's end: the log is {end}")));
         }
-        Ok(if asked.follow { Self::Tail(Tail::new(log, after, filter)) } else { Self::Log { log, after, filter } })
+        Ok(if asked.follow {
+            Self::Tail(Tail::new(log, after, filter))
+        } else {
+            Self::Log { log, after, filter }
+        })
     }
 
     /// The next events; `None` at the end.

@@ -6,7 +6,10 @@ use utoipa::OpenApi;
 /// OpenAPI 3.1, made from the handlers.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "dramatis", description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket."),
+    info(
+        title = "dramatis",
+        description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket."
+    ),
     paths(
         super::rooms::list,
         super::rooms::open,

@@ -28,7 +28,8 @@ pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
         metrics.log_head.set(i64::try_from(head.to_engine()).unwrap_or(i64::MAX));
     }
     for status in api.projector.statuses() {
-        let position = status.position.map_or(-1, |position| i64::try_from(position.to_engine()).unwrap_or(i64::MAX));
+        let position =
+            status.position.map_or(-1, |position| i64::try_from(position.to_engine()).unwrap_or(i64::MAX));
         let of = OfProjection { projection: status.projection.to_string() };
         metrics.projection_position.get_or_create(&of).set(position);
     }

@@ -79,7 +79,9 @@ pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> 
             let title = refused.rule.unwrap_or_else(|| refused.code.as_str()).to_owned();
             titled(refused.code, title, refused.message)
         }
-        None => problem(ErrorCode::Unavailable, "the room takes no commands now: send the same id again later"),
+        None => {
+            problem(ErrorCode::Unavailable, "the room takes no commands now: send the same id again later")
+        }
     }
 }
 
@@ -215,7 +217,8 @@ pub(super) async fn timeline(
         return answer;
     }
     let before = query.before.map(Revision::new);
-    let found = queries::timeline(&*api.read_models, &StreamId::room(&room), before, page_len(query.limit)).await;
+    let found =
+        queries::timeline(&*api.read_models, &StreamId::room(&room), before, page_len(query.limit)).await;
     answer(found, |Listing { mut items, next }| {
         items.reverse();
         HttpResponse::Ok().json(Messages { messages: items, more: next.is_some() })

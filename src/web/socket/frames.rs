@@ -28,12 +28,18 @@ pub(super) struct Joiner {
 
 impl Joiner {
     /// The next frame in the buffer; `None` until more bytes have come.
-    pub(super) fn next(&mut self, buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Frame>, CloseCode> {
+    pub(super) fn next(
+        &mut self,
+        buffer: &mut BytesMut,
+        bytes_max: usize,
+    ) -> Result<Option<Frame>, CloseCode> {
         loop {
             if declared_len(buffer).is_some_and(|len| len > bytes_max as u64) {
                 return Err(CloseCode::TooBig);
             }
-            let Some((last, code, payload)) = Parser::parse(buffer, true, bytes_max).map_err(|e| violation(&e))? else {
+            let Some((last, code, payload)) =
+                Parser::parse(buffer, true, bytes_max).map_err(|e| violation(&e))?
+            else {
                 return Ok(None);
             };
             let payload = payload.unwrap_or_default();
@@ -43,7 +49,13 @@ impl Joiner {
         }
     }
 
-    fn take(&mut self, last: bool, code: OpCode, payload: &[u8], bytes_max: usize) -> Result<Option<Frame>, CloseCode> {
+    fn take(
+        &mut self,
+        last: bool,
+        code: OpCode,
+        payload: &[u8],
+        bytes_max: usize,
+    ) -> Result<Option<Frame>, CloseCode> {
         match code {
             OpCode::Ping | OpCode::Pong | OpCode::Close if !last => Err(CloseCode::Protocol),
             OpCode::Ping => Ok(Some(Frame::Ping(payload.to_vec()))),
@@ -80,7 +92,9 @@ fn text(payload: Vec<u8>) -> Result<Frame, CloseCode> {
 
 fn close(payload: &[u8]) -> Result<Frame, CloseCode> {
     Parser::try_parse_close_payload(payload).map_err(|e| match e {
-        ProtocolError::BadOpCode if payload.len() > 2 && std::str::from_utf8(payload.get(2..).unwrap_or_default()).is_err() => {
+        ProtocolError::BadOpCode
+            if payload.len() > 2 && std::str::from_utf8(payload.get(2..).unwrap_or_default()).is_err() =>
+        {
             CloseCode::NotUtf8
         }
         _ => CloseCode::Protocol,
@@ -98,7 +112,9 @@ fn violation(error: &ProtocolError) -> CloseCode {
 /// The payload length in a frame's header, as soon as it has come.
 fn declared_len(buffer: &[u8]) -> Option<u64> {
     match buffer.get(1)? & 0x7f {
-        126 => buffer.get(2..4).and_then(|len| len.try_into().ok()).map(|len| u64::from(u16::from_be_bytes(len))),
+        126 => {
+            buffer.get(2..4).and_then(|len| len.try_into().ok()).map(|len| u64::from(u16::from_be_bytes(len)))
+        }
         127 => buffer.get(2..10).and_then(|len| len.try_into().ok()).map(u64::from_be_bytes),
         len => Some(u64::from(len)),
     }
@@ -161,7 +177,10 @@ mod tests {
             (vec![masked(true, OpCode::Binary, b"x")], CloseCode::NotText),
             (vec![masked(true, OpCode::Text, b"\xff")], CloseCode::NotUtf8),
             (vec![masked(true, OpCode::Text, &[b'x'; MAX + 1])], CloseCode::TooBig),
-            (vec![masked(false, OpCode::Text, &[b'x'; MAX]), masked(true, OpCode::Continue, b"x")], CloseCode::TooBig),
+            (
+                vec![masked(false, OpCode::Text, &[b'x'; MAX]), masked(true, OpCode::Continue, b"x")],
+                CloseCode::TooBig,
+            ),
             (vec![masked(true, OpCode::Continue, b"x")], CloseCode::Protocol),
             (vec![masked(false, OpCode::Text, b"x"), masked(true, OpCode::Text, b"x")], CloseCode::Protocol),
             (vec![masked(false, OpCode::Ping, b"")], CloseCode::Protocol),

@@ -40,7 +40,15 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(io: Rc<TcpStream>, outbox: Rc<Outbox>, frame_bytes_max: usize, early: &[u8]) -> Self {
-        Self { io, outbox, frame_bytes_max, buffer: early.into(), joiner: Joiner::default(), broken: false, ended: false }
+        Self {
+            io,
+            outbox,
+            frame_bytes_max,
+            buffer: early.into(),
+            joiner: Joiner::default(),
+            broken: false,
+            ended: false,
+        }
     }
 
     /// The next message out of what has been read already.
