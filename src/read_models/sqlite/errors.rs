@@ -1,0 +1,38 @@
+//! What SQLite says, in the words of the port.
+
+use dramatis_events::Position;
+use rusqlite::ErrorCode;
+
+use crate::read_models::ReadModelError;
+
+pub(super) fn stopped() -> ReadModelError {
+    ReadModelError::Failure { reason: "the connection's thread ended".into() }
+}
+
+/// An error of a statement on an open store.
+pub(super) fn failed(place: &str, error: &rusqlite::Error) -> ReadModelError {
+    let reason = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(place, reason),
+        _ => ReadModelError::Failure { reason },
+    }
+}
+
+pub(super) fn damaged(place: &str, reason: impl Into<String>) -> ReadModelError {
+    ReadModelError::Damaged { place: place.to_owned(), reason: reason.into() }
+}
+
+/// SQLite's integers are signed.
+pub(super) fn to_column(position: Position) -> Result<i64, ReadModelError> {
+    i64::try_from(position.to_engine()).map_err(|_| ReadModelError::Unfit {
+        what: "a position",
+        expected: "a number below 2^63",
+        got: position.to_string(),
+    })
+}
+
+pub(super) fn from_column(place: &str, column: i64) -> Result<Position, ReadModelError> {
+    u64::try_from(column)
+        .map(Position::from_engine)
+        .map_err(|_| damaged(place, format!("the position {column} is negative")))
+}
