@@ -141,6 +141,8 @@ pub struct RoomConfig {
 pub struct EntityConfig {
     /// Commands that wait for one entity.
     pub pending_commands_max: usize,
+    /// Time without a command before an entity leaves memory, milliseconds.
+    pub idle_timeout_ms: u64,
 }
 
 /// `[projections]`
