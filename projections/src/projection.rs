@@ -20,9 +20,9 @@ pub trait Projection: Send + Sync + 'static {
     /// What the store is to index.
     const INDEXES: &'static [Index];
     /// The events of one stream category.
-    type Event: Event + Send + 'static;
+    type Event: Event + Send + Sync + 'static;
     /// The document. Serialized it is canonical: no floats, no integer beyond 2⁵³.
-    type Document: Serialize + DeserializeOwned + Send + 'static;
+    type Document: Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// Which documents the event changes, told from the event alone.
     fn keys(recorded: &Recorded, event: &Self::Event, keys: &mut Vec<String>);

@@ -48,7 +48,7 @@ pub struct Folded {
 }
 
 /// A running fold: [`Fold::begin`], then [`Fold::load`], then [`Fold::finish`].
-pub trait Fold: Send {
+pub trait Fold: Send + Sync {
     /// Takes a batch of events in log order; answers the keys whose documents it does not hold.
     fn begin(&mut self, events: &[Arc<Recorded>]) -> Vec<String>;
 

@@ -66,6 +66,10 @@ async fn builds_and_aliases(store: &dyn ReadModels) {
     store.drop_build("things@1").await.unwrap();
     let gone = store.write("things@1", batch(&[], 1)).await.unwrap_err();
     assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
+    for gone in [store.get("things@1", "a").await.err(), store.scan("things@1", None, 1).await.err()] {
+        let named = ReadModelError::NoBuild { collection: "things@1".to_owned() };
+        assert_eq!(gone, Some(named));
+    }
     assert!(store.create(new_build("no such form")).await.is_err());
 }
 

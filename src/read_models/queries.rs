@@ -100,10 +100,12 @@ async fn one(
     key: &str,
 ) -> Result<Option<Box<RawValue>>, ReadModelError> {
     let Some(collection) = store.alias(projection).await? else { return Ok(None) };
-    match store.get(&collection, key).await? {
-        Some(document) => Ok(Some(raw(document)?)),
-        None => Ok(None),
-    }
+    let found = match store.get(&collection, key).await {
+        // A rebuild switched in between.
+        Err(ReadModelError::NoBuild { .. }) => store.get(&live(store, projection).await?, key).await?,
+        found => found?,
+    };
+    found.map(raw).transpose()
 }
 
 async fn list(store: &dyn ReadModels, projection: &str, query: Query) -> Result<Listing, ReadModelError> {
@@ -111,11 +113,19 @@ async fn list(store: &dyn ReadModels, projection: &str, query: Query) -> Result<
         return Ok(Listing { items: Vec::new(), next: None });
     };
     let (limit, sort) = (query.limit.min(super::FIND_MAX), query.sort);
-    let documents = store.find(&collection, query).await?;
-    let full = documents.len() >= limit;
+    let documents = match store.find(&collection, query.clone()).await {
+        Err(ReadModelError::NoBuild { .. }) => store.find(&live(store, projection).await?, query).await?,
+        found => found?,
+    };
+    let full = limit > 0 && documents.len() >= limit;
     let next = documents.last().filter(|_| full).map(|last| place(last, sort)).transpose()?;
     let items = documents.into_iter().map(raw).collect::<Result<_, _>>()?;
     Ok(Listing { items, next })
+}
+
+async fn live(store: &dyn ReadModels, projection: &str) -> Result<String, ReadModelError> {
+    let alias = store.alias(projection).await?;
+    alias.ok_or_else(|| ReadModelError::NoBuild { collection: projection.to_owned() })
 }
 
 fn place(document: &Document, sort: Option<Field>) -> Result<Place, ReadModelError> {

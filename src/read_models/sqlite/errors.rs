@@ -12,6 +12,11 @@ pub(super) fn stopped() -> ReadModelError {
 /// An error of a statement on an open store.
 pub(super) fn failed(place: &str, error: &rusqlite::Error) -> ReadModelError {
     let reason = error.to_string();
+    // A build may be dropped between a look at the alias and the query.
+    if let Some((_, table)) = reason.split_once("no such table: documents ") {
+        let collection = table.split_whitespace().next().unwrap_or_default().to_owned();
+        return ReadModelError::NoBuild { collection };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(place, reason),
         _ => ReadModelError::Failure { reason },
