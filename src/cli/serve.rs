@@ -16,6 +16,7 @@ use crate::actors::registry::{EntityOptions, Registry};
 use crate::config::{Config, RoomConfig};
 use crate::domain::room::RoomLimits;
 use crate::engines::{self, Engines};
+use crate::log::ReadLimit;
 use crate::projector::{self, Projector};
 use crate::telemetry::metrics::Metrics;
 use crate::web::api::Api;
@@ -53,8 +54,7 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
         limits: config.socket.clone(),
         metrics,
     });
-    let options = projector::Options { batch_events: config.projections.batch_events, ..Default::default() };
-    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), options).await?);
+    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), projector_options(&config)));
     let (ending, ended) = watch::channel(false);
     let server_options = server::Options {
         workers,
@@ -78,6 +78,12 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
     entity_threads.stop();
     log.close();
     Ok(())
+}
+
+fn projector_options(config: &Config) -> projector::Options {
+    let defaults = projector::Options::default();
+    let page = ReadLimit { events: config.projections.batch_events, ..defaults.page };
+    projector::Options { page, seed: uuid::Uuid::new_v4().as_u64_pair().0, ..defaults }
 }
 
 fn workers(configured: usize) -> usize {

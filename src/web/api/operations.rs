@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::Api;
+use crate::projector::{Health, Status};
 use crate::telemetry::metrics::OfProjection;
 
 /// `{"status":"ok"}`, or `degraded` with the reasons.
@@ -11,11 +12,23 @@ use crate::telemetry::metrics::OfProjection;
 pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
-    reasons.extend(api.projector.statuses().into_iter().filter_map(|status| status.trouble()));
+    reasons.extend(api.projector.status().iter().filter_map(trouble));
     if reasons.is_empty() {
         HttpResponse::Ok().json(json!({"status": "ok"}))
     } else {
         HttpResponse::Ok().json(json!({"status": "degraded", "reasons": reasons}))
+    }
+}
+
+fn trouble(status: &Status) -> Option<String> {
+    match &status.health {
+        Health::Retrying { error, failures } => {
+            Some(format!("projection {} failed {failures} times in a row: {error}", status.projection))
+        }
+        Health::CatchingUp | Health::Live | Health::Stopped if status.parked > 0 => {
+            Some(format!("projection {} has {} keys parked", status.projection, status.parked))
+        }
+        Health::CatchingUp | Health::Live | Health::Stopped => None,
     }
 }
 
@@ -27,7 +40,7 @@ pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     if let Some(head) = *api.stage.log.head().borrow() {
         metrics.log_head.set(i64::try_from(head.to_engine()).unwrap_or(i64::MAX));
     }
-    for status in api.projector.statuses() {
+    for status in api.projector.status() {
         let position =
             status.position.map_or(-1, |position| i64::try_from(position.to_engine()).unwrap_or(i64::MAX));
         let of = OfProjection { projection: status.projection.to_string() };
