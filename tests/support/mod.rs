@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: the real binary as a process, and a plain socket client
 //! that is not the product's own code.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
 
 use std::collections::VecDeque;
