@@ -160,9 +160,7 @@ fn system(rest: &str) -> System<'_> {
     }
     if nick.starts_with("mode/") {
         System::Mode
-    } else if nick.contains("[topic/") || (nick == "Topic" && is_about_topic(said)) {
-        System::Topic
-    } else if said.starts_with("changed the topic of ") || said.starts_with("has changed the topic ") {
+    } else if is_topic(nick, said) {
         System::Topic
     } else if said.starts_with("was kicked off ") || said.starts_with("was kicked by ") {
         System::Kick
@@ -171,8 +169,12 @@ fn system(rest: &str) -> System<'_> {
     }
 }
 
-fn is_about_topic(said: &str) -> bool {
-    said.starts_with("for ") || said.starts_with('(') || said.starts_with("set by ")
+fn is_topic(nick: &str, said: &str) -> bool {
+    let told = said.starts_with("for ") || said.starts_with('(') || said.starts_with("set by ");
+    nick.contains("[topic/")
+        || (nick == "Topic" && told)
+        || said.starts_with("changed the topic of ")
+        || said.starts_with("has changed the topic ")
 }
 
 /// Drops the host part of older join lines: `[n=alice@host] has joined #ubuntu`.

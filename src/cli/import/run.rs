@@ -111,7 +111,7 @@ impl Run {
                 error => Ended::Stop(anyhow::Error::new(error).context(format!("{url}/socket"))),
             })?;
         let hello = json!({"type": "hello", "user": USER, "session": self.session, "rooms": []});
-        socket.send(Message::text(hello.to_string())).await.map_err(lost)?;
+        socket.send(Message::text(hello.to_string())).await.map_err(|error| lost(&error))?;
         let ready = tokio::time::timeout(READY_TIMEOUT, self.ready(&mut socket)).await;
         ready.map_err(|_| Ended::Lost(format!("no `ready` within {} s", READY_TIMEOUT.as_secs())))??;
         Ok(socket)
@@ -259,7 +259,7 @@ impl Run {
         };
         match self.window.rejected(id, reject.retry, reject.after_ms, self.now_ms()) {
             Verdict::Refused(command) if command.opening && reject.room_exists() => {
-                self.report.unchanged += 1
+                self.report.unchanged += 1;
             }
             Verdict::Refused(command) => self.report.refuse(&command.origin, &reject.reason()),
             Verdict::Again | Verdict::Unknown => {}
@@ -285,7 +285,7 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut frames: mpsc::Receiver<
     }
 }
 
-fn lost(error: SocketError) -> Ended {
+fn lost(error: &SocketError) -> Ended {
     Ended::Lost(error.to_string())
 }
 
@@ -300,7 +300,7 @@ fn next_text(
         }
         Some(Ok(Message::Close(None))) | None => Err(Ended::Lost("the server closed the connection".into())),
         Some(Ok(_)) => Ok(None),
-        Some(Err(error)) => Err(lost(error)),
+        Some(Err(error)) => Err(lost(&error)),
     }
 }
 
