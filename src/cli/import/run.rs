@@ -34,6 +34,8 @@ const FRAME_BYTES_MAX: usize = 256 * 1024;
 const OUTBOX_FRAMES_MAX: usize = 4;
 /// How long the server may take to answer `hello`.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without a word for so long (the server pings well before), it is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How often progress is looked at.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
@@ -147,6 +149,7 @@ impl Run {
     ) -> Result<(), Ended> {
         let mut tell = tokio::time::interval(TELL_EVERY);
         let mut frame = String::new();
+        let mut heard = tokio::time::Instant::now();
         loop {
             if frame.is_empty() {
                 self.fill(&mut frame).map_err(Ended::Stop)?;
@@ -156,17 +159,24 @@ impl Run {
             }
             let due = self.window.next_due_ms().map(|at_ms| self.started + Duration::from_millis(at_ms));
             tokio::select! {
-                permit = outbox.reserve(), if !frame.is_empty() => {
+                // A dead connection is told by its reading side, which knows why.
+                permit = outbox.reserve(), if !frame.is_empty() && !outbox.is_closed() => {
                     let permit = permit.map_err(|_| Ended::Lost("the connection cannot be written to".into()))?;
                     permit.send(Message::text(std::mem::take(&mut frame)));
                 }
                 message = stream.next() => {
+                    heard = tokio::time::Instant::now();
                     if let Some(text) = next_text(message)? {
                         self.answers(&text, outbox)?;
                     }
                 }
                 () = tokio::time::sleep_until(due.unwrap_or(self.started)), if due.is_some() => {}
-                _ = tell.tick() => self.progress.tell(&mut self.report),
+                _ = tell.tick() => {
+                    self.progress.tell(&mut self.report);
+                    if heard.elapsed() > SILENCE_MAX {
+                        return Err(Ended::Lost(format!("no word from the server in {} s", SILENCE_MAX.as_secs())));
+                    }
+                }
             }
         }
     }
