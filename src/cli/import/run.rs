@@ -35,7 +35,7 @@ const OUTBOX_FRAMES_MAX: usize = 4;
 /// How long the server may take to answer `hello`.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without a word for so long (the server pings well before), it is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// How often progress is looked at.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
