@@ -98,7 +98,7 @@ impl Rules<'_> {
             Some(reply_to) => Some(self.message(reply_to)?.1.thread_root.unwrap_or(reply_to)),
             None => None,
         };
-        check_text(&asked.text, self.limits)?;
+        check_text(asked.kind, &asked.text, self.limits)?;
         one(MessagePosted {
             kind: asked.kind,
             text: Personal::Plain(asked.text.clone()),
@@ -109,14 +109,14 @@ impl Rules<'_> {
 
     pub(super) fn edit_message(&self, asked: &EditMessage) -> Decision {
         self.members_only()?;
-        let (message_author, _) = self.message(asked.target)?;
+        let (message_author, posted) = self.message(asked.target)?;
         if message_author != self.author {
             return Err(RoomRejection::AuthorOnly {
                 message_author: message_author.clone(),
                 author: self.author.clone(),
             });
         }
-        check_text(&asked.text, self.limits)?;
+        check_text(posted.kind, &asked.text, self.limits)?;
         one(MessageEdited { target: asked.target, text: Personal::Plain(asked.text.clone()) })
     }
 
