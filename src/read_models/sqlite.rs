@@ -1,4 +1,4 @@
-//! Read models in one SQLite file: the engine of a single node.
+//! Read models in one `SQLite` file: the engine of a single node.
 //!
 //! One connection writes, on its own thread; a few read beside it (write-ahead logging).
 //! `synchronous` is NORMAL: after a power cut the last transactions may be gone, whole, and
