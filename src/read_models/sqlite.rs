@@ -402,6 +402,35 @@ mod tests {
         assert_eq!(store.builds().await.unwrap()[0].checkpoint, contract::checkpoint(7));
     }
 
+    #[tokio::test]
+    async fn lists_of_rooms_walk_an_index() {
+        use super::super::{Direction, Place, Value};
+        use dramatis_projections::{Projection, Rooms};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("read.db");
+        let store = SqliteReadModels::open(&path).unwrap();
+        store.create(NewBuild { indexes: Rooms::INDEXES, ..contract::new_build("rooms@1") }).await.unwrap();
+        for index in Rooms::INDEXES {
+            let [tenant, sort] = index.fields else { panic!("{index:?}") };
+            let query = Query {
+                key_prefix: None,
+                equal: vec![(*tenant, Value::Text("main".into()))],
+                sort: Some(*sort),
+                direction: Direction::Descending,
+                after: Some(Place { value: Some(Value::Integer(5)), key: "k".into() }),
+                limit: 10,
+            };
+            let (sql, values) = schema::select("rooms@1", &query).unwrap();
+            let reader = open_reader(&path).unwrap();
+            let mut plan = reader.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = plan.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+            let steps = steps.map(Result::unwrap).collect::<Vec<_>>().join("; ");
+            assert!(steps.contains(&format!("USING INDEX {} rooms@1", index.name)), "{steps}");
+            assert!(!steps.contains("TEMP B-TREE"), "{steps}");
+        }
+    }
+
     #[test]
     fn damaged_and_foreign_files_are_refused_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
