@@ -234,6 +234,22 @@ async fn a_deleted_store_comes_back_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_run_stops_at_its_target_within_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let (_stop, stop) = watch::channel(false);
+    let shared = Shared { log: log.clone(), store: store.clone(), options: options(100), stop };
+    let timeline = dramatis_projections::named("timeline").unwrap();
+    let mut run = run::Run::create(&shared, timeline).await.unwrap();
+    let first_message = Some(log.all()[2].position);
+    run.run_to(first_message).await.unwrap();
+    assert_eq!((run.position, store.count("timeline@1").await.unwrap()), (first_message, 1));
+    while run.step().await.unwrap() {}
+    assert_eq!((run.position, store.count("timeline@1").await.unwrap()), (*log.head.borrow(), 2));
+}
+
+#[tokio::test]
 async fn another_epoch_starts_over() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder);
