@@ -22,7 +22,8 @@ export class Timeline {
     this.tools = this.makeTools();
     this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.pill.addEventListener("click", () => this.toLatest());
-    new ResizeObserver(() => this.isAtBottom && this.stick()).observe(this.scroller);
+    const observer = new ResizeObserver(() => this.isAtBottom && this.stick());
+    for (const element of [this.scroller, this.list, this.historyNote]) observer.observe(element);
     this.list.addEventListener("mouseover", (event) => this.showTools(event.target));
     this.list.addEventListener("focusin", (event) => this.showTools(event.target));
     this.list.addEventListener("keydown", (event) => this.moveFocus(event));
