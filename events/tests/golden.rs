@@ -86,8 +86,8 @@ fn what_a_newer_release_wrote_is_refused_in_words() {
     assert!(unknown.contains("MessageSung") && unknown.contains("upgrade"), "{unknown}");
     let newer = refusal(3, |json| json["version"] = json!(2));
     assert!(newer.contains("MessagePosted has schema version 2, this release reads 1 to 1"), "{newer}");
-    let never = refusal(3, |json| json["version"] = json!(0));
-    assert!(never.contains("schema version 0"), "{never}");
+    let zero = refusal(3, |json| json["version"] = json!(0));
+    assert!(zero.contains("schema version 0"), "{zero}");
     let field = refusal(3, |json| json["data"]["mood"] = json!("glad"));
     assert!(field.contains("MessagePosted") && field.contains("unknown field `mood`"), "{field}");
     let missing = refusal(0, |json| json["data"] = json!({"title": "Lobby"}));
