@@ -327,6 +327,9 @@ fn texts_keep_to_their_limits() {
     }
     check_rejected(&[], OWNER, ("open_room", json!({"title": ""})), "title_empty");
     check_rejected(&given, MEMBER, ("edit_message", json!({"target": 3, "text": " "})), "text_empty");
+    // An action's author is enough of one: "* alice".
+    let named = decide(&given, MEMBER, ("post_message", json!({"text": "", "kind": "action"})));
+    assert_eq!(named.map(|events| events.len()), Ok(1));
     // Characters count, not bytes: ten of three bytes each still fit.
     let wide = "\u{20ac}".repeat(10);
     check(&given, OWNER, ("post_message", json!({"text": wide})), &[posted(&wide).into()]);
