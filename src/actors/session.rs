@@ -20,7 +20,7 @@ use super::answer::Answers;
 use super::directory::Replaced;
 use super::hub::{Follow, Rooms};
 use super::outbox::{CatchUp, Outbox};
-use crate::log::ReadLimit;
+use crate::log::{LogError, ReadLimit};
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject,
     ServerMessage, Unsubscribe, Unsubscribed, parse_message,
@@ -156,12 +156,18 @@ impl Session {
             events: usize::try_from(events).unwrap_or(1),
             bytes: self.stage.limits.outbox_bytes_max,
         };
-        let reading = self.stage.log.read_stream_backwards(&StreamId::room(&room), before, limit);
+        let (log, stream) = (self.stage.log.clone(), StreamId::room(&room));
+        let reading = async move {
+            let events = log.read_stream_backwards(&stream, before, limit).await?;
+            let found = !events.is_empty() || log.stream_head(&stream).await?.is_some();
+            Ok::<_, LogError>(found.then_some(events))
+        };
         self.outbox.begin();
         ctx.spawn(reading.into_actor(self).map(move |read, session, _| {
             session.outbox.end(1);
             match read {
-                Ok(events) => session.send(&ServerMessage::Page(page(id, room, &user, &events))),
+                Ok(Some(events)) => session.send(&ServerMessage::Page(page(id, room, &user, &events))),
+                Ok(None) => session.reject(Some(id), ErrorCode::NotFound, format!("there is no room {room}")),
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
             }
         }));
