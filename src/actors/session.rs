@@ -52,6 +52,10 @@ pub struct Session {
     follows: Vec<Rc<Follow>>,
     catching_up: bool,
     malformed: Malformed,
+    /// The answer to a message is being read from the log.
+    waiting: bool,
+    /// The frame it came in, and where the messages behind it begin.
+    unread: Option<(String, usize)>,
 }
 
 impl Session {
@@ -73,6 +77,8 @@ impl Session {
                 follows: Vec::new(),
                 catching_up: false,
                 malformed: Malformed::default(),
+                waiting: false,
+                unread: None,
             }
         });
     }
@@ -85,11 +91,17 @@ impl Session {
         self.send(&ServerMessage::Reject(Reject::new(id, code, message)));
     }
 
-    fn text(&mut self, text: &str, ctx: &mut Context<Self>) {
+    /// Takes a frame's messages, from this byte on, in their order. One that has to wait for the
+    /// log makes those behind it wait too; [`Self::go_on`] takes them up again.
+    fn text(&mut self, text: String, mut at: usize, ctx: &mut Context<Self>) {
         let mut commands = commands::Batch::default();
-        for message in text.split('\n').filter(|message| !message.trim_ascii().is_empty()) {
-            if self.outbox.is_closing() {
+        while let Some(message) = text.get(at..).and_then(|rest| rest.split('\n').next()) {
+            if self.waiting || self.outbox.is_closing() {
                 break;
+            }
+            at += message.len() + 1;
+            if message.trim_ascii().is_empty() {
+                continue;
             }
             if message.len() > self.stage.limits.message_bytes_max {
                 self.outbox.close(CloseCode::TooBig);
@@ -101,7 +113,16 @@ impl Session {
                 Err(error) => self.malformed(error.id, error.reason),
             }
         }
+        self.unread = self.waiting.then_some((text, at));
         self.submit(commands, ctx);
+    }
+
+    /// What was waited for is there.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        self.waiting = false;
+        if let Some((text, at)) = self.unread.take() {
+            self.text(text, at, ctx);
+        }
     }
 
     fn message(&mut self, message: ClientMessage, commands: &mut commands::Batch, ctx: &mut Context<Self>) {
@@ -226,7 +247,7 @@ const SESSION_MAILBOX_LEN: usize = 2;
 impl StreamHandler<Inbound> for Session {
     fn handle(&mut self, inbound: Inbound, ctx: &mut Self::Context) {
         match inbound {
-            Inbound::Text(text) => self.text(&text, ctx),
+            Inbound::Text(text) => self.text(text, 0, ctx),
             Inbound::Violation(code) => self.outbox.close(code),
         }
     }

@@ -39,9 +39,13 @@ impl Session {
             Ok::<_, LogError>(taken)
         };
         // The session waits: what was sent behind the hello is answered behind its answer.
-        ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| match taken {
-            Ok(taken) => session.greet(user, taken, ctx),
-            Err(error) => session.reject(None, ErrorCode::Unavailable, error.to_string()),
+        self.waiting = true;
+        ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
+            match taken {
+                Ok(taken) => session.greet(user, taken, ctx),
+                Err(error) => session.reject(None, ErrorCode::Unavailable, error.to_string()),
+            }
+            session.go_on(ctx);
         }));
     }
 
@@ -88,6 +92,7 @@ impl Session {
         self.unfollow(&stream);
         let log = self.stage.log.clone();
         self.outbox.begin();
+        self.waiting = true;
         let taking = async move { take(&*log, cursor).await };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
             session.outbox.end(1);
@@ -102,6 +107,7 @@ impl Session {
                     }
                 },
             }
+            session.go_on(ctx);
         }));
     }
 
