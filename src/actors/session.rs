@@ -20,7 +20,7 @@ use super::answer::Answers;
 use super::directory::Replaced;
 use super::hub::{Follow, Rooms};
 use super::outbox::{CatchUp, Outbox};
-use crate::log::ReadLimit;
+use crate::log::{LogError, ReadLimit};
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject,
     ServerMessage, Unsubscribe, Unsubscribed, parse_message,
@@ -184,11 +184,14 @@ impl Session {
         let (log, outbox, stream) = (self.stage.log.clone(), self.outbox.clone(), StreamId::room(&room));
         let reading = async move {
             outbox.has_room().await;
-            log.read_stream_backwards(&stream, before, limit).await
+            let events = log.read_stream_backwards(&stream, before, limit).await?;
+            let found = !events.is_empty() || log.stream_head(&stream).await?.is_some();
+            Ok::<_, LogError>(found.then_some(events))
         };
         ctx.wait(reading.into_actor(self).map(move |read, session, ctx| {
             match read {
-                Ok(events) => session.send(&ServerMessage::Page(page(id, room, &user, &events))),
+                Ok(Some(events)) => session.send(&ServerMessage::Page(page(id, room, &user, &events))),
+                Ok(None) => session.reject(Some(id), ErrorCode::NotFound, format!("there is no room {room}")),
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
             }
             session.resume(ctx);

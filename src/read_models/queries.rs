@@ -108,17 +108,21 @@ async fn one(
     found.map(raw).transpose()
 }
 
-async fn list(store: &dyn ReadModels, projection: &str, query: Query) -> Result<Listing, ReadModelError> {
+async fn list(store: &dyn ReadModels, projection: &str, mut query: Query) -> Result<Listing, ReadModelError> {
     let Some(collection) = store.alias(projection).await? else {
         return Ok(Listing { items: Vec::new(), next: None });
     };
-    let (limit, sort) = (query.limit.min(super::FIND_MAX), query.sort);
-    let documents = match store.find(&collection, query.clone()).await {
+    // One more than asked for tells whether there is a next page.
+    let limit = query.limit.min(super::FIND_MAX - 1);
+    let sort = query.sort;
+    query.limit = limit + 1;
+    let mut documents = match store.find(&collection, query.clone()).await {
         Err(ReadModelError::NoBuild { .. }) => store.find(&live(store, projection).await?, query).await?,
         found => found?,
     };
-    let full = limit > 0 && documents.len() >= limit;
-    let next = documents.last().filter(|_| full).map(|last| place(last, sort)).transpose()?;
+    let more = documents.len() > limit;
+    documents.truncate(limit);
+    let next = documents.last().filter(|_| more).map(|last| place(last, sort)).transpose()?;
     let items = documents.into_iter().map(raw).collect::<Result<_, _>>()?;
     Ok(Listing { items, next })
 }
