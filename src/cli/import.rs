@@ -1,6 +1,7 @@
 //! `dramatis import`: chat logs into rooms, over the same socket that every client uses.
 
 use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,8 @@ pub(super) fn run(import: Import) -> anyhow::Result<()> {
         let ended = keep_connected(&mut run, &arguments.target.url, retry_for).await;
         run.progress.finish(&mut run.report);
         if !matches!(&ended, Err(error) if is_no_server(error)) {
-            println!("{}", run.report.summary(run.progress.elapsed()));
+            // Who closed the pipe does not want to read it.
+            let _ = writeln!(std::io::stdout(), "{}", run.report.summary(run.progress.elapsed()));
         }
         ended
     })

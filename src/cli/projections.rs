@@ -125,7 +125,13 @@ fn follow(name: &str, lines: impl std::io::BufRead) -> anyhow::Result<()> {
             if let Some(bar) = &bar {
                 bar.finish_and_clear();
             }
-            println!("{name} is rebuilt: {} documents at position {}", step.documents, plain(&step.position));
+            let position = plain(&step.position);
+            // The rebuild is done, whoever reads this or not.
+            let _ = writeln!(
+                std::io::stdout(),
+                "{name} is rebuilt: {} documents at position {position}",
+                step.documents
+            );
             return Ok(());
         }
     }

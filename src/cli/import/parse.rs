@@ -16,7 +16,7 @@ pub(super) enum Line<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message<'a> {
     /// Who.
-    pub(super) nick: &'a str,
+    pub(super) nick: Cow<'a, str>,
     /// The words, verbatim.
     pub(super) text: &'a str,
     /// Done, not said.
@@ -31,11 +31,11 @@ pub(super) struct Message<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum System<'a> {
     /// `=== alice has joined #ubuntu`
-    Joined(&'a str),
+    Joined(Cow<'a, str>),
     /// `=== alice has left #ubuntu ["bye"]`
-    Left(&'a str, Option<&'a str>),
+    Left(Cow<'a, str>, Option<&'a str>),
     /// `=== alice is now known as alice_`
-    Renamed(&'a str, &'a str),
+    Renamed(Cow<'a, str>, Cow<'a, str>),
     /// `=== mode/#ubuntu [+o alice]  by bob`
     Mode,
     /// `=== Topic for #ubuntu: …` and other forms of it.
@@ -88,7 +88,7 @@ pub(super) fn parse(line: &str) -> Result<Line<'_>, String> {
     let time_ms = time_of_day_ms(clock)
         .ok_or_else(|| format!("expected a time from [00:00] to [23:59:59], got [{}]", shown(clock)))?;
     let (nick, text, action) = spoken(rest).or_else(|| done(rest)).ok_or_else(unknown)?;
-    Ok(Line::Message(Message { nick, text, action, time_ms, place }))
+    Ok(Line::Message(Message { nick: joined_up(nick), text, action, time_ms, place }))
 }
 
 /// A line's start for an error message.
@@ -140,29 +140,42 @@ fn done(rest: &str) -> Option<(&str, &str, bool)> {
     (!nick.is_empty()).then_some((nick, text, true))
 }
 
+/// A nick without the space that some log writers put after each `]`: no nick holds a space.
+fn joined_up(nick: &str) -> Cow<'_, str> {
+    if nick.contains("] ") { Cow::Owned(nick.replace("] ", "]")) } else { Cow::Borrowed(nick) }
+}
+
+/// The nick of a system line: `alice`, or `alice [n=alice@host]` in older ones.
+fn whose(text: &str) -> Option<Cow<'_, str>> {
+    let host = text.trim_end().strip_suffix(']').and_then(|rest| rest.rsplit_once(" ["));
+    let text = host.filter(|(_, host)| host.contains('@')).map_or(text, |(nick, _)| nick);
+    // The space after a last `]` goes too.
+    let nick = joined_up(text.trim());
+    (!nick.is_empty() && !nick.contains(' ')).then_some(nick)
+}
+
 fn system(rest: &str) -> System<'_> {
-    let (nick, said) = rest.split_once(' ').unwrap_or((rest, ""));
-    if let Some(new) =
-        said.strip_prefix("is now known as ").filter(|new| !new.is_empty() && !new.contains(' '))
+    if let Some((old, new)) = rest.split_once(" is now known as ")
+        && let (Some(old), Some(new)) = (whose(old), whose(new))
     {
-        return System::Renamed(nick, new);
+        return System::Renamed(old, new);
     }
-    let said = without_host(said);
-    if said.strip_prefix("has joined ").is_some_and(is_channel) {
+    if let Some((who, channel)) = rest.split_once(" has joined ")
+        && let (Some(nick), true) = (whose(who), is_channel(channel))
+    {
         return System::Joined(nick);
     }
-    if let Some(rest) = said.strip_prefix("has left ") {
+    if let Some((who, rest)) = rest.split_once(" has left ") {
         let (channel, reason) = rest.split_once(' ').unwrap_or((rest, ""));
         let bracketed = reason.is_empty() || (reason.starts_with('[') && reason.ends_with(']'));
-        if is_channel(channel) && bracketed {
+        if let (Some(nick), true) = (whose(who), is_channel(channel) && bracketed) {
             return System::Left(nick, reason_of(reason));
         }
     }
+    let (nick, said) = rest.split_once(' ').unwrap_or((rest, ""));
     if nick.starts_with("mode/") {
         System::Mode
-    } else if nick.contains("[topic/") || (nick == "Topic" && is_about_topic(said)) {
-        System::Topic
-    } else if said.starts_with("changed the topic of ") || said.starts_with("has changed the topic ") {
+    } else if is_topic(nick, said) {
         System::Topic
     } else if said.starts_with("was kicked off ") || said.starts_with("was kicked by ") {
         System::Kick
@@ -171,14 +184,12 @@ fn system(rest: &str) -> System<'_> {
     }
 }
 
-fn is_about_topic(said: &str) -> bool {
-    said.starts_with("for ") || said.starts_with('(') || said.starts_with("set by ")
-}
-
-/// Drops the host part of older join lines: `[n=alice@host] has joined #ubuntu`.
-fn without_host(said: &str) -> &str {
-    let after = said.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map(|(_, after)| after);
-    after.unwrap_or(said)
+fn is_topic(nick: &str, said: &str) -> bool {
+    let told = said.starts_with("for ") || said.starts_with('(') || said.starts_with("set by ");
+    nick.contains("[topic/")
+        || (nick == "Topic" && told)
+        || said.starts_with("changed the topic of ")
+        || said.starts_with("has changed the topic ")
 }
 
 fn is_channel(text: &str) -> bool {
@@ -205,7 +216,7 @@ mod tests {
 
     fn said(line: &str) -> (String, String, bool, i64) {
         match parse(line).unwrap() {
-            Line::Message(m) => (m.nick.to_owned(), m.text.to_owned(), m.action, m.time_ms / 60_000),
+            Line::Message(m) => (m.nick.into_owned(), m.text.to_owned(), m.action, m.time_ms / 60_000),
             Line::System(system) => panic!("{line:?} is {system:?}"),
         }
     }
@@ -227,6 +238,8 @@ mod tests {
             ("[02:02] <Linforcer> change >.>", "Linforcer", "change >.>", false, 122),
             ("[23:59]  * AdemoS on retrospect", "AdemoS", "on retrospect", true, 1439),
             ("[23:59]  * AdemoS", "AdemoS", "", true, 1439),
+            ("[03:24] <zcat[1] > hi", "zcat[1]", "hi", false, 204),
+            ("[03:24] <[N] ame> [a] b", "[N]ame", "[a] b", false, 204),
             ("[03:24] <c>     *  finally", "c", "    *  finally", false, 204),
         ] {
             assert_eq!(said(line), (nick.to_owned(), text.to_owned(), action, minute), "{line}");
@@ -242,21 +255,25 @@ mod tests {
             let Line::Message(message) = parse(line).unwrap() else { panic!("{line}") };
             assert_eq!(message.place, Some(("#ubuntu", "2010-03-08".parse().unwrap())));
             assert_eq!((message.time_ms, message.action), (3_723_000, action));
-            assert_eq!((message.nick, message.text), ("bob", "hi there"));
+            assert_eq!((&*message.nick, message.text), ("bob", "hi there"));
         }
     }
 
     #[test]
     fn system_lines_tell_their_kind() {
         for (line, wanted) in [
-            ("=== tuxx has joined #ubuntu", System::Joined("tuxx")),
-            ("=== tuxx has joined #UBUNTU", System::Joined("tuxx")),
-            ("=== olinho [n=bolinho@201.67.184.74] has joined #ubuntu", System::Joined("olinho")),
-            ("=== topyli has left #ubuntu []", System::Left("topyli", None)),
-            ("=== topyli has left #Ubuntu", System::Left("topyli", None)),
-            ("=== DAC has left #ubuntu [\"\"Buy.]", System::Left("DAC", Some("\"\"Buy."))),
-            ("=== Golo has left #ubuntu [\"Abandonando\"]", System::Left("Golo", Some("Abandonando"))),
-            ("=== a is now known as b", System::Renamed("a", "b")),
+            ("=== tuxx has joined #ubuntu", System::Joined("tuxx".into())),
+            ("=== tuxx has joined #UBUNTU", System::Joined("tuxx".into())),
+            ("=== olinho [n=bolinho@201.67.184.74] has joined #ubuntu", System::Joined("olinho".into())),
+            ("=== brad[]  [~brad@209.161.225.22]  has joined #ubuntu", System::Joined("brad[]".into())),
+            ("=== [N] ame [n=name@207.178.157.90]  has joined #ubuntu", System::Joined("[N]ame".into())),
+            ("=== gNk[zZz]  is now known as [N] k", System::Renamed("gNk[zZz]".into(), "[N]k".into())),
+            ("=== [x] left has left #ubuntu [\"a] b\"]", System::Left("[x]left".into(), Some("a] b"))),
+            ("=== topyli has left #ubuntu []", System::Left("topyli".into(), None)),
+            ("=== topyli has left #Ubuntu", System::Left("topyli".into(), None)),
+            ("=== DAC has left #ubuntu [\"\"Buy.]", System::Left("DAC".into(), Some("\"\"Buy."))),
+            ("=== Golo has left #ubuntu [\"Abandonando\"]", System::Left("Golo".into(), Some("Abandonando"))),
+            ("=== a is now known as b", System::Renamed("a".into(), "b".into())),
             ("=== mode/#ubuntu [+o Seveas]  by ChanServ", System::Mode),
             ("=== ..[topic/#ubuntu:Seveas] : Official help", System::Topic),
             ("=== Topic for #ubuntu: help", System::Topic),

@@ -190,7 +190,7 @@ fn said(
     message: &Message<'_>,
     commands: &mut Vec<Command>,
 ) -> Result<(), String> {
-    let user = enter(state, step, message.nick, "join", commands)?;
+    let user = enter(state, step, &message.nick, "join", commands)?;
     let data = if message.action {
         json!({"text": message.text, "kind": "action"})
     } else {
@@ -210,7 +210,7 @@ fn happened(
         System::Joined(nick) => enter(state, step, nick, "", commands).map(|_| ()),
         System::Left(nick, reason) => {
             let user = state.user(nick);
-            state.aliases.remove(*nick);
+            state.aliases.remove(&**nick);
             if state.members.remove(&user) {
                 let data = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
                 commands.push(step.command(&user, "leave", data, ""));
@@ -220,9 +220,9 @@ fn happened(
         System::Renamed(old, new) => {
             let user = state.user(old);
             if state.members.contains(&user) {
-                state.aliases.remove(*old);
-                if *new != user {
-                    state.aliases.insert((*new).to_owned(), user.clone());
+                state.aliases.remove(&**old);
+                if **new != *user {
+                    state.aliases.insert(new.to_string(), user.clone());
                 }
                 commands.push(step.command(&user, "rename_member", json!({"display_name": new}), ""));
             }

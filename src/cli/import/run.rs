@@ -34,6 +34,8 @@ const FRAME_BYTES_MAX: usize = 256 * 1024;
 const OUTBOX_FRAMES_MAX: usize = 4;
 /// How long the server may take to answer `hello`.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without a word for so long (the server pings well before), it is gone.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// How often progress is looked at.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
@@ -111,7 +113,7 @@ impl Run {
                 error => Ended::Stop(anyhow::Error::new(error).context(format!("{url}/socket"))),
             })?;
         let hello = json!({"type": "hello", "user": USER, "session": self.session, "rooms": []});
-        socket.send(Message::text(hello.to_string())).await.map_err(lost)?;
+        socket.send(Message::text(hello.to_string())).await.map_err(|error| lost(&error))?;
         let ready = tokio::time::timeout(READY_TIMEOUT, self.ready(&mut socket)).await;
         ready.map_err(|_| Ended::Lost(format!("no `ready` within {} s", READY_TIMEOUT.as_secs())))??;
         Ok(socket)
@@ -147,6 +149,7 @@ impl Run {
     ) -> Result<(), Ended> {
         let mut tell = tokio::time::interval(TELL_EVERY);
         let mut frame = String::new();
+        let mut heard = tokio::time::Instant::now();
         loop {
             if frame.is_empty() {
                 self.fill(&mut frame).map_err(Ended::Stop)?;
@@ -156,17 +159,24 @@ impl Run {
             }
             let due = self.window.next_due_ms().map(|at_ms| self.started + Duration::from_millis(at_ms));
             tokio::select! {
-                permit = outbox.reserve(), if !frame.is_empty() => {
+                // A dead connection is told by its reading side, which knows why.
+                permit = outbox.reserve(), if !frame.is_empty() && !outbox.is_closed() => {
                     let permit = permit.map_err(|_| Ended::Lost("the connection cannot be written to".into()))?;
                     permit.send(Message::text(std::mem::take(&mut frame)));
                 }
                 message = stream.next() => {
+                    heard = tokio::time::Instant::now();
                     if let Some(text) = next_text(message)? {
                         self.answers(&text, outbox)?;
                     }
                 }
                 () = tokio::time::sleep_until(due.unwrap_or(self.started)), if due.is_some() => {}
-                _ = tell.tick() => self.progress.tell(&mut self.report),
+                _ = tell.tick() => {
+                    self.progress.tell(&mut self.report);
+                    if heard.elapsed() > SILENCE_MAX {
+                        return Err(Ended::Lost(format!("no word from the server in {} s", SILENCE_MAX.as_secs())));
+                    }
+                }
             }
         }
     }
@@ -259,7 +269,7 @@ impl Run {
         };
         match self.window.rejected(id, reject.retry, reject.after_ms, self.now_ms()) {
             Verdict::Refused(command) if command.opening && reject.room_exists() => {
-                self.report.unchanged += 1
+                self.report.unchanged += 1;
             }
             Verdict::Refused(command) => self.report.refuse(&command.origin, &reject.reason()),
             Verdict::Again | Verdict::Unknown => {}
@@ -285,7 +295,7 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut frames: mpsc::Receiver<
     }
 }
 
-fn lost(error: SocketError) -> Ended {
+fn lost(error: &SocketError) -> Ended {
     Ended::Lost(error.to_string())
 }
 
@@ -300,7 +310,7 @@ fn next_text(
         }
         Some(Ok(Message::Close(None))) | None => Err(Ended::Lost("the server closed the connection".into())),
         Some(Ok(_)) => Ok(None),
-        Some(Err(error)) => Err(lost(error)),
+        Some(Err(error)) => Err(lost(&error)),
     }
 }
 
