@@ -25,7 +25,7 @@ mod run;
 mod status;
 mod worker;
 
-pub use rebuild::{OnDifference, Rebuild, RebuildError, RebuildReport};
+pub use rebuild::{Difference, OnDifference, Rebuild, RebuildError, RebuildReport};
 pub use run::RunError;
 pub use status::{Health, RebuildProgress, Status};
 

@@ -76,7 +76,9 @@ mod tests {
 
     fn of(documents: &[(&str, &str)]) -> Digest {
         let mut digest = Digest::default();
-        documents.iter().for_each(|(key, body)| digest.add(key, body.as_bytes()));
+        for (key, body) in documents {
+            digest.add(key, body.as_bytes());
+        }
         digest
     }
 

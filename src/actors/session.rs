@@ -42,6 +42,15 @@ struct Identity {
     session: CommandId,
 }
 
+/// What comes after a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// The next one.
+    GoOn,
+    /// The next one, once this one's answer is on its way.
+    Wait,
+}
+
 /// See the module.
 pub struct Session {
     stage: Arc<Stage>,
@@ -52,6 +61,8 @@ pub struct Session {
     follows: Vec<Rc<Follow>>,
     catching_up: bool,
     malformed: Malformed,
+    /// Messages behind one that waits.
+    rest: String,
 }
 
 impl Session {
@@ -73,6 +84,7 @@ impl Session {
                 follows: Vec::new(),
                 catching_up: false,
                 malformed: Malformed::default(),
+                rest: String::new(),
             }
         });
     }
@@ -85,43 +97,56 @@ impl Session {
         self.send(&ServerMessage::Reject(Reject::new(id, code, message)));
     }
 
+    /// Handles messages in their order. One that waits for the log holds up those behind it, and
+    /// all reading: so no client has more than one such answer on its way.
     fn text(&mut self, text: &str, ctx: &mut Context<Self>) {
         let mut commands = commands::Batch::default();
-        for message in text.split('\n').filter(|message| !message.trim_ascii().is_empty()) {
-            if self.outbox.is_closing() {
-                break;
-            }
+        let mut rest = text;
+        while !rest.is_empty() && !self.outbox.is_closing() {
+            let (message, behind) = rest.split_once('\n').unwrap_or((rest, ""));
+            rest = behind;
             if message.len() > self.stage.limits.message_bytes_max {
                 self.outbox.close(CloseCode::TooBig);
+            } else if !message.trim_ascii().is_empty()
+                && self.message(message, &mut commands, ctx) == Then::Wait
+            {
+                rest.clone_into(&mut self.rest);
                 break;
-            }
-            match parse_message(message) {
-                Ok(message) => self.message(message, &mut commands, ctx),
-                Err(_) if self.identity.is_none() => self.outbox.close(CloseCode::Malformed),
-                Err(error) => self.malformed(error.id, error.reason),
             }
         }
         self.submit(commands, ctx);
     }
 
-    fn message(&mut self, message: ClientMessage, commands: &mut commands::Batch, ctx: &mut Context<Self>) {
-        let Some(identity) = self.identity.clone() else {
-            match message {
-                ClientMessage::Hello(hello) => self.hello(hello, ctx),
-                _ => self.outbox.close(CloseCode::Malformed),
+    /// Goes on behind a message that waited.
+    fn resume(&mut self, ctx: &mut Context<Self>) {
+        let rest = std::mem::take(&mut self.rest);
+        self.text(&rest, ctx);
+    }
+
+    fn message(&mut self, text: &str, commands: &mut commands::Batch, ctx: &mut Context<Self>) -> Then {
+        let message = match (parse_message(text), &self.identity) {
+            (Ok(ClientMessage::Hello(hello)), None) => return self.hello(hello, ctx),
+            (_, None) => {
+                self.outbox.close(CloseCode::Malformed);
+                return Then::GoOn;
             }
-            return;
+            (Err(error), Some(_)) => {
+                self.malformed(error.id, error.reason);
+                return Then::GoOn;
+            }
+            (Ok(message), Some(identity)) => (message, identity.user.clone()),
         };
         match message {
-            ClientMessage::Command(frame) => self.command(&identity.user, frame, commands),
-            ClientMessage::Subscribe(subscribe) => self.subscribe(identity.user, subscribe, ctx),
-            ClientMessage::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
-            ClientMessage::History(request) => self.history(identity.user, request, ctx),
-            ClientMessage::Pong => {}
-            ClientMessage::Hello(_) => {
+            (ClientMessage::Command(frame), user) => self.command(&user, frame, commands),
+            (ClientMessage::Subscribe(subscribe), user) => return self.subscribe(user, subscribe, ctx),
+            (ClientMessage::History(request), user) => return self.history(user, request, ctx),
+            (ClientMessage::Unsubscribe(unsubscribe), _) => self.unsubscribe(unsubscribe),
+            (ClientMessage::Pong, _) => {}
+            (ClientMessage::Hello(_), _) => {
                 self.malformed(None, "hello is only the first message of a connection".to_owned());
             }
         }
+        Then::GoOn
     }
 
     fn malformed(&mut self, id: Option<CommandId>, reason: String) {
@@ -149,22 +174,26 @@ impl Session {
         });
     }
 
-    fn history(&mut self, user: MemberId, request: HistoryRequest, ctx: &mut Context<Self>) {
+    fn history(&mut self, user: MemberId, request: HistoryRequest, ctx: &mut Context<Self>) -> Then {
         let HistoryRequest { id, room, before, limit, .. } = request;
         let events = limit.clamp(1, HISTORY_EVENTS_MAX);
         let limit = ReadLimit {
             events: usize::try_from(events).unwrap_or(1),
             bytes: self.stage.limits.outbox_bytes_max,
         };
-        let reading = self.stage.log.read_stream_backwards(&StreamId::room(&room), before, limit);
-        self.outbox.begin();
-        ctx.spawn(reading.into_actor(self).map(move |read, session, _| {
-            session.outbox.end(1);
+        let (log, outbox, stream) = (self.stage.log.clone(), self.outbox.clone(), StreamId::room(&room));
+        let reading = async move {
+            outbox.has_room().await;
+            log.read_stream_backwards(&stream, before, limit).await
+        };
+        ctx.wait(reading.into_actor(self).map(move |read, session, ctx| {
             match read {
                 Ok(events) => session.send(&ServerMessage::Page(page(id, room, &user, &events))),
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
             }
+            session.resume(ctx);
         }));
+        Then::Wait
     }
 }
 

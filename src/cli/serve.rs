@@ -63,8 +63,10 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
         ending: ended,
     };
     let api = Api { stage: stage.clone(), read_models, projector: projector.clone() };
-    let (server, address) = server::serve(config.server.listen, &stage, &api, &server_options)
-        .with_context(|| format!("cannot listen on {}: choose another address with --listen", config.server.listen))?;
+    let (server, address) =
+        server::serve(config.server.listen, &stage, &api, &server_options).with_context(|| {
+            format!("cannot listen on {}: choose another address with --listen", config.server.listen)
+        })?;
     let handle = server.handle();
     let serving = actix_rt::spawn(server);
     println!("dramatis listens on http://{address}");
@@ -109,7 +111,14 @@ fn room_limits(config: &RoomConfig) -> RoomLimits {
         reason_chars_max,
         members_max,
     } = *config;
-    RoomLimits { text_chars_max, title_chars_max, display_name_chars_max, emoji_chars_max, reason_chars_max, members_max }
+    RoomLimits {
+        text_chars_max,
+        title_chars_max,
+        display_name_chars_max,
+        emoji_chars_max,
+        reason_chars_max,
+        members_max,
+    }
 }
 
 /// The threads that entities run on, apart from those that serve sockets.

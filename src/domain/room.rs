@@ -17,6 +17,13 @@ mod rejection;
 mod rules;
 mod state;
 #[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
 mod tests;
 mod words;
 

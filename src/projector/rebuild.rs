@@ -59,24 +59,29 @@ pub enum RebuildError {
     #[error("the rebuild stopped and the live build stays: {0}")]
     Run(#[from] RunError),
     /// The builds show different documents.
-    #[error(
-        "build {new} has digest {new_digest}, the live build {old} of the same version {old_digest}: nothing was switched; they differ in {keys:?}. Accept the difference if a fix explains it"
-    )]
-    Differs {
-        /// The live build.
-        old: String,
-        /// Its digest.
-        old_digest: Digest,
-        /// The new build, dropped.
-        new: String,
-        /// Its digest.
-        new_digest: Digest,
-        /// Some keys that differ.
-        keys: Vec<String>,
-    },
+    #[error("nothing was switched: {0}. Accept the difference if a fix explains it")]
+    Differs(Box<Difference>),
     /// The projector was stopped.
     #[error("the projector was stopped; the live build stays")]
     Stopped,
+}
+
+/// How the new build differs from the live one, which the same version of the fold made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the live build {old} has digest {old_digest}, the new build {new} {new_digest}; they differ in {keys:?}"
+)]
+pub struct Difference {
+    /// The live build.
+    pub old: String,
+    /// Its digest.
+    pub old_digest: Digest,
+    /// The new build; it is dropped.
+    pub new: String,
+    /// Its digest.
+    pub new_digest: Digest,
+    /// Some keys that differ.
+    pub keys: Vec<String>,
 }
 
 impl From<ReadModelError> for RebuildError {
@@ -224,7 +229,8 @@ impl Switch {
         if old_digest != new_digest && self.difference == OnDifference::Stop {
             let keys = differences(store, &old.collection, &new.collection, DIFFERENCES_SHOWN_MAX).await?;
             let (old, new) = (old.collection.clone(), new.collection.clone());
-            return Err(RebuildError::Differs { old, old_digest, new, new_digest, keys });
+            let difference = Difference { old, old_digest, new, new_digest, keys };
+            return Err(RebuildError::Differs(Box::new(difference)));
         }
         let from = Some(old.collection.clone());
         if !store.swap_alias(projection.name(), from, &new.collection).await? {

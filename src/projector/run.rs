@@ -47,6 +47,8 @@ pub(super) struct Run {
     projection: &'static dyn DynProjection,
     filter: Filter,
     fold: Box<dyn Fold>,
+    /// A failed fold may have left documents in memory half folded: it starts from none again.
+    stale: bool,
     /// Folded but not yet known to be written: goes first in the next step.
     unwritten: Option<Unwritten>,
     pub(super) collection: String,
@@ -93,21 +95,20 @@ impl Run {
         checkpoint: Checkpoint,
     ) -> Result<Self, RunError> {
         let filter = filter(projection)?;
-        let parked = shared.store.dead_letters(&collection).await?;
-        let mut fold = projection.start(shared.options.documents_max);
-        fold.park(parked.iter().map(|letter| letter.key.clone()).collect());
+        let (fold, parked) = start(shared, projection, &collection).await?;
         Ok(Self {
             shared: shared.clone(),
             projection,
             filter,
             fold,
+            stale: false,
             unwritten: None,
             collection,
             epoch: checkpoint.epoch,
             position: checkpoint.position,
             events: 0,
             documents_written: 0,
-            parked: parked.len(),
+            parked,
         })
     }
 
@@ -155,12 +156,18 @@ impl Run {
     }
 
     async fn fold(&mut self, events: &[Arc<Recorded>]) -> Result<Folded, RunError> {
+        if self.stale {
+            (self.fold, self.parked) = start(&self.shared, self.projection, &self.collection).await?;
+        }
+        self.stale = true;
         let missing = self.fold.begin(events);
         if !missing.is_empty() {
             let stored = self.shared.store.load(&self.collection, missing).await?;
             self.fold.load(stored)?;
         }
-        Ok(self.fold.finish()?)
+        let folded = self.fold.finish()?;
+        self.stale = false;
+        Ok(folded)
     }
 
     async fn write(&mut self) -> Result<(), RunError> {
@@ -176,6 +183,19 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// A fold without documents, and how many keys it has parked.
+async fn start(
+    shared: &Shared,
+    projection: &'static dyn DynProjection,
+    collection: &str,
+) -> Result<(Box<dyn Fold>, usize), RunError> {
+    let letters = shared.store.dead_letters(collection).await?;
+    let parked = letters.len();
+    let mut fold = projection.start(shared.options.documents_max);
+    fold.park(letters.into_iter().map(|letter| letter.key).collect());
+    Ok((fold, parked))
 }
 
 fn filter(projection: &'static dyn DynProjection) -> Result<Filter, RunError> {

@@ -173,7 +173,7 @@ async fn dump(store: &dyn ReadModels) -> String {
         let live = store.alias(projection.name()).await.unwrap().unwrap();
         let mut after = None;
         while let Some(document) = store.scan(&live, after, 1).await.unwrap().pop() {
-            lines.push_str(&format!("{} {} {}\n", projection.name(), document.key, document.body));
+            lines.extend([projection.name(), " ", &document.key, " ", &document.body, "\n"]);
             after = Some(document.key);
         }
     }
@@ -191,11 +191,11 @@ async fn it_follows_the_log_and_answers_queries() {
 
     let lobby = StreamId::parse("room-main.lobby").unwrap();
     let titles = |listing: &queries::Listing| -> Vec<String> {
-        let title = |item: &Box<serde_json::value::RawValue>| {
+        let title = |item: &serde_json::value::RawValue| {
             let json: serde_json::Value = serde_json::from_str(item.get()).unwrap();
             json["title"].as_str().or(json["text"].as_str()).unwrap().to_owned()
         };
-        listing.items.iter().map(title).collect()
+        listing.items.iter().map(|item| title(item)).collect()
     };
     let first = queries::rooms(store.as_ref(), "main", queries::RoomOrder::Activity, None, 1).await.unwrap();
     assert_eq!(titles(&first), ["Den"]);
@@ -231,6 +231,22 @@ async fn a_deleted_store_comes_back_byte_for_byte() {
     }
     assert!(dumps[0].lines().count() == 5, "{}", dumps[0]);
     assert_eq!(dumps[0], dumps[1]);
+}
+
+#[tokio::test]
+async fn a_run_stops_at_its_target_within_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let (_stop, stop) = watch::channel(false);
+    let shared = Shared { log: log.clone(), store: store.clone(), options: options(100), stop };
+    let timeline = dramatis_projections::named("timeline").unwrap();
+    let mut run = run::Run::create(&shared, timeline).await.unwrap();
+    let first_message = Some(log.all()[2].position);
+    run.run_to(first_message).await.unwrap();
+    assert_eq!((run.position, store.count("timeline@1").await.unwrap()), (first_message, 1));
+    while run.step().await.unwrap() {}
+    assert_eq!((run.position, store.count("timeline@1").await.unwrap()), (*log.head.borrow(), 2));
 }
 
 #[tokio::test]
@@ -328,8 +344,8 @@ async fn a_rebuild_that_differs_is_not_switched_to_unless_told() {
     store.write("timeline@1", batch).await.unwrap();
 
     let stopped = projector.rebuild("timeline", OnDifference::Stop).unwrap().finish().await;
-    let Err(RebuildError::Differs { keys, .. }) = stopped else { panic!("{stopped:?}") };
-    assert_eq!(keys, [forged.key]);
+    let Err(RebuildError::Differs(difference)) = stopped else { panic!("{stopped:?}") };
+    assert_eq!(difference.keys, [forged.key]);
     assert!(dump(store.as_ref()).await.contains("forged"), "the live build stays");
     projector.rebuild("timeline", OnDifference::Accept).unwrap().finish().await.unwrap();
     assert!(!dump(store.as_ref()).await.contains("forged"));
@@ -426,7 +442,9 @@ proptest! {
             lines.insert(0, (0, 0, 0, 0));
         }
         let log = ScriptedLog::new(EPOCH);
-        lines.into_iter().for_each(|line| tell(&log, line));
+        for line in lines {
+            tell(&log, line);
+        }
         let events = log.all();
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

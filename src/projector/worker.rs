@@ -8,6 +8,7 @@ use super::rebuild::Switch;
 use super::run::{Run, RunError};
 use super::{Health, Shared, Status};
 use crate::log::LogError;
+use crate::read_models::ReadModelError;
 
 pub(super) struct Worker {
     projection: &'static dyn DynProjection,
@@ -69,8 +70,11 @@ impl Worker {
         }
         let Some(run) = &mut self.run else { return Ok(false) };
         let stepped = run.step().await;
-        if let Err(RunError::Document(_) | RunError::Log(LogError::AheadOfLog { .. })) = &stepped {
-            // What is in memory may be half folded, or of a history that is gone: look again.
+        if let Err(
+            RunError::Log(LogError::AheadOfLog { .. }) | RunError::Store(ReadModelError::NoBuild { .. }),
+        ) = &stepped
+        {
+            // The history or the build is gone: look again which one is live.
             self.events_before += run.events;
             self.run = None;
         }

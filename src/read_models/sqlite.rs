@@ -1,4 +1,4 @@
-//! Read models in one SQLite file: the engine of a single node.
+//! Read models in one `SQLite` file: the engine of a single node.
 //!
 //! One connection writes, on its own thread; a few read beside it (write-ahead logging).
 //! `synchronous` is NORMAL: after a power cut the last transactions may be gone, whole, and
@@ -400,6 +400,35 @@ mod tests {
         let store = SqliteReadModels::open(&path).unwrap();
         assert_eq!(store.count("rooms@1").await.unwrap(), 1);
         assert_eq!(store.builds().await.unwrap()[0].checkpoint, contract::checkpoint(7));
+    }
+
+    #[tokio::test]
+    async fn lists_of_rooms_walk_an_index() {
+        use super::super::{Direction, Place, Value};
+        use dramatis_projections::{Projection, Rooms};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("read.db");
+        let store = SqliteReadModels::open(&path).unwrap();
+        store.create(NewBuild { indexes: Rooms::INDEXES, ..contract::new_build("rooms@1") }).await.unwrap();
+        for index in Rooms::INDEXES {
+            let [tenant, sort] = index.fields else { panic!("{index:?}") };
+            let query = Query {
+                key_prefix: None,
+                equal: vec![(*tenant, Value::Text("main".into()))],
+                sort: Some(*sort),
+                direction: Direction::Descending,
+                after: Some(Place { value: Some(Value::Integer(5)), key: "k".into() }),
+                limit: 10,
+            };
+            let (sql, values) = schema::select("rooms@1", &query).unwrap();
+            let reader = open_reader(&path).unwrap();
+            let mut plan = reader.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = plan.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+            let steps = steps.map(Result::unwrap).collect::<Vec<_>>().join("; ");
+            assert!(steps.contains(&format!("USING INDEX {} rooms@1", index.name)), "{steps}");
+            assert!(!steps.contains("TEMP B-TREE"), "{steps}");
+        }
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use actix::prelude::*;
 use dramatis_events::{Epoch, MemberId, Revision, StreamId};
 
-use super::{Identity, Session};
+use super::{Identity, Session, Then};
 use crate::actors::hub::Follow;
 use crate::log::{EventLog, LogError};
 use crate::protocol::{
-    ErrorCode, HISTORY_EVENTS_MAX, Hello, How, Limits, Ready, Reconnect, Reject, RoomCursor, RoomEntry,
-    ServerMessage, Subscribe, Subscribed,
+    CloseCode, ErrorCode, HISTORY_EVENTS_MAX, Hello, How, Limits, Ready, Reconnect, Reject, RoomCursor,
+    RoomEntry, ServerMessage, Subscribe, Subscribed,
 };
 
 /// Without a cursor a client gets so many of a room's last events.
@@ -24,7 +24,7 @@ struct Taken {
 }
 
 impl Session {
-    pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) {
+    pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) -> Then {
         let Hello { user, session, rooms, .. } = hello;
         self.outbox.greeted();
         self.stage.directory.enter(&user, &session, ctx.address().recipient());
@@ -38,11 +38,17 @@ impl Session {
             }
             Ok::<_, LogError>(taken)
         };
-        // The session waits: what was sent behind the hello is answered behind its answer.
-        ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| match taken {
-            Ok(taken) => session.greet(user, taken, ctx),
-            Err(error) => session.reject(None, ErrorCode::Unavailable, error.to_string()),
+        ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
+            match taken {
+                Ok(taken) => session.greet(user, taken, ctx),
+                Err(error) => {
+                    tracing::error!(%error, "a hello cannot be answered");
+                    session.outbox.close(CloseCode::Internal);
+                }
+            }
+            session.resume(ctx);
         }));
+        Then::Wait
     }
 
     fn greet(&mut self, user: MemberId, taken: Vec<Taken>, ctx: &mut Context<Self>) {
@@ -74,7 +80,12 @@ impl Session {
         self.catch_up(ctx);
     }
 
-    pub(super) fn subscribe(&mut self, user: MemberId, subscribe: Subscribe, ctx: &mut Context<Self>) {
+    pub(super) fn subscribe(
+        &mut self,
+        user: MemberId,
+        subscribe: Subscribe,
+        ctx: &mut Context<Self>,
+    ) -> Then {
         let (id, cursor) = subscribe.into_parts();
         let max = self.stage.limits.rooms_per_session_max;
         let stream = StreamId::room(&cursor.room);
@@ -82,15 +93,13 @@ impl Session {
         if !known && self.follows.len() >= max {
             let message = format!("a connection follows at most {max} rooms: unsubscribe from one first");
             self.reject(Some(id), ErrorCode::RateLimited, message);
-            return;
+            return Then::GoOn;
         }
         // Until the answer stands, nothing more of this room is pushed.
         self.unfollow(&stream);
         let log = self.stage.log.clone();
-        self.outbox.begin();
         let taking = async move { take(&*log, cursor).await };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
-            session.outbox.end(1);
             match taken {
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
                 Ok(Taken { stream, entry, next }) => match entry.code {
@@ -102,7 +111,9 @@ impl Session {
                     }
                 },
             }
+            session.resume(ctx);
         }));
+        Then::Wait
     }
 
     fn deny(&self, id: dramatis_events::CommandId, code: ErrorCode, entry: &RoomEntry) {

@@ -4,7 +4,7 @@
 //! Who is a member of which room is tracked over the whole run: the log names people by nick,
 //! the server by user id, and a nick that changes keeps its user id until it leaves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dramatis_events::{EntityId, UserId};
@@ -101,7 +101,8 @@ impl FileState {
 
 #[derive(Default)]
 struct RoomState {
-    members: HashSet<String>,
+    /// The users who are members, with the names they go by.
+    members: HashMap<String, String>,
     /// A nick in use → the user id behind it, where the two differ.
     aliases: HashMap<String, String>,
 }
@@ -109,7 +110,7 @@ struct RoomState {
 impl RoomState {
     /// The user id behind a nick. An alias whose owner has left is nobody's: the nick counts.
     fn user(&self, nick: &str) -> String {
-        let owner = self.aliases.get(nick).filter(|owner| self.members.contains(*owner));
+        let owner = self.aliases.get(nick).filter(|owner| self.members.contains_key(*owner));
         owner.map_or_else(|| nick.to_owned(), Clone::clone)
     }
 }
@@ -211,7 +212,7 @@ fn happened(
         System::Left(nick, reason) => {
             let user = state.user(nick);
             state.aliases.remove(&**nick);
-            if state.members.remove(&user) {
+            if state.members.remove(&user).is_some() {
                 let data = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
                 commands.push(step.command(&user, "leave", data, ""));
             }
@@ -219,11 +220,14 @@ fn happened(
         }
         System::Renamed(old, new) => {
             let user = state.user(old);
-            if state.members.contains(&user) {
-                state.aliases.remove(&**old);
-                if **new != *user {
-                    state.aliases.insert(new.to_string(), user.clone());
-                }
+            let Some(shown) = state.members.get_mut(&user) else { return Ok(()) };
+            state.aliases.remove(&**old);
+            if **new != *user {
+                state.aliases.insert(new.to_string(), user.clone());
+            }
+            // What would record nothing is not sent: a later run would find another state.
+            if *shown != **new {
+                *shown = new.to_string();
                 commands.push(step.command(&user, "rename_member", json!({"display_name": new}), ""));
             }
             Ok(())
@@ -242,7 +246,8 @@ fn enter(
 ) -> Result<String, String> {
     let user = state.user(nick);
     UserId::parse(&user).map_err(|error| error.to_string())?;
-    if state.members.insert(user.clone()) {
+    if !state.members.contains_key(&user) {
+        state.members.insert(user.clone(), user.clone());
         state.aliases.remove(nick);
         commands.push(step.command(&user, "join", json!({}), purpose));
     }

@@ -35,10 +35,8 @@ macro_rules! room_commands {
             }
 
             /// The command's data in its canonical JSON form; `parse` reads it back.
-            #[expect(clippy::expect_used, reason = "structs of texts and numbers always serialize")]
             pub fn data(&self) -> Box<RawValue> {
-                match self { $(Self::$variant(data) => serde_json::value::to_raw_value(data)),+ }
-                    .expect("command data is texts and numbers")
+                match self { $(Self::$variant(data) => write(data)),+ }
             }
         }
 
@@ -261,4 +259,9 @@ fn read<'de, T: Deserialize<'de>>(name: &'static str, data: &'de RawValue) -> Re
         // A missing field has no path; the parser's own words name it.
         if field == "." { error(reason) } else { error(format!("field {field}: {reason}")) }
     })
+}
+
+#[expect(clippy::expect_used, reason = "command data is texts and numbers, which always serialize")]
+fn write(data: &impl Serialize) -> Box<RawValue> {
+    serde_json::value::to_raw_value(data).expect("command data serializes")
 }

@@ -46,13 +46,13 @@ impl Rules<'_> {
         if asked.title == self.room.title {
             return Ok(Vec::new());
         }
-        one(RoomRenamed { title: asked.title.clone() })
+        Ok(one(RoomRenamed { title: asked.title.clone() }))
     }
 
     pub(super) fn close_room(&self, asked: &CloseRoom) -> Decision {
         self.owner_only()?;
         check_reason(asked.reason.as_deref(), self.limits)?;
-        one(RoomClosed { reason: asked.reason.clone() })
+        Ok(one(RoomClosed { reason: asked.reason.clone() }))
     }
 
     pub(super) fn join(&self, asked: &Join) -> Decision {
@@ -74,7 +74,7 @@ impl Rules<'_> {
     pub(super) fn leave(&self, asked: &Leave) -> Decision {
         self.members_only()?;
         check_reason(asked.reason.as_deref(), self.limits)?;
-        one(MemberLeft { member: self.author.clone(), reason: asked.reason.clone() })
+        Ok(one(MemberLeft { member: self.author.clone(), reason: asked.reason.clone() }))
     }
 
     pub(super) fn remove_member(&self, asked: &RemoveMember) -> Decision {
@@ -83,7 +83,7 @@ impl Rules<'_> {
             return Err(RoomRejection::MemberNotFound { member: asked.member.clone() });
         }
         check_reason(asked.reason.as_deref(), self.limits)?;
-        one(MemberLeft { member: asked.member.clone(), reason: asked.reason.clone() })
+        Ok(one(MemberLeft { member: asked.member.clone(), reason: asked.reason.clone() }))
     }
 
     pub(super) fn rename_member(&self, asked: &RenameMember) -> Decision {
@@ -98,26 +98,26 @@ impl Rules<'_> {
             Some(reply_to) => Some(self.message(reply_to)?.1.thread_root.unwrap_or(reply_to)),
             None => None,
         };
-        check_text(&asked.text, self.limits)?;
-        one(MessagePosted {
+        check_text(asked.kind, &asked.text, self.limits)?;
+        Ok(one(MessagePosted {
             kind: asked.kind,
             text: Personal::Plain(asked.text.clone()),
             reply_to: asked.reply_to,
             thread_root,
-        })
+        }))
     }
 
     pub(super) fn edit_message(&self, asked: &EditMessage) -> Decision {
         self.members_only()?;
-        let (message_author, _) = self.message(asked.target)?;
+        let (message_author, posted) = self.message(asked.target)?;
         if message_author != self.author {
             return Err(RoomRejection::AuthorOnly {
                 message_author: message_author.clone(),
                 author: self.author.clone(),
             });
         }
-        check_text(&asked.text, self.limits)?;
-        one(MessageEdited { target: asked.target, text: Personal::Plain(asked.text.clone()) })
+        check_text(posted.kind, &asked.text, self.limits)?;
+        Ok(one(MessageEdited { target: asked.target, text: Personal::Plain(asked.text.clone()) }))
     }
 
     pub(super) fn redact_message(&self, asked: &RedactMessage) -> Decision {
@@ -135,17 +135,17 @@ impl Rules<'_> {
             });
         }
         check_reason(asked.reason.as_deref(), self.limits)?;
-        one(MessageRedacted { target: asked.target, reason: asked.reason.clone() })
+        Ok(one(MessageRedacted { target: asked.target, reason: asked.reason.clone() }))
     }
 
     pub(super) fn add_reaction(&self, asked: &AddReaction) -> Decision {
         self.check_reaction(asked.target, &asked.emoji)?;
-        one(ReactionAdded { target: asked.target, emoji: asked.emoji.clone() })
+        Ok(one(ReactionAdded { target: asked.target, emoji: asked.emoji.clone() }))
     }
 
     pub(super) fn remove_reaction(&self, asked: &RemoveReaction) -> Decision {
         self.check_reaction(asked.target, &asked.emoji)?;
-        one(ReactionRemoved { target: asked.target, emoji: asked.emoji.clone() })
+        Ok(one(ReactionRemoved { target: asked.target, emoji: asked.emoji.clone() }))
     }
 
     fn check_reaction(&self, target: Revision, emoji: &str) -> Result<(), RoomRejection> {
@@ -196,6 +196,6 @@ fn joined(member: &MemberId, display_name: Option<&str>) -> RoomEvent {
     MemberJoined { member: member.clone(), display_name }.into()
 }
 
-fn one(event: impl Into<RoomEvent>) -> Decision {
-    Ok(vec![event.into()])
+fn one(event: impl Into<RoomEvent>) -> Vec<RoomEvent> {
+    vec![event.into()]
 }

@@ -2,6 +2,8 @@
 //!
 //! Lengths count characters, not bytes. A text that passes is recorded as it came.
 
+use dramatis_events::room::MessageKind;
+
 use super::{Field, RoomLimits, RoomRejection};
 
 /// A title or a name: one line of visible text.
@@ -14,9 +16,12 @@ pub(super) fn check_line(field: Field, line: &str, chars_max: usize) -> Result<(
     }
 }
 
-/// A message's words: any characters, for real chat logs hold control characters.
-pub(super) fn check_text(text: &str, limits: &RoomLimits) -> Result<(), RoomRejection> {
-    check_filled(Field::Text, text)?;
+/// A message's words: any characters, for real chat logs hold control characters. An action
+/// may be without words: its author's name alone is one.
+pub(super) fn check_text(kind: MessageKind, text: &str, limits: &RoomLimits) -> Result<(), RoomRejection> {
+    if kind == MessageKind::Text {
+        check_filled(Field::Text, text)?;
+    }
     check_length(Field::Text, text, limits.text_chars_max)
 }
 

@@ -1,4 +1,4 @@
-//! What SQLite says, in the words of the port.
+//! What `SQLite` says, in the words of the port.
 
 use dramatis_events::Position;
 use rusqlite::ErrorCode;
@@ -27,7 +27,7 @@ pub(super) fn damaged(place: &str, reason: impl Into<String>) -> ReadModelError 
     ReadModelError::Damaged { place: place.to_owned(), reason: reason.into() }
 }
 
-/// SQLite's integers are signed.
+/// Positions are unsigned, the integers of `SQLite` are not.
 pub(super) fn to_column(position: Position) -> Result<i64, ReadModelError> {
     i64::try_from(position.to_engine()).map_err(|_| ReadModelError::Unfit {
         what: "a position",

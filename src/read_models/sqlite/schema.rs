@@ -54,19 +54,20 @@ pub(super) fn table(collection: &str) -> Result<String, ReadModelError> {
 /// Creates the documents of a collection and their indexes.
 pub(super) fn create_collection(collection: &str, indexes: &[Index]) -> Result<String, ReadModelError> {
     let table = table(collection)?;
-    let mut sql = format!(
+    let mut statements = vec![format!(
         "CREATE TABLE IF NOT EXISTS {table} (
-            key TEXT PRIMARY KEY, position INTEGER NOT NULL, body TEXT) WITHOUT ROWID;"
-    );
+            key TEXT PRIMARY KEY, position INTEGER NOT NULL, body TEXT) WITHOUT ROWID"
+    )];
     for index in indexes {
         let columns: Result<Vec<_>, _> = index.fields.iter().map(|field| column(*field)).collect();
         let columns = columns?.join(", ");
         let name = field_name(index.name)?;
-        sql.push_str(&format!(
-            "CREATE INDEX IF NOT EXISTS \"{name} {collection}\" ON {table} ({columns}, key) WHERE body IS NOT NULL;"
+        statements.push(format!(
+            "CREATE INDEX IF NOT EXISTS \"{name} {collection}\" ON {table} ({columns}, key)
+                WHERE body IS NOT NULL"
         ));
     }
-    Ok(sql)
+    Ok(statements.join(";\n"))
 }
 
 fn column(field: Field) -> Result<String, ReadModelError> {
@@ -88,14 +89,14 @@ pub(super) fn select(
     query: &Query,
 ) -> Result<(String, Vec<rusqlite::types::Value>), ReadModelError> {
     let table = table(collection)?;
-    let mut sql = format!("SELECT key, position, body FROM {table} WHERE body IS NOT NULL");
+    let mut conditions = vec!["body IS NOT NULL".to_owned()];
     let mut values = Vec::new();
     if let Some(prefix) = &query.key_prefix {
-        sql.push_str(" AND key >= ? AND key < ?");
+        conditions.push("key >= ? AND key < ?".to_owned());
         values.extend([prefix.clone().into(), past_prefix(prefix)?.into()]);
     }
     for (field, value) in &query.equal {
-        sql.push_str(&format!(" AND {} = ?", column(*field)?));
+        conditions.push(format!("{} = ?", column(*field)?));
         values.push(parameter(value));
     }
     let (order, comparison) = match query.direction {
@@ -105,11 +106,11 @@ pub(super) fn select(
     let sort = query.sort.map(column).transpose()?;
     match (&query.after, &sort) {
         (Some(Place { value: Some(value), key }), Some(sort)) => {
-            sql.push_str(&format!(" AND ({sort}, key) {comparison} (?, ?)"));
+            conditions.push(format!("({sort}, key) {comparison} (?, ?)"));
             values.extend([parameter(value), key.clone().into()]);
         }
         (Some(Place { value: None, key }), None) => {
-            sql.push_str(&format!(" AND key {comparison} ?"));
+            conditions.push(format!("key {comparison} ?"));
             values.push(key.clone().into());
         }
         (Some(place), _) => {
@@ -119,8 +120,10 @@ pub(super) fn select(
         (None, _) => {}
     }
     let sort = sort.map_or_else(String::new, |sort| format!("{sort} {order}, "));
-    let limit = query.limit.min(FIND_MAX);
-    sql.push_str(&format!(" ORDER BY {sort}key {order} LIMIT {limit}"));
+    let (conditions, limit) = (conditions.join(" AND "), query.limit.min(FIND_MAX));
+    let sql = format!(
+        "SELECT key, position, body FROM {table} WHERE {conditions} ORDER BY {sort}key {order} LIMIT {limit}"
+    );
     Ok((sql, values))
 }
 

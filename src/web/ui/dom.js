@@ -79,7 +79,7 @@ export function paintAvatar(element, member, name) {
   element.style.setProperty("--hue", hueOf(member));
 }
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
 
 export const clockText = (date) => clock.format(date);

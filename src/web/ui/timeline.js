@@ -22,7 +22,8 @@ export class Timeline {
     this.tools = this.makeTools();
     this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.pill.addEventListener("click", () => this.toLatest());
-    new ResizeObserver(() => this.isAtBottom && this.stick()).observe(this.scroller);
+    const observer = new ResizeObserver(() => this.isAtBottom && this.stick());
+    for (const element of [this.scroller, this.list, this.historyNote]) observer.observe(element);
     this.list.addEventListener("mouseover", (event) => this.showTools(event.target));
     this.list.addEventListener("focusin", (event) => this.showTools(event.target));
     this.list.addEventListener("keydown", (event) => this.moveFocus(event));
@@ -101,7 +102,7 @@ export class Timeline {
       && previous.by === item.by && item.at - previous.at < GROUP_GAP_MS
       && item.kind !== "action" && previous.kind !== "action" && item.replyTo === null;
     const quoted = item.replyTo === null ? null : this.room.byRevision.get(item.replyTo);
-    const signature = [item.version, isNewDay, isGrouped, quoted?.version, this.room.id,
+    const signature = [item.version, isNewDay, isGrouped, quoted?.version, quoted && this.room.nameOf(quoted.by), this.room.id,
       this.room.nameOf(item.by), item.state, item.problem].join("|");
     let drawn = this.drawn.get(item.key);
     if (drawn?.signature === signature) return drawn.element;
@@ -113,6 +114,7 @@ export class Timeline {
       this.drawn.set(item.key, drawn);
     }
     drawn.signature = signature;
+    if (item.isRemoved && this.tools.parentElement === drawn.element) this.tools.remove();
     drawn.element.className = `${item.type} ${item.kind ?? ""} ${isGrouped ? "grouped" : ""} ${item.state ?? ""} ${item.by === this.me ? "mine" : ""}`;
     drawn.body.replaceChildren(...this.content(item, isNewDay, isGrouped, quoted));
     return drawn.element;
@@ -193,13 +195,13 @@ export class Timeline {
       this.on.react(this.toolItem, sign);
       this.tools.classList.remove("open");
     }));
-    this.ownTools = [button("tool", "Edit", "✎", act("edit")), button("tool", "Remove", "🗑", act("remove"))];
-    const more = button("tool", "React", "☺", () => {
+    this.ownTools = [button("tool", "Edit", "Edit", act("edit")), button("tool", "Remove", "Remove", act("remove"))];
+    const more = button("tool", "React", "React", () => {
       const isOpen = this.tools.classList.toggle("open");
       more.setAttribute("aria-expanded", String(isOpen));
     });
     const tools = make("div", "tools", make("span", "emoji", ...emoji), more,
-      button("tool", "Reply", "↩", act("reply")), ...this.ownTools);
+      button("tool", "Reply", "Reply", act("reply")), ...this.ownTools);
     tools.setAttribute("role", "toolbar");
     tools.setAttribute("aria-label", "Message actions");
     return tools;

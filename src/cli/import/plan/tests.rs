@@ -1,5 +1,7 @@
 //! What a log's lines become.
 
+use std::collections::HashSet;
+
 use super::*;
 
 /// Plans lines of one file of room `den` on 2010-03-08; each command as `by name data`.
