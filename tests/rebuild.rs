@@ -11,11 +11,12 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Stdio;
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
-use support::Server;
-use support::imports::{caught_up, chat_log, file, imported};
+use support::imports::{caught_up, chat_log, file, head, imported};
+use support::{Server, dramatis};
 
 /// Key, position and body of every document of a projection; a deleted one has no body.
 type Documents = Vec<(String, i64, Option<String>)>;
@@ -74,21 +75,26 @@ fn deleted_read_models_come_back_the_same() {
     assert_eq!(server.terminate(), Some(0));
     let before = documents(data.path());
     let counts: Vec<_> =
-        before.iter().map(|(name, documents)| (name.as_str(), documents.len() > 0)).collect();
+        before.iter().map(|(name, documents)| (name.as_str(), !documents.is_empty())).collect();
     assert_eq!(counts, [("members", true), ("rooms", true), ("timeline", true)]);
 
+    assert_eq!(made_anew(data.path()), before);
+}
+
+/// The documents after the read models were deleted and a server made them again.
+fn made_anew(data: &Path) -> BTreeMap<String, Documents> {
     let mut deleted = 0;
-    for entry in std::fs::read_dir(data.path()).unwrap().map(Result::unwrap) {
+    for entry in std::fs::read_dir(data).unwrap().map(Result::unwrap) {
         if entry.file_name().to_string_lossy().starts_with("read-models.sqlite") {
             std::fs::remove_file(entry.path()).unwrap();
             deleted += 1;
         }
     }
     assert!(deleted > 0);
-    let server = Server::start(data.path());
+    let server = Server::start(data);
     caught_up(&server);
     assert_eq!(server.terminate(), Some(0));
-    assert_eq!(documents(data.path()), before);
+    documents(data)
 }
 
 #[test]
@@ -131,6 +137,35 @@ fn a_rebuild_switches_a_live_server_to_the_same_documents() {
 }
 
 #[test]
+fn rebuilds_while_events_pour_in_lose_none_of_them() {
+    let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    server.open_room("den", "alice");
+    let log = file(logs.path(), "2010-03-08.txt", chat_log(5_000, 4));
+    let mut import = dramatis()
+        .args(["import", "irc", log.to_str().unwrap(), "--room", "den", "--in-flight", "64"])
+        .args(["--url", &server.url()])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut rebuilds = 0;
+    while import.try_wait().unwrap().is_none() {
+        for name in ["timeline", "members", "rooms"] {
+            let output = server.run(&["projections", "rebuild", name]);
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            rebuilds += 1;
+        }
+    }
+    println!("{rebuilds} rebuilds during the import");
+    assert!(rebuilds > 0);
+    caught_up(&server);
+    assert_eq!(server.terminate(), Some(0));
+    let before = documents(data.path());
+    assert!(before["timeline"].len() > 4_000);
+    assert_eq!(made_anew(data.path()), before);
+}
+
+#[test]
 fn the_list_shows_where_each_projection_stands() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
@@ -143,11 +178,9 @@ fn the_list_shows_where_each_projection_stands() {
         table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(rows.remove(0), "name version build position head state documents parked");
     rows.sort();
-    let expected = [
-        "members 1 members@1 1 1 live 1 0",
-        "rooms 1 rooms@1 1 1 live 1 0",
-        "timeline 1 timeline@1 1 1 live 0 0",
-    ];
+    let head = head(&server).unwrap();
+    let expected = [("members", 1), ("rooms", 1), ("timeline", 0)]
+        .map(|(name, documents)| format!("{name} 1 {name}@1 {head} {head} live {documents} 0"));
     assert_eq!(rows, expected);
 }
 

@@ -32,7 +32,7 @@ impl Chance {
         u64::from(now.subsec_nanos()) ^ (now.as_secs() << 20)
     }
 
-    /// The next number below `bound`. SplitMix64, <https://prng.di.unimi.it/splitmix64.c>.
+    /// The next number below `bound`. `SplitMix64`, <https://prng.di.unimi.it/splitmix64.c>.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
