@@ -17,7 +17,7 @@ use dramatis_events::{CommandId, EntityId, MemberId, StreamId};
 
 use super::Stage;
 use super::answer::Answers;
-use super::directory::Replaced;
+use super::directory::{Arrival, Replaced};
 use super::hub::{Follow, Rooms};
 use super::outbox::{CatchUp, Outbox};
 use crate::log::{LogError, ReadLimit};
@@ -57,6 +57,7 @@ pub struct Session {
     rooms: Rc<Rooms>,
     outbox: Rc<Outbox>,
     connection: u64,
+    arrival: Arrival,
     identity: Option<Identity>,
     follows: Vec<Rc<Follow>>,
     catching_up: bool,
@@ -67,8 +68,14 @@ pub struct Session {
 
 impl Session {
     /// Starts a session on this thread, fed by `inbound`, speaking through `outbox`.
-    pub fn start_here<S>(stage: Arc<Stage>, rooms: Rc<Rooms>, outbox: Rc<Outbox>, connection: u64, inbound: S)
-    where
+    pub fn start_here<S>(
+        stage: Arc<Stage>,
+        rooms: Rc<Rooms>,
+        outbox: Rc<Outbox>,
+        connection: u64,
+        arrival: Arrival,
+        inbound: S,
+    ) where
         S: futures_util::Stream<Item = Inbound> + 'static,
     {
         Self::create(move |ctx| {
@@ -80,6 +87,7 @@ impl Session {
                 rooms,
                 outbox,
                 connection,
+                arrival,
                 identity: None,
                 follows: Vec::new(),
                 catching_up: false,

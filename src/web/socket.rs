@@ -24,6 +24,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::guard::Guard;
 use crate::actors::Stage;
+use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
 use crate::actors::outbox::Outbox;
 use crate::actors::session::Session;
@@ -94,16 +95,17 @@ pub async fn take_over(
         answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
     }
     let answer = answer.message_body(()).map_err(|error| TakeOverError(error.to_string()))?;
+    let arrival = door.stage.directory.arrive();
     framed
         .send(h1::Message::Item((answer, BodySize::None)))
         .await
         .map_err(|error| TakeOverError(error.to_string()))?;
     let parts = framed.into_parts();
-    open(&door, parts.io, &parts.read_buf);
+    open(&door, parts.io, &parts.read_buf, arrival);
     Ok(())
 }
 
-fn open(door: &Door, io: TcpStream, early: &[u8]) {
+fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
     let _ = io.set_nodelay(true);
     let limits = &door.stage.limits;
     let outbox = Rc::new(Outbox::new(limits.outbox_bytes_max, limits.in_flight_commands_max));
@@ -125,7 +127,7 @@ fn open(door: &Door, io: TcpStream, early: &[u8]) {
     }
     let inbound = reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early);
     let connection = connection_id();
-    Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, inbound);
+    Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, inbound);
 }
 
 /// A number no two connections share, drawn by chance so that it tells nothing of others.

@@ -15,6 +15,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocket;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+pub mod imports;
+
 /// Nothing in a test takes this long; waiting longer is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -74,6 +76,11 @@ impl Server {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         self.child.wait().unwrap().code()
+    }
+
+    /// The process's id.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Resident memory, KiB.

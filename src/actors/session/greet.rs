@@ -27,7 +27,7 @@ impl Session {
     pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) -> Then {
         let Hello { user, session, rooms, .. } = hello;
         self.outbox.greeted();
-        self.stage.directory.enter(&user, &session, ctx.address().recipient());
+        self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
         self.identity = Some(Identity { user: user.clone(), session });
         let log = self.stage.log.clone();
         let max = self.stage.limits.rooms_per_session_max;
