@@ -47,7 +47,7 @@ fn say(server: &Server, room: &str, messages: u32) -> String {
     }
     let mut position = String::new();
     for _ in 0..messages {
-        position = alice.receive_type("ack")["position"].as_str().unwrap().to_owned();
+        alice.receive_type("ack")["position"].as_str().unwrap().clone_into(&mut position);
     }
     position
 }
@@ -245,9 +245,9 @@ fn the_page_and_all_it_names_are_served_under_a_policy() {
     let (status, index) = server.get("/");
     assert_eq!(status, 200);
     let mut waiting: Vec<String> = quoted(&index, "/ui/").into_iter().map(str::to_owned).collect();
-    let mut served = BTreeSet::new();
+    let mut reached = BTreeSet::new();
     while let Some(path) = waiting.pop() {
-        if !served.insert(path.clone()) {
+        if !reached.insert(path.clone()) {
             continue;
         }
         let (status, text) = server.get(&path);
@@ -263,5 +263,5 @@ fn the_page_and_all_it_names_are_served_under_a_policy() {
         .map(|file| format!("/ui/{}", file.unwrap().file_name().to_string_lossy()))
         .filter(|path| path != "/ui/index.html")
         .collect();
-    assert_eq!(served, written, "every file of the page is reached from it");
+    assert_eq!(reached, written, "every file of the page is reached from it");
 }
