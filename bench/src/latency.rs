@@ -10,6 +10,7 @@
 //! | `ack` | its author has read the answer |
 //! | `event` | another client in the room has read the event |
 //! | `sent` | it was handed to the socket: the driver's own share |
+//! | `fdatasync` | the machine's floor: one bare write and sync, nobody else writing |
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 
 use crate::Common;
+use crate::limits::{Blocks, synced_writes};
 use crate::link::{Link, Message};
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
@@ -51,6 +53,8 @@ pub(crate) struct Options {
 
 /// Commands sent before measuring, as time.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// How long the floor is measured in each round.
+const FLOOR_WINDOW: Duration = Duration::from_millis(500);
 /// How long the last answers may take.
 const REST_WITHIN: Duration = Duration::from_secs(10);
 const PERCENTILES: [Percentile; 4] = [Percentile::P50, Percentile::P99, Percentile::P999, Percentile::Max];
@@ -60,9 +64,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     options.common.check()?;
     ensure!(options.rate > 0 && options.rooms > 0, "rate and rooms: expected at least 1 each");
     let pinning = options.server.pin();
-    let (mut sent, mut acks, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sent, mut acks, mut events, mut floor) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.common.rounds {
         let scratch = options.common.scratch()?;
+        let (_, syncs) = synced_writes(scratch.path(), options.event_bytes, Blocks::Ahead, FLOOR_WINDOW)?;
+        floor.push(syncs);
         let server = options.server.start(pinning, scratch.path())?;
         let found = stage::block_on(measure(options, server.address))?;
         sent.push(found.sent);
@@ -89,6 +95,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     report.latencies("ack", &acks, &PERCENTILES, &[])?;
     report.latencies("event", &events, &PERCENTILES, &[])?;
     report.latencies("sent", &sent, &PERCENTILES, &[])?;
+    report.latencies("fdatasync", &floor, &PERCENTILES, &[("file", "zero-filled ahead".to_owned())])?;
     report.print(options.common.json)
 }
 

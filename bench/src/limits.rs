@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use crate::report::Latencies;
+
 /// Bytes that are zero-filled ahead where a limit asks for it.
 const AHEAD_BYTES: usize = 64 * 1024 * 1024;
 
@@ -19,13 +21,13 @@ pub(crate) enum Blocks {
     Ahead,
 }
 
-/// Writes `bytes` and syncs (fdatasync), again and again; syncs a second.
+/// Writes `bytes` and syncs (fdatasync), again and again: syncs a second, and how long each took.
 pub(crate) fn synced_writes(
     dir: &Path,
     bytes: usize,
     blocks: Blocks,
     window: Duration,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<(f64, Latencies)> {
     let path = dir.join("limit");
     let file =
         OpenOptions::new().create(true).truncate(true).write(true).open(&path).context("the limit's file")?;
@@ -33,20 +35,22 @@ pub(crate) fn synced_writes(
         fill(&file)?;
     }
     let block = vec![0x5a; bytes];
-    let (mut at, mut writes) = (0_usize, 0_u32);
+    let (mut at, mut writes, mut latencies) = (0_usize, 0_u32, Latencies::new()?);
     let started = Instant::now();
     while started.elapsed() < window {
         if blocks == Blocks::Ahead && at + bytes > AHEAD_BYTES {
             at = 0;
         }
+        let asked = Instant::now();
         file.write_all_at(&block, u64::try_from(at)?)?;
         file.sync_data()?;
+        latencies.record(u64::try_from(asked.elapsed().as_nanos())?);
         at += bytes;
         writes += 1;
     }
     let rate = f64::from(writes) / started.elapsed().as_secs_f64();
     std::fs::remove_file(path)?;
-    Ok(rate)
+    Ok((rate, latencies))
 }
 
 fn fill(file: &File) -> anyhow::Result<()> {

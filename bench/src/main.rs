@@ -102,6 +102,8 @@ impl Common {
 }
 
 fn main() -> anyhow::Result<()> {
+    // Asked before anything is pinned, since a pinned process sees one core.
+    report::cores();
     match Cli::parse().question {
         Question::Append(options) => append::run(&options),
         Question::Replay(options) => replay::run(&options),

@@ -4,6 +4,7 @@
 //! rounds' samples merged. A ratio is taken round by round against a peer of the same round.
 
 use std::io::Write as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -125,7 +126,7 @@ impl Report {
             let values: Vec<f64> = rounds.iter().map(|round| round.at_ms(*percentile)).collect();
             let Some(spread) = Spread::of(&values) else { return Ok(()) };
             let mut conditions = self.with(extra);
-            conditions.insert("samples".to_owned(), merged.len().to_string().into());
+            conditions.insert(SAMPLES.to_owned(), merged.len().to_string().into());
             self.rows.push(Row {
                 bench: self.bench,
                 variant: format!("{variant}-{}", percentile.name()),
@@ -175,18 +176,24 @@ impl Report {
         self.print_notes(&mut out)
     }
 
-    /// What single rows add to the conditions of all.
+    /// What rows add to the conditions of all; once where it stays the same from row to row.
     fn print_notes(&self, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+        let mut last = String::new();
         for row in &self.rows {
-            let own = row.conditions.iter().filter(|(name, _)| !self.conditions.contains_key(*name));
-            let own: Map<String, Value> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
-            if !own.is_empty() {
-                writeln!(out, "  {}: {}", row.variant, pairs(&own))?;
+            let is_own = |name: &String| name != SAMPLES && !self.conditions.contains_key(name);
+            let own = row.conditions.iter().filter(|(name, _)| is_own(name));
+            let own = pairs(&own.map(|(name, value)| (name.clone(), value.clone())).collect());
+            if !own.is_empty() && own != last {
+                writeln!(out, "  {}: {own}", row.variant)?;
             }
+            last = own;
         }
         Ok(())
     }
 }
+
+/// The condition that tells how many samples a percentile is of.
+const SAMPLES: &str = "samples";
 
 fn pairs(conditions: &Map<String, Value>) -> String {
     let pairs =
@@ -211,9 +218,10 @@ fn number(value: f64) -> String {
     text
 }
 
-/// The machine's cores.
+/// The machine's cores, as they were before this process was pinned to one of them.
 pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }
 
 /// A place in a distribution of latencies.

@@ -47,13 +47,17 @@ pub(super) fn round(options: &Options, results: &mut Results) -> anyhow::Result<
 fn limits(variant: &str, options: &Options, dir: &Path, results: &mut Results) -> anyhow::Result<()> {
     let bytes = Template::new(0, options.event_bytes)?.stored_bytes();
     let (window, batch) = (options.common.window(), options.batch);
-    let mut add = |name, rate| results.entry(name).or_default().rates.push(rate);
+    let mut add = |name, (rate, latencies): (f64, Latencies), events: f64| {
+        let measured = results.entry(name).or_default();
+        measured.rates.push(rate * events);
+        measured.latencies.push(latencies);
+    };
     match variant {
-        "writers-1" => add("fdatasync", synced_writes(dir, bytes, Blocks::Ahead, window)?),
+        "writers-1" => add("fdatasync", synced_writes(dir, bytes, Blocks::Ahead, window)?, 1.0),
         "batched" => {
             let events = f64::from(u32::try_from(batch)?);
-            add("plain-file", events * synced_writes(dir, bytes * batch, Blocks::Grown, window)?);
-            add("plain-file-ahead", events * synced_writes(dir, bytes * batch, Blocks::Ahead, window)?);
+            add("plain-file", synced_writes(dir, bytes * batch, Blocks::Grown, window)?, events);
+            add("plain-file-ahead", synced_writes(dir, bytes * batch, Blocks::Ahead, window)?, events);
         }
         _ => {}
     }
@@ -63,39 +67,34 @@ fn limits(variant: &str, options: &Options, dir: &Path, results: &mut Results) -
 fn measure(options: &Options, shape: Shape, dir: &Path) -> anyhow::Result<(f64, Latencies)> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let log = engine::open(&dir.join("log"))?;
-    let window = options.common.window();
-    let (rate, samples) = runtime.block_on(async {
-        let (counting, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let mut writers = JoinSet::new();
-        for number in 0..shape.writers {
-            let writer = Writer {
-                log: log.clone(),
-                template: Template::new(number, options.event_bytes)?,
-                batch: shape.batch,
-                counting: counting.clone(),
-                stop: stop.clone(),
-            };
-            writers.spawn(writer.run());
-        }
-        tokio::time::sleep(WARM_UP).await;
-        let started = Instant::now();
-        counting.store(true, Ordering::Relaxed);
-        tokio::time::sleep(window).await;
-        counting.store(false, Ordering::Relaxed);
-        let took = started.elapsed();
-        stop.store(true, Ordering::Relaxed);
-        let mut samples = Vec::new();
-        while let Some(ended) = writers.join_next().await {
-            samples.extend(ended??);
-        }
-        let events = u32::try_from(samples.len() * shape.batch)?;
-        anyhow::Ok((f64::from(events) / took.as_secs_f64(), samples))
-    })?;
-    let mut latencies = Latencies::new()?;
-    for nanos in samples {
-        latencies.record(nanos);
+    let (counting, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let mut writers = JoinSet::new();
+    for number in 0..shape.writers {
+        let writer = Writer {
+            log: log.clone(),
+            template: Template::new(number, options.event_bytes)?,
+            batch: shape.batch,
+            counting: counting.clone(),
+            stop: stop.clone(),
+        };
+        writers.spawn_on(writer.run(), runtime.handle());
     }
-    Ok((rate, latencies))
+    // The clock is outside the runtime, where no busy task can hold it up.
+    std::thread::sleep(WARM_UP);
+    let started = Instant::now();
+    counting.store(true, Ordering::Relaxed);
+    std::thread::sleep(options.common.window());
+    counting.store(false, Ordering::Relaxed);
+    let took = started.elapsed();
+    stop.store(true, Ordering::Relaxed);
+    let (mut latencies, mut events) = (Latencies::new()?, 0_u32);
+    while let Some(ended) = runtime.block_on(writers.join_next()) {
+        for nanos in ended?? {
+            latencies.record(nanos);
+            events += u32::try_from(shape.batch)?;
+        }
+    }
+    Ok((f64::from(events) / took.as_secs_f64(), latencies))
 }
 
 /// Appends to its own stream, one append after the other.
