@@ -5,6 +5,7 @@
 //! | `writers-512` | 512 tasks on 512 streams, one event each, one append in flight each | |
 //! | `writers-1` | one task, one event at a time | `fdatasync`: writes of as many bytes, each synced |
 //! | `batched` | appends of 2,048 events, two in flight on two streams | `plain-file`: the same bytes, the same syncs |
+//! | `batched-sqlite` | the peer: transactions of 2,048 rows | the same |
 //! | `sockets-512` | 512 sockets, each in a room of its own, one command in flight each | |
 //! | `hot-room-64` | 64 sockets that post into one room, up to 64 commands in flight each | |
 //!
@@ -81,7 +82,7 @@ fn report(options: &Options, pinning: &str, results: &Results) -> anyhow::Result
     for (variant, measured) in results {
         let peer = match *variant {
             "writers-1" => Some("fdatasync"),
-            "batched" | "plain-file-ahead" => Some("plain-file"),
+            "batched" | "batched-sqlite" | "plain-file-ahead" => Some("plain-file"),
             _ => None,
         };
         let peer = peer.and_then(|name| Some((name, results.get(name)?.rates.as_slice())));
@@ -108,6 +109,12 @@ fn report(options: &Options, pinning: &str, results: &Results) -> anyhow::Result
             ],
             "fdatasync" => vec![("file", "zero-filled ahead".to_owned())],
             "plain-file" => vec![("file", "growing, one write and one fdatasync a batch".to_owned())],
+            "batched-sqlite" => {
+                vec![(
+                    "batch",
+                    format!("{} events a transaction, WAL, synchronous = FULL, 1 in flight", options.batch),
+                )]
+            }
             "plain-file-ahead" => {
                 vec![("file", "zero-filled ahead, one write and one fdatasync a batch".to_owned())]
             }

@@ -23,6 +23,7 @@ mod pinning;
 mod replay;
 mod report;
 mod server;
+mod sqlite;
 mod stage;
 
 use std::path::PathBuf;

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `raw` | read by `read_all` from the page cache, checksums on |
 //! | `typed` | the same, and its payload decoded to `RoomEvent` |
+//! | `raw-sqlite` | the peer: every column of every row, in order |
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
@@ -12,10 +14,11 @@ use clap::Args;
 use dramatis::log::{Append, EventLog, Expected, Filter, ReadLimit};
 use dramatis_events::Event as _;
 use dramatis_events::room::RoomEvent;
+use rusqlite::Connection;
 
 use crate::payload::Template;
 use crate::report::Report;
-use crate::{Common, engine};
+use crate::{Common, engine, sqlite};
 
 /// Options of `replay`.
 #[derive(Debug, Clone, Args)]
@@ -47,12 +50,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     runtime.block_on(fill(options, log.as_ref()))?;
     // One unmeasured pass brings all of it into the page cache.
     runtime.block_on(scan(options, log.as_ref(), false))?;
-    let (mut raw, mut typed) = (Vec::new(), Vec::new());
+    let peer = fill_peer(options, scratch.path())?;
+    let (mut raw, mut typed, mut peers) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.common.rounds {
         for (variant, rates) in [("raw", &mut raw), ("typed", &mut typed)] {
             if options.common.wants(variant) {
                 rates.push(runtime.block_on(scan(options, log.as_ref(), variant == "typed"))?);
             }
+        }
+        if options.common.wants("raw-sqlite") {
+            peers.push(sqlite::scan_rate(&peer, options.events)?);
         }
         eprintln!("replay: round {} of {}", round + 1, options.common.rounds);
     }
@@ -67,7 +74,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             ("readers", "1".to_owned()),
         ],
     );
-    report.values("raw", "events/s", &raw, None, &[]);
+    report.values("raw-sqlite", "events/s", &peers, None, &[]);
+    report.values("raw", "events/s", &raw, Some(("raw-sqlite", peers.as_slice())), &[]);
     report.values("typed", "events/s", &typed, Some(("raw", raw.as_slice())), &[]);
     report.print(options.common.json)
 }
@@ -90,6 +98,22 @@ async fn fill(options: &Options, log: &dyn EventLog) -> anyhow::Result<()> {
         turn += 1;
     }
     Ok(())
+}
+
+/// The same number of events in the peer's table; a first pass brings them into memory.
+fn fill_peer(options: &Options, dir: &Path) -> anyhow::Result<Connection> {
+    let mut peer = sqlite::open(dir)?;
+    if !options.common.wants("raw-sqlite") {
+        return Ok(peer);
+    }
+    let (mut template, mut filled) = (Template::new(0, options.event_bytes)?, 0);
+    while filled < options.events {
+        let count = FILL_BATCH.min(options.events - filled);
+        sqlite::append(&mut peer, &mut template, filled, count)?;
+        filled += count;
+    }
+    sqlite::scan_rate(&peer, options.events)?;
+    Ok(peer)
 }
 
 /// Reads everything once; events a second.

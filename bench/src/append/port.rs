@@ -10,10 +10,10 @@ use dramatis::log::{Append, EventLog, Expected};
 use tokio::task::JoinSet;
 
 use super::{Options, Results};
-use crate::engine;
 use crate::limits::{Blocks, synced_writes};
 use crate::payload::Template;
 use crate::report::Latencies;
+use crate::{engine, sqlite};
 
 /// Measuring starts after this long.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -57,6 +57,7 @@ fn limits(variant: &str, options: &Options, dir: &Path, results: &mut Results) -
         "batched" => {
             let events = f64::from(u32::try_from(batch)?);
             add("plain-file", synced_writes(dir, bytes * batch, Blocks::Grown, window)?, events);
+            add("batched-sqlite", sqlite::append_rate(dir, options.event_bytes, batch, window)?, 1.0);
             add("plain-file-ahead", synced_writes(dir, bytes * batch, Blocks::Ahead, window)?, events);
         }
         _ => {}
