@@ -57,7 +57,7 @@ async fn measure(options: &Options, shape: Shape, address: SocketAddr) -> anyhow
     stage::open_rooms(address, &rooms).await?;
     let room_of = |number: usize| format!("room-{}", number % shape.rooms);
     let follows = |number| if shape.follow { vec![room_of(number)] } else { Vec::new() };
-    let clients =
+    let mut clients =
         Client::enter_all(address, shape.sockets, |number| (format!("poster-{number}"), follows(number)))
             .await?;
     let gauge = Rc::new(Gauge {
@@ -66,11 +66,13 @@ async fn measure(options: &Options, shape: Shape, address: SocketAddr) -> anyhow
         answered: Cell::new(0),
         latencies: RefCell::new(Latencies::new()?),
     });
+    // All are in before the first one posts: who joins would have to wait behind the posters.
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.command(&room_of(number), "join", &serde_json::json!({})).await?;
+    }
     let mut posters = JoinSet::new();
-    for (number, mut client) in clients.into_iter().enumerate() {
-        let room = room_of(number);
-        client.command(&room, "join", &serde_json::json!({})).await?;
-        let composer = Composer::new(&room, options.event_bytes);
+    for (number, client) in clients.into_iter().enumerate() {
+        let composer = Composer::new(&room_of(number), options.event_bytes);
         posters.spawn_local(post(client, composer, shape.in_flight, gauge.clone()));
     }
     let measuring = async {
