@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `writers-512` | 512 tasks on 512 streams, one event each, one append in flight each | |
 //! | `writers-1` | one task, one event at a time | `fdatasync`: writes of as many bytes, each synced |
-//! | `batched` | appends of 2,048 events, two in flight on two streams | `plain-file`: the same bytes, the same syncs |
+//! | `batched` | appends of 2,048 events, two in flight, on two streams | `plain-file`: the same bytes and syncs |
 //! | `batched-sqlite` | the peer: transactions of 2,048 rows | the same |
 //! | `sockets-512` | 512 sockets, each in a room of its own, one command in flight each | |
 //! | `hot-room-64` | 64 sockets that post into one room, up to 64 commands in flight each | |

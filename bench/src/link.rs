@@ -198,6 +198,7 @@ impl Inbox {
 
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
+const MASKED: u8 = 0x80;
 
 /// Hands on whole frames; returns what is left.
 fn frames<'a>(
@@ -237,13 +238,13 @@ fn frame(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() + 14);
     bytes.push(TEXT);
     match (u8::try_from(text.len()), u16::try_from(text.len())) {
-        (Ok(len @ 0..=125), _) => bytes.push(0x80 | len),
+        (Ok(len @ 0..=125), _) => bytes.push(MASKED | len),
         (_, Ok(len)) => {
-            bytes.push(0x80 | 126);
+            bytes.push(MASKED | 0x7e);
             bytes.extend_from_slice(&len.to_be_bytes());
         }
         _ => {
-            bytes.push(0x80 | 127);
+            bytes.push(MASKED | 0x7f);
             bytes.extend_from_slice(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
         }
     }

@@ -22,6 +22,7 @@ mod payload;
 mod pinning;
 mod replay;
 mod report;
+mod resume_storm;
 mod server;
 mod sqlite;
 mod stage;
@@ -51,6 +52,8 @@ enum Question {
     Fanout(fanout::Options),
     /// How much memory does an idle connection cost the server.
     Connections(connections::Options),
+    /// How fast is everybody live again who comes back at once.
+    ResumeStorm(resume_storm::Options),
     /// The peer of `fanout`: sends raw bytes to each of its sockets in turn.
     #[command(hide = true)]
     RawSend(fanout::raw_send::Options),
@@ -111,6 +114,7 @@ fn main() -> anyhow::Result<()> {
         Question::Latency(options) => latency::run(&options),
         Question::Fanout(options) => fanout::run(&options),
         Question::Connections(options) => connections::run(&options),
+        Question::ResumeStorm(options) => resume_storm::run(&options),
         Question::RawSend(options) => fanout::raw_send::run(&options),
     }
 }

@@ -1,4 +1,4 @@
-//! A peer: an event table in SQLite, as one would set it up to be a durable log (WAL,
+//! A peer: an event table in `SQLite`, as one would set it up to be a durable log (WAL,
 //! `synchronous = FULL`), with the two indexes that the log keeps too: by stream and revision,
 //! and by command.
 

@@ -11,7 +11,7 @@ use memchr::memmem;
 use crate::link::{Inbox, Link, Message};
 
 /// How long rooms and clients may take to be ready.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 /// Connections that are opened at a time.
 const OPENING: usize = 64;
 /// Rooms that are opened at a time.
@@ -70,7 +70,12 @@ impl Client {
         self.wait(1, |message| matches!(message, Message::Ack(_))).await
     }
 
-    async fn wait(&mut self, mut count: usize, wanted: impl Fn(Message<'_>) -> bool) -> anyhow::Result<()> {
+    /// Waits until this many messages of a kind have come.
+    pub(crate) async fn wait(
+        &mut self,
+        mut count: usize,
+        wanted: impl Fn(Message<'_>) -> bool,
+    ) -> anyhow::Result<()> {
         let Self { link, inbox } = self;
         let waiting = async {
             while count > 0 {
@@ -84,7 +89,7 @@ impl Client {
         };
         tokio::time::timeout(READY_WITHIN, waiting)
             .await
-            .context("expected an answer within 120 s, none came")?
+            .context("expected an answer within 2 minutes, none came")?
     }
 }
 
@@ -131,10 +136,10 @@ impl Composer {
         }
         self.posted += 1;
         let (room, padding, posted) = (&self.room, &self.padding, self.posted);
-        let message = format!(
-            r#"{{"type":"command","id":"@{nanos:020}@{posted}","room":"{room}","name":"post_message","data":{{"text":"@{nanos:020}@{padding}"}}}}"#
-        );
-        frame.extend_from_slice(message.as_bytes());
+        let head = format!(r#"{{"type":"command","id":"@{nanos:020}@{posted}","room":"{room}","#);
+        let body = format!(r#""name":"post_message","data":{{"text":"@{nanos:020}@{padding}"}}}}"#);
+        frame.extend_from_slice(head.as_bytes());
+        frame.extend_from_slice(body.as_bytes());
     }
 }
 
@@ -165,7 +170,7 @@ impl Stopwatch {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
 mod tests {
     use super::*;
 
