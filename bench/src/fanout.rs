@@ -11,22 +11,21 @@
 
 pub(crate) mod raw_send;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::ensure;
 use clap::Args;
 use tokio::task::JoinSet;
 
 use crate::Common;
-use crate::link::{Link, Message};
+use crate::link::Link;
+use crate::load::{Load, measure_while};
 use crate::pinning::Pinning;
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::{Server, ServerOptions};
-use crate::stage::{self, Client, Composer, Stopwatch, stamp};
+use crate::stage;
 
 /// Options of `fanout`.
 #[derive(Debug, Clone, Args)]
@@ -46,8 +45,6 @@ pub(crate) struct Options {
     event_bytes: usize,
 }
 
-/// Measuring starts after this long.
-const WARM_UP: Duration = Duration::from_millis(300);
 const PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percentile::Max];
 /// Bytes that an event frame has besides the payload, about.
 const FRAME_BYTES: usize = 190;
@@ -122,126 +119,14 @@ fn one_size(
     let server = options.server.start(pinning, scratch.path())?;
     for (kind, in_flight) in wanted {
         let room = format!("{kind}-{members}-{round}");
-        let (rate, latencies) = stage::block_on(deliver(options, server.address, members, &room, in_flight))?;
+        let (event_bytes, window) = (options.event_bytes, options.common.window());
+        let load = Load { room: &room, members, stuck: 0, in_flight, event_bytes, window };
+        let (rate, latencies) = stage::block_on(load.deliver(server.address))?;
         let measured = results.entry((members, kind)).or_default();
         measured.rates.push(rate);
         measured.latencies.push(latencies);
     }
     Ok(())
-}
-
-/// What the followers of a round share.
-struct Gauge {
-    watch: Stopwatch,
-    counting: Cell<bool>,
-    counted: Cell<u32>,
-    delivered: Cell<u64>,
-    posted: Cell<u64>,
-    in_flight: u64,
-    members: u64,
-    poster: Link,
-    composer: RefCell<Composer>,
-    latencies: RefCell<Latencies>,
-}
-
-impl Gauge {
-    /// Posts as many events as may now be in flight.
-    fn post(&self) -> anyhow::Result<()> {
-        let mut frame = Vec::new();
-        let done = self.delivered.get() / self.members;
-        while self.posted.get() - done < self.in_flight {
-            self.composer.borrow_mut().post(&mut frame, self.watch.nanos());
-            self.posted.set(self.posted.get() + 1);
-        }
-        if !frame.is_empty() {
-            ensure!(
-                self.poster.try_send(&frame)?,
-                "the poster's socket had no room: try a lower --in-flight"
-            );
-        }
-        Ok(())
-    }
-
-    fn delivered(&self, event: &[u8]) {
-        // Events of the room's own history carry no stamp.
-        let Some(posted) = stamp(event) else { return };
-        self.delivered.set(self.delivered.get() + 1);
-        if self.counting.get() {
-            self.counted.set(self.counted.get() + 1);
-            self.latencies.borrow_mut().record(self.watch.nanos().saturating_sub(posted));
-        }
-    }
-}
-
-async fn deliver(
-    options: &Options,
-    address: SocketAddr,
-    members: usize,
-    room: &str,
-    in_flight: u64,
-) -> anyhow::Result<(f64, Latencies)> {
-    stage::open_rooms(address, &[room.to_owned()]).await?;
-    let mut poster = Client::enter(address, "poster", &[]).await?;
-    poster.command(room, "join", &serde_json::json!({})).await?;
-    let follower = |number| (format!("follower-{number}"), vec![room.to_owned()]);
-    let followers = Client::enter_all(address, members, follower).await?;
-    let gauge = Rc::new(Gauge {
-        watch: Stopwatch::start(),
-        counting: Cell::new(false),
-        counted: Cell::new(0),
-        delivered: Cell::new(0),
-        posted: Cell::new(0),
-        in_flight,
-        members: u64::try_from(members)?,
-        poster: poster.link.clone(),
-        composer: RefCell::new(Composer::new(room, options.event_bytes)),
-        latencies: RefCell::new(Latencies::new()?),
-    });
-    let mut clients = JoinSet::new();
-    clients.spawn_local(read(poster, gauge.clone()));
-    for follower in followers {
-        clients.spawn_local(read(follower, gauge.clone()));
-    }
-    gauge.post()?;
-    let rate = measure_while(clients, &gauge.counting, options.common.window()).await?;
-    let latencies = gauge.latencies.borrow().clone();
-    Ok((f64::from(gauge.counted.get()) / rate.as_secs_f64(), latencies))
-}
-
-/// Counts for the window while the clients run; how long it was.
-async fn measure_while(
-    mut clients: JoinSet<anyhow::Result<std::convert::Infallible>>,
-    counting: &Cell<bool>,
-    window: Duration,
-) -> anyhow::Result<Duration> {
-    let measuring = async {
-        tokio::time::sleep(WARM_UP).await;
-        let watch = Stopwatch::start();
-        counting.set(true);
-        tokio::time::sleep(window).await;
-        counting.set(false);
-        Duration::from_nanos(watch.nanos())
-    };
-    tokio::select! {
-        took = measuring => Ok(took),
-        ended = clients.join_next() => {
-            ended.context("expected clients")???;
-            bail!("a client ended before the round did")
-        }
-    }
-}
-
-async fn read(mut client: Client, gauge: Rc<Gauge>) -> anyhow::Result<std::convert::Infallible> {
-    loop {
-        let on_message = |message: Message<'_>| {
-            if let Message::Event(event) = message {
-                gauge.delivered(event);
-            }
-            Ok(())
-        };
-        client.link.read(&mut client.inbox, on_message).await?;
-        gauge.post()?;
-    }
 }
 
 /// Messages a second that the bare sender gets through as many sockets.

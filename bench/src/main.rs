@@ -18,12 +18,14 @@ mod fanout;
 mod latency;
 mod limits;
 mod link;
+mod load;
 mod payload;
 mod pinning;
 mod replay;
 mod report;
 mod resume_storm;
 mod server;
+mod slow_client;
 mod sqlite;
 mod stage;
 
@@ -54,6 +56,8 @@ enum Question {
     Connections(connections::Options),
     /// How fast is everybody live again who comes back at once.
     ResumeStorm(resume_storm::Options),
+    /// What do clients that never read cost the others.
+    SlowClient(slow_client::Options),
     /// The peer of `fanout`: sends raw bytes to each of its sockets in turn.
     #[command(hide = true)]
     RawSend(fanout::raw_send::Options),
@@ -115,6 +119,7 @@ fn main() -> anyhow::Result<()> {
         Question::Fanout(options) => fanout::run(&options),
         Question::Connections(options) => connections::run(&options),
         Question::ResumeStorm(options) => resume_storm::run(&options),
+        Question::SlowClient(options) => slow_client::run(&options),
         Question::RawSend(options) => fanout::raw_send::run(&options),
     }
 }
