@@ -1,0 +1,62 @@
+//! What the machine itself can do: plain writes and syncs, without a log.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::report::Latencies;
+
+/// Bytes that are zero-filled ahead where a limit asks for it.
+const AHEAD_BYTES: usize = 64 * 1024 * 1024;
+
+/// How the file of a limit comes by its blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocks {
+    /// It grows with every write, so that a sync also records its new length.
+    Grown,
+    /// Zero-filled and synced before measuring, written from the start again when full.
+    Ahead,
+}
+
+/// Writes `bytes` and syncs (fdatasync), again and again: syncs a second, and how long each took.
+pub(crate) fn synced_writes(
+    dir: &Path,
+    bytes: usize,
+    blocks: Blocks,
+    window: Duration,
+) -> anyhow::Result<(f64, Latencies)> {
+    let path = dir.join("limit");
+    let file =
+        OpenOptions::new().create(true).truncate(true).write(true).open(&path).context("the limit's file")?;
+    if blocks == Blocks::Ahead {
+        fill(&file)?;
+    }
+    let block = vec![0x5a; bytes];
+    let (mut at, mut writes, mut latencies) = (0_usize, 0_u32, Latencies::new()?);
+    let started = Instant::now();
+    while started.elapsed() < window {
+        if blocks == Blocks::Ahead && at + bytes > AHEAD_BYTES {
+            at = 0;
+        }
+        let asked = Instant::now();
+        file.write_all_at(&block, u64::try_from(at)?)?;
+        file.sync_data()?;
+        latencies.record(u64::try_from(asked.elapsed().as_nanos())?);
+        at += bytes;
+        writes += 1;
+    }
+    let rate = f64::from(writes) / started.elapsed().as_secs_f64();
+    std::fs::remove_file(path)?;
+    Ok((rate, latencies))
+}
+
+fn fill(file: &File) -> anyhow::Result<()> {
+    let zeros = vec![0; 1024 * 1024];
+    for mebibyte in 0..AHEAD_BYTES / zeros.len() {
+        file.write_all_at(&zeros, u64::try_from(mebibyte * zeros.len())?)?;
+    }
+    file.sync_all().context("the limit's file does not sync")
+}

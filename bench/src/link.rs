@@ -1,0 +1,332 @@
+//! The driver's side of a socket: the client protocol over WebSocket, as cheaply as it goes.
+//!
+//! Messages are told apart by how they begin and timed by a stamp that the driver itself put
+//! into them; nothing is parsed as JSON. Frames are masked with a key of zero, which is a valid
+//! key, so that masking costs the driver nothing; the server unmasks as ever.
+
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use memchr::memmem;
+use tokio::net::TcpStream;
+
+/// Bytes read at a time, by all links of a thread into one buffer.
+const READ_BYTES: usize = 256 * 1024;
+/// The longest answer to a handshake.
+const HANDSHAKE_BYTES_MAX: usize = 4_096;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// One message of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message<'a> {
+    /// A recorded event.
+    Event(&'a [u8]),
+    /// A command is durable.
+    Ack(&'a [u8]),
+    /// A room's history is done.
+    Live,
+    /// Anything else that is no trouble.
+    Other,
+}
+
+/// A connection; cheap to share, but only one may send and one may read.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    stream: Arc<TcpStream>,
+}
+
+/// What came of a frame that is not yet whole.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    partial: Vec<u8>,
+}
+
+impl Link {
+    /// Connects without a handshake.
+    pub(crate) async fn raw(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await.context("the server takes no connection")?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: Arc::new(stream) })
+    }
+
+    /// Connects and shakes hands.
+    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let link = Self::raw(address).await?;
+        let request = format!(
+            "GET /socket HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+             Sec-WebSocket-Protocol: dramatis.v1.json\r\n\r\n"
+        );
+        link.write(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        // The server says nothing after its answer before it hears a hello.
+        while memmem::find(&answer, b"\r\n\r\n").is_none() {
+            link.stream.readable().await?;
+            let read = read_some(&link.stream, |bytes| {
+                answer.extend_from_slice(bytes);
+                Ok(())
+            })?;
+            ensure!(
+                read != Read::End && answer.len() < HANDSHAKE_BYTES_MAX,
+                "the handshake was not answered"
+            );
+        }
+        if !answer.starts_with(b"HTTP/1.1 101") {
+            bail!("expected 101 to the handshake, got: {}", String::from_utf8_lossy(&answer));
+        }
+        Ok(link)
+    }
+
+    /// Sends newline-joined messages as one frame.
+    pub(crate) async fn send(&self, messages: &[u8]) -> anyhow::Result<()> {
+        self.write(&frame(messages)).await
+    }
+
+    /// Sends as one frame without waiting; false when the socket has no room for all of it.
+    pub(crate) fn try_send(&self, messages: &[u8]) -> anyhow::Result<bool> {
+        let frame = frame(messages);
+        match self.stream.try_write(&frame) {
+            Ok(written) => Ok(written == frame.len()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error).context("the server is gone"),
+        }
+    }
+
+    async fn write(&self, mut bytes: &[u8]) -> anyhow::Result<()> {
+        while !bytes.is_empty() {
+            match self.stream.try_write(bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(error) => return Err(error).context("the server is gone"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for bytes, whatever they are; how many came, 0 at the end.
+    pub(crate) async fn read_raw(&self) -> anyhow::Result<usize> {
+        loop {
+            self.stream.readable().await?;
+            let mut count = 0;
+            let read = read_some(&self.stream, |bytes| {
+                count = bytes.len();
+                Ok(())
+            })?;
+            match read {
+                Read::Some => return Ok(count),
+                Read::End => return Ok(0),
+                Read::NotYet => {}
+            }
+        }
+    }
+
+    /// Waits for bytes and hands on every message that is whole. A rejection is an error: what
+    /// is measured must have happened.
+    pub(crate) async fn read<F>(&self, inbox: &mut Inbox, mut on_message: F) -> anyhow::Result<()>
+    where
+        F: FnMut(Message<'_>) -> anyhow::Result<()>,
+    {
+        let mut pinged = false;
+        loop {
+            self.stream.readable().await?;
+            let read = read_some(&self.stream, |bytes| {
+                inbox.feed(bytes, |text| {
+                    for line in Lines(text) {
+                        match classify(line)? {
+                            None => pinged = true,
+                            Some(message) => on_message(message)?,
+                        }
+                    }
+                    Ok(())
+                })
+            })?;
+            match read {
+                Read::Some => break,
+                Read::End => bail!("the server closed a connection"),
+                Read::NotYet => {}
+            }
+        }
+        if pinged {
+            self.send(br#"{"type":"pong"}"#).await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Some,
+    NotYet,
+    End,
+}
+
+fn read_some(stream: &TcpStream, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<Read> {
+    SCRATCH.with_borrow_mut(|scratch| match stream.try_read(scratch) {
+        Ok(0) => Ok(Read::End),
+        Ok(read) => take(scratch.get(..read).unwrap_or_default()).map(|()| Read::Some),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Read::NotYet),
+        Err(error) => Err(error).context("the server is gone"),
+    })
+}
+
+impl Inbox {
+    /// Takes bytes and hands on the text of every frame that is now whole.
+    fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut on_text: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        if self.partial.is_empty() {
+            let rest = frames(bytes, &mut on_text)?;
+            self.partial.extend_from_slice(rest);
+            return Ok(());
+        }
+        let mut whole = std::mem::take(&mut self.partial);
+        whole.extend_from_slice(bytes);
+        let rest = frames(&whole, &mut on_text)?.len();
+        whole.drain(..whole.len() - rest);
+        self.partial = whole;
+        Ok(())
+    }
+}
+
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+const MASKED: u8 = 0x80;
+
+/// Hands on whole frames; returns what is left.
+fn frames<'a>(
+    mut bytes: &'a [u8],
+    on_text: &mut impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<&'a [u8]> {
+    loop {
+        let Some((kind, body, rest)) = split_frame(bytes) else { return Ok(bytes) };
+        match kind {
+            TEXT => on_text(body)?,
+            CLOSE => {
+                let code = body.first_chunk().map(|code| u16::from_be_bytes(*code));
+                bail!("the server closed a connection with code {code:?}");
+            }
+            // Pings of the transport need no answer within the time of a round.
+            0x89 | 0x8a => {}
+            other => bail!("expected whole text frames, got one that begins with {other:#04x}"),
+        }
+        bytes = rest;
+    }
+}
+
+/// The first byte, the body and what follows, if the frame is whole.
+fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[kind, short], rest) = bytes.split_first_chunk()?;
+    let (len, rest) = match short {
+        127 => rest.split_first_chunk().map(|(len, rest)| (u64::from_be_bytes(*len), rest))?,
+        126 => rest.split_first_chunk().map(|(len, rest)| (u64::from(u16::from_be_bytes(*len)), rest))?,
+        len => (u64::from(len), rest),
+    };
+    let (body, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+    Some((kind, body, rest))
+}
+
+/// A client's text frame under the key zero.
+fn frame(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() + 14);
+    bytes.push(TEXT);
+    match (u8::try_from(text.len()), u16::try_from(text.len())) {
+        (Ok(len @ 0..=125), _) => bytes.push(MASKED | len),
+        (_, Ok(len)) => {
+            bytes.push(MASKED | 0x7e);
+            bytes.extend_from_slice(&len.to_be_bytes());
+        }
+        _ => {
+            bytes.push(MASKED | 0x7f);
+            bytes.extend_from_slice(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(text);
+    bytes
+}
+
+/// The newline-joined messages of a frame.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', self.0).unwrap_or(self.0.len());
+        let (line, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest.get(1..).unwrap_or_default();
+        Some(line)
+    }
+}
+
+/// What a message is; `None` for a ping.
+fn classify(message: &[u8]) -> anyhow::Result<Option<Message<'_>>> {
+    let kind = message.strip_prefix(br#"{"type":""#).unwrap_or_default();
+    Ok(Some(match kind {
+        [b'e', b'v', ..] => Message::Event(message),
+        [b'a', b'c', ..] => Message::Ack(message),
+        [b'l', b'i', ..] => Message::Live,
+        [b'p', b'i', ..] => return Ok(None),
+        [b'r', b'e', b'j', ..] => bail!("the server rejected: {}", String::from_utf8_lossy(message)),
+        [b'r', b'e', b'a', ..] if memmem::find(message, br#""how":"denied""#).is_some() => {
+            bail!("a room was denied: {}", String::from_utf8_lossy(message))
+        }
+        _ => Message::Other,
+    }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_whole_however_they_are_cut() {
+        let (short, long) = (vec![b'a'; 100], vec![b'b'; 70_000]);
+        let mut bytes = vec![TEXT, 100];
+        bytes.extend_from_slice(&short);
+        bytes.extend_from_slice(&[TEXT, 127]);
+        bytes.extend_from_slice(&70_000_u64.to_be_bytes());
+        bytes.extend_from_slice(&long);
+        for cut in [1, 2, 50, 101, 102, 103, 111, 112, 40_000, bytes.len() - 1] {
+            let (mut inbox, mut seen) = (Inbox::default(), Vec::new());
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                inbox
+                    .feed(part, |text| {
+                        seen.push(text.to_vec());
+                        Ok(())
+                    })
+                    .unwrap();
+            }
+            assert!(seen == [short.clone(), long.clone()] && inbox.partial.is_empty(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn messages_are_told_apart_and_a_rejection_is_an_error() {
+        assert!(matches!(classify(br#"{"type":"event","room":"a"}"#).unwrap(), Some(Message::Event(_))));
+        assert!(matches!(classify(br#"{"type":"ack","id":"a"}"#).unwrap(), Some(Message::Ack(_))));
+        assert_eq!(classify(br#"{"type":"live","room":"a"}"#).unwrap(), Some(Message::Live));
+        assert_eq!(classify(br#"{"type":"ping"}"#).unwrap(), None);
+        assert!(classify(br#"{"type":"reject","code":"rule"}"#).is_err());
+        assert!(classify(br#"{"type":"ready","rooms":[{"how":"denied"}]}"#).is_err());
+        assert_eq!(Lines(b"a\nbc").collect::<Vec<_>>(), [&b"a"[..], b"bc"]);
+    }
+
+    #[test]
+    fn a_frame_of_ours_has_a_mask_of_zero() {
+        assert_eq!(frame(b"hi"), [TEXT, 0x82, 0, 0, 0, 0, b'h', b'i']);
+        assert_eq!(frame(&[b'x'; 200])[..4], [TEXT, 0xfe, 0, 200]);
+    }
+}

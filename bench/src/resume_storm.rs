@@ -1,0 +1,141 @@
+//! `resume-storm`: everybody comes back at once, each with a cursor some events behind.
+//!
+//! | variant | what |
+//! |---|---|
+//! | `all-live` | seconds from the first connect until the last client is live again |
+//! | `caught-up` | missed events delivered a second, over that time |
+//! | `client-p50` and so on | from a client's own connect until it is live |
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::Common;
+use crate::link::{Inbox, Link, Message};
+use crate::report::{Latencies, Percentile, Report};
+use crate::server::ServerOptions;
+use crate::stage::{self, Client, Composer, Stopwatch, stamp};
+
+/// Options of `resume-storm`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    server: ServerOptions,
+    /// Clients that come back.
+    #[arg(long, default_value_t = 1_000)]
+    connections: usize,
+    /// Rooms they are spread over.
+    #[arg(long, default_value_t = 10)]
+    rooms: usize,
+    /// Events that each has missed.
+    #[arg(long, default_value_t = 100)]
+    missed: usize,
+    /// Bytes of an event's payload.
+    #[arg(long, default_value_t = 300)]
+    event_bytes: usize,
+}
+
+/// Clients that may be on their way at a time; the listener's queue is not much longer.
+const AT_ONCE: usize = 2_048;
+/// The last revision of a room that its owner has opened and the poster has joined.
+const AFTER_JOIN: u64 = 2;
+const PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percentile::Max];
+
+/// Measures and prints.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    options.common.check()?;
+    ensure!(options.connections > 0 && options.rooms > 0, "connections and rooms: expected at least 1 each");
+    let pinning = options.server.pin();
+    let (mut seconds, mut rates, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+    let events = f64::from(u32::try_from(options.connections * options.missed)?);
+    for round in 0..options.common.rounds {
+        let scratch = options.common.scratch()?;
+        let server = options.server.start(pinning, scratch.path())?;
+        let (took, latencies) = stage::block_on(measure(options, server.address))?;
+        seconds.push(took.as_secs_f64());
+        rates.push(events / took.as_secs_f64());
+        clients.push(latencies);
+        eprintln!("resume-storm: round {} of {}", round + 1, options.common.rounds);
+    }
+    let mut report = Report::new(
+        "resume-storm",
+        &[
+            ("connections", options.connections.to_string()),
+            ("rooms", options.rooms.to_string()),
+            ("missed", format!("{} events each, of {} bytes payload", options.missed, options.event_bytes)),
+            ("cache", "page cache, warm".to_owned()),
+            ("pinning", pinning.describe()),
+            ("server_workers", options.server.describe_workers()),
+        ],
+    );
+    report.values("all-live", "s", &seconds, None, &[]);
+    report.values("caught-up", "events/s", &rates, None, &[]);
+    report.latencies("client", &clients, &PERCENTILES, &[])?;
+    report.print(options.common.json)
+}
+
+async fn measure(options: &Options, address: SocketAddr) -> anyhow::Result<(Duration, Latencies)> {
+    let rooms: Vec<String> = (0..options.rooms).map(|number| format!("room-{number}")).collect();
+    stage::open_rooms(address, &rooms).await?;
+    for room in &rooms {
+        fill(options, address, room).await?;
+    }
+    let (watch, latencies) = (Stopwatch::start(), RefCell::new(Latencies::new()?));
+    let comings = (0..options.connections).map(|number| {
+        let (user, latencies) = (format!("client-{number}"), &latencies);
+        let room = format!("room-{}", number % options.rooms);
+        async move {
+            let from = watch.nanos();
+            let link = come_back(options, address, &user, &room).await?;
+            latencies.borrow_mut().record(watch.nanos() - from);
+            anyhow::Ok(link)
+        }
+    });
+    let back: Vec<Link> = stream::iter(comings).buffer_unordered(AT_ONCE).try_collect().await?;
+    let took = Duration::from_nanos(watch.nanos());
+    // Nobody leaves before the last one is back.
+    drop(back);
+    Ok((took, latencies.into_inner()))
+}
+
+/// Posts what the clients will have missed.
+async fn fill(options: &Options, address: SocketAddr, room: &str) -> anyhow::Result<()> {
+    let mut poster = Client::enter(address, &format!("poster-of-{room}"), &[]).await?;
+    poster.command(room, "join", &serde_json::json!({})).await?;
+    let mut composer = Composer::new(room, options.event_bytes);
+    for _ in 0..options.missed {
+        let mut frame = Vec::new();
+        composer.post(&mut frame, 0);
+        poster.link.send(&frame).await?;
+        poster.wait(1, |message| matches!(message, Message::Ack(_))).await?;
+    }
+    Ok(())
+}
+
+/// Connects with a cursor and reads until live; every missed event must have come by then.
+async fn come_back(options: &Options, address: SocketAddr, user: &str, room: &str) -> anyhow::Result<Link> {
+    let (link, mut inbox) = (Link::open(address).await?, Inbox::default());
+    let cursors = serde_json::json!([{ "room": room, "after": AFTER_JOIN }]);
+    let hello = serde_json::json!({"type": "hello", "user": user, "session": user, "rooms": cursors});
+    link.send(hello.to_string().as_bytes()).await?;
+    let (mut live, mut seen) = (false, 0);
+    while !live {
+        link.read(&mut inbox, |message| {
+            match message {
+                Message::Live => live = true,
+                Message::Event(event) => seen += usize::from(stamp(event).is_some()),
+                Message::Ack(_) | Message::Other => {}
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    ensure!(seen == options.missed, "{user} expected {} missed events, got {seen}", options.missed);
+    Ok(link)
+}

@@ -1,0 +1,118 @@
+//! A server process of our own: started on an empty directory, ended when dropped.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use crate::pinning::Pinning;
+
+/// What stands before the address in the line that tells it.
+pub(crate) const READY: &str = "listens on http://";
+
+/// How the server is run.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerOptions {
+    /// The `dramatis` binary; the one beside this binary by default.
+    #[arg(long)]
+    server_bin: Option<PathBuf>,
+    /// Let server and driver share all cores.
+    #[arg(long)]
+    no_pin: bool,
+    /// Worker threads of the server; its own default, one for each core, if left out.
+    #[arg(long)]
+    server_workers: Option<usize>,
+}
+
+impl ServerOptions {
+    /// Pins this process, if it is to be pinned.
+    pub(crate) fn pin(&self) -> Pinning {
+        Pinning::take(!self.no_pin)
+    }
+
+    /// The worker threads as a condition.
+    pub(crate) fn describe_workers(&self) -> String {
+        self.server_workers.map_or_else(|| "default".to_owned(), |workers| workers.to_string())
+    }
+
+    /// Starts `dramatis serve` and waits until it listens.
+    pub(crate) fn start(&self, pinning: Pinning, dir: &Path) -> anyhow::Result<Server> {
+        let program = match &self.server_bin {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?.with_file_name("dramatis"),
+        };
+        if !program.exists() {
+            bail!(
+                "expected the server at {}: build it (cargo build --release) or name it with --server-bin",
+                program.display()
+            );
+        }
+        let mut command = pinning.server_command(program.as_os_str());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(dir.join("data"));
+        if let Some(workers) = self.server_workers {
+            command.env("DRAMATIS__SERVER__WORKERS", workers.to_string());
+        }
+        Server::spawn(command, dir)
+    }
+}
+
+/// A running process that listens.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts this very binary with other arguments, on the server's core.
+    pub(crate) fn start_own(pinning: Pinning, arguments: &[String], dir: &Path) -> anyhow::Result<Self> {
+        let own = std::env::current_exe()?;
+        let mut command = pinning.server_command(OsStr::new(&own));
+        command.args(arguments);
+        Self::spawn(command, dir)
+    }
+
+    fn spawn(mut command: std::process::Command, dir: &Path) -> anyhow::Result<Self> {
+        let stderr = dir.join("stderr.txt");
+        command.env("RUST_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child =
+            command.stderr(File::create(&stderr)?).spawn().context("the server does not start")?;
+        let stdout = child.stdout.take().context("the server has no output")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let address = loop {
+            let Some(line) = lines.next().transpose()? else {
+                let _ = child.wait();
+                let said = std::fs::read_to_string(&stderr).unwrap_or_default();
+                bail!("expected a line with {READY:?} from the server, but it ended: {said}");
+            };
+            if let Some(address) = line.split_once(READY).map(|(_, address)| address) {
+                break address.trim().parse().with_context(|| format!("an address in {line:?}"))?;
+            }
+        };
+        // Read on, so that the server never waits for room in the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self { child, address })
+    }
+
+    /// Resident memory, KiB.
+    pub(crate) fn resident_kib(&self) -> anyhow::Result<f64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).with_context(|| format!("expected {path}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|rest| rest.split_whitespace().next()).context("expected a line VmRSS")?;
+        Ok(number.parse()?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
