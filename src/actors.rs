@@ -1,1 +1,34 @@
-//! Stub.
+//! The actors: one entity a stream, one session a connection, one hub a worker thread.
+//!
+//! They are thin: they read, call the pure core, and send. Queues between them are bounded by
+//! counters of their own, since actix mailboxes are not: a room's by [`registry`], a session's
+//! by the commands it may have in flight and the bytes of its [`outbox`].
+
+pub mod answer;
+pub mod directory;
+pub mod entity;
+pub mod hub;
+pub mod outbox;
+pub mod registry;
+pub mod session;
+
+use std::sync::Arc;
+
+use crate::config::SocketConfig;
+use crate::domain::room::Room;
+use crate::log::EventLog;
+use crate::telemetry::metrics::Metrics;
+
+/// What the sessions of a process share.
+pub struct Stage {
+    /// The one truth.
+    pub log: Arc<dyn EventLog>,
+    /// The rooms' entities.
+    pub rooms: registry::Registry<Room>,
+    /// Which session is on which connection.
+    pub directory: directory::Directory,
+    /// What a connection may hold.
+    pub limits: SocketConfig,
+    /// What is counted.
+    pub metrics: Metrics,
+}

@@ -1,1 +1,190 @@
-//! Stub.
+//! The command line: one file a subcommand. `serve` is the server; the others are clients of a
+//! running one, over the same sockets and HTTP that everybody uses.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Flag};
+
+mod events;
+mod failure;
+mod http;
+mod import;
+mod projections;
+pub mod serve;
+mod server_url;
+
+pub use events::Events;
+pub use failure::Failure;
+pub use import::Import;
+pub use projections::Projections;
+pub use server_url::ServerUrl;
+
+/// The real-time backend for rooms in which people and AI personas meet.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dramatis",
+    version,
+    after_help = "Examples:
+  dramatis serve                                      start a server on 127.0.0.1:7400
+  dramatis import irc 2004-11-15.txt --room lobby     bring a chat log into a room
+  dramatis events tail --room lobby                   watch what happens there
+  dramatis projections rebuild timeline               rebuild a read model while all goes on
+
+`dramatis <command> --help` says more about each."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts the server
+    #[command(after_help = "Examples:
+  dramatis serve
+  dramatis serve --data /var/lib/dramatis --listen 127.0.0.1:8000
+  dramatis serve --config dramatis.toml
+  DRAMATIS__SOCKET__HEARTBEAT_MS=5000 dramatis serve
+
+Settings come from, the later over the earlier: built-in defaults, --config, environment
+(DRAMATIS__SECTION__KEY), flags. config/default.toml lists and explains all of them.
+RUST_LOG overrides the log level.")]
+    Serve(ServeArguments),
+    /// Imports history from elsewhere into rooms of a running server
+    #[command(subcommand)]
+    Import(Import),
+    /// Reads the recorded events of a running server, one JSON object a line
+    #[command(subcommand)]
+    Events(Events),
+    /// Lists and rebuilds the read models of a running server
+    #[command(subcommand)]
+    Projections(Projections),
+}
+
+#[derive(Debug, Args)]
+struct ServeArguments {
+    /// Directory of the log and the read models [default: data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address and port [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Settings, TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Takes an address other than loopback although there are no accounts: whoever reaches
+    /// the port may then act as anyone
+    #[arg(long)]
+    insecure_listen_anywhere: bool,
+}
+
+/// Which server a client command talks to.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The server's address
+    #[arg(long, env = "DRAMATIS_URL", default_value = "http://127.0.0.1:7400", value_name = "URL")]
+    url: ServerUrl,
+}
+
+/// Runs the process's own command line; errors are printed.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dramatis: {error:#}");
+            ExitCode::from(error.downcast_ref::<Failure>().map_or(1, Failure::exit_code))
+        }
+    }
+}
+
+/// Runs a command line.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve(arguments) => {
+            let config = arguments.load(std::env::vars_os())?;
+            crate::telemetry::init(&config.telemetry)?;
+            if !config.server.listen.ip().is_loopback() {
+                tracing::warn!(
+                    listen = %config.server.listen,
+                    "listening beyond loopback without accounts: whoever reaches the port may act as anyone"
+                );
+            }
+            serve::run(config)
+        }
+        Command::Import(command) => import::run(command),
+        Command::Events(command) => events::run(command),
+        Command::Projections(command) => projections::run(command),
+    }
+}
+
+impl ServeArguments {
+    fn load(self, environment: impl Iterator<Item = (OsString, OsString)>) -> anyhow::Result<Config> {
+        use toml::Value;
+        let text = |value: OsString| value.to_string_lossy().into_owned();
+        let mut flags = Vec::new();
+        if let Some(dir) = self.data {
+            let value = Value::String(text(dir.into_os_string()));
+            flags.push(Flag { key: "data.dir", name: "--data", value });
+        }
+        if let Some(listen) = self.listen {
+            flags.push(Flag { key: "server.listen", name: "--listen", value: Value::String(listen) });
+        }
+        if self.insecure_listen_anywhere {
+            let (key, name) = ("server.insecure_listen_anywhere", "--insecure-listen-anywhere");
+            flags.push(Flag { key, name, value: Value::Boolean(true) });
+        }
+        let environment = environment.map(|(name, value)| (text(name), text(value)));
+        Ok(Config::load(self.config.as_deref(), environment, flags)?)
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_flags_win_over_the_environment() {
+        let flags = ["dramatis", "serve", "--listen", "127.0.0.1:3", "--data", "/srv/d"];
+        let Command::Serve(arguments) = Cli::try_parse_from(flags).unwrap().command else { panic!() };
+        let environment = [("DRAMATIS__SERVER__LISTEN", "127.0.0.1:2"), ("DRAMATIS__SERVER__WORKERS", "2")];
+        let config =
+            arguments.load(environment.map(|(name, value)| (name.into(), value.into())).into_iter()).unwrap();
+        assert_eq!(config.server.listen.port(), 3);
+        assert_eq!(config.server.workers, 2);
+        assert_eq!(config.data.dir, PathBuf::from("/srv/d"));
+    }
+
+    #[test]
+    fn client_commands_are_understood() {
+        for line in [
+            "import irc a.txt b.txt --room den --date 2010-03-08 --ledger l --in-flight 10 --retry-for 5",
+            "events read --room den --name MessagePosted --name MessageEdited --from 7 --limit 3",
+            "events tail --url http://localhost:1",
+            "projections list",
+            "projections rebuild timeline",
+        ] {
+            Cli::try_parse_from(format!("dramatis {line}").split(' ')).unwrap();
+        }
+        for line in ["import irc", "import irc a --date tomorrow", "events read --url localhost", "events"] {
+            assert!(Cli::try_parse_from(format!("dramatis {line}").split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,1 +1,230 @@
-//! Stub.
+//! Configuration: read once, checked as a whole, and then only values.
+//!
+//! Four layers, the later over the earlier: the built-in `config/default.toml`, a file, the
+//! environment (`DRAMATIS__SECTION__KEY`), flags. The built-in file names every key there is;
+//! any other key, and any value out of its range, is refused with the key, the value, where it
+//! came from and what is allowed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+mod allowed;
+mod layers;
+
+use layers::Layers;
+pub use layers::{ConfigError, Flag, Origin};
+
+/// The built-in file: every key, its default, unit and range.
+pub const DEFAULTS: &str = include_str!("../config/default.toml");
+
+/// Every setting. `config/default.toml` documents each with its range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The listener.
+    pub server: ServerConfig,
+    /// Where data is kept.
+    pub data: DataConfig,
+    /// The embedded log.
+    pub log: LogConfig,
+    /// Client connections.
+    pub socket: SocketConfig,
+    /// What a room takes.
+    pub room: RoomConfig,
+    /// Entities.
+    pub entity: EntityConfig,
+    /// Projections.
+    pub projections: ProjectionsConfig,
+    /// Logging.
+    pub telemetry: TelemetryConfig,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Whether an address other than loopback is taken although there are no accounts.
+    pub insecure_listen_anywhere: bool,
+    /// Worker threads; 0 is one for each core.
+    pub workers: usize,
+    /// Connections open at once.
+    pub connections_max: usize,
+    /// Web origins besides the server's own host.
+    pub allowed_origins: Vec<String>,
+    /// Host names besides the local ones.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// The directory of the log and the read models.
+    pub dir: PathBuf,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// Bytes at which a segment is closed.
+    pub segment_bytes: u64,
+    /// Appends that may wait for the writer.
+    pub append_queue_len_max: usize,
+    /// Bytes of recent events kept in memory.
+    pub live_bytes_max: usize,
+}
+
+/// `[socket]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SocketConfig {
+    /// From opening to hello, milliseconds.
+    pub hello_timeout_ms: u64,
+    /// Silence before a ping, milliseconds.
+    pub heartbeat_ms: u64,
+    /// Silence after it before the close, milliseconds.
+    pub heartbeat_grace_ms: u64,
+    /// One message from a client, bytes.
+    pub message_bytes_max: usize,
+    /// One frame from a client, bytes.
+    pub frame_bytes_max: usize,
+    /// Bytes that wait for a slow client.
+    pub outbox_bytes_max: usize,
+    /// Time without one byte drained before the close, milliseconds.
+    pub write_timeout_ms: u64,
+    /// Malformed messages a minute before the close.
+    pub malformed_per_minute_max: u32,
+    /// Unanswered commands of one connection.
+    pub in_flight_commands_max: usize,
+    /// Rooms one session may follow.
+    pub rooms_per_session_max: usize,
+    /// What clients are told about reconnecting.
+    pub reconnect: ReconnectConfig,
+}
+
+/// `[socket.reconnect]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReconnectConfig {
+    /// The first step of the backoff, milliseconds.
+    pub base_ms: u64,
+    /// The longest step, milliseconds.
+    pub cap_ms: u64,
+}
+
+/// `[room]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomConfig {
+    /// A text, characters.
+    pub text_chars_max: usize,
+    /// A title, characters.
+    pub title_chars_max: usize,
+    /// A display name, characters.
+    pub display_name_chars_max: usize,
+    /// A reaction, characters.
+    pub emoji_chars_max: usize,
+    /// A reason, characters.
+    pub reason_chars_max: usize,
+    /// Members of one room.
+    pub members_max: usize,
+}
+
+/// `[entity]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntityConfig {
+    /// Commands that wait for one entity.
+    pub pending_commands_max: usize,
+    /// Time without a command before an entity leaves memory, milliseconds.
+    pub idle_timeout_ms: u64,
+}
+
+/// `[projections]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectionsConfig {
+    /// Events between two checkpoints.
+    pub batch_events: usize,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// A level, or directives by target.
+    pub level: String,
+    /// How lines look.
+    pub format: TelemetryFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TelemetryFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Lays the file, the environment and the flags over the defaults and checks the whole.
+    pub fn load<I>(file: Option<&Path>, environment: I, flags: Vec<Flag>) -> Result<Self, ConfigError>
+    where
+        I: IntoIterator<Item = (String, String)>,
+    {
+        let mut layers = Layers::defaults()?;
+        if let Some(file) = file {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| ConfigError::Read { file: file.to_owned(), reason: error.to_string() })?;
+            layers.file(file, &text)?;
+        }
+        layers.environment(environment)?;
+        layers.flags(flags)?;
+        let config: Self = layers.finish()?;
+        config.check(&layers)?;
+        Ok(config)
+    }
+
+    /// The built-in settings.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Self::load(None, [], Vec::new())
+    }
+
+    /// Rules between several keys.
+    fn check(&self, layers: &Layers) -> Result<(), ConfigError> {
+        let server = &self.server;
+        if !server.listen.ip().is_loopback() && !server.insecure_listen_anywhere {
+            return Err(layers.bad(
+                "server.listen",
+                "a loopback address such as 127.0.0.1:7400, since there are no accounts and whoever \
+                 reaches the port may act as anyone; --insecure-listen-anywhere takes this address all the same",
+            ));
+        }
+        if self.socket.frame_bytes_max < self.socket.message_bytes_max {
+            return Err(layers.bad("socket.frame_bytes_max", "at least socket.message_bytes_max"));
+        }
+        if self.socket.reconnect.cap_ms < self.socket.reconnect.base_ms {
+            return Err(layers.bad("socket.reconnect.cap_ms", "at least socket.reconnect.base_ms"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod tests;

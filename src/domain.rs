@@ -12,13 +12,13 @@ pub mod room;
 /// One entity category's rules.
 pub trait Decider: 'static {
     /// What may be asked.
-    type Command: Send + 'static;
+    type Command: Send + Unpin + 'static;
     /// What may happen.
     type Event: Event + Send + Sync + 'static;
     /// What deciding needs to know: bounded, it never grows with history.
-    type State: Default + Send + 'static;
+    type State: Default + Send + Unpin + 'static;
     /// Limits an operator sets.
-    type Limits: Clone + Send + Sync + 'static;
+    type Limits: Clone + Send + Sync + Unpin + 'static;
     /// Why the answer is no.
     type Rejection: Rejection;
 

@@ -1,1 +1,59 @@
-//! Stub.
+//! Turns configuration into concrete engines, for the server and for offline commands alike.
+
+use std::sync::Arc;
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::log::embedded::{EmbeddedLog, OpenError, Options};
+use crate::read_models::ReadModelError;
+use crate::read_models::sqlite::SqliteReadModels;
+
+/// The engines of a process.
+pub struct Engines {
+    /// The log.
+    pub log: Arc<EmbeddedLog>,
+    /// The read models.
+    pub read_models: Arc<SqliteReadModels>,
+}
+
+/// Why the engines do not open.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The log does not.
+    #[error("the log in {dir} does not open: {error}")]
+    Log {
+        /// Its directory.
+        dir: String,
+        /// Why.
+        error: OpenError,
+    },
+    /// The read models do not.
+    #[error("the read models do not open: {0}")]
+    ReadModels(#[from] ReadModelError),
+    /// The data directory cannot be made.
+    #[error("the data directory {dir} cannot be made: {error}")]
+    Directory {
+        /// The directory.
+        dir: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Opens the engines that the configuration names.
+pub fn open(config: &Config) -> Result<Engines, EngineError> {
+    let shown = |path: &std::path::Path| path.display().to_string();
+    let dir = &config.data.dir;
+    std::fs::create_dir_all(dir).map_err(|error| EngineError::Directory { dir: shown(dir), error })?;
+    let log_dir = dir.join("log");
+    let options = Options {
+        segment_bytes: config.log.segment_bytes,
+        append_queue_len_max: config.log.append_queue_len_max,
+        live_bytes_max: config.log.live_bytes_max,
+        ..Options::default()
+    };
+    let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
+        .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;
+    let read_models = SqliteReadModels::open(&dir.join("read-models.sqlite"))?;
+    Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models) })
+}

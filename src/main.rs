@@ -1,1 +1,7 @@
-fn main() {}
+//! The dramatis binary: a thin door to the library's command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dramatis::cli::main()
+}

@@ -1,1 +1,24 @@
-//! Stub.
+//! The client protocol, version 1: frames, error codes and close codes.
+//!
+//! This is the one place that knows their JSON. A text frame holds one message or several,
+//! newline-joined, in both directions; all transports carry the same messages.
+
+mod client;
+mod code;
+mod server;
+
+pub use client::{
+    ClientMessage, CommandFrame, Hello, HistoryRequest, MalformedMessage, RoomCursor, Subscribe, Unsubscribe,
+    parse_message,
+};
+pub use code::{CloseCode, ErrorCode};
+pub use server::{
+    Ack, EventFrame, How, Limits, Live, Page, Ready, Reconnect, Reject, RoomEntry, ServerMessage, Subscribed,
+    Unsubscribed,
+};
+
+/// The WebSocket subprotocol this version answers to.
+pub const SUBPROTOCOL: &str = "dramatis.v1.json";
+
+/// The most events of one history page.
+pub const HISTORY_EVENTS_MAX: u32 = 200;

@@ -1,1 +1,39 @@
-//! Stub.
+//! What the process says about itself: log lines on standard error, so that standard output
+//! stays free for results.
+
+pub mod metrics;
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{TelemetryConfig, TelemetryFormat};
+
+/// Sets up logging for the process. `RUST_LOG` overrides the configured level.
+pub fn init(config: &TelemetryConfig) -> anyhow::Result<()> {
+    let directives = std::env::var("RUST_LOG").unwrap_or_default();
+    let (name, directives) = if directives.trim().is_empty() {
+        ("telemetry.level", config.level.as_str())
+    } else {
+        ("RUST_LOG", directives.as_str())
+    };
+    let filter = EnvFilter::try_new(directives).map_err(|error| {
+        anyhow::anyhow!(
+            "{name} must be a level such as info, or directives such as info,dramatis::log=debug; got \
+             {directives:?}: {error}"
+        )
+    })?;
+    let terminal = std::io::stderr().is_terminal();
+    let json = match config.format {
+        TelemetryFormat::Auto => !terminal,
+        TelemetryFormat::Text => false,
+        TelemetryFormat::Json => true,
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = if json {
+        subscriber.json().flatten_event(true).try_init()
+    } else {
+        subscriber.with_ansi(terminal).try_init()
+    };
+    set.map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))
+}

@@ -1,1 +1,7 @@
-//! Stub.
+//! What the outside reaches: the socket, the HTTP API, the chat page and the metrics, on one port.
+
+pub mod api;
+pub mod guard;
+pub mod server;
+pub mod socket;
+mod ui;

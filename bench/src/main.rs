@@ -1,1 +1,2 @@
+//! The benchmarks of dramatis.
 fn main() {}

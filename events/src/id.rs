@@ -320,6 +320,13 @@ fn first_16(hasher: &blake3::Hasher) -> [u8; 16] {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
 mod tests {
     use super::*;
 

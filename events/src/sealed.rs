@@ -48,6 +48,13 @@ impl<T> From<T> for Personal<T> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
 mod tests {
     use super::*;
 

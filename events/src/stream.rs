@@ -117,6 +117,13 @@ impl From<StreamId> for String {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
 mod tests {
     use super::*;
 

@@ -1,1 +1,29 @@
-//! x
+//! The read side: pure folds from events to documents.
+//!
+//! Adding a read model is one file here and one line in [`all`]. The crate promises that the
+//! same events give the same documents, byte for byte, however they are cut into batches and
+//! however often a batch comes again. It never does I/O, reads a clock or knows a database.
+
+mod digest;
+mod members;
+mod projection;
+mod rooms;
+mod timeline;
+mod working_set;
+
+pub use digest::Digest;
+pub use members::{Member, Members};
+pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection};
+pub use rooms::{LastMessage, Room, Rooms};
+pub use timeline::{Message, Redaction, Timeline};
+pub use working_set::{DeadLetter, Fold, Folded, Stored, WorkingSet, Write};
+
+/// Every projection there is.
+pub fn all() -> &'static [&'static dyn DynProjection] {
+    &[&Rooms, &Timeline, &Members]
+}
+
+/// The projection of this name.
+pub fn named(name: &str) -> Option<&'static dyn DynProjection> {
+    all().iter().copied().find(|projection| projection.name() == name)
+}

@@ -1,0 +1,217 @@
+//! What a read model says about itself: its keys, its fold, its indexes.
+
+use dramatis_events::{DecodeError, Event, Recorded, UnixMillis};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::working_set::{Fold, WorkingSet};
+
+/// A pure fold from events to documents.
+///
+/// Every key is the stream's name, or begins with it and a slash: so a whole stream can be
+/// parked when one of its events cannot be read at all.
+pub trait Projection: Send + Sync + 'static {
+    /// The read model's name.
+    const NAME: &'static str;
+    /// Raised with every change to what the fold makes of the same events.
+    const VERSION: u32;
+    /// The names of the events it folds; others never reach [`Projection::fold`].
+    const EVENTS: &'static [&'static str];
+    /// What the store is to index.
+    const INDEXES: &'static [Index];
+    /// The events of one stream category.
+    type Event: Event + Send + Sync + 'static;
+    /// The document. Serialized it is canonical: no floats, no integer beyond 2⁵³.
+    type Document: Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// Which documents the event changes, told from the event alone.
+    fn keys(recorded: &Recorded, event: &Self::Event, keys: &mut Vec<String>);
+
+    /// Applies the event to one document; `None` is no document, before its first event or
+    /// after its deletion. An error leaves the document as it was.
+    fn fold(
+        document: &mut Option<Self::Document>,
+        recorded: &Recorded,
+        event: &Self::Event,
+    ) -> Result<(), FoldError>;
+}
+
+/// A [`Projection`] whose types are hidden, as the projector holds it.
+pub trait DynProjection: Send + Sync + 'static {
+    /// The read model's name.
+    fn name(&self) -> &'static str;
+    /// The version of the fold.
+    fn version(&self) -> u32;
+    /// The stream category it reads.
+    fn category(&self) -> &'static str;
+    /// The names of the events it folds.
+    fn event_names(&self) -> &'static [&'static str];
+    /// What the store is to index.
+    fn indexes(&self) -> &'static [Index];
+    /// A fold with an empty working set, that keeps at about the most so many documents.
+    fn start(&self, documents_max: usize) -> Box<dyn Fold>;
+}
+
+impl<P: Projection> DynProjection for P {
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn version(&self) -> u32 {
+        P::VERSION
+    }
+
+    fn category(&self) -> &'static str {
+        P::Event::CATEGORY
+    }
+
+    fn event_names(&self) -> &'static [&'static str] {
+        P::EVENTS
+    }
+
+    fn indexes(&self) -> &'static [Index] {
+        P::INDEXES
+    }
+
+    fn start(&self, documents_max: usize) -> Box<dyn Fold> {
+        Box::new(WorkingSet::<P>::new(documents_max))
+    }
+}
+
+/// Fields that the store indexes together, in this order; the key follows as the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Index {
+    /// The index's name within its collection.
+    pub name: &'static str,
+    /// Top-level fields of the document.
+    pub fields: &'static [Field],
+}
+
+/// A top-level field of a document that queries may filter or sort by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// Its name in the JSON.
+    pub name: &'static str,
+    /// What it holds, never null.
+    pub kind: FieldKind,
+}
+
+/// What an indexed field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// Text, ordered by its bytes.
+    Text,
+    /// An integer.
+    Integer,
+}
+
+/// An event that cannot be folded: its key is parked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// The event contradicts what the document says.
+    #[error("event {event} cannot happen here: {reason}; the log was written by other rules or is damaged")]
+    OutOfPlace {
+        /// The event's name.
+        event: &'static str,
+        /// What contradicts it.
+        reason: &'static str,
+    },
+    /// The stored bytes are no event of the category.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A stored document is not what this release writes.
+    #[error("document {key:?} is not what this release writes: {reason}; rebuild the projection")]
+    Document {
+        /// The document's key.
+        key: String,
+        /// What the parser said.
+        reason: String,
+    },
+}
+
+impl FoldError {
+    pub(crate) fn out_of_place(event: &impl Event, reason: &'static str) -> Self {
+        Self::OutOfPlace { event: event.name(), reason }
+    }
+
+    /// An event that [`Projection::EVENTS`] does not name.
+    pub(crate) fn not_mine(event: &impl Event) -> Self {
+        Self::out_of_place(event, "this projection does not fold it")
+    }
+}
+
+/// When it happened: by its author's account if that was given, or when the log took it.
+pub(crate) fn happened_at(recorded: &Recorded) -> UnixMillis {
+    recorded.envelope.occurred_at.unwrap_or(recorded.recorded_at)
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+pub(crate) mod testing {
+    use dramatis_events::room::RoomEvent;
+    use dramatis_events::{
+        Envelope, Event, EventId, MemberId, Position, Recorded, Revision, StreamId, UnixMillis,
+    };
+
+    use super::{FoldError, Projection};
+
+    /// An event of `room-main.lobby`, recorded at 1000 plus its revision, position revision plus 100.
+    pub(crate) fn recorded(revision: u64, by: &str, event: &RoomEvent) -> Recorded {
+        let stream = StreamId::parse("room-main.lobby").unwrap();
+        let revision = Revision::new(revision);
+        let envelope = Envelope {
+            id: EventId::at(&stream, revision),
+            name: event.event_name(),
+            version: event.version(),
+            occurred_at: None,
+            author: MemberId::parse(by).unwrap(),
+            command: None,
+            correlation_id: None,
+            causation_id: None,
+            subject: None,
+            data: event.encode().unwrap(),
+        };
+        let recorded_at = UnixMillis::new(1_000 + i64::try_from(revision.get()).unwrap());
+        Recorded {
+            stream,
+            revision,
+            position: Position::from_engine(100 + revision.get()),
+            recorded_at,
+            envelope,
+        }
+    }
+
+    /// Reads `by Name {json}` lines as events, the line's number being the revision.
+    pub(crate) fn history(lines: &str) -> Vec<Recorded> {
+        let mut events = Vec::new();
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let mut words = line.splitn(3, ' ');
+            let (by, name, data) =
+                (words.next().unwrap(), words.next().unwrap(), words.next().unwrap_or("{}"));
+            let event = RoomEvent::decode(name, 1, data.as_bytes()).unwrap();
+            events.push(recorded(u64::try_from(events.len()).unwrap(), by, &event));
+        }
+        events
+    }
+
+    /// Folds the events of one key, and shows the document.
+    pub(crate) fn document<P: Projection>(key: &str, events: &[Recorded]) -> Result<String, FoldError> {
+        let mut document = None;
+        for recorded in events {
+            let event = P::Event::from_envelope(&recorded.envelope)?;
+            let mut keys = Vec::new();
+            P::keys(recorded, &event, &mut keys);
+            assert_eq!(!keys.is_empty(), P::EVENTS.contains(&event.name()), "{} and EVENTS", event.name());
+            if keys.iter().any(|k| k == key) {
+                P::fold(&mut document, recorded, &event)?;
+            }
+        }
+        Ok(document.map_or_else(|| "none".into(), |document| serde_json::to_string(&document).unwrap()))
+    }
+}

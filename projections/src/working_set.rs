@@ -1,0 +1,219 @@
+//! The step that is the same for every projection: which documents to load, what to skip,
+//! what to write. It holds typed documents between batches and parks what cannot be folded.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use dramatis_events::{Event, Position, Recorded, StreamId};
+
+use crate::projection::{FoldError, Projection};
+
+/// A document as the store holds it; a tombstone has no body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its key.
+    pub key: String,
+    /// The event that last changed it.
+    pub position: Position,
+    /// Canonical JSON; `None` once deleted.
+    pub body: Option<String>,
+}
+
+/// A document to write, if the store holds it at a lower position or not at all.
+pub type Write = Stored;
+
+/// A key that is parked, with the event that could not be folded. Its later events are not
+/// folded either: a rebuild after a fix folds them all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The parked key. A stream's name stands for every key of that stream.
+    pub key: String,
+    /// The event that could not be folded.
+    pub position: Position,
+    /// The event's name.
+    pub event: String,
+    /// Why.
+    pub error: String,
+}
+
+/// What a batch came to: every touched document once, and what was parked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// Documents to write, in key order.
+    pub writes: Vec<Write>,
+    /// Keys parked by this batch.
+    pub parked: Vec<DeadLetter>,
+    /// How many events were folded into documents.
+    pub events: u64,
+}
+
+/// A running fold: [`Fold::begin`], then [`Fold::load`], then [`Fold::finish`].
+pub trait Fold: Send + Sync {
+    /// Takes a batch of events in log order; answers the keys whose documents it does not hold.
+    fn begin(&mut self, events: &[Arc<Recorded>]) -> Vec<String>;
+
+    /// Takes the stored documents among those keys; the others are new.
+    fn load(&mut self, stored: Vec<Stored>) -> Result<(), FoldError>;
+
+    /// Folds the batch. Events at or below a document's position are skipped before folding.
+    fn finish(&mut self) -> Result<Folded, FoldError>;
+
+    /// Takes the keys parked by an earlier run.
+    fn park(&mut self, keys: Vec<String>);
+}
+
+/// The [`Fold`] of a projection.
+pub struct WorkingSet<P: Projection> {
+    slots: HashMap<String, Slot<P::Document>>,
+    parked: HashSet<String>,
+    batch: Vec<Arriving<P::Event>>,
+    batches: u64,
+    documents_max: usize,
+}
+
+struct Slot<D> {
+    position: Option<Position>,
+    document: Option<D>,
+    used_in: u64,
+    changed: bool,
+}
+
+struct Arriving<E> {
+    recorded: Arc<Recorded>,
+    event: Result<E, FoldError>,
+    keys: Vec<String>,
+}
+
+impl<P: Projection> WorkingSet<P> {
+    /// An empty set that keeps at about the most so many documents between batches.
+    pub fn new(documents_max: usize) -> Self {
+        Self { slots: HashMap::new(), parked: HashSet::new(), batch: Vec::new(), batches: 0, documents_max }
+    }
+
+    fn decode(recorded: &Arc<Recorded>) -> Arriving<P::Event> {
+        let mut keys = Vec::new();
+        let event = P::Event::from_envelope(&recorded.envelope).map_err(FoldError::from);
+        if let Ok(event) = &event {
+            P::keys(recorded, event, &mut keys);
+        }
+        Arriving { recorded: recorded.clone(), event, keys }
+    }
+
+    fn is_parked(&self, stream: &StreamId, key: &str) -> bool {
+        !self.parked.is_empty() && (self.parked.contains(key) || self.parked.contains(stream.as_str()))
+    }
+
+    fn park_at(&mut self, key: &str, recorded: &Recorded, error: &FoldError, folded: &mut Folded) {
+        if self.parked.insert(key.to_owned()) {
+            folded.parked.push(DeadLetter {
+                key: key.to_owned(),
+                position: recorded.position,
+                event: recorded.envelope.name.to_string(),
+                error: error.to_string(),
+            });
+        }
+    }
+
+    fn fold_one(&mut self, arriving: Arriving<P::Event>, folded: &mut Folded) {
+        let Arriving { recorded, event, keys } = arriving;
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                // Nobody can tell which documents it would change: the whole stream waits.
+                return self.park_at(recorded.stream.as_str(), &recorded, &error, folded);
+            }
+        };
+        for key in keys {
+            if self.is_parked(&recorded.stream, &key) {
+                continue;
+            }
+            let batch = self.batches;
+            let slot = self.slots.entry(key.clone()).or_insert_with(|| Slot::new(batch));
+            if slot.position >= Some(recorded.position) {
+                continue;
+            }
+            match P::fold(&mut slot.document, &recorded, &event) {
+                Ok(()) => {
+                    slot.position = Some(recorded.position);
+                    slot.changed = true;
+                    folded.events += 1;
+                }
+                Err(error) => self.park_at(&key, &recorded, &error, folded),
+            }
+        }
+    }
+
+    fn collect(&mut self) -> Result<Vec<Write>, FoldError> {
+        let mut writes = BTreeMap::new();
+        for (key, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.changed) {
+            let Some(position) = slot.position else { continue };
+            let body = slot.document.as_ref().map(serde_json::to_string).transpose();
+            let body = body.map_err(|e| FoldError::Document { key: key.clone(), reason: e.to_string() })?;
+            slot.changed = false;
+            writes.insert(key.clone(), (position, body));
+        }
+        Ok(writes.into_iter().map(|(key, (position, body))| Stored { key, position, body }).collect())
+    }
+
+    fn forget_cold(&mut self) {
+        if self.slots.len() > self.documents_max {
+            let batch = self.batches;
+            self.slots.retain(|_, slot| slot.used_in == batch);
+        }
+        if self.slots.len() > self.documents_max {
+            self.slots.clear();
+        }
+    }
+}
+
+impl<D> Slot<D> {
+    fn new(batch: u64) -> Self {
+        Self { position: None, document: None, used_in: batch, changed: false }
+    }
+}
+
+impl<P: Projection> Fold for WorkingSet<P> {
+    fn begin(&mut self, events: &[Arc<Recorded>]) -> Vec<String> {
+        self.batches += 1;
+        let wanted = |recorded: &&Arc<Recorded>| {
+            recorded.stream.category() == P::Event::CATEGORY
+                && P::EVENTS.contains(&recorded.envelope.name.as_str())
+        };
+        self.batch = events.iter().filter(wanted).map(Self::decode).collect();
+        let mut missing = HashSet::new();
+        for key in self.batch.iter().flat_map(|arriving| &arriving.keys) {
+            match self.slots.get_mut(key) {
+                Some(slot) => slot.used_in = self.batches,
+                None => {
+                    missing.insert(key.clone());
+                }
+            }
+        }
+        missing.into_iter().collect()
+    }
+
+    fn load(&mut self, stored: Vec<Stored>) -> Result<(), FoldError> {
+        for Stored { key, position, body } in stored {
+            let document = body.as_deref().map(serde_json::from_str).transpose();
+            let document =
+                document.map_err(|e| FoldError::Document { key: key.clone(), reason: e.to_string() })?;
+            let slot = Slot { position: Some(position), document, used_in: self.batches, changed: false };
+            self.slots.insert(key, slot);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Folded, FoldError> {
+        let mut folded = Folded::default();
+        for arriving in std::mem::take(&mut self.batch) {
+            self.fold_one(arriving, &mut folded);
+        }
+        folded.writes = self.collect()?;
+        self.forget_cold();
+        Ok(folded)
+    }
+
+    fn park(&mut self, keys: Vec<String>) {
+        self.parked.extend(keys);
+    }
+}

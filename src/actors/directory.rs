@@ -1,0 +1,126 @@
+//! Which session is on which connection: the same session coming back replaces its first one.
+//!
+//! What counts is when connections arrived, not when their hellos are handled: those of a
+//! client that was cut off and came back may be handled in either order, on two threads.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use actix::prelude::{Message, Recipient};
+use dramatis_events::{CommandId, MemberId};
+
+/// Tells a session that it came back on another connection.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Replaced;
+
+type Key = (MemberId, CommandId);
+
+/// A connection's place in the order in which they arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Arrival(u64);
+
+/// See the module.
+#[derive(Default)]
+pub struct Directory {
+    arrivals: AtomicU64,
+    sessions: Mutex<HashMap<Key, (Arrival, Recipient<Replaced>)>>,
+}
+
+impl Directory {
+    /// The next place. To be taken before the client hears that it is connected: what it
+    /// connects after that comes later.
+    pub fn arrive(&self) -> Arrival {
+        Arrival(self.arrivals.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Enters a session on a connection. Of two connections the later one has the place, and
+    /// the other is told.
+    pub fn enter(
+        &self,
+        user: &MemberId,
+        session: &CommandId,
+        arrival: Arrival,
+        connection: Recipient<Replaced>,
+    ) {
+        let key = (user.clone(), session.clone());
+        let mut sessions = self.lock();
+        let replaced = match sessions.get(&key) {
+            Some((later, _)) if *later > arrival => Some(connection),
+            _ => sessions.insert(key, (arrival, connection)).map(|(_, earlier)| earlier),
+        };
+        drop(sessions);
+        if let Some(replaced) = replaced {
+            replaced.do_send(Replaced);
+        }
+    }
+
+    /// Takes a session out, unless another connection has its place by now.
+    pub fn leave(&self, user: &MemberId, session: &CommandId, connection: &Recipient<Replaced>) {
+        let key = (user.clone(), session.clone());
+        let mut sessions = self.lock();
+        if sessions.get(&key).is_some_and(|(_, known)| known == connection) {
+            sessions.remove(&key);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (Arrival, Recipient<Replaced>)>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod tests {
+    use actix::prelude::*;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    struct Connection(&'static str, mpsc::UnboundedSender<&'static str>);
+
+    impl Actor for Connection {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Replaced> for Connection {
+        type Result = ();
+
+        fn handle(&mut self, _: Replaced, _: &mut Self::Context) {
+            self.1.send(self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_connection_that_arrived_later_stays_whichever_speaks_first() {
+        System::new().block_on(async {
+            for later_speaks_first in [false, true] {
+                let directory = Directory::default();
+                let (user, session) = (MemberId::parse("alice").unwrap(), CommandId::parse("tab").unwrap());
+                let (told, mut replaced) = mpsc::unbounded_channel();
+                let mut arrived = ["earlier", "later"].map(|name| {
+                    let connection = Connection(name, told.clone()).start().recipient();
+                    (directory.arrive(), connection)
+                });
+                let later = arrived[1].1.clone();
+                if later_speaks_first {
+                    arrived.reverse();
+                }
+                for (arrival, connection) in arrived {
+                    directory.enter(&user, &session, arrival, connection);
+                }
+                assert_eq!(replaced.recv().await, Some("earlier"));
+                assert!(directory.lock().values().all(|(_, connection)| *connection == later));
+                directory.leave(&user, &session, &later);
+                assert!(directory.lock().is_empty());
+            }
+        });
+    }
+}

@@ -1,0 +1,287 @@
+//! What waits for one client, bounded by bytes, and the signals between the four who share it:
+//! the session and the hub push, the transport's writer drains, the transport's reader stops
+//! reading while too much waits. All live on one thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use actix::prelude::{Message, Recipient};
+use bytes::Bytes;
+
+use crate::protocol::CloseCode;
+
+/// Asks a session to read the rooms it is behind in from the log again.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct CatchUp;
+
+/// How far the queue's buffer may stay grown while nothing waits.
+const IDLE_CAPACITY_MAX: usize = 8;
+
+/// How many answers of the transport's own may wait; the oldest give way.
+const CONTROLS_MAX: usize = 32;
+
+/// See the module.
+pub struct Outbox {
+    queue: RefCell<VecDeque<Bytes>>,
+    bytes: Cell<usize>,
+    bytes_max: usize,
+    controls: RefCell<VecDeque<Bytes>>,
+    closing: Cell<Option<CloseCode>>,
+    peer_done: Cell<bool>,
+    finished: Cell<bool>,
+    in_flight: Cell<usize>,
+    in_flight_max: usize,
+    behind: Cell<bool>,
+    catch_up: RefCell<Option<Recipient<CatchUp>>>,
+    opened: Instant,
+    heard: Cell<Instant>,
+    greeted: Cell<bool>,
+    pinged: Cell<bool>,
+    writer: Cell<Option<Waker>>,
+    reader: Cell<Option<Waker>>,
+    pump: Cell<Option<Waker>>,
+}
+
+/// What the writer is to do next.
+pub enum Next {
+    /// Write these messages, one text each or several newline-joined.
+    Write(Vec<Bytes>),
+    /// Write these bytes of the transport's own.
+    Control(Bytes),
+    /// Say goodbye and end.
+    Close(CloseCode),
+}
+
+impl Outbox {
+    /// An outbox that holds so many bytes, for a client that may have so many requests in flight.
+    pub fn new(bytes_max: usize, in_flight_max: usize) -> Self {
+        let now = Instant::now();
+        Self {
+            queue: RefCell::default(),
+            bytes: Cell::new(0),
+            bytes_max,
+            controls: RefCell::default(),
+            closing: Cell::new(None),
+            peer_done: Cell::new(false),
+            finished: Cell::new(false),
+            in_flight: Cell::new(0),
+            in_flight_max,
+            behind: Cell::new(false),
+            catch_up: RefCell::new(None),
+            opened: now,
+            heard: Cell::new(now),
+            greeted: Cell::new(false),
+            pinged: Cell::new(false),
+            writer: Cell::new(None),
+            reader: Cell::new(None),
+            pump: Cell::new(None),
+        }
+    }
+
+    /// Queues messages. Answers are always taken: the reader stops before they can pile up.
+    pub fn push(&self, messages: Bytes) {
+        if self.closing.get().is_some() {
+            return;
+        }
+        self.bytes.set(self.bytes.get().saturating_add(messages.len()));
+        self.queue.borrow_mut().push_back(messages);
+        wake(&self.writer);
+    }
+
+    /// For the reader: bytes of the transport's own, such as the answer to a ping. Few may wait.
+    pub fn control(&self, bytes: Bytes) {
+        let mut controls = self.controls.borrow_mut();
+        if controls.len() >= CONTROLS_MAX {
+            controls.pop_front();
+        }
+        controls.push_back(bytes);
+        wake(&self.writer);
+    }
+
+    /// Whether so much waits that rooms are no longer pushed.
+    pub fn is_full(&self) -> bool {
+        self.bytes.get() >= self.bytes_max
+    }
+
+    /// Ends the connection after what waits; the first reason stands.
+    pub fn close(&self, code: CloseCode) {
+        if self.closing.get().is_none() {
+            self.closing.set(Some(code));
+            wake(&self.writer);
+            wake(&self.pump);
+            wake(&self.reader);
+        }
+    }
+
+    /// For the reader: the other side has said goodbye or is gone.
+    pub fn peer_done(&self) {
+        self.peer_done.set(true);
+        wake(&self.writer);
+    }
+
+    /// For the writer: waits until the other side has said goodbye too.
+    pub async fn peer_is_done(&self) {
+        std::future::poll_fn(|cx| {
+            if self.peer_done.get() {
+                return Poll::Ready(());
+            }
+            self.writer.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// For the writer: nothing more will be written.
+    pub fn finish(&self) {
+        self.close(CloseCode::Normal);
+        self.finished.set(true);
+        self.queue.borrow_mut().clear();
+        wake(&self.reader);
+        wake(&self.pump);
+    }
+
+    /// Whether nothing more will be written.
+    pub fn is_finished(&self) -> bool {
+        self.finished.get()
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_closing(&self) -> bool {
+        self.closing.get().is_some()
+    }
+
+    /// For the writer: waits for something to do; takes messages up to about `bytes` at a time.
+    pub fn poll_next(&self, cx: &Context<'_>, bytes: usize) -> Poll<Next> {
+        if let Some(control) = self.controls.borrow_mut().pop_front() {
+            return Poll::Ready(Next::Control(control));
+        }
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() {
+            return match self.closing.get() {
+                Some(code) => Poll::Ready(Next::Close(code)),
+                None => {
+                    self.writer.set(Some(cx.waker().clone()));
+                    Poll::Pending
+                }
+            };
+        }
+        let (mut taken, mut size) = (Vec::new(), 0);
+        while let Some(front) = queue.front()
+            && (taken.is_empty() || size + front.len() <= bytes)
+        {
+            size += front.len();
+            taken.extend(queue.pop_front());
+        }
+        if queue.is_empty() && queue.capacity() > IDLE_CAPACITY_MAX {
+            *queue = VecDeque::new();
+        }
+        Poll::Ready(Next::Write(taken))
+    }
+
+    /// For the writer: so many bytes of messages have left.
+    pub fn drained(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get().saturating_sub(bytes));
+        if self.bytes.get() <= self.bytes_max / 2 {
+            wake(&self.reader);
+            wake(&self.pump);
+            if self.behind.get() {
+                self.ask_catch_up();
+            }
+        }
+    }
+
+    /// For the hub: the client is behind in a room and must be caught up from the log.
+    pub fn set_behind(&self) {
+        self.behind.set(true);
+        if !self.is_full() {
+            self.ask_catch_up();
+        }
+    }
+
+    /// Who is asked to catch up; set once by the session.
+    pub fn on_behind(&self, session: Recipient<CatchUp>) {
+        *self.catch_up.borrow_mut() = Some(session);
+    }
+
+    fn ask_catch_up(&self) {
+        self.behind.set(false);
+        if let Some(session) = &*self.catch_up.borrow() {
+            session.do_send(CatchUp);
+        }
+    }
+
+    /// For whoever reads rooms from the log: waits for room; `false` once the end was asked for.
+    pub async fn has_room(&self) -> bool {
+        std::future::poll_fn(|cx| {
+            if self.is_closing() {
+                Poll::Ready(false)
+            } else if self.bytes.get() <= self.bytes_max / 2 {
+                Poll::Ready(true)
+            } else {
+                self.pump.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// For the session: one more request is in flight.
+    pub fn begin(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_add(1));
+    }
+
+    /// For the session: so many requests are answered.
+    pub fn end(&self, requests: usize) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(requests));
+        wake(&self.reader);
+    }
+
+    /// For the reader: waits while the client has too much in flight or does not drain. Woken
+    /// too when the end was asked for or has come.
+    pub fn poll_may_read(&self, cx: &Context<'_>) -> Poll<()> {
+        self.reader.set(Some(cx.waker().clone()));
+        let room = self.in_flight.get() < self.in_flight_max && !self.is_full();
+        if room || self.is_closing() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Something was heard of the client, or it took bytes that had waited for it.
+    pub fn heard(&self, now: Instant) {
+        self.heard.set(now);
+        self.pinged.set(false);
+    }
+
+    /// The client has said hello.
+    pub fn greeted(&self) {
+        self.greeted.set(true);
+    }
+
+    /// Whether the client has said hello.
+    pub fn is_greeted(&self) -> bool {
+        self.greeted.get()
+    }
+
+    /// Whether a ping is out and nothing was heard since.
+    pub fn is_pinged(&self) -> bool {
+        self.pinged.get()
+    }
+
+    /// A ping goes out.
+    pub fn ping(&self, message: Bytes) {
+        self.pinged.set(true);
+        self.push(message);
+    }
+
+    /// When the connection was opened, and when something was last heard.
+    pub fn times(&self) -> (Instant, Instant) {
+        (self.opened, self.heard.get())
+    }
+}
+
+fn wake(waker: &Cell<Option<Waker>>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}

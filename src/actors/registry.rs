@@ -1,0 +1,191 @@
+//! Which entity owns which stream in this process: found or started, and handed over safely.
+//!
+//! A shared map and not an actor: a session must find an entity without giving up its turn,
+//! or its commands could overtake each other.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use dramatis_events::StreamId;
+
+use super::entity::{Entity, Idle, Pending, Submit};
+use crate::domain::Decider;
+use crate::log::EventLog;
+use crate::telemetry::metrics::EntityMetrics;
+
+/// How many requests wait at an entity or are in its hands: its own bound, since an actix
+/// mailbox has none for `do_send`; and the door that closes when the entity leaves memory.
+#[derive(Debug, Clone, Default)]
+pub struct PendingCount(Arc<AtomicUsize>);
+
+/// The count of an entity that takes nothing any more.
+const RETIRED: usize = usize::MAX / 2;
+
+enum Added {
+    Yes,
+    Full,
+    Retired,
+}
+
+impl PendingCount {
+    fn add(&self, count: usize, max: usize) -> Added {
+        let before = self.0.fetch_add(count, Ordering::AcqRel);
+        if before.saturating_add(count) <= max {
+            return Added::Yes;
+        }
+        self.0.fetch_sub(count, Ordering::AcqRel);
+        if before >= RETIRED { Added::Retired } else { Added::Full }
+    }
+
+    /// Takes requests off the count: they are answered.
+    pub fn remove(&self, count: usize) {
+        self.0.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    /// Closes the door, if nothing waits.
+    pub fn retire(&self) -> bool {
+        self.0.compare_exchange(0, RETIRED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What an operator sets for entities.
+#[derive(Debug, Clone)]
+pub struct EntityOptions {
+    /// Requests that may wait at one entity; more are refused as `unavailable`.
+    pub pending_max: usize,
+    /// An entity without a request for this long leaves memory.
+    pub idle_timeout: Duration,
+}
+
+/// See the module.
+pub struct Registry<D: Decider> {
+    shared: Arc<Shared<D>>,
+}
+
+struct Shared<D: Decider> {
+    log: Arc<dyn EventLog>,
+    limits: D::Limits,
+    options: EntityOptions,
+    arbiters: Vec<ArbiterHandle>,
+    metrics: EntityMetrics,
+    entities: Mutex<HashMap<StreamId, Handle<D>>>,
+    started: AtomicUsize,
+}
+
+struct Handle<D: Decider> {
+    entity: Addr<Entity<D>>,
+    count: PendingCount,
+}
+
+impl<D: Decider> Clone for Handle<D> {
+    fn clone(&self) -> Self {
+        Self { entity: self.entity.clone(), count: self.count.clone() }
+    }
+}
+
+impl<D: Decider> Clone for Registry<D> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<D: Decider> Registry<D> {
+    /// A registry whose entities run on these arbiters in turn; on none, where they are asked for.
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        limits: D::Limits,
+        options: EntityOptions,
+        arbiters: Vec<ArbiterHandle>,
+        metrics: EntityMetrics,
+    ) -> Self {
+        let (entities, started) = (Mutex::default(), AtomicUsize::new(0));
+        Self { shared: Arc::new(Shared { log, limits, options, arbiters, metrics, entities, started }) }
+    }
+
+    /// Hands requests to the entity of this stream, in their order, starting it if need be.
+    /// When too many wait there already, they come back.
+    pub fn submit(&self, stream: &StreamId, requests: Vec<Pending<D>>) -> Result<(), Vec<Pending<D>>> {
+        loop {
+            let handle = self.find_or_start(stream);
+            match handle.count.add(requests.len(), self.shared.options.pending_max) {
+                Added::Yes => {
+                    handle.entity.do_send(Submit(requests));
+                    return Ok(());
+                }
+                Added::Full => return Err(requests),
+                Added::Retired => self.shared.forget(stream, &handle.count),
+            }
+        }
+    }
+
+    /// How many entities are in memory.
+    pub fn len(&self) -> usize {
+        self.shared.entities.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether no entity is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn find_or_start(&self, stream: &StreamId) -> Handle<D> {
+        let mut entities = self.shared.entities.lock().unwrap_or_else(PoisonError::into_inner);
+        match entities.entry(stream.clone()) {
+            Entry::Occupied(found) if found.get().entity.connected() => found.get().clone(),
+            Entry::Occupied(mut dead) => {
+                let handle = self.start(stream);
+                dead.insert(handle.clone());
+                handle
+            }
+            Entry::Vacant(place) => place.insert(self.start(stream)).clone(),
+        }
+    }
+
+    fn start(&self, stream: &StreamId) -> Handle<D> {
+        let count = PendingCount::default();
+        let (shared, of, counted) = (self.shared.clone(), stream.clone(), count.clone());
+        let idle = Idle {
+            timeout: shared.options.idle_timeout,
+            retired: Box::new({
+                let shared = Arc::downgrade(&shared);
+                move || {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.forget(&of, &counted);
+                    }
+                }
+            }),
+        };
+        let entity = Entity::<D>::new(
+            stream.clone(),
+            shared.log.clone(),
+            shared.limits.clone(),
+            count.clone(),
+            idle,
+            shared.metrics.clone(),
+        );
+        let turn = shared.started.fetch_add(1, Ordering::Relaxed);
+        let arbiter = turn.checked_rem(shared.arbiters.len()).and_then(|index| shared.arbiters.get(index));
+        let entity = match arbiter {
+            Some(arbiter) => Entity::start_in_arbiter(arbiter, move |_| entity),
+            None => entity.start(),
+        };
+        Handle { entity, count }
+    }
+}
+
+impl<D: Decider> Shared<D> {
+    fn forget(&self, stream: &StreamId, count: &PendingCount) {
+        let mut entities = self.entities.lock().unwrap_or_else(PoisonError::into_inner);
+        if entities.get(stream).is_some_and(|handle| handle.count.is(count)) {
+            entities.remove(stream);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The actor behind one client connection: it owns the connection's outbox and a cursor a
+//! room, reads frames, checks rights and limits, and passes commands to the rooms' entities.
+//!
+//! It never holds events: what a client is behind is read from the log when there is room.
+
+mod catch_up;
+mod commands;
+mod greet;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use dramatis_events::{CommandId, EntityId, MemberId, StreamId};
+
+use super::Stage;
+use super::answer::Answers;
+use super::directory::{Arrival, Replaced};
+use super::hub::{Follow, Rooms};
+use super::outbox::{CatchUp, Outbox};
+use crate::log::{LogError, ReadLimit};
+use crate::protocol::{
+    ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject,
+    ServerMessage, Unsubscribe, Unsubscribed, parse_message,
+};
+
+/// What a transport hears of its client.
+#[derive(Debug)]
+pub enum Inbound {
+    /// Messages, newline-joined.
+    Text(String),
+    /// The client broke the transport's rules.
+    Violation(CloseCode),
+}
+
+/// The client's name and the session it named.
+#[derive(Debug, Clone)]
+struct Identity {
+    user: MemberId,
+    session: CommandId,
+}
+
+/// What comes after a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// The next one.
+    GoOn,
+    /// The next one, once this one's answer is on its way.
+    Wait,
+}
+
+/// See the module.
+pub struct Session {
+    stage: Arc<Stage>,
+    rooms: Rc<Rooms>,
+    outbox: Rc<Outbox>,
+    connection: u64,
+    arrival: Arrival,
+    identity: Option<Identity>,
+    follows: Vec<Rc<Follow>>,
+    catching_up: bool,
+    malformed: Malformed,
+    /// Messages behind one that waits.
+    rest: String,
+}
+
+impl Session {
+    /// Starts a session on this thread, fed by `inbound`, speaking through `outbox`.
+    pub fn start_here<S>(
+        stage: Arc<Stage>,
+        rooms: Rc<Rooms>,
+        outbox: Rc<Outbox>,
+        connection: u64,
+        arrival: Arrival,
+        inbound: S,
+    ) where
+        S: futures_util::Stream<Item = Inbound> + 'static,
+    {
+        Self::create(move |ctx| {
+            ctx.add_stream(inbound);
+            outbox.on_behind(ctx.address().recipient());
+            rooms.connect(connection, outbox.clone());
+            Self {
+                stage,
+                rooms,
+                outbox,
+                connection,
+                arrival,
+                identity: None,
+                follows: Vec::new(),
+                catching_up: false,
+                malformed: Malformed::default(),
+                rest: String::new(),
+            }
+        });
+    }
+
+    fn send(&self, message: &ServerMessage<'_>) {
+        self.outbox.push(message.encode());
+    }
+
+    fn reject(&self, id: Option<CommandId>, code: ErrorCode, message: impl Into<String>) {
+        self.send(&ServerMessage::Reject(Reject::new(id, code, message)));
+    }
+
+    /// Handles messages in their order. One that waits for the log holds up those behind it, and
+    /// all reading: so no client has more than one such answer on its way.
+    fn text(&mut self, text: &str, ctx: &mut Context<Self>) {
+        let mut commands = commands::Batch::default();
+        let mut rest = text;
+        while !rest.is_empty() && !self.outbox.is_closing() {
+            let (message, behind) = rest.split_once('\n').unwrap_or((rest, ""));
+            rest = behind;
+            if message.len() > self.stage.limits.message_bytes_max {
+                self.outbox.close(CloseCode::TooBig);
+            } else if !message.trim_ascii().is_empty()
+                && self.message(message, &mut commands, ctx) == Then::Wait
+            {
+                rest.clone_into(&mut self.rest);
+                break;
+            }
+        }
+        self.submit(commands, ctx);
+    }
+
+    /// Goes on behind a message that waited.
+    fn resume(&mut self, ctx: &mut Context<Self>) {
+        let rest = std::mem::take(&mut self.rest);
+        self.text(&rest, ctx);
+    }
+
+    fn message(&mut self, text: &str, commands: &mut commands::Batch, ctx: &mut Context<Self>) -> Then {
+        let message = match (parse_message(text), &self.identity) {
+            (Ok(ClientMessage::Hello(hello)), None) => return self.hello(hello, ctx),
+            (_, None) => {
+                self.outbox.close(CloseCode::Malformed);
+                return Then::GoOn;
+            }
+            (Err(error), Some(_)) => {
+                self.malformed(error.id, error.reason);
+                return Then::GoOn;
+            }
+            (Ok(message), Some(identity)) => (message, identity.user.clone()),
+        };
+        match message {
+            (ClientMessage::Command(frame), user) => self.command(&user, frame, commands),
+            (ClientMessage::Subscribe(subscribe), user) => return self.subscribe(user, subscribe, ctx),
+            (ClientMessage::History(request), user) => return self.history(user, request, ctx),
+            (ClientMessage::Unsubscribe(unsubscribe), _) => self.unsubscribe(unsubscribe),
+            (ClientMessage::Pong, _) => {}
+            (ClientMessage::Hello(_), _) => {
+                self.malformed(None, "hello is only the first message of a connection".to_owned());
+            }
+        }
+        Then::GoOn
+    }
+
+    fn malformed(&mut self, id: Option<CommandId>, reason: String) {
+        self.stage.metrics.malformed.inc();
+        self.reject(id, ErrorCode::Malformed, reason);
+        if self.malformed.is_too_many(self.stage.limits.malformed_per_minute_max, Instant::now()) {
+            self.outbox.close(CloseCode::Malformed);
+        }
+    }
+
+    fn unsubscribe(&mut self, unsubscribe: Unsubscribe) {
+        let (id, room) = unsubscribe.into_parts();
+        self.unfollow(&StreamId::room(&room));
+        self.send(&ServerMessage::Unsubscribed(Unsubscribed { id, room }));
+    }
+
+    fn unfollow(&mut self, stream: &StreamId) {
+        let rooms = self.rooms.clone();
+        self.follows.retain(|follow| {
+            let keep = follow.stream != *stream;
+            if !keep {
+                rooms.unfollow(follow);
+            }
+            keep
+        });
+    }
+
+    fn history(&mut self, user: MemberId, request: HistoryRequest, ctx: &mut Context<Self>) -> Then {
+        let HistoryRequest { id, room, before, limit, .. } = request;
+        let events = limit.clamp(1, HISTORY_EVENTS_MAX);
+        let limit = ReadLimit {
+            events: usize::try_from(events).unwrap_or(1),
+            bytes: self.stage.limits.outbox_bytes_max,
+        };
+        let (log, outbox, stream) = (self.stage.log.clone(), self.outbox.clone(), StreamId::room(&room));
+        let reading = async move {
+            outbox.has_room().await;
+            let events = log.read_stream_backwards(&stream, before, limit).await?;
+            let found = !events.is_empty() || log.stream_head(&stream).await?.is_some();
+            Ok::<_, LogError>(found.then_some(events))
+        };
+        ctx.wait(reading.into_actor(self).map(move |read, session, ctx| {
+            match read {
+                Ok(Some(events)) => session.send(&ServerMessage::Page(page(id, room, &user, &events))),
+                Ok(None) => session.reject(Some(id), ErrorCode::NotFound, format!("there is no room {room}")),
+                Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
+            }
+            session.resume(ctx);
+        }));
+        Then::Wait
+    }
+}
+
+/// A page of the past, ascending, from events that descend.
+fn page(id: CommandId, room: EntityId, user: &MemberId, events: &[Arc<dramatis_events::Recorded>]) -> Page {
+    let more = events.last().is_some_and(|oldest| oldest.revision.get() > 0);
+    let events = events.iter().rev().filter_map(|event| EventFrame::encode(event).to_json(user)).collect();
+    Page { id, room, events, more }
+}
+
+/// Counts malformed messages in windows of a minute.
+#[derive(Default)]
+struct Malformed {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Malformed {
+    fn is_too_many(&mut self, max: u32, now: Instant) -> bool {
+        let fresh = self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_mins(1));
+        if fresh {
+            self.since = Some(now);
+            self.count = 0;
+        }
+        self.count += 1;
+        self.count >= max
+    }
+}
+
+impl Actor for Session {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(SESSION_MAILBOX_LEN);
+    }
+
+    fn stopped(&mut self, ctx: &mut Self::Context) {
+        for follow in self.follows.drain(..) {
+            self.rooms.unfollow(&follow);
+        }
+        if let Some(identity) = &self.identity {
+            self.stage.directory.leave(&identity.user, &identity.session, &ctx.address().recipient());
+        }
+        self.rooms.disconnect(self.connection);
+        // Wakes the writer, which else would keep the socket open.
+        self.outbox.close(CloseCode::Normal);
+    }
+}
+
+/// Only `do_send` is used, which does not ask for capacity; the buffer need not be large.
+const SESSION_MAILBOX_LEN: usize = 2;
+
+impl StreamHandler<Inbound> for Session {
+    fn handle(&mut self, inbound: Inbound, ctx: &mut Self::Context) {
+        match inbound {
+            Inbound::Text(text) => self.text(&text, ctx),
+            Inbound::Violation(code) => self.outbox.close(code),
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl Handler<Answers> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Answers(answers): Answers, _: &mut Self::Context) {
+        self.outbox.push(commands::encode_answers(&answers));
+        self.outbox.end(answers.len());
+    }
+}
+
+impl Handler<CatchUp> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: CatchUp, ctx: &mut Self::Context) {
+        self.catch_up(ctx);
+    }
+}
+
+impl Handler<Replaced> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Replaced, _: &mut Self::Context) {
+        self.outbox.close(CloseCode::Replaced);
+    }
+}
+
+/// Messages joined by newlines.
+fn join(messages: impl Iterator<Item = Bytes>) -> Bytes {
+    let mut text = Vec::new();
+    for message in messages {
+        if !text.is_empty() {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(&message);
+    }
+    text.into()
+}

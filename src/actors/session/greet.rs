@@ -1,0 +1,188 @@
+//! `hello` and `subscribe`: who is there, and from where each room is followed.
+
+use std::rc::Rc;
+
+use actix::prelude::*;
+use dramatis_events::{Epoch, MemberId, Revision, StreamId};
+
+use super::{Identity, Session, Then};
+use crate::actors::hub::Follow;
+use crate::log::{EventLog, LogError};
+use crate::protocol::{
+    CloseCode, ErrorCode, HISTORY_EVENTS_MAX, Hello, How, Limits, Ready, Reconnect, Reject, RoomCursor,
+    RoomEntry, ServerMessage, Subscribe, Subscribed,
+};
+
+/// Without a cursor a client gets so many of a room's last events.
+const LATEST_EVENTS: u64 = 50;
+
+/// A room's entry in the answer, and where to read on, unless it was denied.
+struct Taken {
+    stream: StreamId,
+    entry: RoomEntry,
+    next: Option<Revision>,
+}
+
+impl Session {
+    pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) -> Then {
+        let Hello { user, session, rooms, .. } = hello;
+        self.outbox.greeted();
+        self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
+        self.identity = Some(Identity { user: user.clone(), session });
+        let log = self.stage.log.clone();
+        let max = self.stage.limits.rooms_per_session_max;
+        let taking = async move {
+            let mut taken = Vec::with_capacity(rooms.len().min(max));
+            for cursor in rooms.into_iter().take(max) {
+                taken.push(take(&*log, cursor).await?);
+            }
+            Ok::<_, LogError>(taken)
+        };
+        ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
+            match taken {
+                Ok(taken) => session.greet(user, taken, ctx),
+                Err(error) => {
+                    tracing::error!(%error, "a hello cannot be answered");
+                    session.outbox.close(CloseCode::Internal);
+                }
+            }
+            session.resume(ctx);
+        }));
+        Then::Wait
+    }
+
+    fn greet(&mut self, user: MemberId, taken: Vec<Taken>, ctx: &mut Context<Self>) {
+        let limits = &self.stage.limits;
+        let (entries, places): (Vec<_>, Vec<_>) =
+            taken.into_iter().map(|taken| (taken.entry, (taken.stream, taken.next))).unzip();
+        let ready = Ready {
+            connection: format!("{:016x}", self.connection),
+            user: user.clone(),
+            heartbeat_ms: limits.heartbeat_ms,
+            limits: Limits {
+                message_bytes_max: limits.message_bytes_max,
+                frame_bytes_max: limits.frame_bytes_max,
+                in_flight_commands_max: limits.in_flight_commands_max,
+                rooms_max: limits.rooms_per_session_max,
+                history_events_max: HISTORY_EVENTS_MAX,
+            },
+            reconnect: Reconnect {
+                base_ms: limits.reconnect.base_ms,
+                cap_ms: limits.reconnect.cap_ms,
+                jitter: "full",
+            },
+            rooms: entries,
+        };
+        self.send(&ServerMessage::Ready(ready));
+        for (stream, next) in places {
+            self.follow(stream, next, &user);
+        }
+        self.catch_up(ctx);
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        user: MemberId,
+        subscribe: Subscribe,
+        ctx: &mut Context<Self>,
+    ) -> Then {
+        let (id, cursor) = subscribe.into_parts();
+        let max = self.stage.limits.rooms_per_session_max;
+        let stream = StreamId::room(&cursor.room);
+        let known = self.follows.iter().any(|follow| follow.stream == stream);
+        if !known && self.follows.len() >= max {
+            let message = format!("a connection follows at most {max} rooms: unsubscribe from one first");
+            self.reject(Some(id), ErrorCode::RateLimited, message);
+            return Then::GoOn;
+        }
+        // Until the answer stands, nothing more of this room is pushed.
+        self.unfollow(&stream);
+        let log = self.stage.log.clone();
+        let taking = async move { take(&*log, cursor).await };
+        ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
+            match taken {
+                Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
+                Ok(Taken { stream, entry, next }) => match entry.code {
+                    Some(code) => session.deny(id, code, &entry),
+                    None => {
+                        session.send(&ServerMessage::Subscribed(Subscribed { id, entry }));
+                        session.follow(stream, next, &user);
+                        session.catch_up(ctx);
+                    }
+                },
+            }
+            session.resume(ctx);
+        }));
+        Then::Wait
+    }
+
+    fn deny(&self, id: dramatis_events::CommandId, code: ErrorCode, entry: &RoomEntry) {
+        let message = match entry.head {
+            None => format!("there is no room {}", entry.room),
+            Some(head) => format!("room {} stands at revision {head}: ask for nothing after it", entry.room),
+        };
+        let mut reject = Reject::new(Some(id), code, message);
+        reject.head = entry.head;
+        self.send(&ServerMessage::Reject(reject));
+    }
+
+    fn follow(&mut self, stream: StreamId, next: Option<Revision>, user: &MemberId) {
+        let Some(next) = next else { return };
+        self.unfollow(&stream);
+        let follow = Rc::new(Follow::new(stream, user.clone(), next, self.outbox.clone()));
+        self.rooms.follow(follow.clone());
+        self.follows.push(follow);
+    }
+}
+
+async fn take(log: &dyn EventLog, cursor: RoomCursor) -> Result<Taken, LogError> {
+    let stream = StreamId::room(&cursor.room);
+    let (head, epoch) = (log.stream_head(&stream).await?, log.epoch());
+    let (how, code, next) = place(&cursor, head, epoch);
+    Ok(Taken { stream, entry: RoomEntry { room: cursor.room, epoch, head, how, code }, next })
+}
+
+/// From where a room is followed.
+fn place(
+    cursor: &RoomCursor,
+    head: Option<Revision>,
+    epoch: Epoch,
+) -> (How, Option<ErrorCode>, Option<Revision>) {
+    let Some(head) = head else { return (How::Denied, Some(ErrorCode::NotFound), None) };
+    let latest = Revision::new((head.get() + 1).saturating_sub(LATEST_EVENTS));
+    if cursor.epoch.is_some_and(|known| known != epoch) {
+        return (How::Reset, None, Some(latest));
+    }
+    match cursor.after {
+        None => (How::Events, None, Some(latest)),
+        Some(after) if after > head => (How::Denied, Some(ErrorCode::AheadOfLog), None),
+        Some(after) => (How::Events, None, Some(after.next())),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_taken_by_epoch_and_head() {
+        let epoch = Epoch::first(1);
+        let cursor = |after: Option<u64>, epoch: Option<Epoch>| -> RoomCursor {
+            let json = serde_json::json!({"room": "r", "after": after, "epoch": epoch});
+            serde_json::from_value(json).unwrap()
+        };
+        let head = Some(Revision::new(99));
+        let at = |revision| Some(Revision::new(revision));
+        for (after, of, head, want) in [
+            (None, None, None, (How::Denied, Some(ErrorCode::NotFound), None)),
+            (None, None, head, (How::Events, None, at(50))),
+            (Some(10), Some(epoch), head, (How::Events, None, at(11))),
+            (Some(99), Some(epoch), head, (How::Events, None, at(100))),
+            (Some(100), Some(epoch), head, (How::Denied, Some(ErrorCode::AheadOfLog), None)),
+            (Some(100), Some(epoch.raised()), head, (How::Reset, None, at(50))),
+        ] {
+            assert_eq!(place(&cursor(after, of), head, epoch), want);
+        }
+    }
+}

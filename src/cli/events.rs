@@ -1,0 +1,125 @@
+//! `dramatis events`: recorded events as newline-delimited JSON on standard output.
+
+use std::io::{ErrorKind, Read, Write};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use super::{Target, http};
+
+/// What to do with the events.
+#[derive(Debug, Subcommand)]
+pub enum Events {
+    /// Prints the events recorded so far and ends
+    #[command(after_help = "Examples:
+  dramatis events read > all.ndjson
+  dramatis events read --room lobby --from 120 --limit 10
+  dramatis events read --name MessagePosted --name MessageEdited | jq .data.text")]
+    Read(Selection),
+    /// Prints the events recorded so far, then each new one as it happens
+    #[command(after_help = "Examples:
+  dramatis events tail --room lobby
+  dramatis events tail --from 100000 --name MemberJoined")]
+    Tail(Selection),
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// Only this room
+    #[arg(long, value_name = "ROOM")]
+    room: Option<String>,
+    /// Only events of this name; may be given more than once
+    #[arg(long, value_name = "EVENT")]
+    name: Vec<String>,
+    /// The first to print: with --room a revision, otherwise a position
+    #[arg(long, value_name = "NUMBER")]
+    from: Option<u64>,
+    /// How many at the most
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the subcommand.
+pub(super) fn run(command: Events) -> anyhow::Result<()> {
+    let (selection, follow) = match command {
+        Events::Read(selection) => (selection, false),
+        Events::Tail(selection) => (selection, true),
+    };
+    let body = http::get(&selection.target.url, "/api/events", &query(&selection, follow))?;
+    copy(body.into_reader(), std::io::stdout().lock())
+}
+
+fn query(selection: &Selection, follow: bool) -> Vec<(&'static str, String)> {
+    let mut query = Vec::new();
+    query.extend(selection.room.iter().map(|room| ("room", room.clone())));
+    query.extend(selection.name.iter().map(|name| ("name", name.clone())));
+    query.extend(selection.from.map(|from| ("from", from.to_string())));
+    query.extend(selection.limit.map(|limit| ("limit", limit.to_string())));
+    query.push(("follow", follow.to_string()));
+    query
+}
+
+/// Copies as it comes, so that a tail shows each event at once. Who closes the pipe has seen
+/// enough: that is no error.
+fn copy(mut from: impl Read, mut to: impl Write) -> anyhow::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).context("the server stopped before the end of the events"),
+        };
+        let written = to.write_all(buffer.get(..count).unwrap_or_default()).and_then(|()| to.flush());
+        match written {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written.context("cannot write to standard output")?,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    struct Closed(ErrorKind);
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_ends_quietly_and_a_full_disk_does_not() {
+        copy(&b"{}\n"[..], Closed(ErrorKind::BrokenPipe)).unwrap();
+        assert!(copy(&b"{}\n"[..], Closed(ErrorKind::StorageFull)).is_err());
+        let mut copied = Vec::new();
+        copy(&b"{}\n{}\n"[..], &mut copied).unwrap();
+        assert_eq!(copied, b"{}\n{}\n");
+    }
+
+    #[test]
+    fn the_query_says_what_was_selected() {
+        let target = Target { url: "http://localhost:1".parse().unwrap() };
+        let name = vec!["A".into(), "B".into()];
+        let selection = Selection { room: Some("den".into()), name, from: Some(7), limit: None, target };
+        let got: Vec<String> = query(&selection, true).iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(got.join("&"), "room=den&name=A&name=B&from=7&follow=true");
+    }
+}

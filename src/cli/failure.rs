@@ -1,0 +1,40 @@
+//! Failures that programs tell apart by the exit code.
+
+use super::ServerUrl;
+
+/// A failure with an exit code of its own; any other ends with 1.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Nothing listens there. Exit code 2.
+    #[error(
+        "no dramatis server answers at {url} ({reason}): start one with `dramatis serve`, or name another \
+         with --url"
+    )]
+    NoServer {
+        /// Where it was looked for.
+        url: ServerUrl,
+        /// What the system said.
+        reason: String,
+    },
+    /// The connection broke, or the server took no more, before an import was done. Exit code 3.
+    #[error(
+        "the import is not complete: {reason}. {acknowledged} commands were acknowledged and are safe; run \
+         the same command again to go on from there"
+    )]
+    Unfinished {
+        /// What happened.
+        reason: String,
+        /// Commands with a positive answer in this run.
+        acknowledged: u64,
+    },
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoServer { .. } => 2,
+            Self::Unfinished { .. } => 3,
+        }
+    }
+}

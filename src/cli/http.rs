@@ -1,0 +1,113 @@
+//! HTTP to a running server: its problems become errors that say what it said.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use ureq::http::{Response, StatusCode};
+use ureq::{Agent, Body};
+
+use super::{Failure, ServerUrl};
+
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of an error's body is read, bytes.
+const PROBLEM_BYTES_MAX: u64 = 64 * 1024;
+
+/// `GET` with a query.
+pub(super) fn get(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
+    let mut request = agent().get(url.http(path));
+    for (name, value) in query {
+        request = request.query(*name, value);
+    }
+    answered(url, request.call())
+}
+
+/// `POST` without a body.
+pub(super) fn post(url: &ServerUrl, path: &str) -> anyhow::Result<Body> {
+    answered(url, agent().post(url.http(path)).send_empty())
+}
+
+fn agent() -> Agent {
+    let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECT_TIMEOUT));
+    config.build().new_agent()
+}
+
+fn answered(url: &ServerUrl, result: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Body> {
+    let answer = result.map_err(|error| match error {
+        ureq::Error::Io(_) | ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => {
+            Failure::NoServer { url: url.clone(), reason: error.to_string() }.into()
+        }
+        error => anyhow::Error::new(error).context(format!("cannot ask {url}")),
+    })?;
+    let status = answer.status();
+    let mut body = answer.into_body();
+    if status.is_success() {
+        return Ok(body);
+    }
+    let text =
+        body.with_config().limit(PROBLEM_BYTES_MAX).read_to_string().context("cannot read the answer")?;
+    Err(anyhow::anyhow!(told(status, &text)))
+}
+
+/// A problem as RFC 9457 has it, as far as it is shown.
+#[derive(Deserialize)]
+struct Problem {
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    title: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
+}
+
+/// What a refusal says: the problem's own words, or else the body's beginning.
+fn told(status: StatusCode, body: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    let mut said = vec![format!("the server answered {status}")];
+    match serde_json::from_str::<Problem>(body) {
+        Ok(problem) => {
+            let title = problem.title.filter(|title| status.canonical_reason() != Some(title));
+            said.extend([problem.code, title, problem.detail].into_iter().flatten());
+        }
+        Err(_) => said.extend(Some(body.trim().chars().take(CHARS_MAX).collect())),
+    }
+    said.retain(|part: &String| !part.is_empty());
+    said.join(": ")
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_told_in_their_own_words() {
+        for (status, body, wanted) in [
+            (
+                404,
+                r#"{"type":"about:blank","title":"Not Found","status":404,"code":"not_found","detail":"no room den"}"#,
+                "the server answered 404 Not Found: not_found: no room den",
+            ),
+            (400, "plain words\n", "the server answered 400 Bad Request: plain words"),
+            (503, "", "the server answered 503 Service Unavailable"),
+        ] {
+            assert_eq!(told(StatusCode::from_u16(status).unwrap(), body), wanted);
+        }
+    }
+
+    #[test]
+    fn nobody_there_has_an_exit_code_of_its_own() {
+        let url: ServerUrl = "http://127.0.0.1:7400".parse().unwrap();
+        let error = answered(&url, Err(ureq::Error::ConnectionFailed)).unwrap_err();
+        assert_eq!(error.downcast_ref::<Failure>().unwrap().exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.starts_with("no dramatis server answers at http://127.0.0.1:7400 ("), "{text}");
+    }
+}

@@ -1,0 +1,132 @@
+//! `dramatis import`: chat logs into rooms, over the same socket that every client uses.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use jiff::civil::Date;
+
+use self::feed::Feed;
+use self::run::{Ended, Run};
+use super::{Failure, ServerUrl, Target};
+
+mod answer;
+mod feed;
+mod parse;
+mod plan;
+mod report;
+mod run;
+mod window;
+
+/// How long to wait between two attempts to connect again.
+const RECONNECT_EVERY: Duration = Duration::from_millis(250);
+
+/// What can be imported.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// IRC logs: `[12:30] <alice> hello`, `=== bob has joined #den`
+    ///
+    /// Each file becomes a room named as the file (without its last extension), or as the
+    /// channel that its lines name, or as --room says. Nicks become users, who join and leave
+    /// as the log tells. A line that cannot be read or is refused is printed with file and
+    /// line; the rest goes on.
+    ///
+    /// The commands' ids derive from the lines: an import that broke off goes on when the same
+    /// command is run again, and nothing is recorded twice.
+    #[command(after_help = "Examples:
+  dramatis import irc 2004-11-15.txt
+  dramatis import irc logs/*.txt --room ubuntu --ledger acknowledged.txt
+  dramatis import irc den.log --date 2010-03-08 --retry-for 60
+
+Exit codes: 0 all lines were handled (some may have been refused), 2 no server,
+3 the connection was lost before the end.")]
+    Irc(Irc),
+}
+
+/// The arguments of `import irc`.
+#[derive(Debug, Args)]
+pub struct Irc {
+    /// The log files, in the order of their history
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The room for all lines [default: the channel in the lines, or the file's name]
+    #[arg(long, value_name = "NAME")]
+    room: Option<String>,
+    /// The day on which each file begins [default: the first YYYY-MM-DD in its name]
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    date: Option<Date>,
+    /// A file to which the id of each recorded command is appended as its answer arrives
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// Commands that may wait for their answer at once
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    in_flight: usize,
+    /// How long to try to connect again when the connection is lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    retry_for: u64,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the subcommand.
+pub(super) fn run(import: Import) -> anyhow::Result<()> {
+    let Import::Irc(arguments) = import;
+    let feed = Feed::new(arguments.files, arguments.room, arguments.date)?;
+    let ledger = match &arguments.ledger {
+        None => None,
+        Some(path) => {
+            let opened = OpenOptions::new().create(true).append(true).open(path);
+            Some(opened.with_context(|| format!("cannot open the ledger {}", path.display()))?)
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let retry_for = Duration::from_secs(arguments.retry_for);
+    runtime.block_on(async {
+        let mut run = Run::new(feed, arguments.in_flight, ledger);
+        let ended = keep_connected(&mut run, &arguments.target.url, retry_for).await;
+        run.progress.finish(&mut run.report);
+        if !matches!(&ended, Err(error) if is_no_server(error)) {
+            // Who closed the pipe does not want to read it.
+            let _ = writeln!(std::io::stdout(), "{}", run.report.summary(run.progress.elapsed()));
+        }
+        ended
+    })
+}
+
+fn is_no_server(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Failure::NoServer { .. }))
+}
+
+/// Connects, and connects again for `retry_for` each time the connection is lost.
+async fn keep_connected(run: &mut Run, url: &ServerUrl, retry_for: Duration) -> anyhow::Result<()> {
+    let mut lost_at: Option<Instant> = None;
+    let mut ever_connected = false;
+    loop {
+        let mut connected = false;
+        let ended = run.connection(url, &mut connected).await;
+        if connected {
+            (lost_at, ever_connected) = (None, true);
+        }
+        let (reason, found) = match ended {
+            Ok(()) => return Ok(()),
+            Err(Ended::Stop(error)) => return Err(error),
+            Err(Ended::NoServer(reason)) => (reason, ever_connected),
+            Err(Ended::Lost(reason)) => (reason, true),
+        };
+        if lost_at.get_or_insert_with(Instant::now).elapsed() >= retry_for {
+            let acknowledged = run.report.acknowledged();
+            return Err(if found {
+                Failure::Unfinished { reason, acknowledged }.into()
+            } else {
+                Failure::NoServer { url: url.clone(), reason }.into()
+            });
+        }
+        if connected {
+            run.progress.say(&format!("{reason}; connecting again for {} s", retry_for.as_secs()));
+        }
+        tokio::time::sleep(RECONNECT_EVERY).await;
+    }
+}

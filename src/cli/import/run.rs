@@ -1,0 +1,320 @@
+//! Sends planned commands over one socket and books the answers.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write as _;
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use super::answer::{Answer, Reject};
+use super::feed::Feed;
+use super::plan::Command;
+use super::report::{Progress, Report};
+use super::window::{TRIES_MAX, Verdict, Window};
+use crate::cli::{Failure, ServerUrl};
+
+/// Who an importer is to the server.
+const USER: &str = "integration:irc-import";
+/// The protocol it speaks.
+const SUBPROTOCOL: &str = "dramatis.v1.json";
+/// Commands in one frame.
+const FRAME_COMMANDS_MAX: usize = 64;
+/// Bytes in one frame; the first command always fits.
+const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Frames between the planner and the socket.
+const OUTBOX_FRAMES_MAX: usize = 4;
+/// How long the server may take to answer `hello`.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without a word for so long (the server pings well before), it is gone.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+/// How often progress is looked at.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Why a connection ended before the import was done.
+pub(super) enum Ended {
+    /// Nothing listens.
+    NoServer(String),
+    /// The connection broke: what was not answered may go again.
+    Lost(String),
+    /// Going on makes no sense.
+    Stop(anyhow::Error),
+}
+
+/// A run: what is to be sent, what is on its way, what came back.
+pub(super) struct Run {
+    pub(super) feed: Feed,
+    pub(super) report: Report,
+    pub(super) progress: Progress,
+    pub(super) ledger: Option<File>,
+    window: Window,
+    planned: VecDeque<Command>,
+    all_planned: bool,
+    session: String,
+    started: tokio::time::Instant,
+}
+
+impl Run {
+    pub(super) fn new(feed: Feed, in_flight_max: usize, ledger: Option<File>) -> Self {
+        let progress = Progress::new(feed.bytes());
+        Self {
+            feed,
+            report: Report::default(),
+            progress,
+            ledger,
+            window: Window::new(in_flight_max),
+            planned: VecDeque::new(),
+            all_planned: false,
+            session: format!("import-{}", uuid::Uuid::new_v4().simple()),
+            started: tokio::time::Instant::now(),
+        }
+    }
+
+    /// Connects and sends until everything has its answer or the connection ends. `connected`
+    /// is set once the server has answered `hello`.
+    pub(super) async fn connection(&mut self, url: &ServerUrl, connected: &mut bool) -> Result<(), Ended> {
+        let (sink, mut stream) = self.open(url).await?.split();
+        *connected = true;
+        let (outbox, frames) = mpsc::channel(OUTBOX_FRAMES_MAX);
+        let writer = tokio::spawn(write(sink, frames));
+        let ended = self.exchange(&mut stream, &outbox).await;
+        if ended.is_err() {
+            self.window.lost(self.now_ms());
+            writer.abort();
+        } else {
+            // The answers are in; a close that does not arrive changes nothing.
+            let _ = outbox.send(Message::Close(None)).await;
+            drop(outbox);
+            let _ = writer.await;
+        }
+        ended
+    }
+
+    async fn open(&mut self, url: &ServerUrl) -> Result<Socket, Ended> {
+        let mut request = url.socket().into_client_request().map_err(|error| Ended::Stop(error.into()))?;
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+        let (mut socket, _) =
+            connect_async_with_config(request, None, true).await.map_err(|error| match error {
+                SocketError::Io(error) => Ended::NoServer(error.to_string()),
+                SocketError::Http(answer) => Ended::Stop(anyhow::anyhow!(
+                    "{url} does not open a socket at /socket: it answered {}",
+                    answer.status()
+                )),
+                error => Ended::Stop(anyhow::Error::new(error).context(format!("{url}/socket"))),
+            })?;
+        let hello = json!({"type": "hello", "user": USER, "session": self.session, "rooms": []});
+        socket.send(Message::text(hello.to_string())).await.map_err(|error| lost(&error))?;
+        let ready = tokio::time::timeout(READY_TIMEOUT, self.ready(&mut socket)).await;
+        ready.map_err(|_| Ended::Lost(format!("no `ready` within {} s", READY_TIMEOUT.as_secs())))??;
+        Ok(socket)
+    }
+
+    async fn ready(&mut self, socket: &mut Socket) -> Result<(), Ended> {
+        loop {
+            let Some(text) = next_text(socket.next().await)? else { continue };
+            for line in text.lines() {
+                match read(line)? {
+                    Answer::Ready { limits } => {
+                        if let Some(max) = limits.in_flight_commands_max {
+                            self.window.limit(max);
+                        }
+                        return Ok(());
+                    }
+                    Answer::Reject(reject) => {
+                        return Err(Ended::Stop(anyhow::anyhow!(
+                            "the server refuses {USER}: {}",
+                            reject.reason()
+                        )));
+                    }
+                    Answer::Ack { .. } | Answer::Ping | Answer::Other => {}
+                }
+            }
+        }
+    }
+
+    async fn exchange(
+        &mut self,
+        stream: &mut SplitStream<Socket>,
+        outbox: &mpsc::Sender<Message>,
+    ) -> Result<(), Ended> {
+        let mut tell = tokio::time::interval(TELL_EVERY);
+        let mut frame = String::new();
+        let mut heard = tokio::time::Instant::now();
+        loop {
+            if frame.is_empty() {
+                self.fill(&mut frame).map_err(Ended::Stop)?;
+            }
+            if frame.is_empty() && self.all_planned && self.planned.is_empty() && self.window.is_empty() {
+                return Ok(());
+            }
+            let due = self.window.next_due_ms().map(|at_ms| self.started + Duration::from_millis(at_ms));
+            tokio::select! {
+                // A dead connection is told by its reading side, which knows why.
+                permit = outbox.reserve(), if !frame.is_empty() && !outbox.is_closed() => {
+                    let permit = permit.map_err(|_| Ended::Lost("the connection cannot be written to".into()))?;
+                    permit.send(Message::text(std::mem::take(&mut frame)));
+                }
+                message = stream.next() => {
+                    heard = tokio::time::Instant::now();
+                    if let Some(text) = next_text(message)? {
+                        self.answers(&text, outbox)?;
+                    }
+                }
+                () = tokio::time::sleep_until(due.unwrap_or(self.started)), if due.is_some() => {}
+                _ = tell.tick() => {
+                    self.progress.tell(&mut self.report);
+                    if heard.elapsed() > SILENCE_MAX {
+                        return Err(Ended::Lost(format!("no word from the server in {} s", SILENCE_MAX.as_secs())));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts as many commands as may go now into a frame: what goes again before what is new.
+    fn fill(&mut self, frame: &mut String) -> anyhow::Result<()> {
+        let now_ms = self.now_ms();
+        for _ in 0..FRAME_COMMANDS_MAX {
+            let next = match self.window.due(now_ms) {
+                Some(again) => Some(again),
+                None => self.next_new(frame.len())?,
+            };
+            let Some(next) = next else { break };
+            if !frame.is_empty() {
+                frame.push('\n');
+            }
+            frame.push_str(&next);
+            if frame.len() >= FRAME_BYTES_MAX / 2 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next command not sent before, if its room takes it now and the frame has room.
+    fn next_new(&mut self, frame_bytes: usize) -> anyhow::Result<Option<String>> {
+        while self.planned.is_empty() && !self.all_planned {
+            let mut commands = Vec::new();
+            self.all_planned = !self.feed.next(&mut self.report, &mut commands)?;
+            self.planned.extend(commands);
+        }
+        let takes = |command: &Command| {
+            let fits = frame_bytes == 0 || frame_bytes + command.frame.len() < FRAME_BYTES_MAX;
+            fits && self.window.takes(&command.room)
+        };
+        if !self.planned.front().is_some_and(takes) {
+            return Ok(None);
+        }
+        let Some(command) = self.planned.pop_front() else { return Ok(None) };
+        let frame = command.frame.clone();
+        self.window.sent(command);
+        self.report.sent += 1;
+        Ok(Some(frame))
+    }
+
+    /// Books the answers of one frame: first in the ledger, then in memory.
+    fn answers(&mut self, text: &str, outbox: &mpsc::Sender<Message>) -> Result<(), Ended> {
+        let answers = text.lines().map(read).collect::<Result<Vec<_>, _>>()?;
+        self.note(&answers).map_err(Ended::Stop)?;
+        for answer in answers {
+            match answer {
+                Answer::Ack { id, position, duplicate } => {
+                    if self.window.acknowledged(&id).is_some() {
+                        match (position, duplicate) {
+                            (None, _) => self.report.unchanged += 1,
+                            (Some(_), true) => self.report.duplicates += 1,
+                            (Some(_), false) => self.report.recorded += 1,
+                        }
+                    }
+                }
+                Answer::Reject(reject) => self.rejected(&reject)?,
+                Answer::Ping => {
+                    // A full outbox is traffic enough to show that somebody is here.
+                    let _ = outbox.try_send(Message::text(r#"{"type":"pong"}"#));
+                }
+                Answer::Ready { .. } | Answer::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the ids of what is durable, in one write.
+    fn note(&mut self, answers: &[Answer<'_>]) -> anyhow::Result<()> {
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        let mut lines = String::new();
+        for answer in answers {
+            if let Answer::Ack { id, position: Some(_), .. } = answer {
+                lines.push_str(id);
+                lines.push('\n');
+            }
+        }
+        ledger
+            .write_all(lines.as_bytes())
+            .map_err(|error| anyhow::anyhow!("cannot write the ledger: {error}"))
+    }
+
+    fn rejected(&mut self, reject: &Reject<'_>) -> Result<(), Ended> {
+        let Some(id) = &reject.id else {
+            return Err(Ended::Stop(anyhow::anyhow!("the server does not understand: {}", reject.reason())));
+        };
+        match self.window.rejected(id, reject.retry, reject.after_ms, self.now_ms()) {
+            Verdict::Refused(command) if command.opening && reject.room_exists() => {
+                self.report.unchanged += 1;
+            }
+            Verdict::Refused(command) => self.report.refuse(&command.origin, &reject.reason()),
+            Verdict::Again | Verdict::Unknown => {}
+            Verdict::GivenUp => {
+                let reason = format!("the server turned a room away {TRIES_MAX} times: {}", reject.reason());
+                let acknowledged = self.report.acknowledged();
+                return Err(Ended::Stop(Failure::Unfinished { reason, acknowledged }.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+async fn write(mut sink: SplitSink<Socket, Message>, mut frames: mpsc::Receiver<Message>) {
+    while let Some(frame) = frames.recv().await {
+        if sink.send(frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn lost(error: &SocketError) -> Ended {
+    Ended::Lost(error.to_string())
+}
+
+/// The text of a frame; `None` for a frame without one.
+fn next_text(
+    message: Option<Result<Message, SocketError>>,
+) -> Result<Option<tokio_tungstenite::tungstenite::Utf8Bytes>, Ended> {
+    match message {
+        Some(Ok(Message::Text(text))) => Ok(Some(text)),
+        Some(Ok(Message::Close(Some(close)))) => {
+            Err(Ended::Lost(format!("the server closed the connection: {} {}", close.code, close.reason)))
+        }
+        Some(Ok(Message::Close(None))) | None => Err(Ended::Lost("the server closed the connection".into())),
+        Some(Ok(_)) => Ok(None),
+        Some(Err(error)) => Err(lost(&error)),
+    }
+}
+
+fn read(line: &str) -> Result<Answer<'_>, Ended> {
+    serde_json::from_str(line)
+        .map_err(|error| Ended::Stop(anyhow::anyhow!("the server sent what is no answer ({error}): {line}")))
+}

@@ -1,0 +1,250 @@
+//! Which commands are on their way, and which must go again. Pure: time arrives as a number.
+//!
+//! The server handles one socket's commands to one room in order. When it turns one away for
+//! now, the room stands still: what was sent after it is awaited, everything of the room that
+//! got a no goes again from that command on, in order, and only then does the room go on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::plan::Command;
+
+/// How many commands of one room may be unanswered.
+const ROOM_IN_FLIGHT_MAX: usize = 2_048;
+/// The first wait before a room is tried again, milliseconds; it doubles each time.
+const RETRY_BASE_MS: u64 = 50;
+/// The longest wait, milliseconds.
+const RETRY_CAP_MS: u64 = 5_000;
+/// Tries of a room, without one success between them, before the import gives up.
+pub(super) const TRIES_MAX: u32 = 30;
+
+#[derive(Default)]
+struct Room {
+    in_flight: usize,
+    again: BTreeMap<u64, Command>,
+    /// Since when nothing new may be sent, and when to try again.
+    retry_at_ms: Option<u64>,
+    tries: u32,
+}
+
+/// What a refusal means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The server will not take it.
+    Refused(Command),
+    /// It goes again later.
+    Again,
+    /// It was tried [`TRIES_MAX`] times.
+    GivenUp,
+    /// No such command is on its way.
+    Unknown,
+}
+
+/// The commands on their way.
+pub(super) struct Window {
+    in_flight_max: usize,
+    in_flight: HashMap<Arc<str>, (u64, Command)>,
+    rooms: HashMap<Arc<str>, Room>,
+    waiting: usize,
+    next: u64,
+}
+
+impl Window {
+    pub(super) fn new(in_flight_max: usize) -> Self {
+        let (in_flight, rooms) = (HashMap::new(), HashMap::new());
+        Self { in_flight_max: in_flight_max.max(1), in_flight, rooms, waiting: 0, next: 0 }
+    }
+
+    /// Lowers the limit to what the server takes.
+    pub(super) fn limit(&mut self, in_flight_max: usize) {
+        self.in_flight_max = self.in_flight_max.min(in_flight_max.max(1));
+    }
+
+    /// Whether a new command of this room may be sent now.
+    pub(super) fn takes(&self, room: &str) -> bool {
+        let free = |room: &Room| {
+            room.in_flight < ROOM_IN_FLIGHT_MAX && room.retry_at_ms.is_none() && room.again.is_empty()
+        };
+        self.in_flight.len() < self.in_flight_max && self.rooms.get(room).is_none_or(free)
+    }
+
+    /// Notes a new command as sent.
+    pub(super) fn sent(&mut self, command: Command) {
+        let number = self.next;
+        self.next += 1;
+        self.put(number, command);
+    }
+
+    fn put(&mut self, number: u64, command: Command) {
+        self.rooms.entry(command.room.clone()).or_default().in_flight += 1;
+        self.in_flight.insert(command.id.clone(), (number, command));
+    }
+
+    /// Takes a command off its way: the server took it.
+    pub(super) fn acknowledged(&mut self, id: &str) -> Option<Command> {
+        let (_, command) = self.in_flight.remove(id)?;
+        if let Some(room) = self.rooms.get_mut(&command.room) {
+            room.in_flight = room.in_flight.saturating_sub(1);
+            room.tries = 0;
+        }
+        Some(command)
+    }
+
+    /// Handles a no; `retry` where the server says that it may be asked again.
+    pub(super) fn rejected(&mut self, id: &str, retry: bool, after_ms: Option<u64>, now_ms: u64) -> Verdict {
+        let Some((number, command)) = self.in_flight.remove(id) else { return Verdict::Unknown };
+        let room = self.rooms.entry(command.room.clone()).or_default();
+        room.in_flight = room.in_flight.saturating_sub(1);
+        if !retry && room.retry_at_ms.is_none() {
+            return Verdict::Refused(command);
+        }
+        if room.retry_at_ms.is_none() {
+            room.tries += 1;
+        }
+        if room.tries > TRIES_MAX {
+            return Verdict::GivenUp;
+        }
+        let backoff_ms = RETRY_BASE_MS.saturating_mul(1 << room.tries.min(10)).min(RETRY_CAP_MS);
+        let at_ms = now_ms.saturating_add(after_ms.unwrap_or(backoff_ms));
+        room.retry_at_ms = room.retry_at_ms.max(Some(at_ms));
+        room.again.insert(number, command);
+        self.waiting += 1;
+        Verdict::Again
+    }
+
+    /// The connection is gone: everything unanswered goes again on the next one.
+    pub(super) fn lost(&mut self, now_ms: u64) {
+        for (number, command) in std::mem::take(&mut self.in_flight).into_values() {
+            let room = self.rooms.entry(command.room.clone()).or_default();
+            room.in_flight = 0;
+            room.retry_at_ms = room.retry_at_ms.or(Some(now_ms));
+            room.again.insert(number, command);
+            self.waiting += 1;
+        }
+    }
+
+    /// Takes the next command that is due to go again, and notes it as sent.
+    pub(super) fn due(&mut self, now_ms: u64) -> Option<String> {
+        if self.waiting == 0 || self.in_flight.len() >= self.in_flight_max {
+            return None;
+        }
+        let ready = |room: &Room| match room.retry_at_ms {
+            Some(at_ms) => room.in_flight == 0 && at_ms <= now_ms,
+            None => !room.again.is_empty(),
+        };
+        let room = self.rooms.values_mut().find(|room| ready(room))?;
+        room.retry_at_ms = None;
+        let (number, command) = room.again.pop_first()?;
+        self.waiting -= 1;
+        let frame = command.frame.clone();
+        self.put(number, command);
+        Some(frame)
+    }
+
+    /// When to look for due commands next, if any wait for their time.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        let idle = self.rooms.values().filter(|room| room.in_flight == 0);
+        idle.filter_map(|room| room.retry_at_ms).min()
+    }
+
+    /// Whether everything that was sent has its answer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.in_flight.is_empty() && self.waiting == 0
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod tests {
+    use super::*;
+
+    fn command(room: &str, id: &str) -> Command {
+        let (room, id, frame) = (room.into(), id.into(), id.to_owned());
+        Command { room, id, frame, origin: "x:1".into(), opening: false }
+    }
+
+    fn window(ids: &[&str]) -> Window {
+        let mut window = Window::new(100);
+        for id in ids {
+            assert!(window.takes("den"));
+            window.sent(command("den", id));
+        }
+        window
+    }
+
+    fn due(window: &mut Window, now_ms: u64) -> Vec<String> {
+        std::iter::from_fn(|| window.due(now_ms)).collect()
+    }
+
+    #[test]
+    fn a_final_no_does_not_stop_the_room() {
+        let mut window = window(&["a", "b"]);
+        assert_eq!(window.rejected("a", false, None, 0), Verdict::Refused(command("den", "a")));
+        assert!(window.takes("den"));
+        assert_eq!(window.acknowledged("b"), Some(command("den", "b")));
+        assert_eq!(window.acknowledged("b"), None);
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn a_room_turned_away_goes_again_in_order_from_that_command() {
+        let mut window = window(&["a", "b", "c", "d"]);
+        window.acknowledged("a");
+        assert_eq!(window.rejected("b", true, Some(500), 1_000), Verdict::Again);
+        // A no that follows may only be the consequence of the first.
+        assert_eq!(window.rejected("d", false, None, 1_000), Verdict::Again);
+        assert!(!window.takes("den"));
+        assert!(window.takes("other"));
+        assert_eq!(due(&mut window, 2_000), Vec::<String>::new(), "c has no answer yet");
+        window.acknowledged("c");
+        assert_eq!(window.next_due_ms(), Some(1_500));
+        assert_eq!(due(&mut window, 1_499), Vec::<String>::new());
+        assert_eq!(due(&mut window, 1_500), ["b", "d"]);
+        assert!(window.takes("den"));
+        window.acknowledged("b");
+        assert_eq!(window.rejected("d", false, None, 2_000), Verdict::Refused(command("den", "d")));
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn what_a_lost_connection_left_open_goes_again_in_order() {
+        let mut window = window(&["a", "b", "c"]);
+        window.acknowledged("b");
+        window.lost(7);
+        assert!(!window.is_empty());
+        assert_eq!(due(&mut window, 7), ["a", "c"]);
+    }
+
+    #[test]
+    fn limits_hold_in_total_and_for_a_room() {
+        let mut window = Window::new(3);
+        window.limit(2);
+        window.sent(command("a", "1"));
+        window.sent(command("b", "2"));
+        assert!(!window.takes("c"));
+        window.acknowledged("1");
+        assert!(window.takes("c"));
+        let mut window = Window::new(usize::MAX);
+        for number in 0..ROOM_IN_FLIGHT_MAX {
+            window.sent(command("a", &number.to_string()));
+        }
+        assert!(!window.takes("a"));
+        assert!(window.takes("b"));
+    }
+
+    #[test]
+    fn a_room_is_not_tried_for_ever() {
+        let mut window = window(&["a"]);
+        for _ in 0..TRIES_MAX {
+            assert_eq!(window.rejected("a", true, Some(0), 0), Verdict::Again);
+            assert_eq!(due(&mut window, 0), ["a"]);
+        }
+        assert_eq!(window.rejected("a", true, Some(0), 0), Verdict::GivenUp);
+    }
+}

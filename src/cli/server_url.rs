@@ -1,0 +1,67 @@
+//! Where a server is, and what is said when none is there.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The address of a running server: `http://host:port`, perhaps with a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerUrl(String);
+
+impl ServerUrl {
+    /// The URL of a path below the server's, such as `/api/events`.
+    pub fn http(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+
+    /// The URL of the socket.
+    pub fn socket(&self) -> String {
+        format!("ws{}/socket", self.0.trim_start_matches("http"))
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || {
+            format!(
+                "expected http://host:port, as http://127.0.0.1:7400 (plain http only: for a server behind \
+                 https name its own address); got {text:?}"
+            )
+        };
+        let rest = text.strip_prefix("http://").ok_or_else(error)?.trim_end_matches('/');
+        let valid = !rest.is_empty()
+            && !rest.starts_with('/')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+        if valid { Ok(Self(format!("http://{rest}"))) } else { Err(error()) }
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_api_and_socket() {
+        let url: ServerUrl = "http://localhost:7400/".parse().unwrap();
+        assert_eq!(url.http("/api/events"), "http://localhost:7400/api/events");
+        assert_eq!(url.socket(), "ws://localhost:7400/socket");
+        for bad in ["", "localhost:7400", "https://x", "http://", "http:///x", "http://a b", "http://x?y"] {
+            let error = bad.parse::<ServerUrl>().unwrap_err();
+            assert!(error.contains("expected http://host:port"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What each key may hold. The comments of `config/default.toml` say the same to people; a test
+//! compares the two.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use toml::Value;
+
+/// What a key may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// A whole number in a range, both ends included.
+    Integer(i64, i64),
+    /// true or false.
+    Boolean,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Address and port.
+    Address,
+    /// Any text that is not empty.
+    Text,
+    /// Texts, none empty.
+    Texts,
+    /// A level or directives of the logger.
+    Level,
+}
+
+impl Allowed {
+    pub(super) fn of(key: &str) -> Option<Self> {
+        Some(match key {
+            "server.listen" => Self::Address,
+            "server.insecure_listen_anywhere" => Self::Boolean,
+            "server.workers" => Self::Integer(0, 1_024),
+            "server.connections_max" | "room.members_max" => Self::Integer(1, 1_000_000),
+            "server.allowed_origins" | "server.allowed_hosts" => Self::Texts,
+            "data.dir" => Self::Text,
+            "log.segment_bytes" => Self::Integer(65_536, 1_073_741_824),
+            "log.append_queue_len_max" | "entity.pending_commands_max" => Self::Integer(1, 1_048_576),
+            "entity.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
+            "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
+            "socket.hello_timeout_ms" | "socket.heartbeat_ms" | "socket.heartbeat_grace_ms" => {
+                Self::Integer(100, 600_000)
+            }
+            "socket.message_bytes_max" => Self::Integer(1_024, 1_048_576),
+            "socket.frame_bytes_max" => Self::Integer(1_024, 16_777_216),
+            "socket.outbox_bytes_max" => Self::Integer(16_384, 67_108_864),
+            "socket.write_timeout_ms" => Self::Integer(1_000, 600_000),
+            "socket.in_flight_commands_max" => Self::Integer(1, 65_536),
+            "socket.reconnect.base_ms" => Self::Integer(1, 60_000),
+            "socket.reconnect.cap_ms" => Self::Integer(1, 600_000),
+            "room.text_chars_max" | "socket.rooms_per_session_max" | "projections.batch_events" => {
+                Self::Integer(1, 100_000)
+            }
+            "room.title_chars_max" | "room.reason_chars_max" | "socket.malformed_per_minute_max" => {
+                Self::Integer(1, 10_000)
+            }
+            "room.display_name_chars_max" | "room.emoji_chars_max" => Self::Integer(1, 1_000),
+            "telemetry.level" => Self::Level,
+            "telemetry.format" => Self::Word(&["auto", "text", "json"]),
+            _ => return None,
+        })
+    }
+
+    /// Whether the value may stand.
+    pub(super) fn admits(self, value: &Value) -> bool {
+        let filled = |value: &Value| value.as_str().is_some_and(|text| !text.trim().is_empty());
+        match self {
+            Self::Integer(min, max) => value.as_integer().is_some_and(|number| (min..=max).contains(&number)),
+            Self::Boolean => value.is_bool(),
+            Self::Word(words) => value.as_str().is_some_and(|text| words.contains(&text)),
+            Self::Address => value.as_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok()),
+            Self::Text => filled(value),
+            Self::Texts => value.as_array().is_some_and(|texts| texts.iter().all(filled)),
+            Self::Level => {
+                filled(value)
+                    && value.as_str().is_some_and(|text| tracing_subscriber::EnvFilter::try_new(text).is_ok())
+            }
+        }
+    }
+
+    /// Reads an environment variable's text as the kind of value this key holds; text that is
+    /// no such value comes back as text, which [`Allowed::admits`] then refuses.
+    pub(super) fn parse(self, text: &str) -> Value {
+        let as_text = || Value::String(text.to_owned());
+        match self {
+            Self::Integer(..) => text.trim().parse().map_or_else(|_| as_text(), Value::Integer),
+            Self::Boolean => text.trim().parse().map_or_else(|_| as_text(), Value::Boolean),
+            Self::Texts if text.trim().is_empty() => Value::Array(Vec::new()),
+            Self::Texts => {
+                Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
+            }
+            Self::Word(_) | Self::Address | Self::Text | Self::Level => as_text(),
+        }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(min, max) => write!(f, "a whole number from {min} to {max}"),
+            Self::Boolean => f.write_str("true or false"),
+            Self::Word(words) => write!(f, "one of {}", words.join(", ")),
+            Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400"),
+            Self::Text => f.write_str("a text that is not empty"),
+            Self::Texts => f.write_str("a list of texts, none of them empty"),
+            Self::Level => {
+                f.write_str("error, warn, info, debug, trace or directives such as info,dramatis::log=debug")
+            }
+        }
+    }
+}

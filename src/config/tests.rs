@@ -1,0 +1,146 @@
+//! Every way to get a setting wrong, and what is said about it.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use toml::Value;
+
+use super::allowed::Allowed;
+use super::*;
+
+fn from_file(text: &str) -> Result<Config, ConfigError> {
+    let mut layers = Layers::defaults()?;
+    layers.file(Path::new("my.toml"), text)?;
+    let config: Config = layers.finish()?;
+    config.check(&layers)?;
+    Ok(config)
+}
+
+fn from_environment(name: &str, value: &str) -> Result<Config, ConfigError> {
+    Config::load(None, [(name.to_owned(), value.to_owned())], Vec::new())
+}
+
+fn listen(value: &str) -> Flag {
+    Flag { key: "server.listen", name: "--listen", value: Value::String(value.to_owned()) }
+}
+
+#[test]
+fn the_defaults_stand() {
+    let config = Config::defaults().unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:7400");
+    assert_eq!(config.socket.reconnect, ReconnectConfig { base_ms: 250, cap_ms: 15_000 });
+    assert_eq!(config.telemetry.format, TelemetryFormat::Auto);
+}
+
+#[test]
+fn every_key_has_a_comment_that_states_its_range() {
+    let (mut section, mut comment) = (String::new(), String::new());
+    let mut keys = 0;
+    for line in DEFAULTS.lines() {
+        if let Some(text) = line.strip_prefix('#') {
+            comment.push_str(text);
+        } else if let Some(name) = line.strip_prefix('[') {
+            name.trim_end_matches(']').clone_into(&mut section);
+            comment.clear();
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            keys += 1;
+            let key = format!("{section}.{name}");
+            assert!(!comment.is_empty(), "{key} has no comment");
+            if let Allowed::Integer(min, max) = Allowed::of(&key).expect(&key) {
+                assert!(comment.contains(&format!("{min} to {max}")), "{key}: {min} to {max}");
+            }
+            comment.clear();
+        }
+    }
+    assert_eq!(keys, 32);
+}
+
+#[test]
+fn later_layers_win() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(
+        file,
+        "[socket]\nheartbeat_ms = 1000\nhello_timeout_ms = 2000\n[server]\nlisten = '127.0.0.1:1'"
+    )
+    .unwrap();
+    let environment = [
+        ("DRAMATIS__SOCKET__HEARTBEAT_MS".to_owned(), "3000".to_owned()),
+        ("DRAMATIS__SOCKET__RECONNECT__CAP_MS".to_owned(), "900".to_owned()),
+        ("DRAMATIS__SERVER__LISTEN".to_owned(), "127.0.0.1:2".to_owned()),
+        ("DRAMATIS__SERVER__ALLOWED_HOSTS".to_owned(), "a.example, b.example".to_owned()),
+        ("DRAMATIS_URL".to_owned(), "not a setting".to_owned()),
+    ];
+    let config = Config::load(Some(file.path()), environment, vec![listen("127.0.0.1:3")]).unwrap();
+    assert_eq!(config.socket.hello_timeout_ms, 2_000);
+    assert_eq!(config.socket.heartbeat_ms, 3_000);
+    assert_eq!(config.socket.reconnect.cap_ms, 900);
+    assert_eq!(config.server.listen.port(), 3);
+    assert_eq!(config.server.allowed_hosts, ["a.example", "b.example"]);
+}
+
+#[test]
+fn errors_name_key_value_origin_and_what_is_allowed() {
+    let check = |got: Result<Config, ConfigError>, wanted: &str| {
+        assert_eq!(got.unwrap_err().to_string(), wanted);
+    };
+    check(
+        from_file("[socket]\nheartbeet_ms = 5"),
+        "unknown key socket.heartbeet_ms = 5 (from file my.toml): [socket] has frame_bytes_max, \
+         heartbeat_grace_ms, heartbeat_ms, hello_timeout_ms, in_flight_commands_max, \
+         malformed_per_minute_max, message_bytes_max, outbox_bytes_max, reconnect.base_ms, \
+         reconnect.cap_ms, rooms_per_session_max, write_timeout_ms",
+    );
+    check(
+        from_file("[sockets]\nheartbeat_ms = 5"),
+        "unknown key sockets.heartbeat_ms = 5 (from file my.toml): the sections are data, entity, log, \
+         projections, room, server, socket, socket.reconnect, telemetry",
+    );
+    check(
+        from_file("[socket]\nheartbeat_ms = '5s'"),
+        "socket.heartbeat_ms must be a whole number from 100 to 600000; got \"5s\" (from file my.toml)",
+    );
+    check(
+        from_environment("DRAMATIS__ROOM__MEMBERS_MAX", "0"),
+        "room.members_max must be a whole number from 1 to 1000000; got 0 (from environment variable \
+         DRAMATIS__ROOM__MEMBERS_MAX)",
+    );
+    check(
+        from_environment("DRAMATIS__ENTITY__SIZE", "0"),
+        "unknown key entity.size = \"0\" (from environment variable DRAMATIS__ENTITY__SIZE): [entity] has \
+         pending_commands_max",
+    );
+    check(
+        from_environment("DRAMATIS__TELEMETRY__FORMAT", "xml"),
+        "telemetry.format must be one of auto, text, json; got \"xml\" (from environment variable \
+         DRAMATIS__TELEMETRY__FORMAT)",
+    );
+    check(
+        Config::load(None, [], vec![listen("localhost")]),
+        "server.listen must be an IP address and a port, such as 127.0.0.1:7400; got \"localhost\" (from \
+         flag --listen)",
+    );
+    check(
+        from_file("entity = 5"),
+        "unknown key entity = 5 (from file my.toml): [entity] has pending_commands_max",
+    );
+    check(
+        from_file("[socket]\nmessage_bytes_max = 4096\nframe_bytes_max = 2048"),
+        "socket.frame_bytes_max must be at least socket.message_bytes_max; got 2048 (from file my.toml)",
+    );
+    assert!(from_file("[socket").unwrap_err().to_string().contains("file my.toml is no valid TOML"));
+    let missing = Config::load(Some(Path::new("/nowhere/x.toml")), [], Vec::new()).unwrap_err().to_string();
+    assert!(missing.starts_with("the config file /nowhere/x.toml cannot be read: "), "{missing}");
+}
+
+#[test]
+fn an_open_address_needs_a_second_word() {
+    let refused = Config::load(None, [], vec![listen("0.0.0.0:7400")]).unwrap_err().to_string();
+    assert!(refused.contains("a loopback address"), "{refused}");
+    assert!(refused.contains("from flag --listen"), "{refused}");
+    let insecure = Flag {
+        key: "server.insecure_listen_anywhere",
+        name: "--insecure-listen-anywhere",
+        value: Value::Boolean(true),
+    };
+    Config::load(None, [], vec![listen("0.0.0.0:7400"), insecure]).unwrap();
+}

@@ -1,0 +1,306 @@
+//! Opening a directory: every segment's place in the chain is checked, the last one is read
+//! batch by batch, and a torn tail is cut before anything is served.
+//!
+//! A batch whose number is below a later batch's watermark was acknowledged: if it does not
+//! read back, that is damage and an error, never cut. Past that, what does not read back was
+//! never answered. **The limit that remains**: the last batch's own acknowledgement stands
+//! nowhere until the next batch is written, so damage to exactly the last batch looks like a
+//! torn tail.
+
+use std::sync::Arc;
+
+use dramatis_events::{CommandId, CommandKey, MemberId, StreamId};
+
+use super::OpenError;
+use super::bytes::{Fields, to_u32, to_u64, to_usize};
+use super::format::{
+    BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader,
+    index_name, parse_segment_name, segment_name,
+};
+use super::index::MemoryIndex;
+use super::record::{Raw, take_body};
+use super::segment::{Closed, Open};
+use super::sidecar::{Facts, Sidecar};
+use super::storage::{Storage, StoredFile, read_up_to};
+use super::writer::Chain;
+
+/// What a directory holds.
+pub(super) struct Recovered {
+    pub(super) closed: Vec<Arc<Closed>>,
+    pub(super) open: Open,
+    pub(super) chain: Chain,
+    /// Up to where the open segment's file reaches.
+    pub(super) allocated: u64,
+}
+
+/// The first batch's number.
+const FIRST_BATCH: u64 = 1;
+
+/// Reads a directory, makes its tail whole and durable, and says what it holds.
+pub(super) fn recover(storage: &dyn Storage, log: u64, counter: u32) -> Result<Recovered, OpenError> {
+    let mut firsts: Vec<u64> = storage.list()?.iter().filter_map(|name| parse_segment_name(name)).collect();
+    firsts.sort_unstable();
+    let mut closed: Vec<Arc<Closed>> = Vec::new();
+    let mut at =
+        Start { position: 0, chain: Chain { next_batch: FIRST_BATCH, last_crc: 0, last_recorded_at: 0 } };
+    let last = firsts.pop();
+    for first in firsts {
+        let segment = close(storage, first, &at, log)?;
+        let facts = segment.sidecar.facts;
+        at = Start { position: segment.end(), chain: chain_of(&facts) };
+        closed.push(Arc::new(segment));
+    }
+    let scanned = match last {
+        Some(first) => open_last(storage, first, &at, log, counter)?,
+        None => begin(storage, &at, log, counter)?,
+    };
+    let Scanned { name, file, facts, index, size } = scanned;
+    let open = Open { name, file, first: facts.first, end: facts.end, index };
+    Ok(Recovered { closed, open, chain: chain_of(&facts), allocated: size })
+}
+
+/// Where a segment must go on.
+struct Start {
+    position: u64,
+    chain: Chain,
+}
+
+fn chain_of(facts: &Facts) -> Chain {
+    Chain { next_batch: facts.next_batch, last_crc: facts.last_crc, last_recorded_at: facts.last_recorded_at }
+}
+
+struct Scanned {
+    name: String,
+    file: Arc<dyn StoredFile>,
+    facts: Facts,
+    index: MemoryIndex,
+    size: u64,
+}
+
+/// A segment before the last: by its index, or read whole if that is missing or not its own.
+fn close(storage: &dyn Storage, first: u64, at: &Start, log: u64) -> Result<Closed, OpenError> {
+    let (name, index_name) = (segment_name(first), index_name(first));
+    let file = storage.open(&name)?;
+    check_header(&*file, &name, first, at, log)?;
+    if let Ok(index) = storage.open(&index_name)
+        && let Some(sidecar) = Sidecar::read(&*index)?.filter(|sidecar| sidecar.facts.first == first)
+    {
+        return Ok(Closed { name, file, index_name, index, sidecar });
+    }
+    tracing::warn!(segment = %name, "a closed segment's index is missing or damaged: it is built again");
+    let bytes = read_up_to(&*file, 0, file.size()?)?;
+    let read = read_batches(&bytes, &name, at, log)?;
+    if let Some(stop) = read.stop {
+        return Err(damaged(&name, read.facts.end, stop));
+    }
+    let (sidecar, bytes) = Sidecar::build(read.facts, &read.index);
+    storage.replace(&index_name, &bytes)?;
+    let index = storage.open(&index_name)?;
+    Ok(Closed { name, file, index_name, index, sidecar })
+}
+
+fn check_header(
+    file: &dyn StoredFile,
+    name: &str,
+    first: u64,
+    at: &Start,
+    log: u64,
+) -> Result<(), OpenError> {
+    let bytes = read_up_to(file, 0, to_u64(SEGMENT_HEADER_BYTES))?;
+    let bytes: &[u8; SEGMENT_HEADER_BYTES] =
+        bytes.as_slice().try_into().map_err(|_| damaged(name, 0, "the segment header is cut short"))?;
+    let header = SegmentHeader::decode(bytes).map_err(|error| match error {
+        HeaderError::Newer(version) => OpenError::Newer { file: name.to_owned(), version },
+        HeaderError::Invalid(reason) => damaged(name, 0, reason),
+    })?;
+    if header.log != log {
+        return Err(damaged(name, 0, "the segment belongs to another log"));
+    }
+    let follows = first == at.position
+        && header.first_position == at.position
+        && header.first_batch == at.chain.next_batch
+        && header.previous == at.chain.last_crc;
+    if follows { Ok(()) } else { Err(damaged(name, 0, "the segment does not follow the one before it")) }
+}
+
+/// The last segment: what of it was acknowledged stays, a torn tail is cut.
+fn open_last(
+    storage: &dyn Storage,
+    first: u64,
+    at: &Start,
+    log: u64,
+    counter: u32,
+) -> Result<Scanned, OpenError> {
+    let name = segment_name(first);
+    let file = storage.open(&name)?;
+    let size = file.size()?;
+    let bytes = read_up_to(&*file, 0, size)?;
+    if let Err(error) = check_header(&*file, &name, first, at, log) {
+        // A crash while the segment was begun: it holds no batch yet.
+        let begun = first == at.position && !matches!(error, OpenError::Newer { .. });
+        if begun && find_batch(&bytes, 0, log, |_| true).is_none() {
+            return begin(storage, at, log, counter);
+        }
+        return Err(error);
+    }
+    let read = read_batches(&bytes, &name, at, log)?;
+    if let Some(stop) = read.stop {
+        let expected = read.facts.next_batch;
+        let end = to_usize(read.facts.end);
+        if find_batch(&bytes, end + 1, log, |later| later.watermark > expected).is_some() {
+            return Err(damaged(&name, read.facts.end, stop));
+        }
+        tracing::warn!(segment = %name, offset = read.facts.end, reason = stop, "a torn tail is cut: it was never acknowledged");
+    }
+    settle(&*file, &bytes, &read)?;
+    Ok(Scanned { name, file, facts: read.facts, index: read.index, size })
+}
+
+/// Writes the last batch again and zeros behind it, and syncs: the page cache may show what
+/// the disk lacks.
+fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<(), OpenError> {
+    let (last, end) = (to_usize(read.last_batch_at), to_usize(read.facts.end));
+    let tail = bytes.get(end..).unwrap_or_default();
+    file.write_all_at(bytes.get(last..end).unwrap_or_default(), read.last_batch_at)?;
+    if tail.iter().any(|byte| *byte != 0) {
+        file.write_all_at(&vec![0; tail.len()], read.facts.end)?;
+    }
+    file.sync()?;
+    Ok(())
+}
+
+/// Begins a segment.
+fn begin(storage: &dyn Storage, at: &Start, log: u64, counter: u32) -> Result<Scanned, OpenError> {
+    let name = segment_name(at.position);
+    let file = storage.create(&name)?;
+    let header = SegmentHeader {
+        counter,
+        log,
+        first_position: at.position,
+        first_batch: at.chain.next_batch,
+        previous: at.chain.last_crc,
+    };
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync()?;
+    storage.sync_names()?;
+    let size = to_u64(SEGMENT_HEADER_BYTES);
+    Ok(Scanned { name, file, facts: facts_at(at), index: MemoryIndex::default(), size })
+}
+
+fn facts_at(at: &Start) -> Facts {
+    Facts {
+        first: at.position,
+        count: 0,
+        end: to_u64(SEGMENT_HEADER_BYTES),
+        next_batch: at.chain.next_batch,
+        last_crc: at.chain.last_crc,
+        last_recorded_at: at.chain.last_recorded_at,
+    }
+}
+
+/// What a segment's bytes hold up to the first batch that does not read back.
+struct Read {
+    facts: Facts,
+    index: MemoryIndex,
+    last_batch_at: u64,
+    /// Why reading ended before the zeros at the end.
+    stop: Option<&'static str>,
+}
+
+fn read_batches(bytes: &[u8], name: &str, at: &Start, log: u64) -> Result<Read, OpenError> {
+    let mut read = Read {
+        facts: facts_at(at),
+        index: MemoryIndex::default(),
+        last_batch_at: to_u64(SEGMENT_HEADER_BYTES),
+        stop: None,
+    };
+    loop {
+        let rest = bytes.get(to_usize(read.facts.end)..).unwrap_or_default();
+        if rest.iter().take(BATCH_HEADER_BYTES).all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == 0) {
+            return Ok(read);
+        }
+        let (header, crc, body) = match take_batch(rest, &read.facts, log) {
+            Ok(batch) => batch,
+            Err(reason) => {
+                read.stop = Some(reason);
+                return Ok(read);
+            }
+        };
+        let start = read.facts.end + to_u64(BATCH_HEADER_BYTES);
+        // Its checksum is right: what does not fit now was written so.
+        index_batch(&mut read, &header, body, start).map_err(|reason| damaged(name, start, reason))?;
+        read.last_batch_at = read.facts.end;
+        read.facts.end = start + to_u64(body.len());
+        read.facts.next_batch += 1;
+        read.facts.last_crc = crc;
+        read.facts.last_recorded_at = header.recorded_at;
+    }
+}
+
+fn take_batch<'a>(
+    rest: &'a [u8],
+    facts: &Facts,
+    log: u64,
+) -> Result<(BatchHeader, u32, &'a [u8]), &'static str> {
+    let (header, crc) = BatchHeader::decode(rest, log)?;
+    if header.number != facts.next_batch || header.previous != facts.last_crc {
+        return Err("a batch does not follow the one before it");
+    }
+    if header.first_position != facts.first + u64::from(facts.count) {
+        return Err("a batch does not begin at the next position");
+    }
+    let body =
+        rest.get(BATCH_HEADER_BYTES..).and_then(|rest| rest.get(..to_usize(u64::from(header.body_len))));
+    let body = body.ok_or("a batch is cut short")?;
+    if crc32c::crc32c(body) != header.body_crc {
+        return Err("a batch's checksum is wrong");
+    }
+    Ok((header, crc, body))
+}
+
+fn index_batch(read: &mut Read, header: &BatchHeader, body: &[u8], start: u64) -> Result<(), &'static str> {
+    let mut fields = Fields(body);
+    for _ in 0..header.count {
+        let offset = start + to_u64(body.len() - fields.0.len());
+        let raw = Raw::read(take_body(&mut fields)?)?;
+        if raw.position != read.facts.first + u64::from(read.facts.count) {
+            return Err("a record does not stand at the next position");
+        }
+        let stream = StreamId::parse(raw.stream).map_err(|_| "a stream name is malformed")?;
+        let key = match raw.command() {
+            Some(id) => Some(command_key(&stream, raw.author, id)?),
+            None => None,
+        };
+        read.index.push(to_u32(to_usize(offset)), &stream, raw.revision, key)?;
+        read.facts.count += 1;
+    }
+    if fields.0.is_empty() { Ok(()) } else { Err("a batch holds more than its records") }
+}
+
+fn command_key(stream: &StreamId, author: &str, id: &str) -> Result<[u8; 16], &'static str> {
+    let author = MemberId::parse(author).map_err(|_| "an author is malformed")?;
+    let id = CommandId::parse(id).map_err(|_| "a command id is malformed")?;
+    Ok(CommandKey::derive(stream, &author, &id).to_bytes())
+}
+
+/// A batch header of this log from `from` on that passes.
+fn find_batch(
+    bytes: &[u8],
+    from: usize,
+    log: u64,
+    pass: impl Fn(&BatchHeader) -> bool,
+) -> Option<BatchHeader> {
+    let mut rest = bytes.get(from..)?;
+    loop {
+        let skip = rest.windows(BATCH_MAGIC.len()).position(|window| window == BATCH_MAGIC)?;
+        rest = rest.get(skip..)?;
+        match BatchHeader::decode(rest, log) {
+            Ok((header, _)) if pass(&header) => return Some(header),
+            _ => rest = rest.get(1..)?,
+        }
+    }
+}
+
+fn damaged(file: &str, offset: u64, reason: &str) -> OpenError {
+    OpenError::Damaged { file: file.to_owned(), offset, reason: reason.to_owned() }
+}

@@ -1,0 +1,211 @@
+//! One build on its way through the log.
+
+use std::sync::Arc;
+
+use dramatis_events::{Category, Epoch, EventName, Position, Recorded};
+use dramatis_projections::{DynProjection, Fold, FoldError, Folded};
+
+use super::Shared;
+use crate::log::{Filter, LogError, Page};
+use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
+
+/// Why a step of a projection failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The store did not answer or refused.
+    #[error(transparent)]
+    Store(#[from] ReadModelError),
+    /// A stored document could not be read.
+    #[error(transparent)]
+    Document(#[from] FoldError),
+    /// Someone else named another live build meanwhile.
+    #[error(
+        "the alias of {projection} was moved by someone else while it was to name {collection}; looking again"
+    )]
+    AliasMoved {
+        /// The projection.
+        projection: &'static str,
+        /// The build it was to name.
+        collection: String,
+    },
+    /// A name that the log's filter cannot hold.
+    #[error("projection {projection} asks for {name:?}, which is no category or event name")]
+    Name {
+        /// The projection.
+        projection: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+/// A build, how far it got, and the documents it holds in memory.
+pub(super) struct Run {
+    shared: Shared,
+    projection: &'static dyn DynProjection,
+    filter: Filter,
+    fold: Box<dyn Fold>,
+    /// A failed fold may have left documents in memory half folded: it starts from none again.
+    stale: bool,
+    /// Folded but not yet known to be written: goes first in the next step.
+    unwritten: Option<Unwritten>,
+    pub(super) collection: String,
+    pub(super) epoch: Epoch,
+    pub(super) position: Option<Position>,
+    pub(super) events: u64,
+    pub(super) documents_written: u64,
+    pub(super) parked: usize,
+}
+
+struct Unwritten {
+    batch: Batch,
+    events: u64,
+}
+
+impl Run {
+    /// Creates the next build of a projection, from the log's start.
+    pub(super) async fn create(
+        shared: &Shared,
+        projection: &'static dyn DynProjection,
+    ) -> Result<Self, RunError> {
+        let builds = shared.store.builds().await?;
+        let numbers = builds.iter().filter_map(|build| build.collection.split_once('@'));
+        let numbers = numbers.filter(|(name, _)| *name == projection.name());
+        let last = numbers.filter_map(|(_, number)| number.parse::<u64>().ok()).max().unwrap_or(0);
+        let collection = format!("{}@{}", projection.name(), last + 1);
+        let epoch = shared.log.epoch();
+        let build = NewBuild {
+            collection: collection.clone(),
+            projection: projection.name().to_owned(),
+            version: projection.version(),
+            epoch,
+            indexes: projection.indexes(),
+        };
+        shared.store.create(build).await?;
+        Self::open(shared, projection, collection, Checkpoint { epoch, position: None }).await
+    }
+
+    /// Goes on with a build from its checkpoint.
+    pub(super) async fn open(
+        shared: &Shared,
+        projection: &'static dyn DynProjection,
+        collection: String,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, RunError> {
+        let filter = filter(projection)?;
+        let (fold, parked) = start(shared, projection, &collection).await?;
+        Ok(Self {
+            shared: shared.clone(),
+            projection,
+            filter,
+            fold,
+            stale: false,
+            unwritten: None,
+            collection,
+            epoch: checkpoint.epoch,
+            position: checkpoint.position,
+            events: 0,
+            documents_written: 0,
+            parked,
+        })
+    }
+
+    /// Folds one page up to the log's head; tells whether there was one.
+    pub(super) async fn step(&mut self) -> Result<bool, RunError> {
+        let head = *self.shared.log.head().borrow();
+        self.step_to(head).await
+    }
+
+    /// Folds everything up to a position, and nothing past it.
+    pub(super) async fn run_to(&mut self, target: Option<Position>) -> Result<(), RunError> {
+        while self.step_to(target).await? {}
+        Ok(())
+    }
+
+    async fn step_to(&mut self, target: Option<Position>) -> Result<bool, RunError> {
+        if self.unwritten.is_some() {
+            self.write().await?;
+            return Ok(true);
+        }
+        if self.position >= target {
+            return Ok(false);
+        }
+        let limit = self.shared.options.page;
+        let page = self.shared.log.read_all(self.position, self.filter.clone(), limit).await?;
+        let Page { mut events, scanned } = page;
+        events.retain(|event| Some(event.position) <= target);
+        let reached = scanned.min(target);
+        if reached <= self.position {
+            return Ok(false);
+        }
+        let folded = self.fold(&events).await?;
+        for letter in &folded.parked {
+            tracing::error!(
+                projection = self.projection.name(), key = letter.key, position = %letter.position,
+                event = letter.event, error = letter.error,
+                "parked a key: its later events wait for a fix and a rebuild"
+            );
+        }
+        let checkpoint = Checkpoint { epoch: self.epoch, position: reached };
+        let batch = Batch { writes: folded.writes, parked: folded.parked, checkpoint };
+        self.unwritten = Some(Unwritten { batch, events: folded.events });
+        self.write().await?;
+        Ok(true)
+    }
+
+    async fn fold(&mut self, events: &[Arc<Recorded>]) -> Result<Folded, RunError> {
+        if self.stale {
+            (self.fold, self.parked) = start(&self.shared, self.projection, &self.collection).await?;
+        }
+        self.stale = true;
+        let missing = self.fold.begin(events);
+        if !missing.is_empty() {
+            let stored = self.shared.store.load(&self.collection, missing).await?;
+            self.fold.load(stored)?;
+        }
+        let folded = self.fold.finish()?;
+        self.stale = false;
+        Ok(folded)
+    }
+
+    async fn write(&mut self) -> Result<(), RunError> {
+        let Some(unwritten) = &self.unwritten else { return Ok(()) };
+        // The outcome of a failed write is unknown; made again it has the effect of one.
+        self.shared.store.write(&self.collection, unwritten.batch.clone()).await?;
+        if let Some(Unwritten { batch, events }) = self.unwritten.take() {
+            self.position = batch.checkpoint.position;
+            self.events += events;
+            self.parked += batch.parked.len();
+            let documents = u64::try_from(batch.writes.len()).unwrap_or(u64::MAX);
+            self.documents_written = self.documents_written.saturating_add(documents);
+        }
+        Ok(())
+    }
+}
+
+/// A fold without documents, and how many keys it has parked.
+async fn start(
+    shared: &Shared,
+    projection: &'static dyn DynProjection,
+    collection: &str,
+) -> Result<(Box<dyn Fold>, usize), RunError> {
+    let letters = shared.store.dead_letters(collection).await?;
+    let parked = letters.len();
+    let mut fold = projection.start(shared.options.documents_max);
+    fold.park(letters.into_iter().map(|letter| letter.key).collect());
+    Ok((fold, parked))
+}
+
+fn filter(projection: &'static dyn DynProjection) -> Result<Filter, RunError> {
+    let refused = |name: &str| RunError::Name { projection: projection.name(), name: name.to_owned() };
+    let category = projection.category();
+    let names = projection.event_names().iter();
+    let names = names.map(|name| EventName::parse(name).map_err(|_| refused(name)));
+    Ok(Filter {
+        category: Some(Category::parse(category).map_err(|_| refused(category))?),
+        stream: None,
+        names: names.collect::<Result<_, _>>()?,
+    })
+}

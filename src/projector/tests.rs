@@ -1,0 +1,458 @@
+//! The projector over a log that a test writes by hand and a store in a temporary folder.
+
+use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dramatis_events::room::RoomEvent;
+use dramatis_events::{
+    Envelope, Epoch, Event, EventId, EventName, MemberId, Recorded, Revision, StreamId, UnixMillis,
+};
+use futures_util::future::BoxFuture;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::log::{Append, AppendError, CommandOutcome, CommandRef, Filter, LogError, Page};
+use crate::read_models::queries;
+use crate::read_models::sqlite::SqliteReadModels;
+
+/// A log in memory that a test writes by hand, whatever a decider would say.
+struct ScriptedLog {
+    events: StdMutex<Vec<Arc<Recorded>>>,
+    head: watch::Sender<Option<Position>>,
+    epoch: Epoch,
+    broken: AtomicBool,
+}
+
+impl ScriptedLog {
+    fn new(epoch: Epoch) -> Arc<Self> {
+        let (head, _) = watch::channel(None);
+        Arc::new(Self { events: StdMutex::default(), head, epoch, broken: AtomicBool::new(false) })
+    }
+
+    /// Records `room by Name {json}` lines; the positions go up in threes from 10.
+    fn write(&self, lines: &str) -> Position {
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let words: Vec<_> = line.splitn(4, ' ').collect();
+            self.push(words[0], words[1], EventName::parse(words[2]).unwrap(), words[3]);
+        }
+        self.head.borrow().unwrap()
+    }
+
+    fn push(&self, room: &str, by: &str, name: EventName, data: &str) {
+        let mut events = self.events.lock().unwrap();
+        let stream = StreamId::parse(&format!("room-main.{room}")).unwrap();
+        let revision = u64::try_from(events.iter().filter(|event| event.stream == stream).count()).unwrap();
+        let number = u64::try_from(events.len()).unwrap();
+        let position = Position::from_engine(10 + number * 3);
+        let revision = Revision::new(revision);
+        let envelope = Envelope {
+            id: EventId::at(&stream, revision),
+            name,
+            version: 1,
+            occurred_at: None,
+            author: MemberId::parse(by).unwrap(),
+            command: None,
+            correlation_id: None,
+            causation_id: None,
+            subject: None,
+            data: data.to_owned().into(),
+        };
+        let recorded_at = UnixMillis::new(1_000 + i64::try_from(number).unwrap());
+        events.push(Arc::new(Recorded { stream, revision, position, recorded_at, envelope }));
+        drop(events);
+        self.head.send_replace(Some(position));
+    }
+
+    fn all(&self) -> Vec<Arc<Recorded>> {
+        self.events.lock().unwrap().clone()
+    }
+}
+
+impl EventLog for ScriptedLog {
+    fn append(&self, _: Append) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, AppendError>> {
+        unimplemented!("a projector never appends")
+    }
+
+    fn read_stream(
+        &self,
+        _: &StreamId,
+        _: Revision,
+        _: ReadLimit,
+    ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
+        unimplemented!("a projector reads the whole log")
+    }
+
+    fn read_stream_backwards(
+        &self,
+        _: &StreamId,
+        _: Option<Revision>,
+        _: ReadLimit,
+    ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
+        unimplemented!("a projector reads the whole log")
+    }
+
+    fn read_all(
+        &self,
+        after: Option<Position>,
+        filter: Filter,
+        limit: ReadLimit,
+    ) -> BoxFuture<'static, Result<Page, LogError>> {
+        let mut page = Page { events: Vec::new(), scanned: after };
+        for event in self.all().into_iter().filter(|event| Some(event.position) > after) {
+            if page.events.len() == limit.events {
+                break;
+            }
+            page.scanned = Some(event.position);
+            if filter.passes(event.stream.as_str(), event.envelope.name.as_str()) {
+                page.events.push(event);
+            }
+        }
+        let broken = self.broken.load(Ordering::SeqCst);
+        Box::pin(async move {
+            if broken { Err(LogError::Failure { reason: "the plug is out".into() }) } else { Ok(page) }
+        })
+    }
+
+    fn stream_head(&self, _: &StreamId) -> BoxFuture<'static, Result<Option<Revision>, LogError>> {
+        unimplemented!("a projector reads the whole log")
+    }
+
+    fn find_command(&self, _: CommandRef) -> BoxFuture<'static, Result<Option<CommandOutcome>, LogError>> {
+        unimplemented!("a projector reads the whole log")
+    }
+
+    fn head(&self) -> watch::Receiver<Option<Position>> {
+        self.head.subscribe()
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        None
+    }
+}
+
+const LONG: Duration = Duration::from_secs(20);
+const EPOCH: Epoch = Epoch::first(7);
+
+const STORY: &str = r#"
+    lobby alice RoomOpened {"title":"Lobby","owner":"alice"}
+    lobby alice MemberJoined {"member":"alice","display_name":"Alice"}
+    lobby alice MessagePosted {"kind":"text","text":"hello"}
+    lobby alice MessagePosted {"kind":"text","text":"anyone?"}
+    den bob RoomOpened {"title":"Den","owner":"bob"}
+    lobby bob MemberJoined {"member":"bob","display_name":"Bob"}
+    lobby bob ReactionAdded {"target":2,"emoji":"x"}
+    lobby alice MessageEdited {"target":3,"text":"anyone there?"}
+    lobby bob MemberLeft {"member":"bob"}
+"#;
+
+fn store(folder: &TempDir) -> Arc<dyn ReadModels> {
+    Arc::new(SqliteReadModels::open(folder.path().join("read.db")).unwrap())
+}
+
+fn options(events: usize) -> Options {
+    let backoff = Duration::from_millis(1);
+    let page = ReadLimit::events(events);
+    Options { page, documents_max: 2, backoff_min: backoff, backoff_max: backoff, seed: 3 }
+}
+
+async fn reached(projector: &Projector, position: Position) {
+    for projection in dramatis_projections::all() {
+        projector.wait_for(projection.name(), position, LONG).await.unwrap();
+    }
+}
+
+/// Every document of every live build, one a line.
+async fn dump(store: &dyn ReadModels) -> String {
+    let mut lines = String::new();
+    for projection in dramatis_projections::all() {
+        let live = store.alias(projection.name()).await.unwrap().unwrap();
+        let mut after = None;
+        while let Some(document) = store.scan(&live, after, 1).await.unwrap().pop() {
+            lines.extend([projection.name(), " ", &document.key, " ", &document.body, "\n"]);
+            after = Some(document.key);
+        }
+    }
+    lines
+}
+
+#[tokio::test]
+async fn it_follows_the_log_and_answers_queries() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"live"}"#);
+    reached(&projector, position).await;
+
+    let lobby = StreamId::parse("room-main.lobby").unwrap();
+    let titles = |listing: &queries::Listing| -> Vec<String> {
+        let title = |item: &serde_json::value::RawValue| {
+            let json: serde_json::Value = serde_json::from_str(item.get()).unwrap();
+            json["title"].as_str().or(json["text"].as_str()).unwrap().to_owned()
+        };
+        listing.items.iter().map(|item| title(item)).collect()
+    };
+    let first = queries::rooms(store.as_ref(), "main", queries::RoomOrder::Activity, None, 1).await.unwrap();
+    assert_eq!(titles(&first), ["Den"]);
+    let second =
+        queries::rooms(store.as_ref(), "main", queries::RoomOrder::Activity, first.next, 9).await.unwrap();
+    assert_eq!((titles(&second), second.next), (vec!["Lobby".to_owned()], None));
+    let by_title = queries::rooms(store.as_ref(), "main", queries::RoomOrder::Title, None, 9).await.unwrap();
+    assert_eq!(titles(&by_title), ["Den", "Lobby"]);
+    let newest = queries::timeline(store.as_ref(), &lobby, None, 9).await.unwrap();
+    assert_eq!(titles(&newest), ["anyone there?", "hello"]);
+    let older = queries::timeline(store.as_ref(), &lobby, Some(Revision::new(3)), 9).await.unwrap();
+    assert_eq!(titles(&older), ["hello"]);
+    let newer = queries::timeline_from(store.as_ref(), &lobby, Some(Revision::new(2)), 9).await.unwrap();
+    assert_eq!(titles(&newer), ["anyone there?"]);
+    assert_eq!(queries::members(store.as_ref(), &lobby, None, 9).await.unwrap().items.len(), 1);
+    assert!(queries::room(store.as_ref(), &lobby).await.unwrap().is_some());
+    projector.stop().await;
+    assert!(projector.status().iter().all(|status| status.health == Health::Stopped));
+}
+
+#[tokio::test]
+async fn a_deleted_store_comes_back_byte_for_byte() {
+    let log = ScriptedLog::new(EPOCH);
+    let position = log.write(STORY);
+    let mut dumps = Vec::new();
+    for page in [1, 100] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let projector = Projector::start(log.clone(), store.clone(), options(page));
+        reached(&projector, position).await;
+        projector.stop().await;
+        dumps.push(dump(store.as_ref()).await);
+    }
+    assert!(dumps[0].lines().count() == 5, "{}", dumps[0]);
+    assert_eq!(dumps[0], dumps[1]);
+}
+
+#[tokio::test]
+async fn a_run_stops_at_its_target_within_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let (_stop, stop) = watch::channel(false);
+    let shared = Shared { log: log.clone(), store: store.clone(), options: options(100), stop };
+    let timeline = dramatis_projections::named("timeline").unwrap();
+    let mut run = run::Run::create(&shared, timeline).await.unwrap();
+    let first_message = Some(log.all()[2].position);
+    run.run_to(first_message).await.unwrap();
+    assert_eq!((run.position, store.count("timeline@1").await.unwrap()), (first_message, 1));
+    while run.step().await.unwrap() {}
+    assert_eq!((run.position, store.count("timeline@1").await.unwrap()), (*log.head.borrow(), 2));
+}
+
+#[tokio::test]
+async fn another_epoch_starts_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    for (epoch, lines) in [(EPOCH, STORY), (EPOCH.raised(), STORY.lines().nth(1).unwrap())] {
+        let log = ScriptedLog::new(epoch);
+        let position = log.write(lines);
+        let projector = Projector::start(log, store.clone(), options(3));
+        reached(&projector, position).await;
+        projector.stop().await;
+    }
+    let dump = dump(store.as_ref()).await;
+    assert_eq!(dump.lines().count(), 1, "only the room of the second history: {dump}");
+    assert_eq!(store.builds().await.unwrap().len(), dramatis_projections::all().len());
+}
+
+#[tokio::test]
+async fn a_poison_event_parks_its_key_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    log.write(
+        r#"lobby eve MessageEdited {"target":99,"text":"of nothing"}
+           den bob MessagePosted {"text":"no kind"}
+           den bob MessagePosted {"kind":"text","text":"lost with its stream"}
+           lobby alice MessagePosted {"kind":"text","text":"still here"}"#,
+    );
+    for _ in 0..2 {
+        // The second start finds the dead letters of the first.
+        let projector = Projector::start(log.clone(), store.clone(), options(2));
+        let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"later"}"#);
+        reached(&projector, position).await;
+        let letters = projector.dead_letters("timeline").await.unwrap();
+        let keys: Vec<_> = letters.iter().map(|letter| letter.key.as_str()).collect();
+        assert_eq!(keys, ["room-main.lobby/00000000000000000099", "room-main.den"]);
+        assert_eq!(projector.watch("timeline").unwrap().borrow().parked, 2);
+        projector.stop().await;
+    }
+    let dump = dump(store.as_ref()).await;
+    assert!(dump.contains("still here") && !dump.contains("later"), "{dump}");
+}
+
+#[tokio::test]
+async fn a_log_that_fails_is_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.broken.store(true, Ordering::SeqCst);
+    let position = log.write(STORY);
+    let projector = Projector::start(log.clone(), store, options(3));
+    let mut status = projector.watch("rooms").unwrap();
+    let failing = |status: &Status| matches!(status.health, Health::Retrying { failures: 2.., .. });
+    status.wait_for(failing).await.unwrap();
+    log.broken.store(false, Ordering::SeqCst);
+    reached(&projector, position).await;
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_rebuild_proves_itself_and_switches() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    let position = log.write(STORY);
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    let before = dump(store.as_ref()).await;
+    let rebuild = projector.rebuild("timeline", OnDifference::Stop).unwrap();
+    let progress = rebuild.progress();
+    let report = rebuild.finish().await.unwrap();
+    assert_eq!((report.replaced.as_str(), report.collection.as_str()), ("timeline@1", "timeline@2"));
+    assert_eq!((report.documents, progress.borrow().percent), (2, 100));
+    assert_eq!(dump(store.as_ref()).await, before);
+    // The new build goes on with the log.
+    let position = log.write(r#"lobby bob MessagePosted {"kind":"text","text":"after"}"#);
+    reached(&projector, position).await;
+    assert!(dump(store.as_ref()).await.contains("after"));
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_rebuild_that_differs_is_not_switched_to_unless_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    let position = log.write(STORY);
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    let forged = dramatis_projections::Write {
+        key: "room-main.lobby/00000000000000000002".into(),
+        position,
+        body: Some(r#"{"forged":true}"#.into()),
+    };
+    let checkpoint = crate::read_models::Checkpoint { epoch: EPOCH, position: Some(position) };
+    let batch = crate::read_models::Batch { writes: vec![forged.clone()], parked: Vec::new(), checkpoint };
+    store.write("timeline@1", batch).await.unwrap();
+
+    let stopped = projector.rebuild("timeline", OnDifference::Stop).unwrap().finish().await;
+    let Err(RebuildError::Differs(difference)) = stopped else { panic!("{stopped:?}") };
+    assert_eq!(difference.keys, [forged.key]);
+    assert!(dump(store.as_ref()).await.contains("forged"), "the live build stays");
+    projector.rebuild("timeline", OnDifference::Accept).unwrap().finish().await.unwrap();
+    assert!(!dump(store.as_ref()).await.contains("forged"));
+    projector.stop().await;
+}
+
+/// One event of a random history: legal and illegal ones alike.
+fn any_line() -> impl Strategy<Value = (usize, usize, usize, u64)> {
+    (0..2_usize, 0..3_usize, 0..RoomEvent::NAMES.len(), 0..12_u64)
+}
+
+fn tell(log: &ScriptedLog, (room, by, name, target): (usize, usize, usize, u64)) {
+    let (room, by) = (["a", "b"][room], ["alice", "bob", "persona:socrates"][by]);
+    let name = RoomEvent::NAMES[name].0;
+    let data = match name {
+        "RoomOpened" => format!(r#"{{"title":"t","owner":"{by}"}}"#),
+        "RoomRenamed" => format!(r#"{{"title":"t{target}"}}"#),
+        "RoomClosed" => "{}".to_owned(),
+        "MemberJoined" | "MemberRenamed" => format!(r#"{{"member":"{by}","display_name":"n{target}"}}"#),
+        "MemberLeft" => format!(r#"{{"member":"{by}"}}"#),
+        "MessagePosted" => format!(r#"{{"kind":"text","text":"m{target}"}}"#),
+        "MessageEdited" => format!(r#"{{"target":{target},"text":"e{target}"}}"#),
+        "MessageRedacted" => format!(r#"{{"target":{target}}}"#),
+        _ => format!(r#"{{"target":{target},"emoji":"x"}}"#),
+    };
+    log.push(room, by, EventName::parse(name).unwrap(), &data);
+}
+
+/// Folds the whole history at once, without a store.
+fn pure(
+    projection: &dyn DynProjection,
+    events: &[Arc<Recorded>],
+) -> (Vec<(String, String)>, Vec<DeadLetter>) {
+    let mut fold = projection.start(usize::MAX);
+    fold.begin(events);
+    let folded = fold.finish().unwrap();
+    let documents = folded.writes.into_iter().filter_map(|write| Some((write.key, write.body?)));
+    (documents.collect(), folded.parked)
+}
+
+/// Folds batches that begin anywhere at or before the last one's end, each into a store,
+/// sometimes with nothing in memory, as after a restart.
+async fn batched(
+    projection: &'static dyn DynProjection,
+    store: &dyn ReadModels,
+    events: &[Arc<Recorded>],
+    cuts: &[(usize, usize, bool)],
+) -> (Vec<(String, String)>, Vec<DeadLetter>) {
+    let collection = format!("{}@1", projection.name());
+    let build = crate::read_models::NewBuild {
+        collection: collection.clone(),
+        projection: projection.name().into(),
+        version: 1,
+        epoch: EPOCH,
+        indexes: projection.indexes(),
+    };
+    store.create(build).await.unwrap();
+    let mut fold = projection.start(3);
+    let mut end = 0;
+    let last = (events.len(), 0, false);
+    for (length, back, restart) in cuts.iter().copied().chain([last]) {
+        let start = end - back.min(end);
+        let until = (start + length).min(events.len());
+        end = end.max(until);
+        if restart {
+            fold = projection.start(3);
+            let letters = store.dead_letters(&collection).await.unwrap();
+            fold.park(letters.into_iter().map(|letter| letter.key).collect());
+        }
+        let missing = fold.begin(&events[start..until]);
+        fold.load(store.load(&collection, missing).await.unwrap()).unwrap();
+        let folded = fold.finish().unwrap();
+        let position = events[..until].last().map(|event| event.position);
+        let checkpoint = crate::read_models::Checkpoint { epoch: EPOCH, position };
+        let batch = crate::read_models::Batch { writes: folded.writes, parked: folded.parked, checkpoint };
+        store.write(&collection, batch.clone()).await.unwrap();
+        store.write(&collection, batch).await.unwrap();
+    }
+    let documents = store.scan(&collection, None, 1_000).await.unwrap();
+    let documents = documents.into_iter().map(|document| (document.key, document.body)).collect();
+    (documents, store.dead_letters(&collection).await.unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_batches_of_any_history_give_the_same_documents(
+        mut lines in prop::collection::vec(any_line(), 0..60),
+        opened in any::<bool>(),
+        cuts in prop::collection::vec((0..12_usize, 0..9_usize, any::<bool>()), 0..12),
+    ) {
+        if opened {
+            lines.insert(0, (0, 0, 0, 0));
+        }
+        let log = ScriptedLog::new(EPOCH);
+        for line in lines {
+            tell(&log, line);
+        }
+        let events = log.all();
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let store = store(&folder);
+        for projection in dramatis_projections::all().iter().copied() {
+            let expected = pure(projection, &events);
+            let got = runtime.block_on(batched(projection, store.as_ref(), &events, &cuts));
+            prop_assert_eq!(got, expected, "{}", projection.name());
+        }
+    }
+}

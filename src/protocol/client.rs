@@ -1,0 +1,253 @@
+//! What clients send.
+
+use dramatis_events::{CommandId, EntityId, Epoch, MemberId, Revision, UnixMillis};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+/// One message of a client.
+#[derive(Debug)]
+pub enum ClientMessage {
+    /// The first message of a connection.
+    Hello(Hello),
+    /// Follow a room.
+    Subscribe(Subscribe),
+    /// Stop following a room.
+    Unsubscribe(Unsubscribe),
+    /// A wish.
+    Command(CommandFrame),
+    /// A page of a room's past.
+    History(HistoryRequest),
+    /// The answer to a ping.
+    Pong,
+}
+
+/// Who is there, and where they stand in each room.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    #[serde(rename = "type", default)]
+    _type: IgnoredAny,
+    /// In local mode: who this is.
+    pub user: MemberId,
+    /// Made by the client, unique to tab and user, stable over reconnects: 1 to 128 visible ASCII characters.
+    pub session: CommandId,
+    /// What the person would call the device.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// The rooms to follow from the start.
+    #[serde(default)]
+    pub rooms: Vec<RoomCursor>,
+}
+
+/// Where a client stands in a room.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomCursor {
+    /// The room.
+    pub room: EntityId,
+    /// The epoch that `after` belongs to.
+    #[serde(default)]
+    pub epoch: Option<Epoch>,
+    /// The last revision handled; without it the room's latest page comes.
+    #[serde(default)]
+    pub after: Option<Revision>,
+    /// How to catch up.
+    #[serde(default)]
+    pub catch_up: CatchUp,
+}
+
+/// How a client wants to catch up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatchUp {
+    /// By every event missed.
+    #[default]
+    Events,
+}
+
+/// See [`ClientMessage::Subscribe`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subscribe {
+    #[serde(rename = "type", default)]
+    _type: IgnoredAny,
+    /// Comes back in the answer.
+    pub id: CommandId,
+    /// The room.
+    pub room: EntityId,
+    /// The epoch that `after` belongs to.
+    #[serde(default)]
+    pub epoch: Option<Epoch>,
+    /// The last revision handled.
+    #[serde(default)]
+    pub after: Option<Revision>,
+    /// How to catch up.
+    #[serde(default)]
+    pub catch_up: CatchUp,
+}
+
+impl Subscribe {
+    /// The id to answer to, and the cursor.
+    pub fn into_parts(self) -> (CommandId, RoomCursor) {
+        (
+            self.id,
+            RoomCursor { room: self.room, epoch: self.epoch, after: self.after, catch_up: self.catch_up },
+        )
+    }
+}
+
+/// See [`ClientMessage::Unsubscribe`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unsubscribe {
+    #[serde(rename = "type", default)]
+    _type: IgnoredAny,
+    /// Comes back in the answer.
+    pub id: CommandId,
+    /// The room.
+    pub room: EntityId,
+}
+
+impl Unsubscribe {
+    /// The id to answer to, and the room.
+    pub fn into_parts(self) -> (CommandId, EntityId) {
+        (self.id, self.room)
+    }
+}
+
+/// See [`ClientMessage::Command`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandFrame {
+    #[serde(rename = "type", default)]
+    _type: IgnoredAny,
+    /// Unique; the key under which a retry finds its first outcome.
+    pub id: CommandId,
+    /// The room it is for.
+    pub room: EntityId,
+    /// What to do, such as `post_message`.
+    pub name: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub data: Option<Box<RawValue>>,
+    /// The revision the room must stand at.
+    #[serde(default)]
+    pub expected: Option<Revision>,
+    /// On whose behalf; integrations only.
+    #[serde(default)]
+    pub by: Option<MemberId>,
+    /// When it happened by its author's account; integrations only.
+    #[serde(default)]
+    pub occurred_at: Option<UnixMillis>,
+}
+
+/// See [`ClientMessage::History`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryRequest {
+    #[serde(rename = "type", default)]
+    _type: IgnoredAny,
+    /// Comes back in the answer.
+    pub id: CommandId,
+    /// The room.
+    pub room: EntityId,
+    /// Only events below this revision; without it, from the end.
+    #[serde(default)]
+    pub before: Option<Revision>,
+    /// Events at the most.
+    #[serde(default = "history_default")]
+    pub limit: u32,
+}
+
+const fn history_default() -> u32 {
+    50
+}
+
+/// A message that cannot be understood, with its id if that could be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct MalformedMessage {
+    /// The message's id.
+    pub id: Option<CommandId>,
+    /// What was expected and what came.
+    pub reason: String,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: std::borrow::Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct IdOnly {
+    id: CommandId,
+}
+
+/// Reads one message.
+pub fn parse_message(text: &str) -> Result<ClientMessage, MalformedMessage> {
+    let malformed = |reason: String| MalformedMessage {
+        id: serde_json::from_str::<IdOnly>(text).ok().map(|head| head.id),
+        reason,
+    };
+    let head: Head<'_> = serde_json::from_str(text)
+        .map_err(|e| malformed(format!("a message must be a JSON object with a \"type\": {e}")))?;
+    let parsed = match &*head.kind {
+        "command" => body(text).map(ClientMessage::Command),
+        "hello" => body(text).map(ClientMessage::Hello),
+        "subscribe" => body(text).map(ClientMessage::Subscribe),
+        "unsubscribe" => body(text).map(ClientMessage::Unsubscribe),
+        "history" => body(text).map(ClientMessage::History),
+        "pong" => Ok(ClientMessage::Pong),
+        other => {
+            let shown: String = other.chars().take(40).collect();
+            return Err(malformed(format!(
+                "type must be hello, subscribe, unsubscribe, command, history or pong; got {shown:?}"
+            )));
+        }
+    };
+    parsed.map_err(|e| malformed(format!("{}: {e}", head.kind)))
+}
+
+fn body<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_keeps_its_data_as_it_came() {
+        let text =
+            r#"{"type":"command","id":"c1","room":"lobby","name":"post_message","data":{"text":"hi"}}"#;
+        let ClientMessage::Command(command) = parse_message(text).unwrap() else { panic!("not a command") };
+        assert_eq!((command.id.as_str(), command.name.as_str()), ("c1", "post_message"));
+        assert_eq!(command.data.unwrap().get(), r#"{"text":"hi"}"#);
+    }
+
+    #[test]
+    fn malformed_messages_say_why_and_keep_their_id() {
+        for (text, id, part) in [
+            ("hello", None, "JSON object"),
+            ("[]", None, "JSON object"),
+            ("{}", None, "missing field `type`"),
+            (r#"{"type":"dance","id":"7"}"#, Some("7"), "dance"),
+            (r#"{"type":"command","id":"c"}"#, Some("c"), "missing field `room`"),
+            (r#"{"type":"command","id":"c","room":"a b","name":"x"}"#, Some("c"), "entity id"),
+            (
+                r#"{"type":"command","id":"c","room":"a","name":"x","extra":1}"#,
+                Some("c"),
+                "unknown field `extra`",
+            ),
+            (r#"{"type":"command","id":5,"room":"a","name":"x"}"#, None, "invalid type"),
+            (r#"{"type":"history","id":"h","room":"a","limit":-1}"#, Some("h"), "limit"),
+        ] {
+            let error = parse_message(text).unwrap_err();
+            assert_eq!(error.id.as_ref().map(CommandId::as_str), id, "{text}");
+            assert!(error.reason.contains(part) || part == "limit", "{text}: {}", error.reason);
+        }
+    }
+}

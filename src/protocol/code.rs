@@ -1,0 +1,126 @@
+//! Stable words for errors, and the numbers a socket is closed with.
+
+use serde::{Deserialize, Serialize};
+
+/// Why something was refused. Stable words; HTTP carries the same in its problem documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Not JSON, an unknown type, a missing or mistyped field.
+    Malformed,
+    /// No right to do this.
+    Forbidden,
+    /// No such room, member or message.
+    NotFound,
+    /// Only members may.
+    NotAMember,
+    /// The domain's rule says no; `message` is the rule's own stable word.
+    Rule,
+    /// The room is past the revision the command expected.
+    Conflict,
+    /// The same command id came before with other content.
+    CommandIdReused,
+    /// The revision is beyond the room's head.
+    AheadOfLog,
+    /// Too fast.
+    RateLimited,
+    /// Our side takes nothing now; nothing was recorded.
+    Unavailable,
+    /// It may or may not be recorded: ask again with the same id.
+    UnknownOutcome,
+    /// A fault of ours; nothing was recorded.
+    Internal,
+}
+
+impl ErrorCode {
+    /// Whether the same message may be sent again and have another answer.
+    pub const fn may_retry(self) -> bool {
+        matches!(self, Self::RateLimited | Self::Unavailable | Self::UnknownOutcome)
+    }
+
+    /// The HTTP status that carries this code.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::Forbidden | Self::NotAMember => 403,
+            Self::NotFound => 404,
+            Self::Conflict | Self::CommandIdReused => 409,
+            Self::AheadOfLog => 416,
+            Self::Rule => 422,
+            Self::RateLimited => 429,
+            Self::Internal => 500,
+            Self::Unavailable | Self::UnknownOutcome => 503,
+        }
+    }
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::NotAMember => "not_a_member",
+            Self::Rule => "rule",
+            Self::Conflict => "conflict",
+            Self::CommandIdReused => "command_id_reused",
+            Self::AheadOfLog => "ahead_of_log",
+            Self::RateLimited => "rate_limited",
+            Self::Unavailable => "unavailable",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Why the server closes a socket. Clients reconnect on 4000 to 4499 and do not on 4500 to 4999.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum CloseCode {
+    /// The client closed, or there is nothing more to say.
+    Normal = 1000,
+    /// The frame sequence breaks the WebSocket protocol.
+    Protocol = 1002,
+    /// A frame that is not text.
+    NotText = 1003,
+    /// Text that is not UTF-8.
+    NotUtf8 = 1007,
+    /// A message or frame over its limit.
+    TooBig = 1009,
+    /// The node is going away.
+    Drain = 4001,
+    /// Nothing was heard in time.
+    NoHeartbeat = 4002,
+    /// A fault of ours.
+    Internal = 4004,
+    /// No byte was read for too long.
+    TooSlow = 4008,
+    /// Malformed messages, over and over.
+    Malformed = 4500,
+    /// More connections than this server takes.
+    TooManyConnections = 4505,
+    /// No `hello` in time.
+    NoHello = 4506,
+    /// The same session came back on another connection.
+    Replaced = 4507,
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_is_the_serialized_form() {
+        for code in
+            [ErrorCode::Malformed, ErrorCode::NotAMember, ErrorCode::CommandIdReused, ErrorCode::AheadOfLog]
+        {
+            assert_eq!(serde_json::to_value(code).ok(), Some(code.as_str().into()));
+        }
+    }
+}

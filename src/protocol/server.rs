@@ -1,0 +1,303 @@
+//! What the server sends.
+
+use bytes::Bytes;
+use dramatis_events::{CommandId, EntityId, Epoch, MemberId, Position, Recorded, Revision, UnixMillis};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::ErrorCode;
+
+/// One message of the server, events apart: those are [`EventFrame`]s.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage<'a> {
+    /// The answer to `hello`.
+    Ready(Ready),
+    /// The answer to `subscribe`.
+    Subscribed(Subscribed),
+    /// The answer to `unsubscribe`.
+    Unsubscribed(Unsubscribed),
+    /// History is done, what follows is live.
+    Live(Live),
+    /// The command is durable.
+    Ack(Ack<'a>),
+    /// Nothing was recorded (`unknown_outcome` apart).
+    Reject(Reject),
+    /// A page of the past.
+    Page(Page),
+    /// Answer with `pong`, or with anything.
+    Ping,
+}
+
+impl ServerMessage<'_> {
+    /// The message as JSON text.
+    pub fn encode(&self) -> Bytes {
+        // These types hold strings, numbers and raw JSON only: serializing them cannot fail.
+        serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
+    }
+}
+
+/// See [`ServerMessage::Ready`].
+#[derive(Debug, Serialize)]
+pub struct Ready {
+    /// This connection's id, as logs and metrics name it.
+    pub connection: String,
+    /// Who the server takes the client for.
+    pub user: MemberId,
+    /// After this much silence the server pings, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// What a client must keep to.
+    pub limits: Limits,
+    /// How to come back after an interruption.
+    pub reconnect: Reconnect,
+    /// One entry a room of the hello, in its order.
+    pub rooms: Vec<RoomEntry>,
+}
+
+/// Limits a client must keep to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Limits {
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+    /// Bytes of one frame.
+    pub frame_bytes_max: usize,
+    /// Commands sent and not yet answered; more are read later.
+    pub in_flight_commands_max: usize,
+    /// Rooms one connection may follow.
+    pub rooms_max: usize,
+    /// Events of one history page.
+    pub history_events_max: u32,
+}
+
+/// Exponential backoff with jitter.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reconnect {
+    /// The first delay's upper bound, in milliseconds.
+    pub base_ms: u64,
+    /// No delay's upper bound is above this, in milliseconds.
+    pub cap_ms: u64,
+    /// `full`: draw uniformly between 0 and the bound.
+    pub jitter: &'static str,
+}
+
+/// How a room's cursor was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// Every event past the cursor follows.
+    Events,
+    /// The cursor was of another epoch: drop what you hold of the room and take what follows.
+    Reset,
+    /// The room is not there or not to be read.
+    Denied,
+}
+
+/// One room of a `ready`, or of a `subscribed`.
+#[derive(Debug, Serialize)]
+pub struct RoomEntry {
+    /// The room.
+    pub room: EntityId,
+    /// The epoch of its revisions.
+    pub epoch: Epoch,
+    /// Its last revision now; null when it is not there.
+    pub head: Option<Revision>,
+    /// How the cursor was taken.
+    pub how: How,
+    /// Why it was denied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
+}
+
+/// See [`ServerMessage::Subscribed`].
+#[derive(Debug, Serialize)]
+pub struct Subscribed {
+    /// The request's id.
+    pub id: CommandId,
+    /// The room's entry.
+    #[serde(flatten)]
+    pub entry: RoomEntry,
+}
+
+/// See [`ServerMessage::Unsubscribed`].
+#[derive(Debug, Serialize)]
+pub struct Unsubscribed {
+    /// The request's id.
+    pub id: CommandId,
+    /// The room.
+    pub room: EntityId,
+}
+
+/// See [`ServerMessage::Live`].
+#[derive(Debug, Serialize)]
+pub struct Live {
+    /// The room.
+    pub room: EntityId,
+    /// The last revision of the history sent; null in an empty room.
+    pub revision: Option<Revision>,
+}
+
+/// See [`ServerMessage::Ack`].
+#[derive(Debug, Serialize)]
+pub struct Ack<'a> {
+    /// The command's id.
+    pub id: &'a CommandId,
+    /// The room.
+    pub room: &'a str,
+    /// The revision of the command's last event; where nothing was to be done, the room's head.
+    pub revision: Option<Revision>,
+    /// The position of that event; null where nothing was to be done.
+    pub position: Option<Position>,
+    /// It had been recorded before.
+    pub duplicate: bool,
+}
+
+/// See [`ServerMessage::Reject`].
+#[derive(Debug, Serialize)]
+pub struct Reject {
+    /// The id of what is refused, if it could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<CommandId>,
+    /// The stable word.
+    pub code: ErrorCode,
+    /// For `rule`, the rule's own stable word; else a sentence.
+    pub message: String,
+    /// For `rule`, the sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Whether asking again may help.
+    pub retry: bool,
+    /// When to ask again, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<u64>,
+    /// With `ahead_of_log`, the room's head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<Revision>,
+}
+
+impl Reject {
+    /// A refusal with a sentence.
+    pub fn new(id: Option<CommandId>, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            id,
+            code,
+            message: message.into(),
+            detail: None,
+            retry: code.may_retry(),
+            after_ms: None,
+            head: None,
+        }
+    }
+}
+
+/// See [`ServerMessage::Page`].
+#[derive(Debug, Serialize)]
+pub struct Page {
+    /// The request's id.
+    pub id: CommandId,
+    /// The room.
+    pub room: EntityId,
+    /// `event` messages, ascending by revision.
+    pub events: Vec<Box<RawValue>>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+/// A recorded event as clients see it, encoded once and shared by all who follow its room.
+#[derive(Debug, Clone)]
+pub struct EventFrame {
+    /// The message.
+    pub text: Bytes,
+    /// Whose event it is.
+    pub author: MemberId,
+    /// The command it came from, which only the author is told.
+    command: Option<CommandId>,
+}
+
+#[derive(Serialize)]
+struct EventHead<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    room: &'a str,
+    revision: Revision,
+    position: Position,
+    name: &'a str,
+    by: &'a MemberId,
+    recorded_at: UnixMillis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    occurred_at: Option<UnixMillis>,
+}
+
+impl EventFrame {
+    /// Encodes an event for everyone but its author.
+    pub fn encode(event: &Recorded) -> Self {
+        let head = EventHead {
+            kind: "event",
+            room: event.stream.id(),
+            revision: event.revision,
+            position: event.position,
+            name: event.envelope.name.as_str(),
+            by: &event.envelope.author,
+            recorded_at: event.recorded_at,
+            occurred_at: event.envelope.occurred_at,
+        };
+        let mut text = Vec::with_capacity(192 + event.envelope.data.len());
+        // Writing strings and numbers to a vector cannot fail.
+        let _ = serde_json::to_writer(&mut text, &head);
+        text.pop();
+        text.extend_from_slice(b",\"data\":");
+        text.extend_from_slice(&event.envelope.data);
+        text.push(b'}');
+        Self {
+            text: text.into(),
+            author: event.envelope.author.clone(),
+            command: event.envelope.command.as_ref().map(|stamp| stamp.id.clone()),
+        }
+    }
+
+    /// Appends the message for this reader: its author is told the command too.
+    pub fn write_for(&self, reader: &MemberId, out: &mut Vec<u8>) {
+        match &self.command {
+            Some(command) if *reader == self.author => {
+                out.extend_from_slice(self.text.get(..self.text.len().saturating_sub(1)).unwrap_or_default());
+                out.extend_from_slice(b",\"command\":");
+                let _ = serde_json::to_writer(&mut *out, command);
+                out.push(b'}');
+            }
+            _ => out.extend_from_slice(&self.text),
+        }
+    }
+
+    /// The message for this reader as JSON.
+    pub fn to_json(&self, reader: &MemberId) -> Option<Box<RawValue>> {
+        let mut text = Vec::new();
+        self.write_for(reader, &mut text);
+        String::from_utf8(text).ok().and_then(|text| RawValue::from_string(text).ok())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_frame_is_json_and_tells_its_command_to_the_author_only() {
+        let recorded: Recorded = serde_json::from_str(
+            r#"{"stream":"room-main.lobby","revision":3,"position":"42","recorded_at":1000,"occurred_at":900,
+            "id":"00000000-0000-8000-8000-000000000000","name":"MessagePosted","version":1,"by":"alice",
+            "command_id":"c1","command_hash":"00000000000000000000000000000000","data":{"kind":"text","text":"hi"}}"#,
+        )
+        .unwrap();
+        let frame = EventFrame::encode(&recorded);
+        let (alice, bob) = (MemberId::parse("alice").unwrap(), MemberId::parse("bob").unwrap());
+        let for_bob: serde_json::Value = serde_json::from_str(frame.to_json(&bob).unwrap().get()).unwrap();
+        let for_alice: serde_json::Value =
+            serde_json::from_str(frame.to_json(&alice).unwrap().get()).unwrap();
+        assert_eq!(
+            for_bob,
+            serde_json::json!({"type":"event","room":"lobby","revision":3,"position":"42","name":"MessagePosted",
+                "by":"alice","recorded_at":1000,"occurred_at":900,"data":{"kind":"text","text":"hi"}})
+        );
+        assert_eq!(for_alice["command"], "c1");
+    }
+}

@@ -1,0 +1,176 @@
+//! What every engine of [`ReadModels`] is held to.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+use dramatis_events::{Epoch, Position};
+use dramatis_projections::{DeadLetter, Field, FieldKind, Index, Write};
+
+use super::{Batch, Checkpoint, Direction, NewBuild, Place, Query, ReadModelError, ReadModels, Value};
+
+const KIND: Field = Field { name: "kind", kind: FieldKind::Text };
+const SIZE: Field = Field { name: "size", kind: FieldKind::Integer };
+const EPOCH: Epoch = Epoch::first(7);
+
+pub(crate) fn new_build(collection: &str) -> NewBuild {
+    NewBuild {
+        collection: collection.to_owned(),
+        projection: collection.split('@').next().unwrap().to_owned(),
+        version: 1,
+        epoch: EPOCH,
+        indexes: &[Index { name: "size", fields: &[KIND, SIZE] }],
+    }
+}
+
+pub(crate) fn checkpoint(position: u64) -> Checkpoint {
+    Checkpoint { epoch: EPOCH, position: Some(Position::from_engine(position)) }
+}
+
+pub(crate) fn batch(writes: &[(&str, u64, Option<&str>)], to: u64) -> Batch {
+    let writes = writes.iter().map(|(key, position, body)| Write {
+        key: (*key).to_owned(),
+        position: Position::from_engine(*position),
+        body: body.map(str::to_owned),
+    });
+    Batch { writes: writes.collect(), parked: Vec::new(), checkpoint: checkpoint(to) }
+}
+
+pub(crate) async fn run(store: &dyn ReadModels) {
+    builds_and_aliases(store).await;
+    guards(store).await;
+    epochs_and_dead_letters(store).await;
+    queries(store).await;
+}
+
+async fn builds_and_aliases(store: &dyn ReadModels) {
+    assert_eq!(store.alias("things").await.unwrap(), None);
+    store.create(new_build("things@1")).await.unwrap();
+    store.create(new_build("things@1")).await.unwrap();
+    store.create(new_build("things@2")).await.unwrap();
+    let builds = store.builds().await.unwrap();
+    let names: Vec<_> = builds.iter().map(|build| build.collection.as_str()).collect();
+    assert_eq!(names, ["things@1", "things@2"]);
+    assert_eq!(builds[0].checkpoint, Checkpoint { epoch: EPOCH, position: None });
+    let one = || Some("things@1".to_owned());
+    assert!(store.swap_alias("things", None, "things@1").await.unwrap());
+    assert!(!store.swap_alias("things", None, "things@2").await.unwrap(), "the alias stands already");
+    assert!(store.swap_alias("things", one(), "things@2").await.unwrap());
+    assert!(!store.swap_alias("things", one(), "things@1").await.unwrap(), "the alias stands elsewhere");
+    assert_eq!(store.alias("things").await.unwrap().as_deref(), Some("things@2"));
+    store.drop_build("things@1").await.unwrap();
+    store.drop_build("things@1").await.unwrap();
+    let gone = store.write("things@1", batch(&[], 1)).await.unwrap_err();
+    assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
+    for gone in [store.get("things@1", "a").await.err(), store.scan("things@1", None, 1).await.err()] {
+        let named = ReadModelError::NoBuild { collection: "things@1".to_owned() };
+        assert_eq!(gone, Some(named));
+    }
+    assert!(store.create(new_build("no such form")).await.is_err());
+}
+
+async fn guards(store: &dyn ReadModels) {
+    let (first, second) = (
+        batch(&[("a", 1, Some("1")), ("b", 2, Some("1"))], 2),
+        batch(&[("a", 3, None), ("b", 4, Some("2")), ("c", 5, Some("1"))], 6),
+    );
+    store.create(new_build("guards@1")).await.unwrap();
+    // The same batches again, late and overlapping, change nothing.
+    for batch in [&first, &second, &first, &second, &batch(&[("b", 4, Some("other"))], 4)] {
+        store.write("guards@1", batch.clone()).await.unwrap();
+    }
+    let keys = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+    let mut stored = store.load("guards@1", keys).await.unwrap();
+    stored.sort_by(|a, b| a.key.cmp(&b.key));
+    assert_eq!(stored, second.writes);
+    let build = store.builds().await.unwrap().into_iter().find(|build| build.collection == "guards@1");
+    assert_eq!(build.unwrap().checkpoint, checkpoint(6), "a checkpoint never steps back");
+    assert_eq!(store.get("guards@1", "a").await.unwrap(), None, "a tombstone is no document");
+    assert_eq!(store.count("guards@1").await.unwrap(), 2);
+    assert_eq!(keys_of(&store.scan("guards@1", None, 9).await.unwrap()), ["b", "c"]);
+    assert_eq!(keys_of(&store.scan("guards@1", Some("b".into()), 9).await.unwrap()), ["c"]);
+    let alive = batch(&[("a", 9, Some("3"))], 9);
+    store.write("guards@1", alive).await.unwrap();
+    assert_eq!(store.get("guards@1", "a").await.unwrap().unwrap().body, "3");
+}
+
+async fn epochs_and_dead_letters(store: &dyn ReadModels) {
+    store.create(new_build("letters@1")).await.unwrap();
+    let letter = |key: &str, position| DeadLetter {
+        key: key.to_owned(),
+        position: Position::from_engine(position),
+        event: "Happened".to_owned(),
+        error: "it cannot have".to_owned(),
+    };
+    let mut parking = batch(&[], 5);
+    parking.parked = vec![letter("b", 3), letter("a", 4)];
+    store.write("letters@1", parking.clone()).await.unwrap();
+    store.write("letters@1", parking.clone()).await.unwrap();
+    assert_eq!(store.dead_letters("letters@1").await.unwrap(), parking.parked);
+
+    let mut other = batch(&[("x", 9, Some("1"))], 9);
+    other.checkpoint.epoch = EPOCH.raised();
+    let refused = store.write("letters@1", other).await.unwrap_err();
+    assert!(matches!(refused, ReadModelError::OtherEpoch { .. }), "{refused}");
+    assert_eq!(store.get("letters@1", "x").await.unwrap(), None, "nothing of it was written");
+    store.drop_build("letters@1").await.unwrap();
+    store.create(new_build("letters@1")).await.unwrap();
+    assert_eq!(store.dead_letters("letters@1").await.unwrap(), []);
+}
+
+async fn queries(store: &dyn ReadModels) {
+    store.create(new_build("queries@1")).await.unwrap();
+    let body = |kind: &str, size: i64| format!(r#"{{"kind":"{kind}","size":{size}}}"#);
+    let (cat2, cat9, dog2) = (body("cat", 2), body("cat", 9), body("dog", 2));
+    let writes = [
+        ("r/1", 1, Some(cat9.as_str())),
+        ("r/2", 2, Some(cat2.as_str())),
+        ("r/3", 3, Some(cat2.as_str())),
+        ("r/4", 4, Some(dog2.as_str())),
+        ("r/5", 5, None),
+        ("r0", 6, Some(cat2.as_str())),
+    ];
+    store.write("queries@1", batch(&writes, 6)).await.unwrap();
+    let all = Query {
+        key_prefix: None,
+        equal: Vec::new(),
+        sort: None,
+        direction: Direction::Ascending,
+        after: None,
+        limit: 10,
+    };
+    let cats = vec![(KIND, Value::Text("cat".into()))];
+    let room = Query { key_prefix: Some("r/".into()), ..all.clone() };
+    let by_size = Query { equal: cats.clone(), sort: Some(SIZE), ..room.clone() };
+    let largest = Query { direction: Direction::Descending, ..by_size.clone() };
+    let cases: [(Query, &[&str]); 6] = [
+        (room.clone(), &["r/1", "r/2", "r/3", "r/4"]),
+        (Query { direction: Direction::Descending, ..room.clone() }, &["r/4", "r/3", "r/2", "r/1"]),
+        (Query { equal: cats.clone(), ..all.clone() }, &["r/1", "r/2", "r/3", "r0"]),
+        (Query { equal: vec![(SIZE, Value::Integer(2))], ..room.clone() }, &["r/2", "r/3", "r/4"]),
+        (by_size.clone(), &["r/2", "r/3", "r/1"]),
+        (largest.clone(), &["r/1", "r/3", "r/2"]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(keys_of(&store.find("queries@1", query.clone()).await.unwrap()), expected, "{query:?}");
+        let mut paged = Vec::new();
+        let mut page = Query { limit: 1, ..query.clone() };
+        while let Some(found) = store.find("queries@1", page.clone()).await.unwrap().pop() {
+            let json: serde_json::Value = serde_json::from_str(&found.body).unwrap();
+            let value = page.sort.map(|_| Value::Integer(json["size"].as_i64().unwrap()));
+            page.after = Some(Place { value, key: found.key.clone() });
+            paged.push(found.key);
+        }
+        assert_eq!(paged, expected, "page by page: {query:?}");
+    }
+    let place = Place { value: None, key: "r/1".into() };
+    assert!(store.find("queries@1", Query { after: Some(place), ..by_size }).await.is_err());
+}
+
+fn keys_of(documents: &[super::Document]) -> Vec<&str> {
+    documents.iter().map(|document| document.key.as_str()).collect()
+}

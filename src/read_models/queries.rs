@@ -1,0 +1,157 @@
+//! The questions an API asks, answered from the live build that the alias names.
+
+use dramatis_events::{Revision, StreamId};
+use dramatis_projections::{Field, FieldKind, Members, Projection, Rooms, Timeline};
+use serde_json::value::RawValue;
+
+use super::{Direction, Document, Place, Query, ReadModelError, ReadModels, Value};
+
+/// Some documents, and where to go on.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// The documents, canonical JSON.
+    pub items: Vec<Box<RawValue>>,
+    /// Hand it in as `after` for the next page; `None` after the last.
+    pub next: Option<Place>,
+}
+
+/// How a list of rooms is sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomOrder {
+    /// The one with the latest message first.
+    Activity,
+    /// By title, by its bytes.
+    Title,
+}
+
+/// The rooms of a tenant.
+pub async fn rooms(
+    store: &dyn ReadModels,
+    tenant: &str,
+    order: RoomOrder,
+    after: Option<Place>,
+    limit: usize,
+) -> Result<Listing, ReadModelError> {
+    let (sort, direction) = match order {
+        RoomOrder::Activity => (Field { name: "active_at", kind: FieldKind::Integer }, Direction::Descending),
+        RoomOrder::Title => (Field { name: "title", kind: FieldKind::Text }, Direction::Ascending),
+    };
+    let tenant = (Field { name: "tenant", kind: FieldKind::Text }, Value::Text(tenant.to_owned()));
+    let equal = vec![tenant];
+    list(store, Rooms::NAME, Query { key_prefix: None, equal, sort: Some(sort), direction, after, limit })
+        .await
+}
+
+/// One room.
+pub async fn room(store: &dyn ReadModels, room: &StreamId) -> Result<Option<Box<RawValue>>, ReadModelError> {
+    one(store, Rooms::NAME, room.as_str()).await
+}
+
+/// Messages of a room, newest first: those below `before`, or the last ones.
+pub async fn timeline(
+    store: &dyn ReadModels,
+    room: &StreamId,
+    before: Option<Revision>,
+    limit: usize,
+) -> Result<Listing, ReadModelError> {
+    let after = before.map(|revision| Place { value: None, key: Timeline::key(room, revision) });
+    list(store, Timeline::NAME, of_room(room, Direction::Descending, after, limit)).await
+}
+
+/// Messages of a room, oldest first: those above `after`, or the first ones.
+pub async fn timeline_from(
+    store: &dyn ReadModels,
+    room: &StreamId,
+    after: Option<Revision>,
+    limit: usize,
+) -> Result<Listing, ReadModelError> {
+    let after = after.map(|revision| Place { value: None, key: Timeline::key(room, revision) });
+    list(store, Timeline::NAME, of_room(room, Direction::Ascending, after, limit)).await
+}
+
+/// One message.
+pub async fn message(
+    store: &dyn ReadModels,
+    room: &StreamId,
+    revision: Revision,
+) -> Result<Option<Box<RawValue>>, ReadModelError> {
+    one(store, Timeline::NAME, &Timeline::key(room, revision)).await
+}
+
+/// The members of a room, by their ids.
+pub async fn members(
+    store: &dyn ReadModels,
+    room: &StreamId,
+    after: Option<Place>,
+    limit: usize,
+) -> Result<Listing, ReadModelError> {
+    list(store, Members::NAME, of_room(room, Direction::Ascending, after, limit)).await
+}
+
+fn of_room(room: &StreamId, direction: Direction, after: Option<Place>, limit: usize) -> Query {
+    // No id holds a slash: nothing of another room begins so.
+    let key_prefix = Some(format!("{room}/"));
+    Query { key_prefix, equal: Vec::new(), sort: None, direction, after, limit }
+}
+
+async fn one(
+    store: &dyn ReadModels,
+    projection: &str,
+    key: &str,
+) -> Result<Option<Box<RawValue>>, ReadModelError> {
+    let Some(collection) = store.alias(projection).await? else { return Ok(None) };
+    let found = match store.get(&collection, key).await {
+        // A rebuild switched in between.
+        Err(ReadModelError::NoBuild { .. }) => store.get(&live(store, projection).await?, key).await?,
+        found => found?,
+    };
+    found.map(raw).transpose()
+}
+
+async fn list(store: &dyn ReadModels, projection: &str, mut query: Query) -> Result<Listing, ReadModelError> {
+    let Some(collection) = store.alias(projection).await? else {
+        return Ok(Listing { items: Vec::new(), next: None });
+    };
+    // One more than asked for tells whether there is a next page.
+    let limit = query.limit.min(super::FIND_MAX - 1);
+    let sort = query.sort;
+    query.limit = limit + 1;
+    let mut documents = match store.find(&collection, query.clone()).await {
+        Err(ReadModelError::NoBuild { .. }) => store.find(&live(store, projection).await?, query).await?,
+        found => found?,
+    };
+    let more = documents.len() > limit;
+    documents.truncate(limit);
+    let next = documents.last().filter(|_| more).map(|last| place(last, sort)).transpose()?;
+    let items = documents.into_iter().map(raw).collect::<Result<_, _>>()?;
+    Ok(Listing { items, next })
+}
+
+async fn live(store: &dyn ReadModels, projection: &str) -> Result<String, ReadModelError> {
+    let alias = store.alias(projection).await?;
+    alias.ok_or_else(|| ReadModelError::NoBuild { collection: projection.to_owned() })
+}
+
+fn place(document: &Document, sort: Option<Field>) -> Result<Place, ReadModelError> {
+    let key = document.key.clone();
+    let Some(field) = sort else { return Ok(Place { value: None, key }) };
+    let body: serde_json::Value = serde_json::from_str(&document.body).map_err(|e| unreadable(&key, &e))?;
+    let value = body.get(field.name);
+    let value = match field.kind {
+        FieldKind::Text => value.and_then(|value| value.as_str()).map(|text| Value::Text(text.to_owned())),
+        FieldKind::Integer => value.and_then(serde_json::Value::as_i64).map(Value::Integer),
+    };
+    match value {
+        Some(value) => Ok(Place { value: Some(value), key }),
+        None => Err(ReadModelError::Damaged { place: key, reason: format!("no field {:?}", field.name) }),
+    }
+}
+
+fn raw(document: Document) -> Result<Box<RawValue>, ReadModelError> {
+    let Document { key, body, .. } = document;
+    RawValue::from_string(body).map_err(|e| unreadable(&key, &e))
+}
+
+fn unreadable(key: &str, error: &serde_json::Error) -> ReadModelError {
+    ReadModelError::Damaged { place: format!("document {key:?}"), reason: error.to_string() }
+}

@@ -1,0 +1,113 @@
+//! What is counted, under the vocabulary's names, in the Prometheus text format.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// A command's outcome: `recorded`, `duplicate`, `no_op`, or the error code.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// A projection's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfProjection {
+    /// The name.
+    pub projection: String,
+}
+
+/// Everything a process counts.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// Open client connections.
+    pub connections: Gauge<i64, AtomicI64>,
+    /// Events handed to followers' outboxes live.
+    pub deliveries: Counter<u64, AtomicU64>,
+    /// Messages that could not be understood.
+    pub malformed: Counter<u64, AtomicU64>,
+    /// Entities in memory.
+    pub entities: Gauge<i64, AtomicI64>,
+    /// The position of the log's last event.
+    pub log_head: Gauge<i64, AtomicI64>,
+    /// Up to which position a projection is done.
+    pub projection_position: Family<OfProjection, Gauge<i64, AtomicI64>>,
+    commands: Family<Outcome, Counter<u64, AtomicU64>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("dramatis");
+        let (connections, entities, log_head) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let (deliveries, malformed) = (Counter::default(), Counter::default());
+        let (projection_position, commands) = (Family::default(), Family::default());
+        registry.register("connections", "Open client connections", connections.clone());
+        registry.register("entities", "Entities in memory", entities.clone());
+        registry.register("log_head_position", "Position of the log's last event", log_head.clone());
+        registry.register("deliveries", "Events handed to followers live", deliveries.clone());
+        registry.register("malformed_messages", "Messages that could not be understood", malformed.clone());
+        registry.register(
+            "projection_position",
+            "Position up to which a projection is done",
+            projection_position.clone(),
+        );
+        registry.register("commands", "Commands by outcome", commands.clone());
+        Self {
+            registry: Arc::new(registry),
+            connections,
+            deliveries,
+            malformed,
+            entities,
+            log_head,
+            projection_position,
+            commands,
+        }
+    }
+}
+
+impl Metrics {
+    /// The Prometheus text.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// What entities count.
+    pub fn entity(&self) -> EntityMetrics {
+        let of = |outcome| self.commands.get_or_create(&Outcome { outcome }).clone();
+        EntityMetrics {
+            recorded: of("recorded"),
+            duplicate: of("duplicate"),
+            no_op: of("no_op"),
+            refused: self.commands.clone(),
+        }
+    }
+}
+
+/// What entities count: settled commands by outcome.
+#[derive(Clone)]
+pub struct EntityMetrics {
+    /// Commands that recorded something.
+    pub recorded: Counter<u64, AtomicU64>,
+    /// Commands that had been recorded before.
+    pub duplicate: Counter<u64, AtomicU64>,
+    /// Commands for which nothing was to be done.
+    pub no_op: Counter<u64, AtomicU64>,
+    refused: Family<Outcome, Counter<u64, AtomicU64>>,
+}
+
+impl EntityMetrics {
+    /// Counts a refused command by its stable word.
+    pub fn refused(&self, code: &'static str) {
+        self.refused.get_or_create(&Outcome { outcome: code }).inc();
+    }
+}

@@ -1,0 +1,107 @@
+//! The HTTP API: rooms, events, projections, health and metrics. Errors are problem documents
+//! (RFC 9457) that carry the protocol's stable words.
+
+use std::sync::Arc;
+
+use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, error, web};
+use serde::Serialize;
+
+use crate::actors::Stage;
+use crate::projector::Projector;
+use crate::protocol::ErrorCode;
+use crate::read_models::ReadModels;
+
+mod events;
+mod openapi;
+mod operations;
+mod projections;
+mod rooms;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Api {
+    /// What sessions share too.
+    pub stage: Arc<Stage>,
+    /// The documents.
+    pub read_models: Arc<dyn ReadModels>,
+    /// What keeps them.
+    pub projector: Arc<Projector>,
+}
+
+/// The largest request body, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Adds the API's routes.
+pub(super) fn configure(config: &mut web::ServiceConfig) {
+    config
+        .app_data(web::PathConfig::default().error_handler(|error, _| path_error(error)))
+        .app_data(web::QueryConfig::default().error_handler(|error, _| query_error(error)))
+        .route("/api/health", web::get().to(operations::health))
+        .route("/metrics", web::get().to(operations::metrics))
+        .route("/api/openapi.json", web::get().to(openapi::document))
+        .route("/api/rooms", web::get().to(rooms::list))
+        .route("/api/rooms", web::post().to(rooms::open))
+        .route("/api/rooms/{room}", web::get().to(rooms::one))
+        .route("/api/rooms/{room}/timeline", web::get().to(rooms::timeline))
+        .route("/api/rooms/{room}/members", web::get().to(rooms::members))
+        .route("/api/events", web::get().to(events::read))
+        .route("/api/projections", web::get().to(projections::list))
+        .route("/api/projections/{name}/rebuild", web::post().to(projections::rebuild));
+}
+
+/// Bodies are JSON and said to be: so a page elsewhere cannot post one without being asked first.
+pub(super) fn json_config() -> web::JsonConfig {
+    web::JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(|error, _| json_error(error))
+}
+
+/// A problem document.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Problem {
+    /// A kind of problem; always `about:blank`, the code tells more.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// The protocol's stable word.
+    #[schema(value_type = String)]
+    code: ErrorCode,
+    /// The rule's own stable word, or the code in words.
+    title: String,
+    /// What was expected, what came, what to do.
+    detail: String,
+}
+
+/// An error answer.
+pub(super) fn problem(code: ErrorCode, detail: impl Into<String>) -> HttpResponse {
+    titled(code, code.as_str().replace('_', " "), detail)
+}
+
+fn titled(code: ErrorCode, title: String, detail: impl Into<String>) -> HttpResponse {
+    let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = Problem { kind: "about:blank", status: status.as_u16(), code, title, detail: detail.into() };
+    let text = serde_json::to_string(&body).unwrap_or_default();
+    HttpResponse::build(status).content_type("application/problem+json").body(text)
+}
+
+pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
+    problem(ErrorCode::NotFound, format!("nothing is at {} {}", request.method(), request.path()))
+}
+
+fn json_error(error: JsonPayloadError) -> error::Error {
+    let answer =
+        problem(ErrorCode::Malformed, format!("the body must be JSON as /api/openapi.json says: {error}"));
+    error::InternalError::from_response(error, answer).into()
+}
+
+fn path_error(error: PathError) -> error::Error {
+    let answer = problem(ErrorCode::Malformed, error.to_string());
+    error::InternalError::from_response(error, answer).into()
+}
+
+fn query_error(error: QueryPayloadError) -> error::Error {
+    let answer =
+        problem(ErrorCode::Malformed, format!("the query is not as /api/openapi.json says: {error}"));
+    error::InternalError::from_response(error, answer).into()
+}

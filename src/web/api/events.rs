@@ -1,0 +1,176 @@
+//! Recorded events as newline-delimited JSON: of one room or of all, past ones or followed.
+
+use std::sync::Arc;
+
+use actix_web::{HttpResponse, web};
+use bytes::Bytes;
+use dramatis_events::{EntityId, EventName, Position, Recorded, Revision, StreamId};
+use futures_util::Stream;
+
+use super::{Api, problem};
+use crate::log::{EventLog, Filter, LogError, ReadLimit, Tail};
+use crate::protocol::ErrorCode;
+
+/// What is asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    room: Option<EntityId>,
+    names: Vec<EventName>,
+    from: Option<u64>,
+    limit: Option<u64>,
+    follow: bool,
+}
+
+const QUERY_ALLOWED: &str =
+    "room, name (again for several), from (a revision with room, else a position), limit, follow=true";
+
+impl Asked {
+    fn parse(pairs: Vec<(String, String)>) -> Result<Self, String> {
+        let mut asked = Self::default();
+        for (key, value) in pairs {
+            let number =
+                || value.parse().map(Some).map_err(|_| format!("{key} must be a number, got {value:?}"));
+            match key.as_str() {
+                "room" => asked.room = Some(EntityId::parse(&value).map_err(|e| e.to_string())?),
+                "name" => asked.names.push(EventName::parse(&value).map_err(|e| e.to_string())?),
+                "from" => asked.from = number()?,
+                "limit" => asked.limit = number()?,
+                "follow" => {
+                    asked.follow =
+                        value.parse().map_err(|_| format!("follow must be true or false, got {value:?}"))?;
+                }
+                _ => return Err(format!("unknown parameter {key:?}: expected {QUERY_ALLOWED}")),
+            }
+        }
+        Ok(asked)
+    }
+}
+
+/// Recorded events, one JSON object a line, in the log's order.
+#[utoipa::path(get, path = "/api/events", params(
+    ("room" = Option<String>, Query, description = "Only this room's"),
+    ("name" = Option<Vec<String>>, Query, description = "Only events of these names"),
+    ("from" = Option<u64>, Query, description = "From this revision of the room on, or this position of the log"),
+    ("limit" = Option<u64>, Query, description = "Events at the most"),
+    ("follow" = Option<bool>, Query, description = "Stay and send what comes")),
+    responses((status = 200, description = "Events", content_type = "application/x-ndjson"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn read(api: web::Data<Api>, query: web::Query<Vec<(String, String)>>) -> HttpResponse {
+    let asked = match Asked::parse(query.into_inner()) {
+        Ok(asked) => asked,
+        Err(why) => return problem(ErrorCode::Malformed, why),
+    };
+    let source = match Source::new(api.stage.log.clone(), &asked).await {
+        Ok(source) => source,
+        Err((code, why)) => return problem(code, why),
+    };
+    HttpResponse::Ok()
+        .content_type("application/x-ndjson")
+        .insert_header(("dramatis-epoch", api.stage.log.epoch().to_string()))
+        .streaming(lines(source, asked.names, asked.limit.unwrap_or(u64::MAX)))
+}
+
+/// Events read at a time.
+const PAGE: ReadLimit = ReadLimit::events(1_024);
+
+/// Where the events come from, page by page.
+enum Source {
+    Room { log: Arc<dyn EventLog>, stream: StreamId, next: Revision, follow: bool },
+    Log { log: Arc<dyn EventLog>, after: Option<Position>, filter: Filter },
+    Tail(Tail),
+}
+
+impl Source {
+    async fn new(log: Arc<dyn EventLog>, asked: &Asked) -> Result<Self, (ErrorCode, String)> {
+        if let Some(room) = &asked.room {
+            let stream = StreamId::room(room);
+            let head = log.stream_head(&stream).await.map_err(|e| (ErrorCode::Unavailable, e.to_string()))?;
+            if head.is_none() && !asked.follow {
+                return Err((ErrorCode::NotFound, format!("there is no room {room}")));
+            }
+            let next = Revision::new(asked.from.unwrap_or(0));
+            return Ok(Self::Room { log, stream, next, follow: asked.follow });
+        }
+        let filter = Filter { names: asked.names.clone(), ..Filter::default() };
+        let head = *log.head().borrow();
+        // The position before `from`: reading goes on after it.
+        let after = asked.from.and_then(|from| from.checked_sub(1)).map(Position::from_engine);
+        if after > head {
+            let end = head.map_or_else(|| "empty".to_owned(), |head| format!("at {head}"));
+            return Err((ErrorCode::AheadOfLog, format!("from is past the log's end: the log is {end}")));
+        }
+        Ok(if asked.follow {
+            Self::Tail(Tail::new(log, after, filter))
+        } else {
+            Self::Log { log, after, filter }
+        })
+    }
+
+    /// The next events; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Vec<Arc<Recorded>>>, LogError> {
+        match self {
+            Self::Tail(tail) => Ok(tail.next(PAGE).await?.map(|page| page.events)),
+            Self::Log { log, after, filter } => {
+                let page = log.read_all(*after, filter.clone(), PAGE).await?;
+                let ended = page.scanned <= *after;
+                *after = page.scanned;
+                Ok((!ended).then_some(page.events))
+            }
+            Self::Room { log, stream, next, follow } => {
+                let mut head = log.head();
+                loop {
+                    head.borrow_and_update();
+                    let page = log.read_stream(stream, *next, PAGE).await?;
+                    if let Some(last) = page.last() {
+                        *next = last.revision.next();
+                        return Ok(Some(page));
+                    }
+                    if !*follow || head.changed().await.is_err() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn lines(source: Source, names: Vec<EventName>, limit: u64) -> impl Stream<Item = Result<Bytes, LogError>> {
+    futures_util::stream::try_unfold((source, names, limit), |(mut source, names, mut left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let Some(events) = source.next().await? else { return Ok(None) };
+        let wanted = events.iter().filter(|event| names.is_empty() || names.contains(&event.envelope.name));
+        let mut text = Vec::new();
+        for event in wanted.take(usize::try_from(left).unwrap_or(usize::MAX)) {
+            serde_json::to_writer(&mut text, &**event)
+                .map_err(|error| LogError::Failure { reason: format!("an event is not JSON: {error}") })?;
+            text.push(b'\n');
+            left -= 1;
+        }
+        Ok(Some((Bytes::from(text), (source, names, left))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &[(&str, &str)]) -> Result<Asked, String> {
+        Asked::parse(query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_query_is_read_or_refused_with_what_is_allowed() {
+        let asked = parse(&[("room", "lobby"), ("name", "MessagePosted"), ("from", "3"), ("follow", "true")]);
+        assert!(asked.is_ok_and(|asked| asked.from == Some(3) && asked.follow && asked.names.len() == 1));
+        for (query, part) in [
+            ([("room", "a b")], "entity id"),
+            ([("from", "x")], "from must be a number"),
+            ([("follow", "yes")], "true or false"),
+            ([("colour", "red")], "unknown parameter"),
+        ] {
+            assert!(parse(&query).is_err_and(|why| why.contains(part)), "{query:?}");
+        }
+    }
+}

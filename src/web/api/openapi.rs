@@ -1,0 +1,32 @@
+//! The description of the HTTP API.
+
+use actix_web::HttpResponse;
+use utoipa::OpenApi;
+
+/// OpenAPI 3.1, made from the handlers.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "dramatis",
+        description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket."
+    ),
+    paths(
+        super::rooms::list,
+        super::rooms::open,
+        super::rooms::one,
+        super::rooms::timeline,
+        super::rooms::members,
+        super::events::read,
+        super::projections::list,
+        super::projections::rebuild,
+        super::operations::health,
+        super::operations::metrics,
+    ),
+    components(schemas(super::Problem))
+)]
+struct Document;
+
+/// `GET /api/openapi.json`
+pub(super) async fn document() -> HttpResponse {
+    HttpResponse::Ok().json(Document::openapi())
+}

@@ -1,0 +1,52 @@
+//! Health and metrics.
+
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+
+use super::Api;
+use crate::projector::{Health, Status};
+use crate::telemetry::metrics::OfProjection;
+
+/// `{"status":"ok"}`, or `degraded` with the reasons.
+#[utoipa::path(get, path = "/api/health", responses((status = 200, description = "`{status, reasons?}`")))]
+pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
+    let mut reasons = Vec::new();
+    reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
+    reasons.extend(api.projector.status().iter().filter_map(trouble));
+    if reasons.is_empty() {
+        HttpResponse::Ok().json(json!({"status": "ok"}))
+    } else {
+        HttpResponse::Ok().json(json!({"status": "degraded", "reasons": reasons}))
+    }
+}
+
+fn trouble(status: &Status) -> Option<String> {
+    match &status.health {
+        Health::Retrying { error, failures } => {
+            Some(format!("projection {} failed {failures} times in a row: {error}", status.projection))
+        }
+        Health::CatchingUp | Health::Live | Health::Stopped if status.parked > 0 => {
+            Some(format!("projection {} has {} keys parked", status.projection, status.parked))
+        }
+        Health::CatchingUp | Health::Live | Health::Stopped => None,
+    }
+}
+
+/// What is counted, as OpenMetrics text.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "OpenMetrics", content_type = "text/plain")))]
+pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
+    let metrics = &api.stage.metrics;
+    metrics.entities.set(i64::try_from(api.stage.rooms.len()).unwrap_or(i64::MAX));
+    if let Some(head) = *api.stage.log.head().borrow() {
+        metrics.log_head.set(i64::try_from(head.to_engine()).unwrap_or(i64::MAX));
+    }
+    for status in api.projector.status() {
+        let position =
+            status.position.map_or(-1, |position| i64::try_from(position.to_engine()).unwrap_or(i64::MAX));
+        let of = OfProjection { projection: status.projection.to_string() };
+        metrics.projection_position.get_or_create(&of).set(position);
+    }
+    HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .body(metrics.encode())
+}

@@ -1,0 +1,289 @@
+//! Opening rooms, and reading rooms, timelines and members.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use dramatis_events::{CommandId, EntityId, MemberId, Position, Revision, StreamId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Api, problem, titled};
+use crate::actors::answer::{Accepted, Answer, ReplyTo};
+use crate::actors::entity::{Pending, Request};
+use crate::domain::room::{OpenRoom, Room, RoomCommand};
+use crate::protocol::ErrorCode;
+use crate::read_models::queries::{self, Listing, RoomOrder};
+use crate::read_models::{Place, ReadModelError, Value};
+
+/// Documents of one page, at the most.
+const PAGE_MAX: u16 = 500;
+/// How long a query waits for `min_position` at the most.
+const MIN_POSITION_WITHIN: Duration = Duration::from_secs(5);
+
+/// A room to open.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OpenRoomBody {
+    /// The command's id, for retries: the same id opens the room once. Made up if left out.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "5b0f6c7e")]
+    id: Option<CommandId>,
+    /// Who opens it, and owns it from then on.
+    #[schema(value_type = String, example = "alice")]
+    user: MemberId,
+    /// The room's id.
+    #[schema(value_type = String, example = "lobby")]
+    room: EntityId,
+    /// What people call it.
+    #[schema(example = "The lobby")]
+    title: String,
+}
+
+/// A command that holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Opened {
+    /// The room's id.
+    room: String,
+    /// The revision of the command's last event.
+    #[schema(value_type = Option<u64>)]
+    revision: Option<Revision>,
+    /// Its position: hand it in as `min_position` to read your own write.
+    #[schema(value_type = Option<String>)]
+    position: Option<Position>,
+    /// Whether it had been recorded before.
+    duplicate: bool,
+}
+
+/// Opens a room.
+#[utoipa::path(post, path = "/api/rooms", request_body = OpenRoomBody, responses(
+    (status = 201, description = "The room is open", body = Opened),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> HttpResponse {
+    let OpenRoomBody { id, user, room, title } = body.into_inner();
+    let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
+    let id = match id.map_or_else(made_up, Ok) {
+        Ok(id) => id,
+        Err(error) => return problem(ErrorCode::Internal, error.to_string()),
+    };
+    let stream = StreamId::room(&room);
+    let command = RoomCommand::OpenRoom(OpenRoom { title });
+    let hash = command.content_hash(&stream);
+    let request = Request { id, hash, author: user, occurred_at: None, expected: None, command };
+    match ask(&api, &stream, request).await.map(|answer| answer.outcome) {
+        Some(Ok(Accepted { revision, position, duplicate })) => {
+            HttpResponse::Created().json(Opened { room: room.to_string(), revision, position, duplicate })
+        }
+        Some(Err(refused)) => {
+            let title = refused.rule.unwrap_or_else(|| refused.code.as_str()).to_owned();
+            titled(refused.code, title, refused.message)
+        }
+        None => {
+            problem(ErrorCode::Unavailable, "the room takes no commands now: send the same id again later")
+        }
+    }
+}
+
+async fn ask(api: &Api, stream: &StreamId, request: Request<Room>) -> Option<Answer> {
+    let (caller, answer) = oneshot::channel();
+    let pending = Pending { request, reply: ReplyTo::Caller(caller) };
+    api.stage.rooms.submit(stream, vec![pending]).ok()?;
+    answer.await.ok()
+}
+
+/// Which rooms.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoomsQuery {
+    /// `activity` (latest message first, the default) or `title`.
+    #[serde(default)]
+    #[param(inline)]
+    order: Order,
+    /// Go on after this: `next` of the page before.
+    after: Option<String>,
+    /// Rooms at the most, 1 to 500.
+    #[serde(default = "limit_default")]
+    limit: u16,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<Position>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    #[default]
+    Activity,
+    Title,
+}
+
+const fn limit_default() -> u16 {
+    100
+}
+
+/// Rooms, with what happened in them last.
+#[utoipa::path(get, path = "/api/rooms", params(RoomsQuery), responses(
+    (status = 200, description = "`{rooms: […], next}`"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(api: web::Data<Api>, query: web::Query<RoomsQuery>) -> HttpResponse {
+    if let Err(answer) = wait(&api, "rooms", query.min_position).await {
+        return answer;
+    }
+    let order = match query.order {
+        Order::Activity => RoomOrder::Activity,
+        Order::Title => RoomOrder::Title,
+    };
+    let after = match query.after.as_deref().map(|text| unpack(text, order)).transpose() {
+        Ok(after) => after,
+        Err(why) => return problem(ErrorCode::Malformed, why),
+    };
+    let found = queries::rooms(&*api.read_models, "main", order, after, page_len(query.limit)).await;
+    answer(found, |Listing { items, next }| {
+        let page = Rooms { rooms: items, next: next.map(|place| pack(&place)) };
+        HttpResponse::Ok().json(page)
+    })
+}
+
+#[derive(Serialize)]
+struct Rooms {
+    rooms: Vec<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A place as text: the sort field's value, a slash, the key.
+fn pack(place: &Place) -> String {
+    let value = match &place.value {
+        Some(Value::Integer(number)) => number.to_string(),
+        Some(Value::Text(text)) => text.clone(),
+        None => String::new(),
+    };
+    format!("{}/{value}", place.key)
+}
+
+fn unpack(text: &str, order: RoomOrder) -> Result<Place, String> {
+    let malformed = || format!("after must be the next of an earlier page in this order, got {text:?}");
+    let (key, value) = text.split_once('/').ok_or_else(malformed)?;
+    let value = match order {
+        RoomOrder::Activity => Value::Integer(value.parse().map_err(|_| malformed())?),
+        RoomOrder::Title => Value::Text(value.to_owned()),
+    };
+    Ok(Place { value: Some(value), key: key.to_owned() })
+}
+
+/// One room.
+#[utoipa::path(get, path = "/api/rooms/{room}", params(("room" = String, Path)), responses(
+    (status = 200, description = "The room"),
+    (status = 404, description = "No such room", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn one(api: web::Data<Api>, room: web::Path<EntityId>) -> HttpResponse {
+    let found = queries::room(&*api.read_models, &StreamId::room(&room)).await;
+    answer(found, |found| match found {
+        Some(room) => HttpResponse::Ok().json(room),
+        None => problem(ErrorCode::NotFound, format!("there is no room {room}")),
+    })
+}
+
+/// Which messages.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TimelineQuery {
+    /// Only messages below this revision.
+    before: Option<u64>,
+    /// Messages at the most, 1 to 500.
+    #[serde(default = "limit_default")]
+    limit: u16,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<Position>,
+}
+
+#[derive(Serialize)]
+struct Messages {
+    messages: Vec<Box<RawValue>>,
+    more: bool,
+}
+
+/// A room's messages, oldest first: the latest, or those before a revision.
+#[utoipa::path(get, path = "/api/rooms/{room}/timeline", params(("room" = String, Path), TimelineQuery), responses(
+    (status = 200, description = "`{messages: […], more}`"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn timeline(
+    api: web::Data<Api>,
+    room: web::Path<EntityId>,
+    query: web::Query<TimelineQuery>,
+) -> HttpResponse {
+    if let Err(answer) = wait(&api, "timeline", query.min_position).await {
+        return answer;
+    }
+    let before = query.before.map(Revision::new);
+    let found =
+        queries::timeline(&*api.read_models, &StreamId::room(&room), before, page_len(query.limit)).await;
+    answer(found, |Listing { mut items, next }| {
+        items.reverse();
+        HttpResponse::Ok().json(Messages { messages: items, more: next.is_some() })
+    })
+}
+
+/// Which members.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MembersQuery {
+    /// Only members past this one.
+    #[param(value_type = Option<String>)]
+    after: Option<MemberId>,
+    /// Members at the most, 1 to 500.
+    #[serde(default = "limit_default")]
+    limit: u16,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<Position>,
+}
+
+#[derive(Serialize)]
+struct Members {
+    members: Vec<Box<RawValue>>,
+    more: bool,
+}
+
+/// Who is in a room, by id.
+#[utoipa::path(get, path = "/api/rooms/{room}/members", params(("room" = String, Path), MembersQuery), responses(
+    (status = 200, description = "`{members: […], more}`"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn members(
+    api: web::Data<Api>,
+    room: web::Path<EntityId>,
+    query: web::Query<MembersQuery>,
+) -> HttpResponse {
+    if let Err(answer) = wait(&api, "members", query.min_position).await {
+        return answer;
+    }
+    let stream = StreamId::room(&room);
+    let after = query.after.as_ref().map(|member| Place { value: None, key: format!("{stream}/{member}") });
+    let found = queries::members(&*api.read_models, &stream, after, page_len(query.limit)).await;
+    answer(found, |Listing { items, next }| {
+        HttpResponse::Ok().json(Members { members: items, more: next.is_some() })
+    })
+}
+
+fn page_len(limit: u16) -> usize {
+    usize::from(limit.clamp(1, PAGE_MAX))
+}
+
+fn answer<T>(found: Result<T, ReadModelError>, then: impl FnOnce(T) -> HttpResponse) -> HttpResponse {
+    match found {
+        Ok(found) => then(found),
+        Err(error) => problem(ErrorCode::Unavailable, error.to_string()),
+    }
+}
+
+async fn wait(api: &Api, projection: &str, position: Option<Position>) -> Result<(), HttpResponse> {
+    let Some(position) = position else { return Ok(()) };
+    if Some(position) > *api.stage.log.head().borrow() {
+        return Err(problem(ErrorCode::AheadOfLog, format!("position {position} is past the log's end")));
+    }
+    api.projector
+        .wait_for(projection, position, MIN_POSITION_WITHIN)
+        .await
+        .map_err(|error| problem(ErrorCode::Unavailable, error.to_string()))
+}

@@ -1,0 +1,164 @@
+//! The listener: sockets taken over at the upgrade, everything else an ordinary actix-web app,
+//! both on one port.
+
+use std::cell::OnceCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_codec::Framed;
+use actix_http::{HttpService, Request, h1};
+use actix_rt::net::TcpStream;
+use actix_server::Server;
+use actix_service::{fn_factory, fn_service, map_config};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, Error, web};
+use tokio::sync::watch;
+
+use super::api::{self, Api};
+use super::guard::Guard;
+use super::socket::{Connections, Door, take_over};
+use super::ui;
+use crate::actors::Stage;
+use crate::actors::hub::Hub;
+use crate::protocol::ErrorCode;
+
+/// What the listener is given.
+#[derive(Clone)]
+pub struct Options {
+    /// Worker threads.
+    pub workers: usize,
+    /// Connections that may be open at a time, sockets and HTTP together.
+    pub connections_max: usize,
+    /// Which `Host` and `Origin` may come in.
+    pub guard: Guard,
+    /// Turns true when the process is to end: sockets are closed.
+    pub ending: watch::Receiver<bool>,
+}
+
+/// How long a client may take to send a request's head.
+const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long requests in flight have when the process ends, in seconds.
+const SHUTDOWN_SECONDS: u64 = 1;
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4_096;
+
+thread_local! {
+    /// This worker's door to sockets and its hub.
+    static DOOR: OnceCell<Rc<Door>> = const { OnceCell::new() };
+}
+
+/// Binds the address and serves until stopped. Returns the server and the address it got.
+pub fn serve(
+    listen: SocketAddr,
+    stage: &Arc<Stage>,
+    api: &Api,
+    options: &Options,
+) -> io::Result<(Server, SocketAddr)> {
+    let listener = bind(listen)?;
+    let address = listener.local_addr()?;
+    let connections = Arc::new(Connections::new(options.connections_max));
+    let guard = Arc::new(options.guard.clone());
+    let (stage, api, ending) = (stage.clone(), api.clone(), options.ending.clone());
+    let server = Server::build()
+        .workers(options.workers)
+        .max_concurrent_connections(options.connections_max)
+        .backlog(BACKLOG)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .disable_signals()
+        .listen("http", listener, move || {
+            let (stage, guard, connections, ending) =
+                (stage.clone(), guard.clone(), connections.clone(), ending.clone());
+            let (api, of_app) = (api.clone(), guard.clone());
+            HttpService::build()
+                .client_request_timeout(REQUEST_HEAD_WITHIN)
+                .upgrade(fn_factory(move || {
+                    let door = door(&stage, &guard, &connections, &ending);
+                    async move {
+                        Ok::<_, ()>(fn_service(
+                            move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
+                                take_over(door.clone(), request, framed)
+                            },
+                        ))
+                    }
+                }))
+                .h1(map_config(app(&api, &of_app), |()| AppConfig::default()))
+                .tcp()
+        })?
+        .run();
+    Ok((server, address))
+}
+
+fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn door(
+    stage: &Arc<Stage>,
+    guard: &Arc<Guard>,
+    connections: &Arc<Connections>,
+    ending: &watch::Receiver<bool>,
+) -> Rc<Door> {
+    DOOR.with(|door| {
+        door.get_or_init(|| {
+            let rooms = Hub::start_here(
+                stage.log.clone(),
+                stage.limits.clone(),
+                stage.metrics.clone(),
+                ending.clone(),
+            );
+            Rc::new(Door {
+                stage: stage.clone(),
+                rooms,
+                guard: guard.clone(),
+                connections: connections.clone(),
+            })
+        })
+        .clone()
+    })
+}
+
+/// The HTTP app of one worker.
+fn app(
+    api: &Api,
+    guard: &Arc<Guard>,
+) -> App<
+    impl actix_service::ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody + use<>>,
+        Error = Error,
+        InitError = (),
+    > + use<>,
+> {
+    let (api, guard) = (api.clone(), guard.clone());
+    App::new()
+        .wrap(from_fn(move |request: ServiceRequest, next: Next<_>| {
+            let guard = guard.clone();
+            async move { guarded(&guard, request, next).await }
+        }))
+        .app_data(api::json_config())
+        .app_data(web::Data::new(api))
+        .configure(api::configure)
+        .configure(ui::configure)
+        .default_service(web::to(api::not_found))
+}
+
+async fn guarded<B: MessageBody + 'static>(
+    guard: &Guard,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<impl MessageBody + use<B>>, Error> {
+    let authority = request.uri().authority().map(ToString::to_string);
+    if let Err(why) = guard.check(request.headers(), authority.as_deref()) {
+        let answer = api::problem(ErrorCode::Forbidden, why);
+        return Ok(request.into_response(answer).map_into_right_body());
+    }
+    next.call(request).await.map(ServiceResponse::map_into_left_body)
+}

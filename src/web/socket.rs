@@ -1,0 +1,185 @@
+//! The WebSocket transport: takes a connection over at the HTTP upgrade and gives it to a
+//! session. It frames bytes and knows nothing of what they say.
+//!
+//! Taking over at the upgrade, in place of a handler inside the HTTP dispatcher, leaves one
+//! small reader and one small writer a connection: an eighth of the memory, and writes that
+//! carry everything that waits.
+
+mod frames;
+mod reader;
+mod writer;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_codec::Framed;
+use actix_http::body::{BodySize, BoxBody, MessageBody as _};
+use actix_http::header::{self, HeaderMap, HeaderValue};
+use actix_http::{HttpMessage as _, Request, Response, StatusCode, h1, ws};
+use actix_rt::net::TcpStream;
+use futures_util::SinkExt as _;
+use tokio::io::AsyncWriteExt as _;
+
+use super::guard::Guard;
+use crate::actors::Stage;
+use crate::actors::directory::Arrival;
+use crate::actors::hub::Rooms;
+use crate::actors::outbox::Outbox;
+use crate::actors::session::Session;
+use crate::protocol::{CloseCode, SUBPROTOCOL};
+
+/// What an upgrade needs on its worker thread.
+pub struct Door {
+    /// What sessions share.
+    pub stage: Arc<Stage>,
+    /// This thread's hub.
+    pub rooms: Rc<Rooms>,
+    /// Which `Host` and `Origin` may come in.
+    pub guard: Arc<Guard>,
+    /// Connections open in the whole process, and how many may be.
+    pub connections: Arc<Connections>,
+}
+
+/// A bound on open connections, shared by all workers.
+#[derive(Debug)]
+pub struct Connections {
+    open: AtomicUsize,
+    max: usize,
+}
+
+impl Connections {
+    /// At most `max` at a time.
+    pub const fn new(max: usize) -> Self {
+        Self { open: AtomicUsize::new(0), max }
+    }
+
+    fn enter(self: &Arc<Self>) -> Option<Place> {
+        let place = Place(self.clone());
+        (self.open.fetch_add(1, Ordering::AcqRel) < self.max).then_some(place)
+    }
+}
+
+/// One connection's place under the bound; given back when dropped.
+struct Place(Arc<Connections>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The connection broke during the handshake; nobody is left to answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the handshake could not be finished: {0}")]
+pub struct TakeOverError(String);
+
+impl From<TakeOverError> for Response<BoxBody> {
+    fn from(_: TakeOverError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// Takes a connection over, or answers why not. Returning frees the HTTP dispatcher.
+pub async fn take_over(
+    door: Rc<Door>,
+    request: Request,
+    mut framed: Framed<TcpStream, h1::Codec>,
+) -> Result<(), TakeOverError> {
+    if let Err(refusal) = admit(&door, &request) {
+        return refuse(framed, refusal).await;
+    }
+    let mut answer = ws::handshake_response(request.head());
+    if offers_subprotocol(request.headers()) {
+        answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
+    }
+    let answer = answer.message_body(()).map_err(|error| TakeOverError(error.to_string()))?;
+    let arrival = door.stage.directory.arrive();
+    framed
+        .send(h1::Message::Item((answer, BodySize::None)))
+        .await
+        .map_err(|error| TakeOverError(error.to_string()))?;
+    let parts = framed.into_parts();
+    open(&door, parts.io, &parts.read_buf, arrival);
+    Ok(())
+}
+
+fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
+    let _ = io.set_nodelay(true);
+    let limits = &door.stage.limits;
+    let outbox = Rc::new(Outbox::new(limits.outbox_bytes_max, limits.in_flight_commands_max));
+    let io = Rc::new(io);
+    let place = door.connections.enter();
+    if place.is_none() {
+        outbox.close(CloseCode::TooManyConnections);
+    }
+    let write_timeout = Duration::from_millis(limits.write_timeout_ms);
+    actix_rt::spawn({
+        let (io, outbox) = (io.clone(), outbox.clone());
+        async move {
+            writer::run(io, &outbox, write_timeout).await;
+            drop(place);
+        }
+    });
+    if outbox.is_closing() {
+        return;
+    }
+    let inbound = reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early);
+    let connection = connection_id();
+    Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, inbound);
+}
+
+/// A number no two connections share, drawn by chance so that it tells nothing of others.
+fn connection_id() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0
+}
+
+struct Refusal(StatusCode, &'static str);
+
+fn admit(door: &Door, request: &Request) -> Result<(), Refusal> {
+    if request.path() != "/socket" {
+        return Err(Refusal(StatusCode::NOT_FOUND, "no such upgrade: the socket is at /socket"));
+    }
+    door.guard
+        .check(request.headers(), request.head().uri.authority().map(|authority| authority.as_str()))
+        .map_err(|why| Refusal(StatusCode::FORBIDDEN, why))?;
+    ws::verify_handshake(request.head())
+        .map_err(|_| Refusal(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13"))?;
+    let offered = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
+    if offered && !offers_subprotocol(request.headers()) {
+        return Err(Refusal(
+            StatusCode::BAD_REQUEST,
+            "unknown subprotocol: this server speaks dramatis.v1.json",
+        ));
+    }
+    Ok(())
+}
+
+fn offers_subprotocol(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|offer| offer.trim() == SUBPROTOCOL)
+}
+
+async fn refuse(
+    mut framed: Framed<TcpStream, h1::Codec>,
+    Refusal(status, why): Refusal,
+) -> Result<(), TakeOverError> {
+    let body = serde_json::json!({"status": status.as_u16(), "title": why}).to_string();
+    let mut answer = Response::with_body(status, BoxBody::new(()));
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let size = BodySize::Sized(u64::try_from(body.len()).unwrap_or(0));
+    let head = answer.map_body(|_, body| body.boxed()).drop_body();
+    framed.send(h1::Message::Item((head, size))).await.map_err(|error| TakeOverError(error.to_string()))?;
+    framed
+        .send(h1::Message::Chunk(Some(body.into())))
+        .await
+        .map_err(|error| TakeOverError(error.to_string()))?;
+    framed.send(h1::Message::Chunk(None)).await.map_err(|error| TakeOverError(error.to_string()))?;
+    framed.into_parts().io.shutdown().await.map_err(|error| TakeOverError(error.to_string()))
+}

@@ -1,0 +1,111 @@
+//! Writes a socket: everything that waits goes out in as few writes as it fits.
+
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use actix_http::ws::{CloseCode as WsCloseCode, CloseReason, OpCode, Parser};
+use actix_rt::net::TcpStream;
+use bytes::{Bytes, BytesMut};
+
+use super::frames::write_header;
+use crate::actors::outbox::{Next, Outbox};
+use crate::protocol::CloseCode;
+
+/// Bytes of messages put into one write.
+const WRITE_BYTES: usize = 64 * 1024;
+/// How long the other side has to take a goodbye.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+/// The longest header of a frame.
+const HEADER_BYTES_MAX: usize = 10;
+
+thread_local! {
+    static SCRATCH: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(WRITE_BYTES * 2));
+}
+
+/// Writes until the end was asked for, or the socket takes nothing for too long. A client that
+/// does not read is dropped: a goodbye would wait behind what it does not read.
+pub(super) async fn run(io: Rc<TcpStream>, outbox: &Outbox, timeout: Duration) {
+    loop {
+        let written = match std::future::poll_fn(|cx| outbox.poll_next(cx, WRITE_BYTES)).await {
+            Next::Write(messages) => {
+                let size = messages.iter().map(Bytes::len).sum();
+                let written = write(&io, outbox, &frame(&messages), timeout).await;
+                outbox.drained(size);
+                written
+            }
+            Next::Control(control) => write(&io, outbox, &control, timeout).await,
+            Next::Close(code) => {
+                if write(&io, outbox, &goodbye(code), GOODBYE_WITHIN).await {
+                    let _ = actix_rt::time::timeout(GOODBYE_WITHIN, outbox.peer_is_done()).await;
+                }
+                false
+            }
+        };
+        if !written {
+            break;
+        }
+    }
+    outbox.finish();
+}
+
+/// The answer to a ping.
+pub(super) fn pong(payload: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    Parser::write_message(&mut bytes, payload, OpCode::Pong, true, false);
+    bytes.freeze()
+}
+
+fn goodbye(code: CloseCode) -> Bytes {
+    let mut bytes = BytesMut::new();
+    let reason = CloseReason { code: WsCloseCode::from(code.number()), description: None };
+    Parser::write_close(&mut bytes, Some(reason), false);
+    bytes.freeze()
+}
+
+/// One text frame that holds all of these messages.
+fn frame(messages: &[Bytes]) -> Bytes {
+    let len = messages.iter().map(Bytes::len).sum::<usize>() + messages.len().saturating_sub(1);
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.reserve(len + HEADER_BYTES_MAX);
+        write_header(scratch, OpCode::Text, len);
+        for (index, message) in messages.iter().enumerate() {
+            if index > 0 {
+                scratch.extend_from_slice(b"\n");
+            }
+            scratch.extend_from_slice(message);
+        }
+        scratch.split().freeze()
+    })
+}
+
+/// Writes all of it; `false` when the other side is gone or takes nothing for too long.
+async fn write(io: &TcpStream, outbox: &Outbox, mut bytes: &[u8], timeout: Duration) -> bool {
+    let mut waited = false;
+    while !bytes.is_empty() {
+        match io.try_write(bytes) {
+            Ok(0) => return false,
+            Ok(written) => {
+                bytes = bytes.get(written..).unwrap_or_default();
+                if waited {
+                    outbox.heard(Instant::now());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                waited = true;
+                match actix_rt::time::timeout(timeout, io.writable()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return false,
+                    Err(_) => {
+                        outbox.close(CloseCode::TooSlow);
+                        return false;
+                    }
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+    true
+}

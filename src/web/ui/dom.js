@@ -1,0 +1,98 @@
+// Small helpers that every part of the page shares. No state, no protocol.
+
+export const byId = (id) => document.getElementById(id);
+
+// Makes an element; children are nodes or text, so that nothing is ever parsed as HTML.
+export function make(tag, className, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export function button(className, label, text, onClick) {
+  const element = make("button", className, text);
+  element.type = "button";
+  element.title = label;
+  element.setAttribute("aria-label", label);
+  if (onClick) element.addEventListener("click", onClick);
+  return element;
+}
+
+export function say(element, text) {
+  element.textContent = text ?? "";
+  element.hidden = !text;
+}
+
+// `crypto.randomUUID` is missing on plain-HTTP pages of other machines.
+export function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// Storage may be switched off; the page then forgets, and works.
+export function remember(storage, key, value) {
+  try {
+    window[storage].setItem(key, value);
+  } catch { /* nothing depends on it */ }
+}
+
+export function recall(storage, key) {
+  try {
+    return window[storage].getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+const ID_ALLOWED = /^[!-~]{1,128}$/;
+const ID_REFUSED = /[/%:"<>]/;
+
+// Why a text is no user or room id; null if it is one.
+export function idProblem(what, text) {
+  if (text === "") return `${what} is empty. Type 1 to 128 letters, digits or signs.`;
+  if (text.length > 128) return `${what} has ${text.length} characters. Shorten it to 128.`;
+  if (/\s/.test(text)) return `${what} has a space in it. Leave it out, or use - or _.`;
+  const refused = text.match(ID_REFUSED);
+  if (refused) return `${what} has ${refused[0]} in it. All of / % : " < > are reserved: leave it out.`;
+  if (!ID_ALLOWED.test(text)) return `${what} may hold only ASCII letters, digits and signs (no accents or emoji).`;
+  return null;
+}
+
+// A personal value is text, or sealed under a key that this page does not have.
+export function personal(value) {
+  if (typeof value === "string") return value;
+  return value && typeof value === "object" ? "(sealed)" : "";
+}
+
+export const bareId = (member) => member.slice(member.indexOf(":") + 1);
+
+// A steady colour for each member.
+export function hueOf(member) {
+  let hash = 7;
+  for (const character of member) hash = (hash * 31 + character.codePointAt(0)) % 3600;
+  return hash % 360;
+}
+
+export function paintAvatar(element, member, name) {
+  element.textContent = ([...name][0] ?? "?").toUpperCase();
+  element.style.setProperty("--hue", hueOf(member));
+}
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
+
+export const clockText = (date) => clock.format(date);
+
+export function dayText(date) {
+  const midnight = (at) => new Date(at.getFullYear(), at.getMonth(), at.getDate()).getTime();
+  const daysAgo = Math.round((midnight(new Date()) - midnight(date)) / 86_400_000);
+  if (daysAgo === 0) return "Today";
+  return daysAgo === 1 ? "Yesterday" : day.format(date);
+}
+
+// What a failed answer says about itself: problem+json where there is some.
+export async function problemOf(response) {
+  const problem = await response.json().catch(() => ({}));
+  return problem.detail ?? problem.title ?? `the server answered ${response.status}`;
+}

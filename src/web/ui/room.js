@@ -1,0 +1,211 @@
+// What this page holds of one room: a window of its messages, folded from events.
+//
+// It never touches the page. Items carry a `version` that rises with each change, so that the
+// view redraws only what changed. What happened to a message outside the window is kept, and
+// applied when history brings the message in.
+
+import { bareId, personal } from "./dom.js";
+
+export const ITEMS_MAX = 500;
+const CHANGES_MAX = 5_000;
+const TARGETED = new Set(["MessageEdited", "MessageRedacted", "ReactionAdded", "ReactionRemoved"]);
+
+export class Room {
+  constructor(id) {
+    this.id = id;
+    this.title = id;
+    this.members = new Map(); // who is in: member -> display name
+    this.names = new Map(); // every name ever seen: member -> display name
+    this.isClosed = false;
+    this.clear();
+  }
+
+  clear() {
+    this.items = []; // ascending by revision
+    this.byRevision = new Map();
+    this.changes = new Map(); // target -> events, for targets outside the window
+    this.told = new Set(); // members whose coming and going the events told
+    this.oldest = null; // the lowest revision folded in
+    this.hasMore = false;
+    this.isDetached = false; // scrolled so far back that the newest messages are not held
+    this.isLive = false;
+    this.version = (this.version ?? 0) + 1;
+  }
+
+  // Folds one event at the end; `keep` false holds the window still, for a reader far back.
+  append(event, keep) {
+    if (this.oldest === null) {
+      this.oldest = event.revision;
+      this.hasMore = event.revision > 0;
+    }
+    this.state(event);
+    if (TARGETED.has(event.name)) return this.change(event);
+    const item = this.item(event);
+    if (!item) return null;
+    if (!keep) this.isDetached = true;
+    if (this.isDetached) return item;
+    this.items.push(item);
+    this.byRevision.set(item.revision, item);
+    return item;
+  }
+
+  // Folds a page of history, ascending, before what is held.
+  prepend(events, hasMore) {
+    const items = [];
+    for (const event of events) {
+      if (this.oldest !== null && event.revision >= this.oldest) continue;
+      if (TARGETED.has(event.name)) {
+        this.change(event);
+        continue;
+      }
+      if (!this.names.has(event.data.member) && event.data.display_name) {
+        this.names.set(event.data.member, personal(event.data.display_name));
+      }
+      const item = this.item(event);
+      if (!item) continue;
+      items.push(item);
+      this.byRevision.set(item.revision, item);
+    }
+    for (const item of items) this.applyKept(item);
+    this.items.unshift(...items);
+    this.oldest = events[0]?.revision ?? this.oldest;
+    this.hasMore = hasMore && events.length > 0;
+    this.version += 1;
+    while (this.items.length > ITEMS_MAX) {
+      this.forget(this.items.pop());
+      this.isDetached = true;
+    }
+  }
+
+  // Drops the oldest beyond the limit; history brings them back.
+  trim() {
+    if (this.items.length <= ITEMS_MAX) return;
+    for (const item of this.items.splice(0, this.items.length - ITEMS_MAX)) this.forget(item);
+    this.oldest = this.items[0].revision;
+    this.hasMore = true;
+  }
+
+  nameOf(member) {
+    return this.names.get(member) ?? bareId(member);
+  }
+
+  // The list that the server keeps; it may lag behind the events, so these win.
+  setMembers(list) {
+    for (const { member, display_name } of list) {
+      if (this.told.has(member)) continue;
+      this.members.set(member, personal(display_name) || bareId(member));
+      if (!this.names.has(member)) this.names.set(member, personal(display_name) || bareId(member));
+    }
+    this.version += 1;
+  }
+
+  forget(item) {
+    this.byRevision.delete(item.revision);
+    if (item.changes.length > 0) this.keep(item.revision, item.changes);
+  }
+
+  keep(target, events) {
+    this.changes.set(target, [...(this.changes.get(target) ?? []), ...events]);
+    if (this.changes.size > CHANGES_MAX) this.changes.delete(this.changes.keys().next().value);
+  }
+
+  applyKept(item) {
+    const kept = this.changes.get(item.revision);
+    if (!kept) return;
+    this.changes.delete(item.revision);
+    kept.sort((one, other) => one.revision - other.revision);
+    for (const event of kept) this.apply(item, event);
+  }
+
+  change(event) {
+    const item = this.byRevision.get(event.data.target);
+    if (item) this.apply(item, event);
+    else this.keep(event.data.target, [event]);
+    return null;
+  }
+
+  apply(item, event) {
+    item.changes.push(event);
+    item.version += 1;
+    const who = item.reactions.get(event.data.emoji) ?? new Set();
+    switch (event.name) {
+      case "MessageEdited":
+        item.text = personal(event.data.text);
+        item.isEdited = true;
+        break;
+      case "MessageRedacted":
+        item.isRemoved = true;
+        item.removedBy = event.by;
+        item.reactions.clear();
+        break;
+      case "ReactionAdded":
+        item.reactions.set(event.data.emoji, who.add(event.by));
+        break;
+      default:
+        who.delete(event.by);
+        if (who.size === 0) item.reactions.delete(event.data.emoji);
+    }
+  }
+
+  // Title and members; only events at the end tell what holds now.
+  state({ name, data, by }) {
+    switch (name) {
+      case "RoomOpened":
+      case "RoomRenamed":
+        this.title = data.title || this.id;
+        break;
+      case "RoomClosed":
+        this.isClosed = true;
+        break;
+      case "MemberJoined":
+      case "MemberRenamed":
+        this.told.add(data.member);
+        this.members.set(data.member, personal(data.display_name) || bareId(data.member));
+        this.names.set(data.member, personal(data.display_name) || bareId(data.member));
+        break;
+      case "MemberLeft":
+        this.told.add(data.member);
+        this.members.delete(data.member);
+        break;
+      case "MessagePosted":
+        if (!this.told.has(by)) this.members.set(by, this.nameOf(by)); // only members post
+        return;
+      default:
+        return;
+    }
+    this.version += 1;
+  }
+
+  item(event) {
+    const item = {
+      key: event.revision,
+      revision: event.revision,
+      by: event.by,
+      at: new Date(event.occurred_at ?? event.recorded_at),
+      version: 0,
+      changes: [],
+      reactions: new Map(),
+    };
+    if (event.name !== "MessagePosted") {
+      const line = this.line(event);
+      return line === null ? null : { ...item, type: "line", text: line };
+    }
+    const { kind, text, reply_to } = event.data;
+    return { ...item, type: "message", kind, text: personal(text), replyTo: reply_to ?? null };
+  }
+
+  line({ name, data, by }) {
+    const who = this.nameOf(data.member ?? by);
+    const why = data.reason ? ` (${data.reason})` : "";
+    switch (name) {
+      case "RoomOpened": return `${this.nameOf(by)} opened the room “${data.title}”`;
+      case "RoomRenamed": return `${this.nameOf(by)} renamed the room to “${data.title}”`;
+      case "RoomClosed": return `${this.nameOf(by)} closed the room${why}`;
+      case "MemberJoined": return `${who} joined`;
+      case "MemberRenamed": return `${bareId(data.member)} is now known as ${personal(data.display_name)}`;
+      case "MemberLeft":
+        return by === data.member ? `${who} left${why}` : `${this.nameOf(by)} removed ${who}${why}`;
+      default: return `${this.nameOf(by)}: ${name}`; // a newer server may say more
+    }
+  }
+}

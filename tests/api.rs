@@ -1,0 +1,267 @@
+//! The HTTP API: its description, its problem documents, its pages, and the page of the chat.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use support::{Server, http};
+use tempfile::TempDir;
+
+fn start() -> (TempDir, Server) {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    (data, server)
+}
+
+/// Sends a request with these header lines and this body; the answer's status and body.
+fn send(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    let (host, len) = (server.address, body.len());
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}");
+    http(server.address, &format!("{head}Content-Length: {len}\r\n\r\n{body}"))
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+fn assert_problem((status, body): &(u16, String), want: u16, code: &str, what: &str) {
+    let problem: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{what}: {status} {body}"));
+    assert_eq!((*status, &problem["code"]), (want, &json!(code)), "{what}: {problem}");
+    assert_eq!((&problem["status"], &problem["type"]), (&json!(want), &json!("about:blank")), "{what}");
+    for text in ["title", "detail"] {
+        assert!(!problem[text].as_str().unwrap().is_empty(), "{what}: {problem}");
+    }
+}
+
+/// Posts so many messages into the room; the position of the last.
+fn say(server: &Server, room: &str, messages: u32) -> String {
+    let mut alice = server.client("alice", &json!([]));
+    for number in 0..messages {
+        alice.command(room, "post_message", &json!({"text": format!("number {number}")}));
+    }
+    let mut position = String::new();
+    for _ in 0..messages {
+        position = alice.receive_type("ack")["position"].as_str().unwrap().to_owned();
+    }
+    position
+}
+
+#[test]
+fn the_description_lists_every_path_and_each_is_served() {
+    let (_data, server) = start();
+    server.open_room("lobby", "alice");
+    let document = server.get_json("/api/openapi.json");
+    assert!(document["openapi"].as_str().unwrap().starts_with("3."));
+    let paths: BTreeSet<_> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let want = BTreeSet::from([
+        "/api/rooms",
+        "/api/rooms/{room}",
+        "/api/rooms/{room}/timeline",
+        "/api/rooms/{room}/members",
+        "/api/events",
+        "/api/projections",
+        "/api/projections/{name}/rebuild",
+        "/api/health",
+        "/metrics",
+    ]);
+    assert_eq!(paths, want);
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{room}", "lobby").replace("{name}", "rooms");
+        for method in operations.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
+            let body = r#"{"user":"alice","room":"den","title":"Den"}"#;
+            let (status, answer) = send(&server, &method, &path, JSON, body);
+            assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_body_is_a_problem() {
+    let (_data, server) = start();
+    let good = json!({"user": "alice", "room": "lobby", "title": "Lobby"});
+    let with = |field: &str, value: Value| {
+        let mut body = good.clone();
+        body[field] = value;
+        body.to_string()
+    };
+    for (headers, body, status, code) in [
+        (JSON, "{".to_owned(), 400, "malformed"),
+        (JSON, String::new(), 400, "malformed"),
+        (JSON, "[]".to_owned(), 400, "malformed"),
+        (JSON, json!({"user": "alice", "room": "lobby"}).to_string(), 400, "malformed"),
+        (JSON, with("colour", json!("red")), 400, "malformed"),
+        (JSON, with("title", json!(7)), 400, "malformed"),
+        (JSON, with("room", json!("a b")), 400, "malformed"),
+        (JSON, with("user", json!("robot:x")), 400, "malformed"),
+        (JSON, with("title", json!("x".repeat(70_000))), 400, "malformed"),
+        ("Content-Type: text/plain\r\n", good.to_string(), 400, "malformed"),
+        ("", good.to_string(), 400, "malformed"),
+        (JSON, with("title", json!("")), 422, "rule"),
+    ] {
+        let answer = send(&server, "POST", "/api/rooms", headers, &body);
+        assert_problem(&answer, status, code, body.get(..body.len().min(80)).unwrap());
+    }
+    assert_eq!(send(&server, "POST", "/api/rooms", JSON, &good.to_string()).0, 201);
+    let again = send(&server, "POST", "/api/rooms", JSON, &good.to_string());
+    assert_problem(&again, 422, "rule", "again");
+    assert_eq!(serde_json::from_str::<Value>(&again.1).unwrap()["title"], "room_exists");
+}
+
+#[test]
+fn bad_queries_and_unknown_paths_are_problems() {
+    let (_data, server) = start();
+    server.open_room("lobby", "alice");
+    for (path, status, code) in [
+        ("/api/rooms?order=colour", 400, "malformed"),
+        ("/api/rooms?limit=many", 400, "malformed"),
+        ("/api/rooms?limit=-1", 400, "malformed"),
+        ("/api/rooms?colour=red", 400, "malformed"),
+        ("/api/rooms?after=nonsense", 400, "malformed"),
+        ("/api/rooms?min_position=soon", 400, "malformed"),
+        ("/api/rooms?min_position=999999999", 416, "ahead_of_log"),
+        ("/api/rooms/lobby/timeline?before=x", 400, "malformed"),
+        ("/api/rooms/lobby/timeline?min_position=999999999", 416, "ahead_of_log"),
+        ("/api/rooms/lobby/members?min_position=999999999", 416, "ahead_of_log"),
+        ("/api/rooms/lobby/members?after=a%20b", 400, "malformed"),
+        ("/api/rooms/nowhere", 404, "not_found"),
+        ("/api/rooms/a%20b", 400, "malformed"),
+        ("/api/events?room=nowhere", 404, "not_found"),
+        ("/api/events?follow=perhaps", 400, "malformed"),
+        ("/api/events?from=999999999", 416, "ahead_of_log"),
+        ("/api/nothing", 404, "not_found"),
+        ("/nothing", 404, "not_found"),
+        ("/ui/secret.js", 404, "not_found"),
+        ("/ui/../Cargo.toml", 404, "not_found"),
+    ] {
+        assert_problem(&server.get(path), status, code, path);
+    }
+    assert_problem(&send(&server, "DELETE", "/api/nothing", "", ""), 404, "not_found", "DELETE");
+    let rebuild = send(&server, "POST", "/api/projections/nothing/rebuild", JSON, "{}");
+    assert_problem(&rebuild, 404, "not_found", "rebuild");
+}
+
+#[test]
+fn rooms_come_in_pages_by_either_order() {
+    let (_data, server) = start();
+    let mut position = String::new();
+    for number in 0..7 {
+        let room = format!("room-{number}");
+        server.open_room(&room, "alice");
+        position = say(&server, &room, 1);
+    }
+    let collect = |order: &str| {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/api/rooms?order={order}&limit=3&min_position={position}{after}");
+            let page = server.get_json(&path);
+            let rooms = page["rooms"].as_array().unwrap();
+            assert!(rooms.len() <= 3);
+            found.extend(rooms.iter().map(|room| room["title"].as_str().unwrap().to_owned()));
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={}", next.replace('/', "%2F")),
+                None => return found,
+            }
+        }
+    };
+    let by_title: Vec<_> = (0..7).map(|number| format!("room-{number}")).collect();
+    assert_eq!(collect("title"), by_title);
+    let by_activity: BTreeSet<_> = collect("activity").into_iter().collect();
+    assert_eq!(by_activity, by_title.into_iter().collect(), "rooms of one millisecond may come in any order");
+}
+
+#[test]
+fn a_timeline_comes_in_pages() {
+    let (_data, server) = start();
+    server.open_room("lobby", "alice");
+    let position = say(&server, "lobby", 120);
+    let page = |query: &str| {
+        let page = server.get_json(&format!("/api/rooms/lobby/timeline?min_position={position}{query}"));
+        let texts: Vec<_> = page["messages"].as_array().unwrap().iter().map(|m| m["text"].clone()).collect();
+        (texts, page["more"].as_bool().unwrap())
+    };
+    let numbers =
+        |range: std::ops::Range<u32>| range.map(|n| json!(format!("number {n}"))).collect::<Vec<_>>();
+    assert_eq!(page(""), (numbers(20..120), true), "a hundred unless told");
+    assert_eq!(page("&limit=10"), (numbers(110..120), true));
+    assert_eq!(page("&before=22"), (numbers(0..20), false), "message n is at revision n + 2");
+    assert_eq!(page("&before=22&limit=20"), (numbers(0..20), false));
+    assert_eq!(page("&before=22&limit=19"), (numbers(1..20), true));
+    assert_eq!(page("&before=0"), (vec![], false));
+    assert_eq!(page("&limit=0"), (numbers(119..120), true), "at least one");
+    assert_eq!(page("&limit=65535"), (numbers(0..120), false));
+}
+
+#[test]
+fn room_ids_are_percent_decoded() {
+    let (_data, server) = start();
+    for (room, encoded) in [("#ubuntu", "%23ubuntu"), ("a?b&c", "a%3Fb%26c"), ("a+b", "a+b"), ("é", "")] {
+        if encoded.is_empty() {
+            let answer = server.post("/api/rooms", &json!({"user": "alice", "room": room, "title": "x"}));
+            assert_eq!(answer.0, 400, "ids are ASCII");
+            continue;
+        }
+        server.open_room(room, "alice");
+        let position = say(&server, room, 2);
+        let timeline = server.get_json(&format!("/api/rooms/{encoded}/timeline?min_position={position}"));
+        assert_eq!(timeline["messages"].as_array().unwrap().len(), 2, "{room}");
+        let members = server.get_json(&format!("/api/rooms/{encoded}/members?min_position={position}"));
+        assert_eq!(members["members"][0]["member"], "alice", "{room}: {members}");
+        let listed = server.get_json(&format!("/api/rooms?min_position={position}"));
+        assert!(listed["rooms"].as_array().unwrap().iter().any(|listed| listed["title"] == room));
+        assert_eq!(server.get_json(&format!("/api/rooms/{encoded}"))["title"], room);
+        let query = encoded.replace('+', "%2B");
+        let (status, events) = server.get(&format!("/api/events?room={query}"));
+        assert_eq!((status, events.lines().count()), (200, 4), "{room}: {events}");
+    }
+}
+
+/// The quoted words of a text that begin with this.
+fn quoted<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    text.split('"').filter(|word| word.starts_with(start)).collect()
+}
+
+#[test]
+fn the_page_and_all_it_names_are_served_under_a_policy() {
+    let (_data, server) = start();
+    let mut head = String::new();
+    {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", server.address);
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.read_to_string(&mut head).unwrap();
+    }
+    let head = head.split_once("\r\n\r\n").unwrap().0.to_ascii_lowercase();
+    let policy = head.lines().find(|line| line.starts_with("content-security-policy:")).unwrap();
+    assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+
+    let (status, index) = server.get("/");
+    assert_eq!(status, 200);
+    let mut waiting: Vec<String> = quoted(&index, "/ui/").into_iter().map(str::to_owned).collect();
+    let mut served = BTreeSet::new();
+    while let Some(path) = waiting.pop() {
+        if !served.insert(path.clone()) {
+            continue;
+        }
+        let (status, text) = server.get(&path);
+        assert_eq!(status, 200, "{path} is named and not served");
+        assert!(!text.is_empty());
+        let imports = text.lines().filter(|line| line.starts_with("import"));
+        waiting
+            .extend(imports.flat_map(|line| quoted(line, "./")).map(|name| name.replacen("./", "/ui/", 1)));
+    }
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web/ui");
+    let written: BTreeSet<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| format!("/ui/{}", file.unwrap().file_name().to_string_lossy()))
+        .filter(|path| path != "/ui/index.html")
+        .collect();
+    assert_eq!(served, written, "every file of the page is reached from it");
+}

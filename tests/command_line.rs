@@ -1,0 +1,131 @@
+//! What goes wrong is said plainly: what it is, where it came from, what to do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use support::imports::file;
+use support::{Server, dramatis};
+
+fn told(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// An address at which nobody listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn no_server_is_said_with_what_to_do() {
+    let (logs, url) = (tempfile::tempdir().unwrap(), nobody());
+    let log = file(logs.path(), "2010-03-08.txt", "[12:00] <alice> hello\n");
+    let log = log.to_str().unwrap();
+    for command in [
+        ["import", "irc", log].as_slice(),
+        &["events", "read"],
+        &["events", "tail"],
+        &["projections", "list"],
+        &["projections", "rebuild", "timeline"],
+    ] {
+        let output = dramatis().args(command).args(["--url", &url]).output().unwrap();
+        let told = told(&output);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {told}");
+        assert!(told.starts_with(&format!("dramatis: no dramatis server answers at {url}")), "{told}");
+        assert!(told.contains("start one with `dramatis serve`, or name another with --url"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(output.stdout.is_empty(), "{command:?}");
+    }
+}
+
+/// A `serve` that must end with code 1 before it listens: what it says.
+fn refused(data: &Path, listen: &str, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let mut serve = dramatis()
+        .args(["serve", "--listen", listen, "--data"])
+        .arg(data)
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(serve.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    if !line.is_empty() {
+        serve.kill().unwrap();
+    }
+    let output = serve.wait_with_output().unwrap();
+    assert_eq!(line, "", "it serves");
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    told(&output)
+}
+
+#[test]
+fn bad_settings_are_named_with_value_origin_and_what_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let serve = |arguments: &[&str], environment: &[(&str, &str)]| {
+        refused(&data, "127.0.0.1:0", arguments, environment)
+    };
+    let range = "socket.heartbeat_ms must be a whole number from 100 to 600000; got";
+    let out_of_range = file(dir.path(), "a.toml", "[socket]\nheartbeat_ms = 5\n");
+    let path = out_of_range.to_str().unwrap();
+    assert_eq!(serve(&["--config", path], &[]), format!("dramatis: {range} 5 (from file {path})\n"));
+
+    let name = "DRAMATIS__SOCKET__HEARTBEAT_MS";
+    let from_environment = serve(&[], &[(name, "often")]);
+    assert_eq!(from_environment, format!("dramatis: {range} \"often\" (from environment variable {name})\n"));
+
+    let unknown = file(dir.path(), "b.toml", "[socket]\nheart_beat_ms = 5000\n");
+    let path = unknown.to_str().unwrap();
+    let told = serve(&["--config", path], &[]);
+    assert!(
+        told.starts_with(&format!("dramatis: unknown key socket.heart_beat_ms = 5000 (from file {path}): "))
+    );
+    assert!(told.contains(" heartbeat_ms"), "{told}");
+
+    let missing = dir.path().join("missing.toml");
+    let told = serve(&["--config", missing.to_str().unwrap()], &[]);
+    assert!(told.contains(&format!("the config file {} cannot be read", missing.display())), "{told}");
+    assert!(!data.exists(), "nothing is touched before the settings are right");
+}
+
+#[test]
+fn an_address_beyond_this_machine_is_taken_only_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = refused(&dir.path().join("data"), "0.0.0.0:0", &[], &[]);
+    assert!(told.contains("insecure_listen_anywhere") || told.contains("insecure-listen-anywhere"), "{told}");
+}
+
+#[test]
+fn a_data_directory_in_use_names_its_owner() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let told = refused(data.path(), "127.0.0.1:0", &[], &[]);
+    assert!(told.contains(data.path().to_str().unwrap()), "{told}");
+    assert!(told.contains(&server.process_id().to_string()), "{told}");
+    server.open_room("den", "alice");
+}
+
+#[test]
+fn a_port_in_use_is_said_with_what_to_do() {
+    let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    let address = server.address.to_string();
+    let told = refused(other.path(), &address, &[], &[]);
+    assert!(
+        told.contains(&format!("cannot listen on {address}: choose another address with --listen")),
+        "{told}"
+    );
+}
