@@ -16,6 +16,15 @@ use dramatis_events::{
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+pub(crate) mod contract;
 mod tail;
 
 pub mod embedded;

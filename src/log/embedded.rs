@@ -37,6 +37,15 @@ use super::{Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, L
 use crate::clock::Clock;
 
 mod bytes;
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod crash_tests;
 mod format;
 mod index;
 mod record;
@@ -44,6 +53,15 @@ mod recovery;
 mod ring;
 mod segment;
 mod sidecar;
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod simulated;
 mod state;
 mod storage;
 mod table;

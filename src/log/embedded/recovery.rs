@@ -136,9 +136,12 @@ fn open_last(
     let size = file.size()?;
     let bytes = read_up_to(&*file, 0, size)?;
     if let Err(error) = check_header(&*file, &name, first, at, log) {
-        // A crash while the segment was begun: it holds no batch yet.
-        let begun = first == at.position && !matches!(error, OpenError::Newer { .. });
-        if begun && find_batch(&bytes, 0, log, |_| true).is_none() {
+        // A crash while the segment was begun: its header is torn and it holds no batch yet. A
+        // whole header that does not fit here is another history's, and is never cut.
+        let torn = bytes
+            .first_chunk()
+            .is_none_or(|header| matches!(SegmentHeader::decode(header), Err(HeaderError::Invalid(_))));
+        if torn && first == at.position && find_batch(&bytes, 0, log, |_| true).is_none() {
             return begin(storage, at, log, counter);
         }
         return Err(error);
@@ -153,18 +156,19 @@ fn open_last(
         tracing::warn!(segment = %name, offset = read.facts.end, reason = stop, "a torn tail is cut: it was never acknowledged");
     }
     settle(&*file, &bytes, &read)?;
+    // The crash may have come between the file's creation and its name's sync.
+    storage.sync_names()?;
     Ok(Scanned { name, file, facts: read.facts, index: read.index, size })
 }
 
-/// Writes the last batch again and zeros behind it, and syncs: the page cache may show what
-/// the disk lacks.
+/// Writes the header, the last batch and zeros behind it again, and syncs: after a failed sync
+/// the page cache shows what the disk lacks, and only a new write brings it there.
 fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<(), OpenError> {
     let (last, end) = (to_usize(read.last_batch_at), to_usize(read.facts.end));
     let tail = bytes.get(end..).unwrap_or_default();
+    file.write_all_at(bytes.get(..SEGMENT_HEADER_BYTES).unwrap_or_default(), 0)?;
     file.write_all_at(bytes.get(last..end).unwrap_or_default(), read.last_batch_at)?;
-    if tail.iter().any(|byte| *byte != 0) {
-        file.write_all_at(&vec![0; tail.len()], read.facts.end)?;
-    }
+    file.write_all_at(&vec![0; tail.len()], read.facts.end)?;
     file.sync()?;
     Ok(())
 }

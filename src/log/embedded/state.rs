@@ -8,7 +8,7 @@ use dramatis_events::{Position, Recorded, Revision, StreamId};
 
 use super::bytes::{to_u32, to_u64, to_usize};
 use super::ring::Ring;
-use super::segment::{Closed, Open, SegmentBytes};
+use super::segment::{Closed, Open, SegmentBytes, damaged};
 use crate::log::{CommandOutcome, CommandRef, Filter, LogError, Page, ReadLimit};
 
 /// Events looked at between two answers of one filtered read: a bound on how long it takes.
@@ -163,14 +163,17 @@ pub(super) fn older_stream(
         while next < span.next_revision() && !left.is_full() {
             let skip = next.saturating_sub(span.first_revision);
             let list = segment.list(span, skip, left.events.min(STREAM_PAGE))?;
-            if list.is_empty() {
-                break;
-            }
+            let wanted = (span.next_revision() - next.max(span.first_revision))
+                .min(to_u64(left.events.min(STREAM_PAGE)));
             let mut at = Vec::with_capacity(list.len());
             for index in list {
                 for offset in segment.offsets(index, 1)? {
                     at.push((segment.first() + u64::from(index), u64::from(offset)));
                 }
+            }
+            if to_u64(at.len()) != wanted {
+                let reason = "the index names an event that the segment does not hold";
+                return Err(damaged(&segment.index_name, 0, reason));
             }
             read_stream_places(
                 &Places { bytes: segment.bytes(), at },

@@ -171,9 +171,11 @@ impl Writer {
                     tracing::error!(%reason, "the log is poisoned");
                     self.poison(&reason);
                     for (_, taken, _) in &mut batch.answers {
-                        if taken.is_ok() {
-                            *taken = Err(AppendError::Failure { reason: reason.clone() });
-                        }
+                        *taken = Err(match taken {
+                            Ok(_) => AppendError::Failure { reason: reason.clone() },
+                            // It may have conflicted with events of this batch, which nobody may see.
+                            Err(_) => AppendError::Unavailable { reason: reason.clone() },
+                        });
                     }
                 }
             }
