@@ -104,9 +104,16 @@ class Chat {
   async loadMembers() {
     const room = this.room;
     try {
-      const response = await fetch(`/api/rooms/${encodeURIComponent(room.id)}/members`);
-      if (!response.ok) throw new Error(await problemOf(response));
-      room.setMembers((await response.json()).members ?? []);
+      const members = [];
+      for (let more = true; more; ) {
+        const after = members.length ? `&after=${encodeURIComponent(members.at(-1).member)}` : "";
+        const response = await fetch(`/api/rooms/${encodeURIComponent(room.id)}/members?limit=500${after}`);
+        if (!response.ok) throw new Error(await problemOf(response));
+        const page = await response.json();
+        members.push(...page.members);
+        more = page.more;
+      }
+      room.setMembers(members);
     } catch {
       // The events tell who is in, as far as they are loaded.
     }
