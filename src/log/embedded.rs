@@ -24,7 +24,7 @@ use dramatis_events::{Epoch, Position, Recorded, Revision, StreamId};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use self::bytes::to_u64;
+use self::bytes::{to_u64, to_usize};
 use self::recovery::{Recovered, recover};
 use self::ring::Ring;
 use self::state::{
@@ -70,6 +70,10 @@ impl Default for Options {
     }
 }
 
+/// The longest segment, in bytes: offsets in it are stored in 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Events read at a time when a stream is read backwards.
+const BACKWARDS_EVENTS: usize = 64;
 /// Recent events kept in memory, by number.
 const LIVE_EVENTS_MAX: usize = 65_536;
 
@@ -142,6 +146,8 @@ impl EmbeddedLog {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        let segment_bytes = options.segment_bytes.min(SEGMENT_BYTES_MAX);
+        let options = Options { segment_bytes, ..options };
         let epoch = epoch(&*storage)?;
         let Recovered { closed, open, chain, allocated } = recover(&*storage, epoch.log(), epoch.counter())?;
         let next_position = open.next_position();
@@ -247,22 +253,22 @@ impl EventLog for EmbeddedLog {
         before: Option<Revision>,
         limit: ReadLimit,
     ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
-        let events = to_u64(limit.events.max(1));
         let head = self.stream_head(stream);
         let (shared, stream) = (self.shared.clone(), stream.clone());
         Box::pin(async move {
             let next = head.await?.map_or(0, |head| head.get() + 1);
-            let end = before.map_or(next, |before| before.get().min(next));
-            let from = end.saturating_sub(events);
-            let wanted = usize::try_from(end - from).unwrap_or(usize::MAX);
-            if wanted == 0 {
-                return Ok(Vec::new());
+            let mut end = before.map_or(next, |before| before.get().min(next));
+            let (mut events, mut left) = (Vec::new(), state::Left::new(limit));
+            while end > 0 && !left.is_full() {
+                let from = end.saturating_sub(to_u64(left.events.min(BACKWARDS_EVENTS)));
+                // The bound by bytes counts from the newest, so it is held to afterwards.
+                let page = ReadLimit { events: to_usize(end - from), bytes: usize::MAX };
+                let read = read_forward(&shared, &stream, from, page).await?;
+                let newest = read.into_iter().rev().take_while(|event| left.take(event.envelope.data.len()));
+                events.extend(newest);
+                end = from;
             }
-            // The bound by bytes counts from the newest, so it is held to afterwards.
-            let all = ReadLimit { events: wanted, bytes: usize::MAX };
-            let mut events = read_forward(&shared, &stream, from, all).await?;
-            events.reverse();
-            Ok(within(events, limit))
+            Ok(events)
         })
     }
 

@@ -166,12 +166,7 @@ pub(super) fn older_stream(
             if list.is_empty() {
                 break;
             }
-            let mut at = Vec::with_capacity(list.len());
-            for index in list {
-                for offset in segment.offsets(index, 1)? {
-                    at.push((segment.first() + u64::from(index), u64::from(offset)));
-                }
-            }
+            let at = segment.places(&list)?;
             read_stream_places(
                 &Places { bytes: segment.bytes(), at },
                 stream,
@@ -199,9 +194,6 @@ pub(super) fn read_stream_places(
     events: &mut Vec<Arc<Recorded>>,
 ) -> Result<(), LogError> {
     places.bytes.scan(&places.at, |raw| {
-        if raw.revision < *next && raw.stream == stream.as_str() {
-            return Ok(true);
-        }
         if raw.stream != stream.as_str() || raw.revision != *next {
             return Err("a record of another stream or revision stands here");
         }
@@ -297,7 +289,7 @@ impl Left {
         fits
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.events == 0
     }
 }

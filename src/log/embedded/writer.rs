@@ -84,6 +84,16 @@ struct Batch {
     heads: HashMap<StreamId, u64>,
 }
 
+/// What an append of a failed batch is told. A conflict may have been with an event of that
+/// very batch, so it is not told as one.
+fn after_failure<T>(taken: &Result<T, AppendError>, reason: &str) -> AppendError {
+    match taken {
+        Ok(_) => AppendError::Failure { reason: reason.to_owned() },
+        Err(AppendError::Conflict { .. }) => AppendError::Unavailable { reason: reason.to_owned() },
+        Err(error) => error.clone(),
+    }
+}
+
 impl Writer {
     pub(super) fn run(mut self, requests: &Receiver<Message>) {
         let mut closing = false;
@@ -163,7 +173,13 @@ impl Writer {
     fn commit(&mut self, mut batch: Batch) {
         if !batch.events.is_empty() {
             match self.write(&mut batch) {
-                Ok(()) => self.publish(&batch),
+                Ok(()) => {
+                    if let Err(reason) = self.publish(&batch) {
+                        let reason = format!("the index refuses an event that was recorded: {reason}");
+                        tracing::error!(%reason, "the log is poisoned");
+                        self.poison(&reason);
+                    }
+                }
                 Err(error) => {
                     let reason = format!(
                         "a write to the log failed, no further one is tried until a restart: {error}"
@@ -171,9 +187,7 @@ impl Writer {
                     tracing::error!(%reason, "the log is poisoned");
                     self.poison(&reason);
                     for (_, taken, _) in &mut batch.answers {
-                        if taken.is_ok() {
-                            *taken = Err(AppendError::Failure { reason: reason.clone() });
-                        }
+                        *taken = Err(after_failure(taken, &reason));
                     }
                 }
             }
@@ -234,7 +248,7 @@ impl Writer {
     }
 
     /// Shows the batch to readers: it is durable.
-    fn publish(&mut self, batch: &Batch) {
+    fn publish(&mut self, batch: &Batch) -> Result<(), &'static str> {
         let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
         for (event, offset) in batch.events.iter().zip(&batch.offsets) {
             let offset = to_u32(to_usize(self.end) + offset);
@@ -243,9 +257,7 @@ impl Writer {
                 dramatis_events::CommandKey::derive(&event.stream, &event.envelope.author, &stamp.id)
                     .to_bytes()
             });
-            if let Err(reason) = state.open.index.push(offset, &event.stream, event.revision.get(), key) {
-                tracing::error!(%reason, stream = %event.stream, "the index refuses an event that was recorded");
-            }
+            state.open.index.push(offset, &event.stream, event.revision.get(), key)?;
             state.ring.push(event.clone());
         }
         self.end += to_u64(batch.bytes.len());
@@ -257,6 +269,7 @@ impl Writer {
         }
         self.heads.extend(batch.heads.iter().map(|(stream, next)| (stream.clone(), *next)));
         self.shared.head.send_replace(batch.events.last().map(|event| event.position));
+        Ok(())
     }
 
     /// Closes the open segment with its index, and begins the next.
