@@ -50,10 +50,9 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
         segment_bytes: config.log.segment_bytes,
         append_queue_len_max: config.log.append_queue_len_max,
         live_bytes_max: config.log.live_bytes_max,
-        ..Options::default()
     };
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;
-    let read_models = SqliteReadModels::open(&dir.join("read-models.sqlite"))?;
+    let read_models = SqliteReadModels::open(dir.join("read-models.sqlite"))?;
     Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models) })
 }

@@ -54,24 +54,24 @@ struct Room {
 
 /// Who follows which room on this thread, and every open connection.
 pub struct Rooms {
-    rooms: RefCell<HashMap<StreamId, Room>>,
+    followed: RefCell<HashMap<StreamId, Room>>,
     connections: RefCell<HashMap<u64, Rc<Outbox>>>,
     metrics: Metrics,
 }
 
 impl Rooms {
     fn new(metrics: Metrics) -> Self {
-        Self { rooms: RefCell::default(), connections: RefCell::default(), metrics }
+        Self { followed: RefCell::default(), connections: RefCell::default(), metrics }
     }
 
     /// Registers a place: from now on the hub keeps the room's head in mind.
     pub fn follow(&self, follow: Rc<Follow>) {
-        self.rooms.borrow_mut().entry(follow.stream.clone()).or_default().followers.push(follow);
+        self.followed.borrow_mut().entry(follow.stream.clone()).or_default().followers.push(follow);
     }
 
     /// Takes a place out.
     pub fn unfollow(&self, follow: &Rc<Follow>) {
-        let mut rooms = self.rooms.borrow_mut();
+        let mut rooms = self.followed.borrow_mut();
         if let Some(room) = rooms.get_mut(&follow.stream) {
             room.followers.retain(|known| !Rc::ptr_eq(known, follow));
             if room.followers.is_empty() {
@@ -82,7 +82,7 @@ impl Rooms {
 
     /// Turns a place live, if its next revision is the hub's next; else the log must be read on.
     pub fn try_live(&self, follow: &Follow) -> bool {
-        let rooms = self.rooms.borrow();
+        let rooms = self.followed.borrow();
         let head = rooms.get(&follow.stream).and_then(|room| room.head);
         let live = head.is_none_or(|head| head < follow.next.get());
         follow.live.set(live);
@@ -114,7 +114,7 @@ impl Rooms {
     }
 
     fn broadcast(&self, events: &[Arc<Recorded>]) {
-        let mut rooms = self.rooms.borrow_mut();
+        let mut rooms = self.followed.borrow_mut();
         if rooms.is_empty() {
             return;
         }

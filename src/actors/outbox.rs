@@ -160,13 +160,11 @@ impl Outbox {
         }
         let mut queue = self.queue.borrow_mut();
         if queue.is_empty() {
-            return match self.closing.get() {
-                Some(code) => Poll::Ready(Next::Close(code)),
-                None => {
-                    self.writer.set(Some(cx.waker().clone()));
-                    Poll::Pending
-                }
-            };
+            if let Some(code) = self.closing.get() {
+                return Poll::Ready(Next::Close(code));
+            }
+            self.writer.set(Some(cx.waker().clone()));
+            return Poll::Pending;
         }
         let (mut taken, mut size) = (Vec::new(), 0);
         while let Some(front) = queue.front()

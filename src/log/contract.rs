@@ -252,7 +252,7 @@ fn a_second_owner_is_told_who_the_first_is() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
         let clock = Arc::new(ManualClock::default());
-        super::embedded::EmbeddedLog::open(dir.path(), Default::default(), clock)
+        super::embedded::EmbeddedLog::open(dir.path(), super::embedded::Options::default(), clock)
     };
     let first = open().unwrap();
     let error = open().map(|_| ()).unwrap_err().to_string();

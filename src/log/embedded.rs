@@ -24,7 +24,7 @@ use dramatis_events::{Epoch, Position, Recorded, Revision, StreamId};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use self::bytes::to_u64;
+use self::bytes::{to_u64, to_usize};
 use self::recovery::{Recovered, recover};
 use self::ring::Ring;
 use self::state::{
@@ -72,7 +72,8 @@ mod writer;
 pub struct Options {
     /// A segment is closed when the next batch would make it longer than this, in bytes.
     pub segment_bytes: u64,
-    /// Appends that may wait for the writer; further ones wait for a place.
+    /// Appends that may wait for the writer, one of more than 4 KiB counting as several; further
+    /// ones wait for a place.
     pub append_queue_len_max: usize,
     /// Recent events kept in memory, in bytes.
     pub live_bytes_max: usize,
@@ -88,6 +89,10 @@ impl Default for Options {
     }
 }
 
+/// The longest segment, in bytes: offsets in it are stored in 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Events read at a time when a stream is read backwards.
+const BACKWARDS_EVENTS: usize = 64;
 /// Recent events kept in memory, by number.
 const LIVE_EVENTS_MAX: usize = 65_536;
 
@@ -142,6 +147,7 @@ pub struct EmbeddedLog {
     epoch: Epoch,
     requests: mpsc::Sender<Message>,
     places: Arc<Semaphore>,
+    places_max: u32,
     writer: Mutex<Option<JoinHandle<()>>>,
     _lock: Option<File>,
 }
@@ -157,9 +163,10 @@ impl EmbeddedLog {
     fn open_storage(
         storage: Arc<dyn Storage>,
         lock: Option<File>,
-        options: Options,
+        mut options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        options.segment_bytes = options.segment_bytes.min(SEGMENT_BYTES_MAX);
         let epoch = epoch(&*storage)?;
         let Recovered { closed, open, chain, allocated } = recover(&*storage, epoch.log(), epoch.counter())?;
         let next_position = open.next_position();
@@ -171,7 +178,8 @@ impl EmbeddedLog {
             head: watch::channel(next_position.checked_sub(1).map(Position::from_engine)).0,
             poisoned: Mutex::new(None),
         });
-        let places = Arc::new(Semaphore::new(options.append_queue_len_max));
+        let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
+        let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
         let writer = Writer {
             shared: shared.clone(),
             options,
@@ -189,7 +197,15 @@ impl EmbeddedLog {
         let (requests, arriving) = mpsc::channel();
         let thread =
             std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(&arriving))?;
-        Ok(Self { shared, epoch, requests, places, writer: Mutex::new(Some(thread)), _lock: lock })
+        Ok(Self {
+            shared,
+            epoch,
+            requests,
+            places,
+            places_max,
+            writer: Mutex::new(Some(thread)),
+            _lock: lock,
+        })
     }
 
     /// Finishes what waits and ends the writer. Later appends are refused as unavailable.
@@ -217,12 +233,13 @@ impl EventLog for EmbeddedLog {
         if let Err(error) = append.check() {
             return ready(Err(error));
         }
+        let weight = weight(&append).min(self.places_max);
         let (places, requests) = (self.places.clone(), self.requests.clone());
         Box::pin(async move {
             let closed = || AppendError::Unavailable { reason: "it is being closed".to_owned() };
-            let place = places.acquire_owned().await.map_err(|_| closed())?;
+            let place = places.acquire_many_owned(weight).await.map_err(|_| closed())?;
             let (answer, answered) = oneshot::channel();
-            let request = Request { append, answer, _place: place };
+            let request = Request { append, answer, place };
             requests.send(Message::Append(request)).map_err(|_| closed())?;
             answered.await.unwrap_or_else(|_| {
                 Err(AppendError::Failure { reason: "the log was closed before it answered".to_owned() })
@@ -265,22 +282,22 @@ impl EventLog for EmbeddedLog {
         before: Option<Revision>,
         limit: ReadLimit,
     ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
-        let events = to_u64(limit.events.max(1));
         let head = self.stream_head(stream);
         let (shared, stream) = (self.shared.clone(), stream.clone());
         Box::pin(async move {
             let next = head.await?.map_or(0, |head| head.get() + 1);
-            let end = before.map_or(next, |before| before.get().min(next));
-            let from = end.saturating_sub(events);
-            let wanted = usize::try_from(end - from).unwrap_or(usize::MAX);
-            if wanted == 0 {
-                return Ok(Vec::new());
+            let mut end = before.map_or(next, |before| before.get().min(next));
+            let (mut events, mut left) = (Vec::new(), state::Left::new(limit));
+            while end > 0 && !left.is_full() {
+                let from = end.saturating_sub(to_u64(left.events.min(BACKWARDS_EVENTS)));
+                // The bound by bytes counts from the newest, so it is held to afterwards.
+                let page = ReadLimit { events: to_usize(end - from), bytes: usize::MAX };
+                let read = read_forward(&shared, &stream, from, page).await?;
+                let newest = read.into_iter().rev().take_while(|event| left.take(event.envelope.data.len()));
+                events.extend(newest);
+                end = from;
             }
-            // The bound by bytes counts from the newest, so it is held to afterwards.
-            let all = ReadLimit { events: wanted, bytes: usize::MAX };
-            let mut events = read_forward(&shared, &stream, from, all).await?;
-            events.reverse();
-            Ok(within(events, limit))
+            Ok(events)
         })
     }
 
@@ -383,6 +400,12 @@ async fn read_forward(
         older_stream(&closed, open, &stream, from, limit)
     })
     .await
+}
+
+/// How many places in the queue an append takes: one for every 4 KiB begun.
+fn weight(append: &Append) -> u32 {
+    let bytes: usize = append.envelopes.iter().map(|envelope| envelope.data.len()).sum();
+    u32::try_from(bytes / 4_096 + 1).unwrap_or(u32::MAX)
 }
 
 fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {

@@ -67,8 +67,8 @@ async fn builds_and_aliases(store: &dyn ReadModels) {
     let gone = store.write("things@1", batch(&[], 1)).await.unwrap_err();
     assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
     for gone in [store.get("things@1", "a").await.err(), store.scan("things@1", None, 1).await.err()] {
-        let named = ReadModelError::NoBuild { collection: "things@1".to_owned() };
-        assert_eq!(gone, Some(named));
+        let expected = ReadModelError::NoBuild { collection: "things@1".to_owned() };
+        assert_eq!(gone, Some(expected));
     }
     assert!(store.create(new_build("no such form")).await.is_err());
 }
@@ -143,14 +143,14 @@ async fn queries(store: &dyn ReadModels) {
         after: None,
         limit: 10,
     };
-    let cats = vec![(KIND, Value::Text("cat".into()))];
+    let of_kind = vec![(KIND, Value::Text("cat".into()))];
     let room = Query { key_prefix: Some("r/".into()), ..all.clone() };
-    let by_size = Query { equal: cats.clone(), sort: Some(SIZE), ..room.clone() };
+    let by_size = Query { equal: of_kind.clone(), sort: Some(SIZE), ..room.clone() };
     let largest = Query { direction: Direction::Descending, ..by_size.clone() };
     let cases: [(Query, &[&str]); 6] = [
         (room.clone(), &["r/1", "r/2", "r/3", "r/4"]),
         (Query { direction: Direction::Descending, ..room.clone() }, &["r/4", "r/3", "r/2", "r/1"]),
-        (Query { equal: cats.clone(), ..all.clone() }, &["r/1", "r/2", "r/3", "r0"]),
+        (Query { equal: of_kind.clone(), ..all.clone() }, &["r/1", "r/2", "r/3", "r0"]),
         (Query { equal: vec![(SIZE, Value::Integer(2))], ..room.clone() }, &["r/2", "r/3", "r/4"]),
         (by_size.clone(), &["r/2", "r/3", "r/1"]),
         (largest.clone(), &["r/1", "r/3", "r/2"]),

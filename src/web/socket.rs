@@ -142,7 +142,7 @@ fn admit(door: &Door, request: &Request) -> Result<(), Refusal> {
         return Err(Refusal(StatusCode::NOT_FOUND, "no such upgrade: the socket is at /socket"));
     }
     door.guard
-        .check(request.headers(), request.head().uri.authority().map(|authority| authority.as_str()))
+        .check(request.headers(), request.head().uri.authority().map(actix_http::uri::Authority::as_str))
         .map_err(|why| Refusal(StatusCode::FORBIDDEN, why))?;
     ws::verify_handshake(request.head())
         .map_err(|_| Refusal(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13"))?;

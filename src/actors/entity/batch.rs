@@ -127,7 +127,7 @@ pub(super) fn decide<D: Decider>(
     limits: &D::Limits,
     batch: Vec<Prepared<D>>,
 ) -> Decided<D> {
-    let mut decider = Batch::<D> {
+    let mut deciding = Batch::<D> {
         stream,
         state,
         head,
@@ -139,14 +139,14 @@ pub(super) fn decide<D: Decider>(
     let mut decided =
         Decided { envelopes: Vec::new(), verdicts: Vec::with_capacity(batch.len()), left_over: Vec::new() };
     for prepared in batch {
-        if !decided.left_over.is_empty() || decider.is_full() {
+        if !decided.left_over.is_empty() || deciding.is_full() {
             decided.left_over.push(prepared.pending);
             continue;
         }
-        let verdict = decider.decide(&prepared.pending.request, prepared.key, prepared.facts);
+        let verdict = deciding.decide(&prepared.pending.request, prepared.key, prepared.facts);
         decided.verdicts.push((prepared.pending, verdict));
     }
-    decided.envelopes = decider.envelopes;
+    decided.envelopes = deciding.envelopes;
     decided
 }
 

@@ -32,15 +32,21 @@ impl Session {
         let log = self.stage.log.clone();
         let max = self.stage.limits.rooms_per_session_max;
         let taking = async move {
-            let mut taken = Vec::with_capacity(rooms.len().min(max));
-            for cursor in rooms.into_iter().take(max) {
-                taken.push(take(&*log, cursor).await?);
+            let mut taken = Vec::with_capacity(rooms.len());
+            for cursor in rooms {
+                let mut room = take(&*log, cursor).await?;
+                if taken.len() >= max {
+                    room.entry.how = How::Denied;
+                    room.entry.code = Some(ErrorCode::RateLimited);
+                    room.next = None;
+                }
+                taken.push(room);
             }
             Ok::<_, LogError>(taken)
         };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
             match taken {
-                Ok(taken) => session.greet(user, taken, ctx),
+                Ok(taken) => session.greet(&user, taken, ctx),
                 Err(error) => {
                     tracing::error!(%error, "a hello cannot be answered");
                     session.outbox.close(CloseCode::Internal);
@@ -51,7 +57,7 @@ impl Session {
         Then::Wait
     }
 
-    fn greet(&mut self, user: MemberId, taken: Vec<Taken>, ctx: &mut Context<Self>) {
+    fn greet(&mut self, user: &MemberId, taken: Vec<Taken>, ctx: &mut Context<Self>) {
         let limits = &self.stage.limits;
         let (entries, places): (Vec<_>, Vec<_>) =
             taken.into_iter().map(|taken| (taken.entry, (taken.stream, taken.next))).unzip();
@@ -75,7 +81,7 @@ impl Session {
         };
         self.send(&ServerMessage::Ready(ready));
         for (stream, next) in places {
-            self.follow(stream, next, &user);
+            self.follow(stream, next, user);
         }
         self.catch_up(ctx);
     }
@@ -95,28 +101,25 @@ impl Session {
             self.reject(Some(id), ErrorCode::RateLimited, message);
             return Then::GoOn;
         }
-        // Until the answer stands, nothing more of this room is pushed.
-        self.unfollow(&stream);
         let log = self.stage.log.clone();
         let taking = async move { take(&*log, cursor).await };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
             match taken {
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
-                Ok(Taken { stream, entry, next }) => match entry.code {
-                    Some(code) => session.deny(id, code, &entry),
-                    None => {
-                        session.send(&ServerMessage::Subscribed(Subscribed { id, entry }));
-                        session.follow(stream, next, &user);
-                        session.catch_up(ctx);
-                    }
-                },
+                Ok(Taken { entry, .. }) if entry.code.is_some() => session.deny(id, &entry),
+                Ok(Taken { stream, entry, next }) => {
+                    session.send(&ServerMessage::Subscribed(Subscribed { id, entry }));
+                    session.follow(stream, next, &user);
+                    session.catch_up(ctx);
+                }
             }
             session.resume(ctx);
         }));
         Then::Wait
     }
 
-    fn deny(&self, id: dramatis_events::CommandId, code: ErrorCode, entry: &RoomEntry) {
+    fn deny(&self, id: dramatis_events::CommandId, entry: &RoomEntry) {
+        let code = entry.code.unwrap_or(ErrorCode::NotFound);
         let message = match entry.head {
             None => format!("there is no room {}", entry.room),
             Some(head) => format!("room {} stands at revision {head}: ask for nothing after it", entry.room),

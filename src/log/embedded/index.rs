@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use dramatis_events::StreamId;
 
-use super::bytes::{to_u32, to_usize};
+use super::bytes::{to_u32, to_u64, to_usize};
 
 /// The events of one stream in one segment.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Run {
 impl Run {
     /// The revision after the last one here.
     pub(super) fn next_revision(&self) -> u64 {
-        self.first_revision + u64::from(to_u32(self.at.len()))
+        self.first_revision.saturating_add(to_u64(self.at.len()))
     }
 }
 
@@ -90,12 +90,5 @@ impl MemoryIndex {
         let from = to_usize(skip).min(at.len());
         let to = from.saturating_add(count).min(at.len());
         at.get(from..to).unwrap_or_default().to_vec()
-    }
-
-    /// The offsets of `count` events from the index `from` on.
-    pub(super) fn offsets(&self, from: u32, count: usize) -> Vec<u32> {
-        let from = to_usize(u64::from(from)).min(self.offsets.len());
-        let to = from.saturating_add(count).min(self.offsets.len());
-        self.offsets.get(from..to).unwrap_or_default().to_vec()
     }
 }

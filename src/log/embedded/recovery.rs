@@ -7,6 +7,7 @@
 //! nowhere until the next batch is written, so damage to exactly the last batch looks like a
 //! torn tail.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use dramatis_events::{CommandId, CommandKey, MemberId, StreamId};
@@ -44,8 +45,9 @@ pub(super) fn recover(storage: &dyn Storage, log: u64, counter: u32) -> Result<R
     let mut at =
         Start { position: 0, chain: Chain { next_batch: FIRST_BATCH, last_crc: 0, last_recorded_at: 0 } };
     let last = firsts.pop();
-    for first in firsts {
-        let segment = close(storage, first, &at, log)?;
+    let nexts = firsts.iter().skip(1).chain(&last).copied().collect::<Vec<_>>();
+    for (first, next) in firsts.into_iter().zip(nexts) {
+        let segment = close(storage, first..next, &at, log)?;
         let facts = segment.sidecar.facts;
         at = Start { position: segment.end(), chain: chain_of(&facts) };
         closed.push(Arc::new(segment));
@@ -78,12 +80,13 @@ struct Scanned {
 }
 
 /// A segment before the last: by its index, or read whole if that is missing or not its own.
-fn close(storage: &dyn Storage, first: u64, at: &Start, log: u64) -> Result<Closed, OpenError> {
+fn close(storage: &dyn Storage, positions: Range<u64>, at: &Start, log: u64) -> Result<Closed, OpenError> {
+    let first = positions.start;
     let (name, index_name) = (segment_name(first), index_name(first));
     let file = storage.open(&name)?;
     check_header(&*file, &name, first, at, log)?;
     if let Ok(index) = storage.open(&index_name)
-        && let Some(sidecar) = Sidecar::read(&*index)?.filter(|sidecar| sidecar.facts.first == first)
+        && let Some(sidecar) = Sidecar::read(&*index)?.filter(|sidecar| sidecar.facts.holds(&positions))
     {
         return Ok(Closed { name, file, index_name, index, sidecar });
     }
@@ -136,12 +139,8 @@ fn open_last(
     let size = file.size()?;
     let bytes = read_up_to(&*file, 0, size)?;
     if let Err(error) = check_header(&*file, &name, first, at, log) {
-        // A crash while the segment was begun: its header is torn and it holds no batch yet. A
-        // whole header that does not fit here is another history's, and is never cut.
-        let torn = bytes
-            .first_chunk()
-            .is_none_or(|header| matches!(SegmentHeader::decode(header), Err(HeaderError::Invalid(_))));
-        if torn && first == at.position && find_batch(&bytes, 0, log, |_| true).is_none() {
+        // A crash while the segment was begun: it holds no batch yet.
+        if first == at.position && is_begun(&bytes) {
             return begin(storage, at, log, counter);
         }
         return Err(error);
@@ -150,15 +149,27 @@ fn open_last(
     if let Some(stop) = read.stop {
         let expected = read.facts.next_batch;
         let end = to_usize(read.facts.end);
-        if find_batch(&bytes, end + 1, log, |later| later.watermark > expected).is_some() {
+        if proves_more(bytes.get(end..).unwrap_or_default(), log, expected) {
             return Err(damaged(&name, read.facts.end, stop));
         }
         tracing::warn!(segment = %name, offset = read.facts.end, reason = stop, "a torn tail is cut: it was never acknowledged");
     }
     settle(&*file, &bytes, &read)?;
-    // The crash may have come between the file's creation and its name's sync.
+    // The process may have ended between making the file and making its name durable.
     storage.sync_names()?;
     Ok(Scanned { name, file, facts: read.facts, index: read.index, size })
+}
+
+/// Whether a segment's header was never finished. It is durable before the first batch is
+/// written, so a bad header with anything behind it is damage.
+fn is_begun(bytes: &[u8]) -> bool {
+    let mut torn = [0; SEGMENT_HEADER_BYTES];
+    for (to, from) in torn.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    let behind = bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or_default();
+    matches!(SegmentHeader::decode(&torn), Err(HeaderError::Invalid(_)))
+        && behind.iter().all(|byte| *byte == 0)
 }
 
 /// Writes the header, the last batch and zeros behind it again, and syncs: after a failed sync
@@ -206,18 +217,14 @@ fn facts_at(at: &Start) -> Facts {
 struct Read {
     facts: Facts,
     index: MemoryIndex,
+    /// Where the last batch begins; the file's start while there is none.
     last_batch_at: u64,
     /// Why reading ended before the zeros at the end.
     stop: Option<&'static str>,
 }
 
 fn read_batches(bytes: &[u8], name: &str, at: &Start, log: u64) -> Result<Read, OpenError> {
-    let mut read = Read {
-        facts: facts_at(at),
-        index: MemoryIndex::default(),
-        last_batch_at: to_u64(SEGMENT_HEADER_BYTES),
-        stop: None,
-    };
+    let mut read = Read { facts: facts_at(at), index: MemoryIndex::default(), last_batch_at: 0, stop: None };
     loop {
         let rest = bytes.get(to_usize(read.facts.end)..).unwrap_or_default();
         if rest.iter().take(BATCH_HEADER_BYTES).all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == 0) {
@@ -235,7 +242,7 @@ fn read_batches(bytes: &[u8], name: &str, at: &Start, log: u64) -> Result<Read, 
         index_batch(&mut read, &header, body, start).map_err(|reason| damaged(name, start, reason))?;
         read.last_batch_at = read.facts.end;
         read.facts.end = start + to_u64(body.len());
-        read.facts.next_batch += 1;
+        read.facts.next_batch = read.facts.next_batch.saturating_add(1);
         read.facts.last_crc = crc;
         read.facts.last_recorded_at = header.recorded_at;
     }
@@ -287,22 +294,16 @@ fn command_key(stream: &StreamId, author: &str, id: &str) -> Result<[u8; 16], &'
     Ok(CommandKey::derive(stream, &author, &id).to_bytes())
 }
 
-/// A batch header of this log from `from` on that passes.
-fn find_batch(
-    bytes: &[u8],
-    from: usize,
-    log: u64,
-    pass: impl Fn(&BatchHeader) -> bool,
-) -> Option<BatchHeader> {
-    let mut rest = bytes.get(from..)?;
-    loop {
-        let skip = rest.windows(BATCH_MAGIC.len()).position(|window| window == BATCH_MAGIC)?;
-        rest = rest.get(skip..)?;
-        match BatchHeader::decode(rest, log) {
-            Ok((header, _)) if pass(&header) => return Some(header),
-            _ => rest = rest.get(1..)?,
+/// Whether a batch header of this log stands here that proves batch `expected` acknowledged.
+fn proves_more(mut rest: &[u8], log: u64, expected: u64) -> bool {
+    while let Some(skip) = rest.windows(BATCH_MAGIC.len()).position(|window| window == BATCH_MAGIC) {
+        let at = rest.get(skip..).unwrap_or_default();
+        if BatchHeader::decode(at, log).is_ok_and(|(header, _)| header.watermark > expected) {
+            return true;
         }
+        rest = at.get(1..).unwrap_or_default();
     }
+    false
 }
 
 fn damaged(file: &str, offset: u64, reason: &str) -> OpenError {

@@ -7,7 +7,7 @@ use dramatis_events::{Recorded, StreamId};
 use super::bytes::{Fields, to_u64, to_usize};
 use super::index::{MemoryIndex, RunSpan};
 use super::record::{BODY_BYTES_MAX, FRAME_BYTES, Raw, take_body};
-use super::sidecar::Sidecar;
+use super::sidecar::{Sidecar, stream_key};
 use super::storage::StoredFile;
 use super::table::TableError;
 use crate::log::LogError;
@@ -40,13 +40,26 @@ impl Closed {
         }
         let spans = self.sidecar.spans(&*self.index, stream).map_err(|e| self.index_error(e))?;
         for span in spans {
-            if let [at] = self.list(span, 0, 1)?[..]
-                && self.one(at)?.stream == *stream
-            {
+            let [at] = self.list(span, 0, 1)?[..] else { return Err(self.astray()) };
+            let found = self.one(at)?.stream;
+            if found == *stream {
                 return Ok(Some(span));
+            }
+            // Another stream may share the key; if it does not, "not here" would be a lie.
+            if stream_key(found.as_str()) != stream_key(stream.as_str()) {
+                return Err(self.astray());
             }
         }
         Ok(None)
+    }
+
+    /// The places of events by their indices.
+    pub(super) fn places(&self, list: &[u32]) -> Result<Vec<(u64, u64)>, LogError> {
+        let place = |at: &u32| match self.offsets(*at, 1)?[..] {
+            [offset] => Ok((self.first() + u64::from(*at), u64::from(offset))),
+            _ => Err(self.astray()),
+        };
+        list.iter().map(place).collect()
     }
 
     /// The indices of a span's events.
@@ -64,10 +77,14 @@ impl Closed {
 
     /// One event by its index.
     pub(super) fn one(&self, at: u32) -> Result<Recorded, LogError> {
-        match self.offsets(at, 1)?[..] {
-            [offset] => self.bytes().record(u64::from(offset), self.first() + u64::from(at)),
-            _ => Err(damaged(&self.index_name, 0, "the index names an event that the segment does not hold")),
+        match self.places(&[at])?[..] {
+            [(position, offset)] => self.bytes().record(offset, position),
+            _ => Err(self.astray()),
         }
+    }
+
+    pub(super) fn astray(&self) -> LogError {
+        damaged(&self.index_name, 0, "it points astray: remove this file and restart, it is built again")
     }
 
     /// Where the records of some events begin.

@@ -34,6 +34,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// Whether these are the facts of the segment with these positions.
+    pub(super) fn holds(&self, positions: &std::ops::Range<u64>) -> bool {
+        self.first == positions.start && self.first.checked_add(u64::from(self.count)) == Some(positions.end)
+    }
+
     fn encode(&self, head: &mut Vec<u8>) {
         head.extend_from_slice(&self.first.to_le_bytes());
         head.extend_from_slice(&self.count.to_le_bytes());

@@ -149,13 +149,6 @@ impl StoredFile for Handle {
         if fails { Err(io::Error::other("the disk broke while writing")) } else { Ok(()) }
     }
 
-    fn resize(&self, len: u64) -> io::Result<()> {
-        let mut disk = self.0.0.lock().unwrap();
-        let content = disk.files.get_mut(&self.1).unwrap();
-        content.current.resize(usize::try_from(len).unwrap(), 0);
-        Ok(())
-    }
-
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.0.0.lock().unwrap();
         let fails = std::mem::take(&mut disk.fail_sync);

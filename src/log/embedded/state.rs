@@ -8,7 +8,7 @@ use dramatis_events::{Position, Recorded, Revision, StreamId};
 
 use super::bytes::{to_u32, to_u64, to_usize};
 use super::ring::Ring;
-use super::segment::{Closed, Open, SegmentBytes, damaged};
+use super::segment::{Closed, Open, SegmentBytes};
 use crate::log::{CommandOutcome, CommandRef, Filter, LogError, Page, ReadLimit};
 
 /// Events looked at between two answers of one filtered read: a bound on how long it takes.
@@ -48,7 +48,9 @@ impl State {
                 let skip = from - span.first_revision;
                 self.open_events(&self.open.index.list(stream, skip, limit.events.max(1)))
             }
-            None if self.closed.is_empty() => Found::Here(Vec::new()),
+            None if !self.closed.iter().any(|closed| closed.sidecar.may_hold_stream(stream)) => {
+                Found::Here(Vec::new())
+            }
             _ => Found::Older,
         }
     }
@@ -165,15 +167,9 @@ pub(super) fn older_stream(
             let list = segment.list(span, skip, left.events.min(STREAM_PAGE))?;
             let wanted = (span.next_revision() - next.max(span.first_revision))
                 .min(to_u64(left.events.min(STREAM_PAGE)));
-            let mut at = Vec::with_capacity(list.len());
-            for index in list {
-                for offset in segment.offsets(index, 1)? {
-                    at.push((segment.first() + u64::from(index), u64::from(offset)));
-                }
-            }
+            let at = segment.places(&list)?;
             if to_u64(at.len()) != wanted {
-                let reason = "the index names an event that the segment does not hold";
-                return Err(damaged(&segment.index_name, 0, reason));
+                return Err(segment.astray());
             }
             read_stream_places(
                 &Places { bytes: segment.bytes(), at },
@@ -202,9 +198,6 @@ pub(super) fn read_stream_places(
     events: &mut Vec<Arc<Recorded>>,
 ) -> Result<(), LogError> {
     places.bytes.scan(&places.at, |raw| {
-        if raw.revision < *next && raw.stream == stream.as_str() {
-            return Ok(true);
-        }
         if raw.stream != stream.as_str() || raw.revision != *next {
             return Err("a record of another stream or revision stands here");
         }
@@ -300,7 +293,7 @@ impl Left {
         fits
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.events == 0
     }
 }

@@ -28,8 +28,6 @@ pub(super) trait StoredFile: Send + Sync + 'static {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of it; durable only after a sync.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Cuts or extends it.
-    fn resize(&self, len: u64) -> io::Result<()>;
     /// Makes what was written durable, with the length that reading it needs.
     fn sync(&self) -> io::Result<()>;
 }
@@ -84,10 +82,6 @@ impl StoredFile for File {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         FileExt::write_all_at(self, bytes, offset)
-    }
-
-    fn resize(&self, len: u64) -> io::Result<()> {
-        self.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {

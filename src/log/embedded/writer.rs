@@ -2,6 +2,7 @@
 //! batch with one sync, publishes it, and only then answers.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, PoisonError};
 
@@ -26,7 +27,7 @@ use crate::log::{Append, AppendError, Expected};
 pub(super) struct Request {
     pub(super) append: Append,
     pub(super) answer: oneshot::Sender<Outcome>,
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 /// What the writer is asked.
@@ -78,10 +79,37 @@ struct Batch {
     /// Where each record begins in `bytes`.
     offsets: Vec<usize>,
     events: Vec<Arc<Recorded>>,
-    answers:
-        Vec<(oneshot::Sender<Outcome>, Result<std::ops::Range<usize>, AppendError>, OwnedSemaphorePermit)>,
+    answers: Vec<Waiting>,
     /// Stream heads that this batch moves.
     heads: HashMap<StreamId, u64>,
+}
+
+/// An append of the batch, until it is answered.
+struct Waiting {
+    answer: oneshot::Sender<Outcome>,
+    /// Its events in the batch, or why it has none.
+    taken: Result<Range<usize>, AppendError>,
+    /// Given back with the answer.
+    _place: OwnedSemaphorePermit,
+}
+
+/// What an append of a failed batch is told. A conflict may have been with an event of that
+/// very batch, so it is not told as one.
+fn after_failure<T>(taken: &Result<T, AppendError>, reason: &str) -> AppendError {
+    match taken {
+        Ok(_) => AppendError::Failure { reason: reason.to_owned() },
+        Err(AppendError::Conflict { .. }) => AppendError::Unavailable { reason: reason.to_owned() },
+        Err(error) => error.clone(),
+    }
+}
+
+/// What came behind the end was not recorded.
+fn refuse_rest(requests: &Receiver<Message>) {
+    while let Ok(message) = requests.try_recv() {
+        if let Message::Append(Request { answer, .. }) = message {
+            let _ = answer.send(Err(AppendError::Unavailable { reason: "it is being closed".to_owned() }));
+        }
+    }
 }
 
 impl Writer {
@@ -102,6 +130,7 @@ impl Writer {
             }
             self.commit(batch);
         }
+        refuse_rest(requests);
     }
 
     fn begin(&self, first: Request) -> Batch {
@@ -111,13 +140,13 @@ impl Writer {
     }
 
     fn add(&self, batch: &mut Batch, request: Request) {
-        let Request { append, answer, _place } = request;
+        let Request { append, answer, place } = request;
         let taken = self.take(batch, append);
-        batch.answers.push((answer, taken, _place));
+        batch.answers.push(Waiting { answer, taken, _place: place });
     }
 
     /// Checks an append and puts its events into the batch.
-    fn take(&self, batch: &mut Batch, append: Append) -> Result<std::ops::Range<usize>, AppendError> {
+    fn take(&self, batch: &mut Batch, append: Append) -> Result<Range<usize>, AppendError> {
         if let Some(reason) = &self.poisoned {
             return Err(AppendError::Unavailable { reason: reason.clone() });
         }
@@ -163,24 +192,26 @@ impl Writer {
     fn commit(&mut self, mut batch: Batch) {
         if !batch.events.is_empty() {
             match self.write(&mut batch) {
-                Ok(()) => self.publish(&batch),
+                Ok(()) => {
+                    if let Err(reason) = self.publish(&batch) {
+                        let reason = format!("the index refuses an event that was recorded: {reason}");
+                        tracing::error!(%reason, "the log is poisoned");
+                        self.poison(&reason);
+                    }
+                }
                 Err(error) => {
                     let reason = format!(
                         "a write to the log failed, no further one is tried until a restart: {error}"
                     );
                     tracing::error!(%reason, "the log is poisoned");
                     self.poison(&reason);
-                    for (_, taken, _) in &mut batch.answers {
-                        *taken = Err(match taken {
-                            Ok(_) => AppendError::Failure { reason: reason.clone() },
-                            // It may have conflicted with events of this batch, which nobody may see.
-                            Err(_) => AppendError::Unavailable { reason: reason.clone() },
-                        });
+                    for Waiting { taken, .. } in &mut batch.answers {
+                        *taken = Err(after_failure(taken, &reason));
                     }
                 }
             }
         }
-        for (answer, taken, _) in batch.answers {
+        for Waiting { answer, taken, .. } in batch.answers {
             let events = taken.map(|range| batch.events.get(range).unwrap_or_default().to_vec());
             let _ = answer.send(events);
         }
@@ -236,7 +267,7 @@ impl Writer {
     }
 
     /// Shows the batch to readers: it is durable.
-    fn publish(&mut self, batch: &Batch) {
+    fn publish(&mut self, batch: &Batch) -> Result<(), &'static str> {
         let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
         for (event, offset) in batch.events.iter().zip(&batch.offsets) {
             let offset = to_u32(to_usize(self.end) + offset);
@@ -245,9 +276,7 @@ impl Writer {
                 dramatis_events::CommandKey::derive(&event.stream, &event.envelope.author, &stamp.id)
                     .to_bytes()
             });
-            if let Err(reason) = state.open.index.push(offset, &event.stream, event.revision.get(), key) {
-                tracing::error!(%reason, stream = %event.stream, "the index refuses an event that was recorded");
-            }
+            state.open.index.push(offset, &event.stream, event.revision.get(), key)?;
             state.ring.push(event.clone());
         }
         self.end += to_u64(batch.bytes.len());
@@ -259,6 +288,7 @@ impl Writer {
         }
         self.heads.extend(batch.heads.iter().map(|(stream, next)| (stream.clone(), *next)));
         self.shared.head.send_replace(batch.events.last().map(|event| event.position));
+        Ok(())
     }
 
     /// Closes the open segment with its index, and begins the next.

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
-/// OpenAPI 3.1, made from the handlers.
+/// The `OpenAPI` 3.1 document, made from the handlers.
 #[derive(OpenApi)]
 #[openapi(
     info(

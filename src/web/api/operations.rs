@@ -32,7 +32,7 @@ fn trouble(status: &Status) -> Option<String> {
     }
 }
 
-/// What is counted, as OpenMetrics text.
+/// What is counted, as `OpenMetrics` text.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, description = "OpenMetrics", content_type = "text/plain")))]
 pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     let metrics = &api.stage.metrics;
