@@ -11,18 +11,26 @@ use serde::{Deserialize, Serialize};
 use crate::IdError;
 use crate::id::{ENTITY_ID_ALLOWED, is_entity_id, string_id};
 
+fn is_category(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn is_tenant_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+}
+
 string_id!(
     /// A kind of entity: `room`, `user`, ….
     Category, "a category", "1 to 32 of a-z 0-9 _",
-    |text| (1..=32).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    is_category
 );
 
 string_id!(
     /// A tenant: a customer or a product whose data never meets another's.
     TenantId, "a tenant id", "1 to 64 of a-z 0-9 _ -",
-    |text| (1..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+    is_tenant_id
 );
 
 string_id!(
@@ -60,10 +68,14 @@ impl StreamId {
         let Some((category, tenant, id)) = parts else {
             return Err(IdError::new("a stream", "<category>-<tenant>.<id>, as room-main.lobby", text));
         };
+        if is_category(category) && is_tenant_id(tenant) && is_entity_id(id) {
+            return Ok(Self(text.into()));
+        }
+        // One of these says what is wrong.
         Category::parse(category)?;
         TenantId::parse(tenant)?;
         EntityId::parse(id)?;
-        Ok(Self(text.into()))
+        Err(IdError::new("a stream", "<category>-<tenant>.<id>, as room-main.lobby", text))
     }
 
     /// The text form.
