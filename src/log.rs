@@ -18,6 +18,8 @@ use tokio::sync::watch;
 
 mod tail;
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod embedded;
 pub mod memory;
 

@@ -47,6 +47,8 @@ mod sidecar;
 mod state;
 mod storage;
 mod table;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 /// How the log keeps its files.
