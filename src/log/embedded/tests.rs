@@ -14,6 +14,8 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::log::contract;
 
+mod disk;
+mod faults;
 mod recovery;
 
 /// Everything rolls, and everything is read from files.
@@ -23,6 +25,10 @@ fn tiny() -> Options {
 
 fn open(dir: &Path, options: Options) -> Result<EmbeddedLog, OpenError> {
     EmbeddedLog::open(dir, options, Arc::new(ManualClock::default()))
+}
+
+fn open_disk(disk: &disk::Disk, options: Options) -> Result<EmbeddedLog, OpenError> {
+    EmbeddedLog::open_storage(Arc::new(disk.clone()), None, options, Arc::new(ManualClock::default()))
 }
 
 async fn keeps_the_contract(options: Options) {
