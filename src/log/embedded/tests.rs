@@ -16,6 +16,7 @@ use crate::log::contract;
 
 mod disk;
 mod faults;
+mod model;
 mod recovery;
 
 /// Everything rolls, and everything is read from files.
