@@ -1,262 +1,375 @@
-//! What every engine must do, run against each of them.
+//! What every engine of [`EventLog`] is held to.
 
-use std::collections::HashSet;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
 use std::sync::Arc;
 
 use dramatis_events::{
-    CommandId, CommandKey, CommandStamp, ContentHash, Envelope, EventId, EventName, MemberId, Position,
+    Category, CommandId, CommandStamp, ContentHash, Envelope, EventId, EventName, MemberId, Position,
     Recorded, Revision, StreamId, UnixMillis,
 };
 
 use super::{
-    Append, AppendError, CommandRef, EVENT_BYTES_MAX, EventLog, Expected, Filter, LogError, ReadLimit, Tail,
+    APPEND_BYTES_MAX, APPEND_EVENTS_MAX, Append, AppendError, CommandRef, EVENT_BYTES_MAX, EventLog,
+    Expected, Filter, LogError, ReadLimit, Tail,
 };
 use crate::clock::ManualClock;
 
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+pub(crate) fn stream(name: &str) -> StreamId {
+    StreamId::parse(name).unwrap()
 }
 
-/// An append of so many events of one command by alice, expecting no stream.
-pub(crate) fn append_of(stream: &str, command: &str, events: usize, bytes: usize) -> Append {
-    let (stream, author) = (StreamId::parse(stream).unwrap(), MemberId::parse("alice").unwrap());
-    let id = CommandId::parse(command).unwrap();
-    let key = CommandKey::derive(&stream, &author, &id);
-    let envelope = |index: usize| Envelope {
-        id: EventId::derive(key, u32::try_from(index).unwrap()),
-        name: EventName::parse(if index == 0 { "MessagePosted" } else { "MessageEdited" }).unwrap(),
+pub(crate) fn member(name: &str) -> MemberId {
+    MemberId::parse(name).unwrap()
+}
+
+/// An event without a command; the data need not be JSON for a log.
+pub(crate) fn event(name: &str, data: impl Into<bytes::Bytes>) -> Envelope {
+    Envelope {
+        id: EventId::at(&stream("room-main.any"), Revision::FIRST),
+        name: EventName::parse(name).unwrap(),
         version: 1,
-        occurred_at: (index == 1).then_some(UnixMillis::new(-5)),
-        author: author.clone(),
-        command: Some(CommandStamp { id: id.clone(), hash: ContentHash::of(&[command.as_bytes()]) }),
-        correlation_id: (index == 0).then_some(EventId::derive(key, 77)),
-        causation_id: (index == 2).then_some(EventId::derive(key, 78)),
-        subject: author.user().filter(|_| index == 1),
-        data: format!("\"{}\"", "x".repeat(bytes)).into(),
-    };
-    Append { stream, expected: Expected::NoStream, envelopes: (0..events).map(envelope).collect() }
-}
-
-/// All events, read in small pages.
-pub(crate) fn everything(log: &dyn EventLog) -> Vec<Arc<Recorded>> {
-    let (mut events, mut after) = (Vec::new(), None);
-    loop {
-        let page = block_on(log.read_all(after, Filter::default(), ReadLimit::events(7))).unwrap();
-        if page.scanned == after {
-            return events;
-        }
-        (events.len() + page.events.len() <= 1_000_000).then_some(()).unwrap();
-        after = page.scanned;
-        events.extend(page.events);
+        occurred_at: None,
+        author: member("alice"),
+        command: None,
+        correlation_id: None,
+        causation_id: None,
+        subject: None,
+        data: data.into(),
     }
 }
 
-fn put(log: &dyn EventLog, stream: &str, command: &str, events: usize) -> Vec<Arc<Recorded>> {
-    let append = Append { expected: Expected::Any, ..append_of(stream, command, events, 10) };
-    block_on(log.append(append)).unwrap()
+/// One event of a command.
+pub(crate) fn of_command(author: &str, id: &str) -> Envelope {
+    let stamp = CommandStamp { id: CommandId::parse(id).unwrap(), hash: ContentHash::of(&[id.as_bytes()]) };
+    Envelope { author: member(author), command: Some(stamp), ..event("MessagePosted", "{}") }
 }
 
-fn stream(text: &str) -> StreamId {
-    StreamId::parse(text).unwrap()
+pub(crate) fn command(room: &StreamId, author: &str, id: &str) -> CommandRef {
+    CommandRef { stream: room.clone(), author: member(author), id: CommandId::parse(id).unwrap() }
 }
 
-fn revisions(events: &[Arc<Recorded>]) -> Vec<u64> {
+pub(crate) async fn append(
+    log: &dyn EventLog,
+    room: &StreamId,
+    expected: Expected,
+    envelopes: Vec<Envelope>,
+) -> Result<Vec<Arc<Recorded>>, AppendError> {
+    log.append(Append { stream: room.clone(), expected, envelopes }).await
+}
+
+/// Appends single events `0`, `1`, … at a stream's end.
+pub(crate) async fn fill(log: &dyn EventLog, room: &StreamId, count: usize, data: &str) {
+    for number in 0..count {
+        let expected = Expected::after(log.stream_head(room).await.unwrap());
+        append(log, room, expected, vec![event("MessagePosted", format!("{number}{data}"))]).await.unwrap();
+    }
+}
+
+pub(crate) fn revisions(events: &[Arc<Recorded>]) -> Vec<u64> {
     events.iter().map(|event| event.revision.get()).collect()
 }
 
-/// Runs the whole contract; `make` gives an empty log on the clock.
-pub(crate) fn holds<L: EventLog>(make: impl Fn(Arc<ManualClock>) -> L) {
-    let fresh = || make(Arc::new(ManualClock::default()));
-    appends_are_conditional_and_atomic(&fresh());
-    sizes_are_limited(&fresh());
-    streams_are_read_in_pages(&fresh());
-    the_whole_log_is_read_through_filters(&fresh());
-    commands_are_found_by_scope(&fresh());
-    let clock = Arc::new(ManualClock::default());
-    time_never_runs_backwards(&make(clock.clone()), &clock);
-    a_tail_has_no_gap(Arc::new(fresh()));
+/// Every event of the log, read in pages.
+pub(crate) async fn everything(log: &dyn EventLog, filter: &Filter, limit: ReadLimit) -> Vec<Arc<Recorded>> {
+    let (mut after, mut events) = (None, Vec::new());
+    loop {
+        let page = log.read_all(after, filter.clone(), limit).await.unwrap();
+        events.extend(page.events);
+        if page.scanned == after {
+            return events;
+        }
+        assert!(page.scanned > after, "a page never goes back");
+        after = page.scanned;
+    }
 }
 
-fn appends_are_conditional_and_atomic(log: &dyn EventLog) {
+/// Runs the suite on an empty log.
+pub(crate) async fn run(log: Arc<dyn EventLog>, clock: &ManualClock) {
+    empty(&*log).await;
+    conditions(&*log).await;
+    sizes(&*log).await;
+    recorded_at(&*log, clock).await;
+    pages_of_a_stream(&*log).await;
+    backwards(&*log).await;
+    the_whole_log(&*log).await;
+    commands(&*log).await;
+    tails(log.clone()).await;
+    heads(log).await;
+}
+
+async fn empty(log: &dyn EventLog) {
+    let room = stream("room-main.empty");
     assert_eq!(*log.head().borrow(), None);
-    let first = block_on(log.append(append_of("room-main.a", "c1", 3, 10))).unwrap();
-    assert_eq!(revisions(&first), [0, 1, 2]);
-    let at = |expected| Append { expected, ..append_of("room-main.a", "c2", 2, 10) };
-    let actual = Some(Revision::new(2));
-    for expected in [Expected::NoStream, Expected::Exact(Revision::new(1)), Expected::Exact(Revision::new(3))]
-    {
-        let conflict = Err(AppendError::Conflict { expected, actual });
-        assert_eq!(block_on(log.append(at(expected))), conflict);
-    }
-    let missing =
-        Append { expected: Expected::Exact(Revision::FIRST), ..append_of("room-main.b", "c", 1, 1) };
-    let conflict = AppendError::Conflict { expected: missing.expected, actual: None };
-    assert_eq!(block_on(log.append(missing)), Err(conflict));
-    assert_eq!(everything(log), first, "a refused append leaves nothing");
-    let next = block_on(log.append(at(Expected::Exact(Revision::new(2))))).unwrap();
-    assert_eq!(revisions(&next), [3, 4]);
-    assert_eq!(block_on(log.stream_head(&stream("room-main.a"))).unwrap(), Some(Revision::new(4)));
-    assert_eq!(block_on(log.stream_head(&stream("room-main.b"))).unwrap(), None);
-    let all = everything(log);
-    assert_eq!(all, [first, next].concat());
-    assert!(all.is_sorted_by(|a, b| a.position < b.position));
-    assert_eq!(*log.head().borrow(), all.last().map(|event| event.position));
+    assert_eq!(log.stream_head(&room).await.unwrap(), None);
+    assert_eq!(log.read_stream(&room, Revision::FIRST, ReadLimit::events(9)).await.unwrap(), []);
+    assert_eq!(log.read_stream_backwards(&room, None, ReadLimit::events(9)).await.unwrap(), []);
+    let page = log.read_all(None, Filter::default(), ReadLimit::events(9)).await.unwrap();
+    assert_eq!((page.events.len(), page.scanned), (0, None));
+    let asked = Position::from_engine(0);
+    let ahead = log.read_all(Some(asked), Filter::default(), ReadLimit::events(9)).await;
+    assert_eq!(ahead, Err(LogError::AheadOfLog { asked }));
+    assert_eq!(log.find_command(command(&room, "alice", "none")).await.unwrap(), None);
+    assert_eq!(log.poisoned(), None);
 }
 
-fn sizes_are_limited(log: &dyn EventLog) {
-    let empty = Append { envelopes: Vec::new(), ..append_of("room-main.a", "c", 1, 1) };
-    assert_eq!(block_on(log.append(empty)), Err(AppendError::Empty));
-    for large in [
-        append_of("room-main.a", "c", 1, EVENT_BYTES_MAX),
-        append_of("room-main.a", "c", 9, EVENT_BYTES_MAX - 2),
-        append_of("room-main.a", "c", 4_097, 0),
-    ] {
-        assert!(matches!(block_on(log.append(large)), Err(AppendError::TooLarge { .. })));
-    }
-    assert_eq!(*log.head().borrow(), None);
-    block_on(log.append(append_of("room-main.a", "c", 1, EVENT_BYTES_MAX - 2))).unwrap();
-}
-
-fn streams_are_read_in_pages(log: &dyn EventLog) {
-    for number in 0..10 {
-        put(log, "room-main.a", &format!("a{number}"), 1);
-        put(log, "room-main.b", &format!("b{number}"), 2);
-    }
-    let a = stream("room-main.a");
-    let forward =
-        |from, limit| revisions(&block_on(log.read_stream(&a, Revision::new(from), limit)).unwrap());
-    let back = |before: Option<u64>, limit| {
-        revisions(&block_on(log.read_stream_backwards(&a, before.map(Revision::new), limit)).unwrap())
+async fn conditions(log: &dyn EventLog) {
+    let room = stream("room-main.conditions");
+    let two = || vec![event("Opened", "1"), event("Closed", "2")];
+    let conflict = |expected, actual: Option<u64>| {
+        Err(AppendError::Conflict { expected, actual: actual.map(Revision::new) })
     };
-    let few = ReadLimit::events(3);
-    assert_eq!((forward(0, few), forward(8, few)), (vec![0, 1, 2], vec![8, 9]));
-    assert_eq!((forward(10, few), forward(u64::MAX, few)), (vec![], vec![]));
-    assert_eq!((back(None, few), back(Some(2), few)), (vec![9, 8, 7], vec![1, 0]));
-    assert_eq!((back(Some(0), few), back(Some(99), few)), (vec![], vec![9, 8, 7]));
-    let tight = ReadLimit { events: 10, bytes: 1 };
-    assert_eq!((forward(4, tight), back(Some(4), tight)), (vec![4], vec![3]), "one event always fits");
-    assert_eq!(forward(0, ReadLimit { events: 10, bytes: 25 }), [0, 1]);
+    let exact = |revision| Expected::Exact(Revision::new(revision));
+    assert_eq!(append(log, &room, exact(0), two()).await, conflict(exact(0), None));
+    let first = append(log, &room, Expected::NoStream, two()).await.unwrap();
+    assert_eq!(revisions(&first), [0, 1]);
+    assert!(first[0].position < first[1].position);
+    let refused = append(log, &room, Expected::NoStream, two()).await;
+    assert_eq!(refused, conflict(Expected::NoStream, Some(1)));
+    for wrong in [0, 2, u64::MAX] {
+        assert_eq!(append(log, &room, exact(wrong), two()).await, conflict(exact(wrong), Some(1)));
+    }
+    let second = append(log, &room, exact(1), two()).await.unwrap();
+    let third = append(log, &room, Expected::Any, two()).await.unwrap();
+    assert_eq!((revisions(&second), revisions(&third)), (vec![2, 3], vec![4, 5]));
+    assert!(first[1].position < second[0].position && second[1].position < third[0].position);
+    let read = log.read_stream(&room, Revision::FIRST, ReadLimit::events(99)).await.unwrap();
+    assert_eq!(read, [first, second, third].concat(), "what was answered is what is read");
+    assert_eq!(log.stream_head(&room).await.unwrap(), Some(Revision::new(5)));
+    assert!(read.iter().all(|event| event.stream == room));
 }
 
-fn the_whole_log_is_read_through_filters(log: &dyn EventLog) {
-    for number in 0..40 {
-        put(log, "room-main.a", &format!("a{number}"), 2);
-        put(log, "user-main.b", &format!("b{number}"), 1);
+async fn sizes(log: &dyn EventLog) {
+    let room = stream("room-main.sizes");
+    let before = *log.head().borrow();
+    assert_eq!(append(log, &room, Expected::Any, Vec::new()).await, Err(AppendError::Empty));
+    let too_large = |result: Result<Vec<Arc<Recorded>>, AppendError>| match result {
+        Err(AppendError::TooLarge { max, got, .. }) => (max, got),
+        other => panic!("expected a refusal for size, got {other:?}"),
+    };
+    let (data, events) = (vec![b'x'; EVENT_BYTES_MAX + 1], APPEND_EVENTS_MAX + 1);
+    let largest = append(log, &room, Expected::Any, vec![event("Big", data)]).await;
+    assert_eq!(too_large(largest), (EVENT_BYTES_MAX, EVENT_BYTES_MAX + 1));
+    let many = append(log, &room, Expected::Any, vec![event("Small", "1"); events]).await;
+    assert_eq!(too_large(many), (APPEND_EVENTS_MAX, events));
+    let mut full = vec![event("Big", vec![b'x'; EVENT_BYTES_MAX]); APPEND_BYTES_MAX / EVENT_BYTES_MAX];
+    full.push(event("Small", "1"));
+    let total = append(log, &room, Expected::Any, full.clone()).await;
+    assert_eq!(too_large(total), (APPEND_BYTES_MAX, APPEND_BYTES_MAX + 1));
+    assert_eq!(*log.head().borrow(), before, "a refusal records nothing");
+    full.pop();
+    let recorded = append(log, &room, Expected::NoStream, full).await.unwrap();
+    let most = vec![event("Small", ""); APPEND_EVENTS_MAX];
+    append(log, &room, Expected::Exact(Revision::new(7)), most).await.unwrap();
+    let first = log.read_stream(&room, Revision::FIRST, ReadLimit { events: 9, bytes: 1 }).await.unwrap();
+    assert_eq!(first, recorded[..1], "at least one event always fits");
+    let last = log.stream_head(&room).await.unwrap();
+    assert_eq!(last, Some(Revision::new(8 + 4_096 - 1)));
+}
+
+async fn recorded_at(log: &dyn EventLog, clock: &ManualClock) {
+    let room = stream("room-main.times");
+    let mut times = Vec::new();
+    for now in [5_000, 4_000, 4_500, 6_000, 1] {
+        clock.set(UnixMillis::new(now));
+        let recorded = append(log, &room, Expected::Any, vec![event("Ticked", "1")]).await.unwrap();
+        times.push(recorded[0].recorded_at.get());
     }
-    let all = everything(log);
-    assert_eq!(all.len(), 120);
+    assert_eq!(times, [5_000, 5_000, 5_000, 6_000, 6_000]);
+}
+
+async fn pages_of_a_stream(log: &dyn EventLog) {
+    let (room, noise) = (stream("room-main.pages"), stream("room-main.noise"));
+    for _ in 0..10 {
+        fill(log, &room, 1, "0123456789").await;
+        fill(log, &noise, 2, "noise").await;
+    }
+    let from = |revision, limit| log.read_stream(&room, Revision::new(revision), limit);
+    for (start, events, expected) in
+        [(0, 4, vec![0, 1, 2, 3]), (8, 4, vec![8, 9]), (9, 1, vec![9]), (3, 0, vec![3])]
+    {
+        let page = from(start, ReadLimit::events(events)).await.unwrap();
+        assert_eq!(revisions(&page), expected, "from {start}, {events} events");
+    }
+    for past in [10, 11, u64::MAX] {
+        assert_eq!(from(past, ReadLimit::events(4)).await.unwrap(), [], "past the head");
+    }
+    // Each event has 11 bytes.
+    for (bytes, count) in [(0, 1), (10, 1), (21, 1), (22, 2), (23, 2), (33, 3), (usize::MAX, 10)] {
+        let page = from(0, ReadLimit { events: 99, bytes }).await.unwrap();
+        assert_eq!(page.len(), count, "{bytes} bytes");
+    }
+}
+
+async fn backwards(log: &dyn EventLog) {
+    let room = stream("room-main.pages");
+    let below =
+        |before: Option<u64>, limit| log.read_stream_backwards(&room, before.map(Revision::new), limit);
+    for (before, events, expected) in [
+        (None, 3, vec![9, 8, 7]),
+        (Some(3), 9, vec![2, 1, 0]),
+        (Some(1), 1, vec![0]),
+        (Some(0), 9, vec![]),
+        (Some(99), 2, vec![9, 8]),
+        (None, 0, vec![9]),
+        (None, usize::MAX, vec![9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),
+    ] {
+        let page = below(before, ReadLimit::events(events)).await.unwrap();
+        assert_eq!(revisions(&page), expected, "below {before:?}, {events} events");
+    }
+    for (bytes, expected) in [(0, vec![9]), (22, vec![9, 8]), (32, vec![9, 8]), (33, vec![9, 8, 7])] {
+        let page = below(None, ReadLimit { events: 99, bytes }).await.unwrap();
+        assert_eq!(revisions(&page), expected, "the newest that fit into {bytes} bytes");
+    }
+    let long = stream("room-main.sizes");
+    let page = log.read_stream_backwards(&long, None, ReadLimit::events(200)).await.unwrap();
+    let newest: Vec<u64> = (0..8 + 4_096).rev().take(200).collect();
+    assert_eq!(revisions(&page), newest);
+}
+
+async fn the_whole_log(log: &dyn EventLog) {
+    let large = ReadLimit { events: 100_000, bytes: usize::MAX };
+    let all = everything(log, &Filter::default(), large).await;
+    assert!(all.windows(2).all(|pair| pair[0].position < pair[1].position));
+    assert!(all.windows(2).all(|pair| pair[0].recorded_at <= pair[1].recorded_at));
+    let room = stream("room-main.pages");
     let filters = [
-        Filter { category: Some(dramatis_events::Category::parse("user").unwrap()), ..Filter::default() },
-        Filter { stream: Some(stream("room-main.a")), ..Filter::default() },
-        Filter { names: vec![EventName::known("MessageEdited")], ..Filter::default() },
-        Filter { stream: Some(stream("room-main.none")), ..Filter::default() },
+        Filter::default(),
+        Filter { stream: Some(room.clone()), ..Filter::default() },
+        Filter { names: vec![EventName::parse("Ticked").unwrap()], ..Filter::default() },
+        Filter { category: Some(Category::parse("user").unwrap()), ..Filter::default() },
     ];
     for filter in filters {
-        let (mut seen, mut after) = (Vec::new(), None);
+        let passes = |event: &Recorded| filter.passes(event.stream.as_str(), event.envelope.name.as_str());
+        let expected: Vec<_> = all.iter().filter(|event| passes(event)).cloned().collect();
+        for limit in [large, ReadLimit::events(7), ReadLimit { events: 64, bytes: 30 }] {
+            let read = everything(log, &filter, limit).await;
+            assert!(read == expected, "{filter:?} {limit:?}");
+        }
+    }
+    let nobody = Filter { stream: Some(stream("room-main.nobody")), ..Filter::default() };
+    let last = all.last().map(|event| event.position);
+    let mut scanned = None;
+    while scanned != last {
+        let page = log.read_all(scanned, nobody.clone(), ReadLimit::events(1)).await.unwrap();
+        assert!(page.events.is_empty() && page.scanned > scanned, "what does not pass is scanned past");
+        scanned = page.scanned;
+    }
+    let end = log.read_all(last, Filter::default(), large).await.unwrap();
+    assert_eq!((end.events.len(), end.scanned), (0, last));
+    for ahead in [last.unwrap().to_engine() + 1, u64::MAX] {
+        let asked = Position::from_engine(ahead);
+        let read = log.read_all(Some(asked), Filter::default(), large).await;
+        assert_eq!(read, Err(LogError::AheadOfLog { asked }));
+    }
+}
+
+async fn commands(log: &dyn EventLog) {
+    let (room, other) = (stream("room-main.commands"), stream("room-main.others"));
+    let batch = vec![
+        of_command("alice", "c1"),
+        of_command("alice", "c1"),
+        of_command("bob", "c1"),
+        of_command("alice", "c2"),
+    ];
+    let recorded = append(log, &room, Expected::NoStream, batch).await.unwrap();
+    append(log, &other, Expected::NoStream, vec![of_command("carol", "c1")]).await.unwrap();
+    fill(log, &other, 20, "makes small segments roll").await;
+    append(log, &room, Expected::Any, vec![of_command("alice", "c1")]).await.unwrap();
+    for (author, id, revision) in [("alice", "c1", 1), ("bob", "c1", 2), ("alice", "c2", 3)] {
+        let outcome = log.find_command(command(&room, author, id)).await.unwrap().expect("it is recorded");
+        assert_eq!(outcome.revision.get(), revision, "the last event of the first outcome: {author} {id}");
+        assert_eq!(outcome.position, recorded[usize::try_from(revision).unwrap()].position);
+        assert_eq!(outcome.hash, ContentHash::of(&[id.as_bytes()]));
+    }
+    for absent in [
+        command(&room, "carol", "c1"),
+        command(&room, "bob", "c2"),
+        command(&other, "alice", "c1"),
+        command(&room, "alice", "c3"),
+    ] {
+        assert_eq!(log.find_command(absent.clone()).await.unwrap(), None, "{absent:?}");
+    }
+}
+
+const WRITERS: usize = 8;
+const EACH: usize = 40;
+
+/// Writers of the tail test share one stream in pairs, so that some of them conflict.
+async fn write_many(log: Arc<dyn EventLog>, writer: usize) {
+    let room = stream(&format!("room-main.tail{}", writer / 2));
+    for number in 0..EACH {
         loop {
-            let page = block_on(log.read_all(after, filter.clone(), ReadLimit::events(7))).unwrap();
-            assert!(page.events.len() <= 7);
-            if page.scanned == after {
-                break;
+            let expected = Expected::after(log.stream_head(&room).await.unwrap());
+            let data = format!("{writer}-{number}");
+            match append(&*log, &room, expected, vec![event("Tailed", data)]).await {
+                Ok(_) => break,
+                Err(AppendError::Conflict { .. }) => {}
+                Err(error) => panic!("{error}"),
             }
-            assert!(page.scanned > after);
-            after = page.scanned;
-            seen.extend(page.events);
         }
-        let pass =
-            |event: &&Arc<Recorded>| filter.passes(event.stream.as_str(), event.envelope.name.as_str());
-        assert_eq!(seen, all.iter().filter(pass).cloned().collect::<Vec<_>>());
-        assert_eq!(after, *log.head().borrow(), "irrelevant events are passed too");
-    }
-    let asked = Position::from_engine(all.last().unwrap().position.to_engine() + 1);
-    let ahead = block_on(log.read_all(Some(asked), Filter::default(), ReadLimit::events(1)));
-    assert_eq!(ahead, Err(LogError::AheadOfLog { asked }));
-}
-
-fn commands_are_found_by_scope(log: &dyn EventLog) {
-    let find = |stream: &str, author: &str, id: &str| {
-        let (author, id) = (MemberId::parse(author).unwrap(), CommandId::parse(id).unwrap());
-        block_on(log.find_command(CommandRef { stream: StreamId::parse(stream).unwrap(), author, id }))
-            .unwrap()
-    };
-    assert_eq!(find("room-main.a", "alice", "c1"), None);
-    let recorded = put(log, "room-main.a", "c1", 3);
-    put(log, "room-main.b", "c1", 1);
-    put(log, "room-main.a", "c2", 1);
-    let outcome = find("room-main.a", "alice", "c1").unwrap();
-    let last = recorded.last().unwrap();
-    assert_eq!((outcome.revision, outcome.position), (last.revision, last.position));
-    assert_eq!(outcome.hash, ContentHash::of(&[b"c1"]));
-    assert_eq!(find("room-main.b", "alice", "c1").unwrap().revision, Revision::FIRST);
-    assert_eq!(find("room-main.a", "bob", "c1"), None);
-    assert_eq!(find("room-main.a", "alice", "c3"), None);
-}
-
-fn time_never_runs_backwards(log: &dyn EventLog, clock: &ManualClock) {
-    for (now, wanted) in [(100, 100), (50, 100), (120, 120), (-7, 120)] {
-        clock.set(UnixMillis::new(now));
-        let recorded = put(log, "room-main.a", &format!("c{now}"), 2);
-        assert!(recorded.iter().all(|event| event.recorded_at == UnixMillis::new(wanted)));
     }
 }
 
-fn a_tail_has_no_gap<L: EventLog>(log: Arc<L>) {
-    let port: Arc<dyn EventLog> = log;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    runtime.block_on(async {
-        let mut tail = Tail::new(port.clone(), None, Filter::default());
-        let writers = (0..8).map(|writer| {
-            let log = port.clone();
-            tokio::spawn(async move {
-                let name = format!("room-main.w{writer}");
-                for number in 0..50 {
-                    let append = append_of(&name, &format!("c{number}"), 1, 100);
-                    log.append(Append { expected: Expected::Any, ..append }).await.unwrap();
-                }
-            })
-        });
-        let writers: Vec<_> = writers.collect();
-        let mut seen = Vec::new();
-        while seen.len() < 400 {
-            seen.extend(tail.next(ReadLimit::events(9)).await.unwrap().unwrap().events);
-        }
-        for writer in writers {
-            writer.await.unwrap();
-        }
-        assert!(seen.is_sorted_by(|a, b| a.position < b.position));
-        assert_eq!(seen.iter().map(|event| event.envelope.id).collect::<HashSet<_>>().len(), 400);
+async fn tails(log: Arc<dyn EventLog>) {
+    let start = *log.head().borrow();
+    let filter = Filter { names: vec![EventName::parse("Tailed").unwrap()], ..Filter::default() };
+    let readers = [ReadLimit::events(3), ReadLimit::events(1_000), ReadLimit { events: 64, bytes: 10 }];
+    let readers = readers.map(|limit| {
+        let mut tail = Tail::new(log.clone(), start, filter.clone());
+        tokio::spawn(async move {
+            let mut events = Vec::new();
+            while events.len() < WRITERS * EACH {
+                events.extend(tail.next(limit).await.unwrap().expect("the log is open").events);
+            }
+            events
+        })
     });
-}
-
-#[test]
-fn in_memory() {
-    holds(|clock| super::memory::MemoryLog::new(clock));
-}
-
-#[test]
-fn embedded_in_one_segment_and_in_many() {
-    for (segment_bytes, live_bytes_max) in [(64 * 1024 * 1024, 16 * 1024 * 1024), (2_048, 0)] {
-        let dirs = std::cell::RefCell::new(Vec::new());
-        holds(|clock| {
-            let dir = tempfile::tempdir().unwrap();
-            let options = super::embedded::Options { segment_bytes, live_bytes_max, ..Default::default() };
-            let log = super::embedded::EmbeddedLog::open(dir.path(), options, clock).unwrap();
-            dirs.borrow_mut().push(dir);
-            log
-        });
+    let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(write_many(log.clone(), writer))).collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let page = ReadLimit { events: 100_000, bytes: usize::MAX };
+    let written: Vec<_> = everything(&*log, &filter, page).await;
+    assert_eq!(written.len(), WRITERS * EACH, "each append is there once");
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), written, "every event once, in order");
+    }
+    for room in 0..WRITERS / 2 {
+        let room = stream(&format!("room-main.tail{room}"));
+        let read = log.read_stream(&room, Revision::FIRST, page).await.unwrap();
+        let mine: Vec<_> = written.iter().filter(|event| event.stream == room).cloned().collect();
+        assert_eq!(read, mine);
+        assert_eq!(revisions(&read), (0..2 * 40).collect::<Vec<_>>());
     }
 }
 
-#[test]
-fn a_second_owner_is_told_who_the_first_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let open = || {
-        let clock = Arc::new(ManualClock::default());
-        super::embedded::EmbeddedLog::open(dir.path(), super::embedded::Options::default(), clock)
-    };
-    let first = open().unwrap();
-    let error = open().map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains(&std::process::id().to_string()), "{error}");
-    drop(first);
-    open().unwrap();
+/// The head is never ahead of what reads show.
+async fn heads(log: Arc<dyn EventLog>) {
+    let room = stream("room-main.heads");
+    let (writing, mut head) = (log.clone(), log.head());
+    let first = *head.borrow_and_update();
+    let writer = tokio::spawn(async move { fill(&*writing, &room, 60, "head").await });
+    let goal = first.map(|first| first.to_engine() + 60);
+    loop {
+        let seen = *head.borrow_and_update();
+        if let Some(seen) = seen.filter(|seen| Some(*seen) > first) {
+            let before = Some(Position::from_engine(seen.to_engine() - 1));
+            let page = log.read_all(before, Filter::default(), ReadLimit::events(1)).await.unwrap();
+            assert_eq!(page.events[0].position, seen);
+            let event = &page.events[0];
+            assert!(log.stream_head(&event.stream).await.unwrap() >= Some(event.revision));
+        }
+        if seen.map(Position::to_engine) == goal {
+            break;
+        }
+        head.changed().await.unwrap();
+    }
+    writer.await.unwrap();
 }

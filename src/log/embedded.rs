@@ -37,15 +37,6 @@ use super::{Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, L
 use crate::clock::Clock;
 
 mod bytes;
-#[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-mod crash_tests;
 mod format;
 mod index;
 mod record;
@@ -53,18 +44,11 @@ mod recovery;
 mod ring;
 mod segment;
 mod sidecar;
-#[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-mod simulated;
 mod state;
 mod storage;
 mod table;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 /// How the log keeps its files.

@@ -175,3 +175,23 @@ impl EventLog for MemoryLog {
         None
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::log::contract;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn it_keeps_the_contract() {
+        let clock = ManualClock::default();
+        contract::run(Arc::new(MemoryLog::new(Arc::new(clock.clone()))), &clock).await;
+    }
+}

@@ -1,0 +1,55 @@
+//! The embedded log under test: the contract, recovery of real files, crashes of simulated ones.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may fail loudly"
+)]
+
+use std::sync::Arc;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::log::contract;
+
+mod disk;
+mod faults;
+mod model;
+mod recovery;
+
+/// Everything rolls, and everything is read from files.
+fn tiny() -> Options {
+    Options { segment_bytes: 4 * 1024, append_queue_len_max: 64, live_bytes_max: 1 }
+}
+
+fn open(dir: &Path, options: Options) -> Result<EmbeddedLog, OpenError> {
+    EmbeddedLog::open(dir, options, Arc::new(ManualClock::default()))
+}
+
+fn open_disk(disk: &disk::Disk, options: Options) -> Result<EmbeddedLog, OpenError> {
+    EmbeddedLog::open_storage(Arc::new(disk.clone()), None, options, Arc::new(ManualClock::default()))
+}
+
+async fn keeps_the_contract(options: Options) {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::default());
+    let log = EmbeddedLog::open(dir.path(), options, Arc::new(clock.clone())).unwrap();
+    contract::run(Arc::new(log), &clock).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_keeps_the_contract() {
+    keeps_the_contract(Options::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_keeps_the_contract_while_everything_rolls() {
+    keeps_the_contract(tiny()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_keeps_the_contract_with_half_in_memory() {
+    let options = Options { segment_bytes: 64 * 1024, live_bytes_max: 16 * 1024, ..Options::default() };
+    keeps_the_contract(options).await;
+}

@@ -1,0 +1,129 @@
+//! What the writer does when the disk fails, and that no answer leaves before its sync.
+
+use super::disk::{Disk, Fault};
+use super::*;
+use crate::log::Expected;
+use crate::log::contract::{append, event, everything, fill, stream};
+
+const PAGE: ReadLimit = ReadLimit { events: 100_000, bytes: usize::MAX };
+
+async fn all(log: &EmbeddedLog) -> Vec<Arc<Recorded>> {
+    everything(log, &Filter::default(), PAGE).await
+}
+
+#[tokio::test]
+async fn nothing_is_answered_or_shown_before_its_sync() {
+    for options in [Options::default(), tiny()] {
+        let disk = Disk::default();
+        let log = open_disk(&disk, options).unwrap();
+        let room = stream("room-main.lobby");
+        fill(&log, &room, 2, "before").await;
+        let (before, head) = (all(&log).await, log.head());
+        let (entered, release) = disk.hold_sync();
+        let envelopes = vec![event("Held", "1"), event("Held", "2")];
+        let append = Append { stream: room.clone(), expected: Expected::Any, envelopes };
+        let answer = tokio::spawn(log.append(append));
+        while entered.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!answer.is_finished(), "an answer left before its sync");
+        assert_eq!(*head.borrow(), before.last().map(|event| event.position));
+        assert_eq!(all(&log).await, before);
+        assert_eq!(log.stream_head(&room).await.unwrap(), Some(Revision::new(1)));
+        assert_eq!(all(&open_disk(&disk.durable(), tiny()).unwrap()).await, before);
+        release.send(()).unwrap();
+        let recorded = answer.await.unwrap().unwrap();
+        let after = all(&log).await;
+        assert_eq!(after, [before, recorded].concat());
+        assert_eq!(all(&open_disk(&disk.durable(), tiny()).unwrap()).await, after);
+    }
+}
+
+/// Lets the `nth` operation fail, wherever that is; then the log is poisoned until a restart.
+async fn poisons(nth: usize, fault: Fault, options: Options, reboot: bool) -> bool {
+    let disk = Disk::default();
+    let log = open_disk(&disk, options.clone()).unwrap();
+    let room = stream("room-main.lobby");
+    fill(&log, &room, 3, "before").await;
+    let before = all(&log).await;
+    disk.plan(nth, fault);
+    let data = vec![b'x'; 4_000];
+    let result = append(&log, &room, Expected::Any, vec![event("Fated", data.clone())]).await;
+    if result.is_ok() {
+        return false;
+    }
+    assert!(matches!(result, Err(AppendError::Failure { .. })), "{result:?}");
+    for _ in 0..2 {
+        let later = append(&log, &room, Expected::Any, vec![event("Later", "1")]).await;
+        assert!(matches!(later, Err(AppendError::Unavailable { .. })), "{later:?}");
+    }
+    let reason = log.poisoned().unwrap();
+    assert!(reason.contains("simulated EIO") && reason.contains("restart"), "{reason}");
+    assert_eq!(all(&log).await, before, "reads go on");
+    assert_eq!(log.read_stream(&room, Revision::FIRST, PAGE).await.unwrap(), before);
+    drop(log);
+    if reboot {
+        disk.crash(nth as u64)
+    } else {
+        disk.heal()
+    }
+    let log = open_disk(&disk, options.clone()).unwrap();
+    assert_eq!(log.poisoned(), None);
+    let then = all(&log).await;
+    assert_eq!(then[..3], before);
+    assert!(then.len() <= 4 && then.get(3).is_none_or(|event| event.envelope.data == data));
+    fill(&log, &room, 2, "after").await;
+    let after = all(&log).await;
+    assert_eq!(after[..then.len()], then);
+    drop(log);
+    // What was served and acknowledged since is durable, although a sync had failed before.
+    assert_eq!(all(&open_disk(&disk.durable(), options).unwrap()).await, after);
+    true
+}
+
+#[tokio::test]
+async fn a_failed_write_or_sync_poisons_until_a_restart() {
+    for fault in [Fault::Error, Fault::Cut] {
+        for options in [Options::default(), tiny()] {
+            for reboot in [false, true] {
+                let mut nth = 0;
+                while poisons(nth, fault, options.clone(), reboot).await {
+                    nth += 1;
+                }
+                assert!(nth >= 2, "a write and a sync at least: {nth}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_with_what_failed_is_not_told() {
+    let disk = Disk::default();
+    let log = open_disk(&disk, Options::default()).unwrap();
+    let (first, room) = (stream("room-main.first"), stream("room-main.second"));
+    let (entered, release) = disk.hold_sync();
+    let one = |room: &StreamId| Append {
+        stream: room.clone(),
+        expected: Expected::NoStream,
+        envelopes: vec![event("Fated", "1")],
+    };
+    let held = tokio::spawn(log.append(one(&first)));
+    while entered.try_recv().is_err() {
+        tokio::task::yield_now().await;
+    }
+    // These two wait for the writer together, so they share a batch; its sync fails.
+    let (left, right) = (tokio::spawn(log.append(one(&room))), tokio::spawn(log.append(one(&room))));
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    disk.plan(2, Fault::Error);
+    release.send(()).unwrap();
+    held.await.unwrap().unwrap();
+    let answers = [left.await.unwrap().unwrap_err(), right.await.unwrap().unwrap_err()];
+    assert!(matches!(answers[0], AppendError::Failure { .. }), "{answers:?}");
+    assert!(matches!(answers[1], AppendError::Unavailable { .. }), "{answers:?}");
+    assert_eq!(log.stream_head(&room).await.unwrap(), None);
+}
