@@ -177,6 +177,7 @@ impl EmbeddedLog {
             next_position,
             heads: HashMap::new(),
             poisoned: None,
+            batch_bytes: 0,
         };
         let (requests, arriving) = mpsc::channel();
         let thread =

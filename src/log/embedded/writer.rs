@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, PoisonError};
 
-use dramatis_events::{Epoch, Position, Recorded, Revision, StreamId, UnixMillis};
+use dramatis_events::{CommandKey, Epoch, Position, Recorded, Revision, StreamId, UnixMillis};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::bytes::{to_u32, to_u64, to_usize};
@@ -70,6 +70,8 @@ pub(super) struct Writer {
     pub(super) next_position: u64,
     pub(super) heads: HashMap<StreamId, u64>,
     pub(super) poisoned: Option<String>,
+    /// What the last batch took: about what the next one will.
+    pub(super) batch_bytes: usize,
 }
 
 /// One batch while it is put together.
@@ -79,6 +81,8 @@ struct Batch {
     /// Where each record begins in `bytes`.
     offsets: Vec<usize>,
     events: Vec<Arc<Recorded>>,
+    /// Each event's command, as the index holds it.
+    commands: Vec<Option<[u8; 16]>>,
     answers: Vec<Waiting>,
     /// Stream heads that this batch moves.
     heads: HashMap<StreamId, u64>,
@@ -134,7 +138,9 @@ impl Writer {
     }
 
     fn begin(&self, first: Request) -> Batch {
-        let mut batch = Batch { bytes: vec![0; BATCH_HEADER_BYTES], ..Batch::default() };
+        let mut bytes = Vec::with_capacity(self.batch_bytes);
+        bytes.resize(BATCH_HEADER_BYTES, 0);
+        let mut batch = Batch { bytes, ..Batch::default() };
         self.add(&mut batch, first);
         batch
     }
@@ -173,6 +179,10 @@ impl Writer {
                 envelope,
             };
             next += 1;
+            let stamp = event.envelope.command.as_ref();
+            batch.commands.push(stamp.map(|stamp| {
+                CommandKey::derive(&event.stream, &event.envelope.author, &stamp.id).to_bytes()
+            }));
             batch.offsets.push(batch.bytes.len());
             record::encode(&mut batch.bytes, &event);
             batch.events.push(Arc::new(event));
@@ -245,6 +255,7 @@ impl Writer {
         if let Some(head) = batch.bytes.get_mut(..BATCH_HEADER_BYTES) {
             head.copy_from_slice(&header);
         }
+        self.batch_bytes = batch.bytes.len();
         self.allocate(self.end + len)?;
         self.file.write_all_at(&batch.bytes, self.end)?;
         self.file.sync()?;
@@ -269,14 +280,9 @@ impl Writer {
     /// Shows the batch to readers: it is durable.
     fn publish(&mut self, batch: &Batch) -> Result<(), &'static str> {
         let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
-        for (event, offset) in batch.events.iter().zip(&batch.offsets) {
+        for ((event, offset), command) in batch.events.iter().zip(&batch.offsets).zip(&batch.commands) {
             let offset = to_u32(to_usize(self.end) + offset);
-            let stamp = event.envelope.command.as_ref();
-            let key = stamp.map(|stamp| {
-                dramatis_events::CommandKey::derive(&event.stream, &event.envelope.author, &stamp.id)
-                    .to_bytes()
-            });
-            state.open.index.push(offset, &event.stream, event.revision.get(), key)?;
+            state.open.index.push(offset, &event.stream, event.revision.get(), *command)?;
             state.ring.push(event.clone());
         }
         self.end += to_u64(batch.bytes.len());
