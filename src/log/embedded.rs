@@ -145,11 +145,10 @@ impl EmbeddedLog {
     fn open_storage(
         storage: Arc<dyn Storage>,
         lock: Option<File>,
-        options: Options,
+        mut options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let segment_bytes = options.segment_bytes.min(SEGMENT_BYTES_MAX);
-        let options = Options { segment_bytes, ..options };
+        options.segment_bytes = options.segment_bytes.min(SEGMENT_BYTES_MAX);
         let epoch = epoch(&*storage)?;
         let Recovered { closed, open, chain, allocated } = recover(&*storage, epoch.log(), epoch.counter())?;
         let next_position = open.next_position();
