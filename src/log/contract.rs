@@ -227,8 +227,8 @@ async fn backwards(log: &dyn EventLog) {
         let page = below(None, ReadLimit { events: 99, bytes }).await.unwrap();
         assert_eq!(revisions(&page), expected, "the newest that fit into {bytes} bytes");
     }
-    let long = stream("room-main.sizes");
-    let page = log.read_stream_backwards(&long, None, ReadLimit::events(200)).await.unwrap();
+    let many = stream("room-main.sizes");
+    let page = log.read_stream_backwards(&many, None, ReadLimit::events(200)).await.unwrap();
     let newest: Vec<u64> = (0..8 + 4_096).rev().take(200).collect();
     assert_eq!(revisions(&page), newest);
 }

@@ -16,6 +16,7 @@ use crate::log::contract;
 
 mod disk;
 mod faults;
+mod fuzz;
 mod model;
 mod recovery;
 

@@ -66,9 +66,9 @@ async fn poisons(nth: usize, fault: Fault, options: Options, reboot: bool) -> bo
     assert_eq!(log.read_stream(&room, Revision::FIRST, PAGE).await.unwrap(), before);
     drop(log);
     if reboot {
-        disk.crash(nth as u64)
+        disk.crash(nth as u64);
     } else {
-        disk.heal()
+        disk.heal();
     }
     let log = open_disk(&disk, options.clone()).unwrap();
     assert_eq!(log.poisoned(), None);
