@@ -9,6 +9,7 @@ pub mod directory;
 pub mod entity;
 pub mod hub;
 pub mod outbox;
+pub mod pending_count;
 pub mod registry;
 pub mod session;
 

@@ -17,7 +17,7 @@ use dramatis_events::{CommandId, ContentHash, MemberId, Recorded, Revision, Stre
 use self::batch::{Decided, Prepared, decide, prepare};
 use self::load::{LoadError, Loaded, load};
 use super::answer::{Answer, Outgoing, Refused, ReplyTo, count};
-use super::registry::PendingCount;
+use super::pending_count::PendingCount;
 use crate::domain::Decider;
 use crate::log::{Append, AppendError, EventLog, Expected};
 use crate::protocol::ErrorCode;

@@ -13,48 +13,10 @@ use actix::prelude::*;
 use dramatis_events::StreamId;
 
 use super::entity::{Entity, Idle, Pending, Submit};
+use super::pending_count::{Added, PendingCount};
 use crate::domain::Decider;
 use crate::log::EventLog;
 use crate::telemetry::metrics::EntityMetrics;
-
-/// How many requests wait at an entity or are in its hands: its own bound, since an actix
-/// mailbox has none for `do_send`; and the door that closes when the entity leaves memory.
-#[derive(Debug, Clone, Default)]
-pub struct PendingCount(Arc<AtomicUsize>);
-
-/// The count of an entity that takes nothing any more.
-const RETIRED: usize = usize::MAX / 2;
-
-enum Added {
-    Yes,
-    Full,
-    Retired,
-}
-
-impl PendingCount {
-    fn add(&self, count: usize, max: usize) -> Added {
-        let before = self.0.fetch_add(count, Ordering::AcqRel);
-        if before.saturating_add(count) <= max {
-            return Added::Yes;
-        }
-        self.0.fetch_sub(count, Ordering::AcqRel);
-        if before >= RETIRED { Added::Retired } else { Added::Full }
-    }
-
-    /// Takes requests off the count: they are answered.
-    pub fn remove(&self, count: usize) {
-        self.0.fetch_sub(count, Ordering::AcqRel);
-    }
-
-    /// Closes the door, if nothing waits.
-    pub fn retire(&self) -> bool {
-        self.0.compare_exchange(0, RETIRED, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
 
 /// What an operator sets for entities.
 #[derive(Debug, Clone)]
