@@ -148,6 +148,7 @@ impl Table {
             let length = u64::from(descriptor.segment_length);
             let fits = length.is_power_of_two()
                 && u64::from(descriptor.segment_length_mask) == length - 1
+                && descriptor.segment_count_length >= descriptor.segment_length
                 && descriptor.segment_count_length.is_multiple_of(descriptor.segment_length)
                 && u64::from(descriptor.segment_count_length) + 2 * length <= to_u64(prints);
             fits.then_some(())?;

@@ -24,6 +24,7 @@ async fn nothing_is_answered_or_shown_before_its_sync() {
         let append = Append { stream: room.clone(), expected: Expected::Any, envelopes };
         let answer = tokio::spawn(log.append(append));
         while entered.try_recv().is_err() {
+            assert!(!answer.is_finished(), "an answer left without a sync");
             tokio::task::yield_now().await;
         }
         for _ in 0..1_000 {
@@ -112,6 +113,7 @@ async fn a_conflict_with_what_failed_is_not_told() {
     };
     let held = tokio::spawn(log.append(one(&first)));
     while entered.try_recv().is_err() {
+        assert!(!held.is_finished(), "an answer left without a sync");
         tokio::task::yield_now().await;
     }
     // These two wait for the writer together, so they share a batch; its sync fails.

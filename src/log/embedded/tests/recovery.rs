@@ -132,6 +132,10 @@ async fn a_torn_tail_is_cut() {
             let mut bytes = whole[..end].to_vec();
             bytes.resize(filler.map_or(end, |_| whole.len()), filler.unwrap_or(0));
             std::fs::write(&path, bytes).unwrap();
+            drop(open(dir.path(), big()).unwrap());
+            let left = std::fs::read(&path).unwrap();
+            let cut = left.get(at[kept.len()]..).unwrap_or_default();
+            assert!(cut.iter().all(|byte| *byte == 0), "nothing of the tail is left");
             goes_on(dir.path(), kept, epoch).await;
         }
     }
