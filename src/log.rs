@@ -17,13 +17,6 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
 pub(crate) mod contract;
 mod tail;
 
