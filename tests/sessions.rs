@@ -272,3 +272,35 @@ fn a_client_that_does_not_read_is_dropped_and_loses_nothing() {
     let (rest, live) = until_live(&mut again);
     assert_eq!((rest, live), ((handled + 1..=head).collect(), json!(head)));
 }
+
+#[test]
+fn a_server_that_ends_says_goodbye_and_leaves_at_once() {
+    let (data, server) = start(&[]);
+    server.open_room("lobby", "alice");
+    let mut alice = server.client("alice", &json!([{"room": "lobby"}]));
+    alice.receive_type("live");
+    let ack = alice.ask("lobby", "post_message", &json!({"text": "last words"}));
+    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(alice.closed(), 4001);
+    let server = Server::start(data.path());
+    let mut alice = server.client("alice", &json!([{"room": "lobby", "after": 1}]));
+    assert_eq!(alice.receive_type("event")["position"], ack["position"], "what was acknowledged is there");
+}
+
+#[test]
+fn a_connection_too_many_is_told_so() {
+    let (_data, server) = start(&[("DRAMATIS__SERVER__CONNECTIONS_MAX", "2")]);
+    let _first = server.client("alice", &json!([]));
+    let second = server.client("bob", &json!([]));
+    assert_eq!(Client::connect(server.address).closed(), 4505);
+    drop(second);
+    let started = std::time::Instant::now();
+    loop {
+        let mut next = Client::connect(server.address);
+        next.send(&json!({"type": "hello", "user": "carol", "session": "s", "rooms": []}));
+        if next.try_receive().is_ok() {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "the place of a connection that ended is free again");
+    }
+}

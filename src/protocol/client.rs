@@ -64,6 +64,9 @@ pub enum CatchUp {
     /// By every event missed.
     #[default]
     Events,
+    /// By the room's public state and its last events, where the server has it; this version
+    /// sends every event missed, and `how` says so.
+    State,
 }
 
 /// See [`ClientMessage::Subscribe`].
