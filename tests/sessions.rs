@@ -304,3 +304,18 @@ fn a_connection_too_many_is_told_so() {
         assert!(started.elapsed() < PATIENCE, "the place of a connection that ended is free again");
     }
 }
+
+#[test]
+fn a_room_too_many_is_refused_and_those_followed_stay() {
+    let (_data, server) = start(&[("DRAMATIS__SOCKET__ROOMS_PER_SESSION_MAX", "1")]);
+    server.open_room("lobby", "alice");
+    server.open_room("attic", "alice");
+    let mut alice = Client::connect(server.address);
+    let ready = alice.hello("alice", "s", &json!([{"room": "lobby"}, {"room": "attic"}]));
+    assert_eq!(ready["rooms"][1]["code"], "rate_limited");
+    alice.receive_type("live");
+    alice.send(&json!({"type": "subscribe", "id": "s1", "room": "attic"}));
+    assert_eq!(alice.answer("s1")["code"], "rate_limited");
+    alice.command("lobby", "post_message", &json!({"text": "still here"}));
+    assert_eq!(alice.receive_type("event")["data"]["text"], "still here");
+}

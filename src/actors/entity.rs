@@ -6,6 +6,8 @@
 
 mod batch;
 mod load;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

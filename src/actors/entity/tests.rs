@@ -1,0 +1,161 @@
+//! The entity when its log fails it: what is answered, and what it knows afterwards.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may fail loudly")]
+
+use std::sync::Mutex;
+
+use dramatis_events::{Epoch, Position};
+use futures_util::future::BoxFuture;
+use tokio::sync::{oneshot, watch};
+
+use super::*;
+use crate::actors::registry::{EntityOptions, Registry};
+use crate::clock::SystemClock;
+use crate::domain::room::{OpenRoom, Room, RoomCommand, RoomLimits};
+use crate::log::memory::MemoryLog;
+use crate::log::{CommandOutcome, CommandRef, Filter, LogError, Page, ReadLimit};
+use crate::telemetry::metrics::Metrics;
+
+/// A log whose next appends end as scripted, after recording all the same where that is `true`.
+struct Scripted {
+    log: MemoryLog,
+    next: Mutex<VecDeque<(bool, AppendError)>>,
+}
+
+type Appended = Result<Vec<Arc<Recorded>>, AppendError>;
+
+impl EventLog for Scripted {
+    fn append(&self, append: Append) -> BoxFuture<'static, Appended> {
+        match self.next.lock().unwrap().pop_front() {
+            None => self.log.append(append),
+            Some((recorded, error)) => {
+                let appending = recorded.then(|| self.log.append(append));
+                Box::pin(async move {
+                    if let Some(appending) = appending {
+                        appending.await?;
+                    }
+                    Err(error)
+                })
+            }
+        }
+    }
+
+    fn read_stream(
+        &self,
+        stream: &StreamId,
+        from: Revision,
+        limit: ReadLimit,
+    ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
+        self.log.read_stream(stream, from, limit)
+    }
+
+    fn read_stream_backwards(
+        &self,
+        stream: &StreamId,
+        before: Option<Revision>,
+        limit: ReadLimit,
+    ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
+        self.log.read_stream_backwards(stream, before, limit)
+    }
+
+    fn read_all(
+        &self,
+        after: Option<Position>,
+        filter: Filter,
+        limit: ReadLimit,
+    ) -> BoxFuture<'static, Result<Page, LogError>> {
+        self.log.read_all(after, filter, limit)
+    }
+
+    fn stream_head(&self, stream: &StreamId) -> BoxFuture<'static, Result<Option<Revision>, LogError>> {
+        self.log.stream_head(stream)
+    }
+
+    fn find_command(
+        &self,
+        command: CommandRef,
+    ) -> BoxFuture<'static, Result<Option<CommandOutcome>, LogError>> {
+        self.log.find_command(command)
+    }
+
+    fn head(&self) -> watch::Receiver<Option<Position>> {
+        self.log.head()
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.log.epoch()
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Opens a room once a line; each answer's code, or whether it was a duplicate.
+fn asked(script: Vec<(bool, AppendError)>, times: usize) -> Vec<Result<bool, ErrorCode>> {
+    System::new().block_on(async move {
+        let log = MemoryLog::new(Arc::new(SystemClock));
+        let log = Arc::new(Scripted { log, next: Mutex::new(script.into()) });
+        let options = EntityOptions { pending_max: 16, idle_timeout: Duration::from_mins(1) };
+        let rooms = Registry::<Room>::new(
+            log,
+            RoomLimits::default(),
+            options,
+            Vec::new(),
+            Metrics::default().entity(),
+        );
+        let stream = StreamId::parse("room-main.lobby").unwrap();
+        let mut answers = Vec::new();
+        for _ in 0..times {
+            let (caller, answer) = oneshot::channel();
+            let command = RoomCommand::OpenRoom(OpenRoom { title: "Lobby".to_owned() });
+            let request = Request {
+                id: CommandId::parse("open").unwrap(),
+                hash: command.content_hash(&stream),
+                author: MemberId::parse("alice").unwrap(),
+                occurred_at: None,
+                expected: None,
+                command,
+            };
+            let pending = Pending { request, reply: ReplyTo::Caller(caller) };
+            assert!(rooms.submit(&stream, vec![pending]).is_ok());
+            let outcome = answer.await.unwrap().outcome;
+            answers.push(outcome.map(|accepted| accepted.duplicate).map_err(|refused| refused.code));
+        }
+        answers
+    })
+}
+
+fn failure() -> AppendError {
+    AppendError::Failure { reason: "the disk broke".to_owned() }
+}
+
+#[test]
+fn after_an_unknown_outcome_a_retry_finds_what_was_recorded() {
+    assert_eq!(asked(vec![(true, failure())], 2), [Err(ErrorCode::UnknownOutcome), Ok(true)]);
+}
+
+#[test]
+fn after_an_unknown_outcome_a_retry_records_what_was_not() {
+    assert_eq!(asked(vec![(false, failure())], 3), [Err(ErrorCode::UnknownOutcome), Ok(false), Ok(true)]);
+}
+
+#[test]
+fn a_log_that_takes_nothing_is_unavailable_and_nothing_is_remembered() {
+    let closed = AppendError::Unavailable { reason: "full".to_owned() };
+    assert_eq!(asked(vec![(false, closed)], 2), [Err(ErrorCode::Unavailable), Ok(false)]);
+}
+
+#[test]
+fn an_append_the_log_should_not_refuse_is_a_fault_of_ours() {
+    assert_eq!(asked(vec![(false, AppendError::Empty)], 2), [Err(ErrorCode::Internal), Ok(false)]);
+}
+
+#[test]
+fn a_conflict_is_decided_again_on_what_the_stream_says_now() {
+    let conflict = || AppendError::Conflict { expected: Expected::NoStream, actual: None };
+    assert_eq!(asked(vec![(false, conflict()), (false, conflict())], 1), [Ok(false)]);
+    assert_eq!(asked(vec![(true, conflict())], 1), [Ok(true)], "another node recorded the same command");
+    let always = (0..=CONFLICT_RETRIES_MAX).map(|_| (false, conflict())).collect();
+    assert_eq!(asked(always, 1), [Err(ErrorCode::Unavailable)]);
+}
