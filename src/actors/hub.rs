@@ -102,11 +102,6 @@ impl Rooms {
         }
     }
 
-    /// How many connections this thread has.
-    pub fn connections(&self) -> usize {
-        self.connections.borrow().len()
-    }
-
     fn close_all(&self, code: CloseCode) {
         for outbox in self.connections.borrow().values() {
             outbox.close(code);

@@ -238,27 +238,7 @@ impl EventLog for EmbeddedLog {
         from: Revision,
         limit: ReadLimit,
     ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
-        match self.read(|state| state.stream(stream, from.get(), limit)) {
-            Found::Here(events) => ready(Ok(within(events, limit))),
-            Found::There(places) => {
-                let (stream, mut next) = (stream.clone(), from.get());
-                blocking(move || {
-                    let (mut events, mut left) = (Vec::new(), state::Left::new(limit));
-                    read_stream_places(&places, &stream, &mut next, &mut left, &mut events)?;
-                    Ok(events)
-                })
-            }
-            Found::Older => {
-                let (shared, stream) = (self.shared.clone(), stream.clone());
-                blocking(move || {
-                    let (closed, open) = {
-                        let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
-                        (state.closed.clone(), state.open_part(&stream, from.get(), limit))
-                    };
-                    older_stream(&closed, open, &stream, from.get(), limit)
-                })
-            }
-        }
+        read_forward(&self.shared, stream, from.get(), limit)
     }
 
     fn read_stream_backwards(
@@ -366,25 +346,29 @@ impl EventLog for EmbeddedLog {
 }
 
 /// Events of a stream ascending, wherever they are.
-async fn read_forward(
+fn read_forward(
     shared: &Arc<Shared>,
     stream: &StreamId,
     from: u64,
     limit: ReadLimit,
-) -> Result<Vec<Arc<Recorded>>, LogError> {
+) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
     let found = shared.state.read().unwrap_or_else(PoisonError::into_inner).stream(stream, from, limit);
-    if let Found::Here(events) = found {
-        return Ok(events);
-    }
     let (shared, stream) = (shared.clone(), stream.clone());
-    blocking(move || {
-        let (closed, open) = {
-            let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
-            (state.closed.clone(), state.open_part(&stream, from, limit))
-        };
-        older_stream(&closed, open, &stream, from, limit)
-    })
-    .await
+    match found {
+        Found::Here(events) => ready(Ok(within(events, limit))),
+        Found::There(places) => blocking(move || {
+            let (mut events, mut left, mut next) = (Vec::new(), state::Left::new(limit), from);
+            read_stream_places(&places, &stream, &mut next, &mut left, &mut events)?;
+            Ok(events)
+        }),
+        Found::Older => blocking(move || {
+            let (closed, open) = {
+                let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
+                (state.closed.clone(), state.open_part(&stream, from, limit))
+            };
+            older_stream(&closed, open, &stream, from, limit)
+        }),
+    }
 }
 
 /// How many places in the queue an append takes: one for every 4 KiB begun.

@@ -22,11 +22,6 @@ impl Tail {
         Self { log, head, after, filter }
     }
 
-    /// How far the tail has looked.
-    pub fn scanned(&self) -> Option<Position> {
-        self.after
-    }
-
     /// The next page; waits until the log has grown. A page may hold no event when the filter
     /// passed none: its `scanned` still moves a checkpoint. `None` once the log is closed.
     pub async fn next(&mut self, limit: ReadLimit) -> Result<Option<Page>, LogError> {
