@@ -58,26 +58,6 @@ pub async fn timeline(
     list(store, Timeline::NAME, of_room(room, Direction::Descending, after, limit)).await
 }
 
-/// Messages of a room, oldest first: those above `after`, or the first ones.
-pub async fn timeline_from(
-    store: &dyn ReadModels,
-    room: &StreamId,
-    after: Option<Revision>,
-    limit: usize,
-) -> Result<Listing, ReadModelError> {
-    let after = after.map(|revision| Place { value: None, key: Timeline::key(room, revision) });
-    list(store, Timeline::NAME, of_room(room, Direction::Ascending, after, limit)).await
-}
-
-/// One message.
-pub async fn message(
-    store: &dyn ReadModels,
-    room: &StreamId,
-    revision: Revision,
-) -> Result<Option<Box<RawValue>>, ReadModelError> {
-    one(store, Timeline::NAME, &Timeline::key(room, revision)).await
-}
-
 /// The members of a room, by their ids.
 pub async fn members(
     store: &dyn ReadModels,
