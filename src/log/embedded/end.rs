@@ -13,9 +13,11 @@ use super::segment::Open;
 use super::sidecar::Facts;
 use super::storage::{Storage, StoredFile};
 
-/// The first step of zero-filling ahead; it doubles up to the last.
-const AHEAD_BYTES_MIN: u64 = 256 * 1024;
-const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes filled with zeros ahead of small batches: a sync that need not grow the file is quicker,
+/// and so few at a time delay the batch that meets them little.
+const AHEAD_BYTES: u64 = 1024 * 1024;
+/// Batches from this size on grow the file themselves: each byte written twice would cost more.
+const AHEAD_BATCH_BYTES_MAX: u64 = 384 * 1024;
 
 /// When an append is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +122,11 @@ impl End {
         if until <= self.allocated {
             return Ok(());
         }
-        let step = self.allocated.clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX);
-        let target = until.saturating_add(step).min(self.segment_bytes.max(until));
+        if until - self.at >= AHEAD_BATCH_BYTES_MAX {
+            self.allocated = until;
+            return Ok(());
+        }
+        let target = until.saturating_add(AHEAD_BYTES).min(self.segment_bytes.max(until));
         let zeros = vec![0; to_usize(target.saturating_sub(self.allocated))];
         self.file.write_all_at(&zeros, self.allocated)?;
         self.allocated = target;
