@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::log::EventLog as _;
 use crate::log::embedded::{EmbeddedLog, OpenError, Options};
 use crate::read_models::ReadModelError;
 use crate::read_models::sqlite::SqliteReadModels;
+use crate::snapshots::sqlite::SqliteSnapshots;
+use crate::snapshots::{NoSnapshots, Snapshots};
 
 /// The engines of a process.
 pub struct Engines {
@@ -14,6 +17,8 @@ pub struct Engines {
     pub log: Arc<EmbeddedLog>,
     /// The read models.
     pub read_models: Arc<SqliteReadModels>,
+    /// The entities' snapshots.
+    pub snapshots: Arc<dyn Snapshots>,
 }
 
 /// Why the engines do not open.
@@ -54,5 +59,9 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;
     let read_models = SqliteReadModels::open(dir.join("read-models.sqlite"))?;
-    Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models) })
+    let snapshots: Arc<dyn Snapshots> = match config.entity.snapshot_every_events {
+        0 => Arc::new(NoSnapshots),
+        _ => Arc::new(SqliteSnapshots::open(dir.join("snapshots.sqlite"), log.epoch())),
+    };
+    Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models), snapshots })
 }

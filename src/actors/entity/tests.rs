@@ -14,6 +14,7 @@ use crate::clock::SystemClock;
 use crate::domain::room::{OpenRoom, Room, RoomCommand, RoomLimits};
 use crate::log::memory::MemoryLog;
 use crate::log::{CommandOutcome, CommandRef, Filter, LogError, Page, ReadLimit};
+use crate::snapshots::NoSnapshots;
 use crate::telemetry::metrics::Metrics;
 
 /// A log whose next appends end as scripted, after recording all the same where that is `true`.
@@ -97,13 +98,14 @@ fn asked(script: Vec<(bool, AppendError)>, times: usize) -> Vec<Result<bool, Err
         let log = MemoryLog::new(Arc::new(SystemClock));
         let log = Arc::new(Scripted { log, next: Mutex::new(script.into()) });
         let options = EntityOptions { pending_max: 16, idle_timeout: Duration::from_mins(1) };
-        let rooms = Registry::<Room>::new(
+        let around = Surroundings {
             log,
-            RoomLimits::default(),
-            options,
-            Vec::new(),
-            Metrics::default().entity(),
-        );
+            snapshots: Arc::new(NoSnapshots),
+            snapshot_every_events: 0,
+            limits: RoomLimits::default(),
+            metrics: Metrics::default().entity(),
+        };
+        let rooms = Registry::<Room>::new(around, options, Vec::new());
         let stream = StreamId::parse("room-main.lobby").unwrap();
         let mut answers = Vec::new();
         for _ in 0..times {
