@@ -127,11 +127,16 @@ pub struct EntityMetrics {
     /// Commands for which nothing was to be done.
     pub no_op: Counter<u64, AtomicU64>,
     refused: Family<Outcome, Counter<u64, AtomicU64>>,
-    loaded_from_snapshot: Counter<u64, AtomicU64>,
-    loaded_from_start: Counter<u64, AtomicU64>,
-    events_read: Counter<u64, AtomicU64>,
-    snapshots_saved: Counter<u64, AtomicU64>,
-    snapshots_dropped: Counter<u64, AtomicU64>,
+    /// Entities loaded from a snapshot and what came after it.
+    pub loaded_from_snapshot: Counter<u64, AtomicU64>,
+    /// Entities loaded from the start of their stream.
+    pub loaded_from_start: Counter<u64, AtomicU64>,
+    /// Events folded to load entities.
+    pub events_read: Counter<u64, AtomicU64>,
+    /// Snapshots that were kept.
+    pub snapshots_saved: Counter<u64, AtomicU64>,
+    /// Snapshots that were not.
+    pub snapshots_dropped: Counter<u64, AtomicU64>,
 }
 
 impl EntityMetrics {

@@ -72,16 +72,12 @@ impl SnapshotFile {
                 read => read.map(|found| found.map(Stored::verified)),
             }
         });
-        match row?? {
-            Some(stored) => stored.matching(key),
-            None => {
-                tracing::warn!(%stream, "a snapshot is damaged: it is removed, the stream is read instead");
-                self.with(|connection| {
-                    connection.execute("DELETE FROM snapshots WHERE stream = ?", [stream])
-                });
-                None
-            }
+        if let Some(stored) = row?? {
+            return stored.matching(key);
         }
+        tracing::warn!(%stream, "a snapshot is damaged: it is removed, the stream is read instead");
+        self.with(|connection| connection.execute("DELETE FROM snapshots WHERE stream = ?", [stream]));
+        None
     }
 
     pub(super) fn save(&mut self, key: &Key, snapshot: Snapshot) -> bool {
