@@ -14,6 +14,8 @@ const APPLICATION_ID: i64 = 0x6472_736e;
 const FORMAT: i64 = 1;
 /// How long a statement waits for a lock that another process holds. Entities wait behind it.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+/// The file of changes is cut to this when a large state has made it longer, bytes.
+const JOURNAL_BYTES_MAX: i64 = 8 * 1024 * 1024;
 /// The largest state that is kept, bytes.
 const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -163,6 +165,7 @@ impl SnapshotFile {
         }
         // The log file of changes keeps the database whole when the process is killed.
         connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_MAX)?;
         connection.pragma_update(None, "synchronous", "OFF")?;
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         connection.pragma_update(None, "user_version", FORMAT)?;
