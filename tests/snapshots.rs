@@ -196,3 +196,23 @@ fn a_snapshot_of_events_that_the_log_lost_is_not_believed() {
     let (_, from_start, read) = loads(&server);
     assert!(from_start == 1 && read >= OPENING_EVENTS + 60, "{from_start}, {read}");
 }
+
+#[test]
+fn in_a_new_epoch_rooms_are_read_anew() {
+    let data = tempfile::tempdir().unwrap();
+    let relaxed = || {
+        let environment =
+            [("DRAMATIS__LOG__DURABILITY", "interval"), ("DRAMATIS__ENTITY__IDLE_TIMEOUT_MS", "1000")];
+        Server::start_with(data.path(), &[], &environment)
+    };
+    let server = relaxed();
+    server.open_room("lobby", "alice");
+    post(&server, 100);
+    left_memory(&server);
+    saved(&server);
+    server.kill();
+    let server = relaxed();
+    let events = assert_right(&server, "alice", "bob");
+    let (_, from_start, read) = loads(&server);
+    assert!(from_start == 1 && read >= events, "the log's answers may be lost with it: {from_start}, {read}");
+}
