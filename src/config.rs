@@ -77,6 +77,8 @@ pub struct LogConfig {
     pub append_queue_len_max: usize,
     /// Bytes of recent events kept in memory.
     pub live_bytes_max: usize,
+    /// Bytes of lookup filters kept in memory.
+    pub filter_bytes_max: u64,
     /// When an append is answered.
     pub durability: Durability,
     /// Between two syncs of the relaxed mode, milliseconds.

@@ -73,6 +73,7 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
         segment_bytes: config.log.segment_bytes,
         append_queue_len_max: config.log.append_queue_len_max,
         live_bytes_max: config.log.live_bytes_max,
+        filter_bytes_max: config.log.filter_bytes_max,
         durability: match config.log.durability {
             config::Durability::Sync => Durability::Sync,
             config::Durability::Interval => {

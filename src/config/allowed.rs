@@ -42,7 +42,7 @@ impl Allowed {
             "entity.snapshot_every_events" => Self::Integer(0, 1_000_000),
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
             "log.durability" => Self::Word(&["sync", "interval"]),
-            "log.reserve_bytes" => Self::Integer(0, 1_099_511_627_776),
+            "log.reserve_bytes" | "log.filter_bytes_max" => Self::Integer(0, 1_099_511_627_776),
             "log.cold_dir" => Self::TextOrNone,
             "log.hot_segments_max" => Self::Integer(0, 1_000_000),
             "socket.hello_timeout_ms" | "socket.heartbeat_ms" | "socket.heartbeat_grace_ms" => {

@@ -75,6 +75,9 @@ pub struct Options {
     pub append_queue_len_max: usize,
     /// Recent events kept in memory, in bytes.
     pub live_bytes_max: usize,
+    /// Filters that spare lookups in closed segments, bytes in memory; the oldest segments go
+    /// without beyond that.
+    pub filter_bytes_max: u64,
     /// When an append is answered.
     pub durability: Durability,
     /// Appends are refused while the disk has fewer bytes free than this; 0 is no reserve.
@@ -91,6 +94,7 @@ impl Default for Options {
             segment_bytes: 128 * 1024 * 1024,
             append_queue_len_max: 16_384,
             live_bytes_max: 16 * 1024 * 1024,
+            filter_bytes_max: 128 * 1024 * 1024,
             durability: Durability::Sync,
             reserve_bytes: 0,
             cold_dir: None,
@@ -183,7 +187,8 @@ impl EmbeddedLog {
         closer: impl FnOnce(Work) -> io::Result<Closer>,
     ) -> Result<Self, OpenError> {
         let epoch = settled_epoch(&*storage, options.durability)?;
-        let Recovered { closed, open, chain, allocated } = recover(&storage, epoch)?;
+        let Recovered { closed, open, chain, allocated } =
+            recover(&storage, epoch, options.filter_bytes_max)?;
         let end = End {
             storage: storage.clone(),
             epoch,
@@ -212,7 +217,7 @@ impl EmbeddedLog {
             clock,
             durability: options.durability,
             end,
-            closer: closer(Work::new(shared.clone(), options.hot_segments_max)?)?,
+            closer: closer(Work::new(shared.clone(), options)?)?,
             heads: HashMap::with_hasher(RandomState::default()),
             poisoned: None,
             sync_at: None,

@@ -38,10 +38,15 @@ pub(super) struct Recovered {
 const FIRST_BATCH: u64 = 1;
 
 /// Reads a directory, makes its tail whole and durable, and says what it holds.
-pub(super) fn recover(storage: &Arc<dyn Storage>, epoch: Epoch) -> Result<Recovered, OpenError> {
+pub(super) fn recover(
+    storage: &Arc<dyn Storage>,
+    epoch: Epoch,
+    filter_bytes_max: u64,
+) -> Result<Recovered, OpenError> {
     let mut firsts: Vec<u64> = storage.list()?.iter().filter_map(|name| parse_segment_name(name)).collect();
     firsts.sort_unstable();
-    let mut closed: Vec<Arc<Closed>> = Vec::new();
+    let mut closed: Vec<Closed> = Vec::new();
+    let (mut filter_bytes, mut without) = (0, 0);
     let mut at =
         Start { position: 0, chain: Chain { next_batch: FIRST_BATCH, last_crc: 0, last_recorded_at: 0 } };
     let last = firsts.pop();
@@ -49,7 +54,16 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, epoch: Epoch) -> Result<Recove
     for (first, next) in firsts.into_iter().zip(nexts) {
         let segment = close(storage, first..next, &at, epoch.log())?;
         at = Start { position: segment.end(), chain: chain_of(&segment.facts) };
-        closed.push(Arc::new(segment));
+        filter_bytes += segment.filter_bytes();
+        closed.push(segment);
+        // Beyond the bound the oldest go without.
+        while filter_bytes > filter_bytes_max
+            && let Some(oldest) = closed.get_mut(without)
+        {
+            filter_bytes -= oldest.filter_bytes();
+            oldest.drop_filters();
+            without += 1;
+        }
     }
     let scanned = match last {
         Some(first) => open_last(&**storage, first, &at, epoch)?,
@@ -57,6 +71,7 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, epoch: Epoch) -> Result<Recove
     };
     let Scanned { file, facts, index, size } = scanned;
     let open = Open { file, first: facts.first, end: facts.end, index };
+    let closed = closed.into_iter().map(Arc::new).collect();
     Ok(Recovered { closed, open, chain: chain_of(&facts), allocated: size })
 }
 

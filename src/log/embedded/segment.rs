@@ -14,7 +14,7 @@ use super::table::TableError;
 use crate::log::{Filter, LogError};
 
 /// Bytes read at a time when a scan goes through a segment.
-const CHUNK_BYTES: u64 = 1024 * 1024;
+const CHUNK_BYTES: u64 = 256 * 1024;
 /// Bytes read for one record, mostly enough.
 const NEAR_BYTES: u64 = 4 * 1024;
 /// Offsets between the first and the last of a list that are read at once.
@@ -43,6 +43,20 @@ impl Closed {
 
     pub(super) fn end(&self) -> u64 {
         self.first() + u64::from(self.facts.count)
+    }
+
+    /// Bytes in memory that only speed lookups up.
+    pub(super) fn filter_bytes(&self) -> u64 {
+        match &self.index {
+            Index::Memory(_) => 0,
+            Index::Stored(sidecar) => sidecar.filter_bytes(),
+        }
+    }
+
+    pub(super) fn drop_filters(&mut self) {
+        if let Index::Stored(sidecar) = &mut self.index {
+            sidecar.drop_filters();
+        }
     }
 
     fn index_name(&self) -> String {

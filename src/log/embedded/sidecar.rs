@@ -187,6 +187,17 @@ impl Sidecar {
         (!self.kinds.names.is_empty()).then_some(&self.kinds)
     }
 
+    /// Bytes of the filters in memory.
+    pub(super) fn filter_bytes(&self) -> u64 {
+        self.streams.filter_bytes() + self.commands.filter_bytes()
+    }
+
+    /// Lets go of the filters.
+    pub(super) fn drop_filters(&mut self) {
+        self.streams.drop_filter();
+        self.commands.drop_filter();
+    }
+
     /// Streams in the segment.
     pub(super) fn streams(&self) -> u32 {
         self.streams.count()
