@@ -17,6 +17,7 @@ use crate::log::contract;
 mod disk;
 mod faults;
 mod fuzz;
+mod golden;
 mod model;
 mod recovery;
 
