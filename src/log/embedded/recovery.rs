@@ -24,6 +24,8 @@ use super::record::{Raw, take_body};
 use super::segment::{Closed, Index, Open};
 use super::sidecar::{Facts, Sidecar};
 use super::storage::{Storage, StoredFile, read_up_to};
+#[cfg(test)]
+use super::tests::bugs::{self, Bug};
 
 /// What a directory holds.
 pub(super) struct Recovered {
@@ -184,7 +186,10 @@ fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<(), OpenEr
     let tail = bytes.get(end..).unwrap_or_default();
     file.write_all_at(bytes.get(..SEGMENT_HEADER_BYTES).unwrap_or_default(), 0)?;
     file.write_all_at(bytes.get(last..end).unwrap_or_default(), read.last_batch_at)?;
-    file.write_all_at(&vec![0; tail.len()], read.facts.end)?;
+    let cut_at = read.facts.end;
+    #[cfg(test)]
+    let cut_at = cut_at - u64::from(bugs::has(Bug::CutOneByteMore)) + u64::from(bugs::has(Bug::CutOneByteLess));
+    file.write_all_at(&vec![0; tail.len()], cut_at)?;
     file.sync()?;
     Ok(())
 }

@@ -14,9 +14,11 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::log::contract;
 
+pub(super) mod bugs;
 mod disk;
 mod faults;
 mod fuzz;
+mod histories;
 mod model;
 mod recovery;
 
@@ -30,11 +32,15 @@ fn open(dir: &Path, options: Options) -> Result<EmbeddedLog, OpenError> {
 }
 
 fn open_disk(disk: &disk::Disk, options: Options) -> Result<EmbeddedLog, OpenError> {
+    open_disk_at(disk, options, &ManualClock::default())
+}
+
+fn open_disk_at(disk: &disk::Disk, options: Options, clock: &ManualClock) -> Result<EmbeddedLog, OpenError> {
     let within = |mut work: Work| {
         work.begin();
         Ok(Closer::Within(Box::new(work)))
     };
-    EmbeddedLog::open_storage(Arc::new(disk.clone()), None, options, Arc::new(ManualClock::default()), within)
+    EmbeddedLog::open_storage(Arc::new(disk.clone()), None, options, Arc::new(clock.clone()), within)
 }
 
 async fn keeps_the_contract(options: Options) {

@@ -1,6 +1,6 @@
 //! What the writer does when the disk fails, and that no answer leaves before its sync.
 
-use super::disk::{Disk, Fault};
+use super::disk::{Disk, Fault, Op};
 use super::*;
 use crate::log::Expected;
 use crate::log::contract::{append, event, everything, fill, stream};
@@ -19,7 +19,7 @@ async fn nothing_is_answered_or_shown_before_its_sync() {
         let room = stream("room-main.lobby");
         fill(&log, &room, 2, "before").await;
         let (before, head) = (all(&log).await, log.head());
-        let (entered, release) = disk.hold_sync();
+        let (entered, release) = disk.hold(Op::Sync);
         let envelopes = vec![event("Held", "1"), event("Held", "2")];
         let append = Append { stream: room.clone(), expected: Expected::Any, envelopes };
         let answer = tokio::spawn(log.append(append));
@@ -105,7 +105,7 @@ async fn a_conflict_with_what_failed_is_not_told() {
     let disk = Disk::default();
     let log = open_disk(&disk, Options::default()).unwrap();
     let (first, room) = (stream("room-main.first"), stream("room-main.second"));
-    let (entered, release) = disk.hold_sync();
+    let (entered, release) = disk.hold(Op::Sync);
     let one = |room: &StreamId| Append {
         stream: room.clone(),
         expected: Expected::NoStream,
