@@ -405,6 +405,10 @@ impl StoredFile for OnDisk {
         let from = usize::try_from(offset).unwrap();
         self.with(|inode| {
             let end = from.saturating_add(buffer.len());
+            if buffer.is_empty() {
+                // As a real one: reading nothing never meets the end.
+                return Ok(());
+            }
             let bytes = inode.visible.get(from..end).ok_or(io::ErrorKind::UnexpectedEof)?;
             buffer.copy_from_slice(bytes);
             Ok(())
