@@ -7,6 +7,7 @@
 //! nowhere until the next batch is written, so damage to exactly the last batch looks like a
 //! torn tail.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,11 +15,11 @@ use dramatis_events::{CommandId, CommandKey, Epoch, EventName, MemberId, StreamI
 
 use super::OpenError;
 use super::bytes::{Fields, to_u32, to_u64, to_usize};
+use super::end::Chain;
 use super::format::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader,
     index_name, parse_segment_name, segment_name,
 };
-use super::end::Chain;
 use super::index::{Following, MemoryIndex};
 use super::record::{Raw, take_body};
 use super::segment::{Closed, Index, Open};
@@ -80,7 +81,12 @@ struct Scanned {
 }
 
 /// A segment before the last: by its index, or read whole if that is missing or not its own.
-fn close(storage: &Arc<dyn Storage>, positions: Range<u64>, at: &Start, log: u64) -> Result<Closed, OpenError> {
+fn close(
+    storage: &Arc<dyn Storage>,
+    positions: Range<u64>,
+    at: &Start,
+    log: u64,
+) -> Result<Closed, OpenError> {
     let (name, index_name) = (segment_name(positions.start), index_name(positions.start));
     let file = storage.open(&name)?;
     check_header(&*file, &name, positions.start, at, log)?;
@@ -134,12 +140,7 @@ fn check_header(
 }
 
 /// The last segment: what of it was acknowledged stays, a torn tail is cut.
-fn open_last(
-    storage: &dyn Storage,
-    first: u64,
-    at: &Start,
-    epoch: Epoch,
-) -> Result<Scanned, OpenError> {
+fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Result<Scanned, OpenError> {
     let log = epoch.log();
     let name = segment_name(first);
     let file = storage.open(&name)?;
@@ -179,16 +180,19 @@ fn is_begun(bytes: &[u8]) -> bool {
         && behind.iter().all(|byte| *byte == 0)
 }
 
-/// Writes the header, the last batch and zeros behind it again, and syncs: after a failed sync
-/// the page cache shows what the disk lacks, and only a new write brings it there.
+/// Writes the header, all batches that no later one proves durable and zeros behind them again,
+/// and syncs: after a failed sync the page cache shows what the disk lacks, and only a new write
+/// brings it there.
 fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<(), OpenError> {
-    let (last, end) = (to_usize(read.last_batch_at), to_usize(read.facts.end));
+    let unproven_at = read.unproven.front().map_or(read.facts.end, |(_, at)| *at);
+    let (unproven, end) = (to_usize(unproven_at), to_usize(read.facts.end));
     let tail = bytes.get(end..).unwrap_or_default();
     file.write_all_at(bytes.get(..SEGMENT_HEADER_BYTES).unwrap_or_default(), 0)?;
-    file.write_all_at(bytes.get(last..end).unwrap_or_default(), read.last_batch_at)?;
+    file.write_all_at(bytes.get(unproven..end).unwrap_or_default(), unproven_at)?;
     let cut_at = read.facts.end;
     #[cfg(test)]
-    let cut_at = cut_at - u64::from(bugs::has(Bug::CutOneByteMore)) + u64::from(bugs::has(Bug::CutOneByteLess));
+    let cut_at =
+        cut_at - u64::from(bugs::has(Bug::CutOneByteMore)) + u64::from(bugs::has(Bug::CutOneByteLess));
     file.write_all_at(&vec![0; tail.len()], cut_at)?;
     file.sync()?;
     Ok(())
@@ -227,14 +231,16 @@ fn facts_at(at: &Start) -> Facts {
 struct Read {
     facts: Facts,
     index: MemoryIndex,
-    /// Where the last batch begins; the file's start while there is none.
-    last_batch_at: u64,
+    /// The numbers and places of the last batches, those that no later one proves durable: mostly
+    /// one, in the relaxed mode more.
+    unproven: VecDeque<(u64, u64)>,
     /// Why reading ended before the zeros at the end.
     stop: Option<&'static str>,
 }
 
 fn read_batches(bytes: &[u8], name: &str, at: &Start, log: u64) -> Result<Read, OpenError> {
-    let mut read = Read { facts: facts_at(at), index: MemoryIndex::default(), last_batch_at: 0, stop: None };
+    let (facts, index) = (facts_at(at), MemoryIndex::default());
+    let mut read = Read { facts, index, unproven: VecDeque::new(), stop: None };
     loop {
         let rest = bytes.get(to_usize(read.facts.end)..).unwrap_or_default();
         if rest.iter().take(BATCH_HEADER_BYTES).all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == 0) {
@@ -250,7 +256,8 @@ fn read_batches(bytes: &[u8], name: &str, at: &Start, log: u64) -> Result<Read, 
         let start = read.facts.end + to_u64(BATCH_HEADER_BYTES);
         // Its checksum is right: what does not fit now was written so.
         index_batch(&mut read, &header, body, start).map_err(|reason| damaged(name, start, reason))?;
-        read.last_batch_at = read.facts.end;
+        read.unproven.push_back((header.number, read.facts.end));
+        while read.unproven.pop_front_if(|(number, _)| *number < header.watermark).is_some() {}
         read.facts.end = start + to_u64(body.len());
         read.facts.next_batch = read.facts.next_batch.saturating_add(1);
         read.facts.last_crc = crc;

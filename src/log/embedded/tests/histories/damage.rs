@@ -100,7 +100,11 @@ impl World {
             (Ok(log), Outcome::Reads) => {
                 self.log = Some(log);
                 let noticed = self.probe(&names).await;
-                self.counts.note(if noticed { "flipped: an error on reading" } else { "flipped: all reads right" });
+                self.counts.note(if noticed {
+                    "flipped: an error on reading"
+                } else {
+                    "flipped: all reads right"
+                });
                 self.disk.change(&flip.file, |bytes| *bytes = before);
             }
             (Ok(log), Outcome::Right) => {
@@ -124,7 +128,9 @@ impl World {
             (Err(OpenError::Damaged { file, .. }), Outcome::Reads) if file == flip.file => {
                 self.put_back(&flip, bits);
             }
-            (Ok(_), outcome) => panic!("{} at {} of {}: {outcome:?}, but it opened", flip.what, flip.at, flip.file),
+            (Ok(_), outcome) => {
+                panic!("{} at {} of {}: {outcome:?}, but it opened", flip.what, flip.at, flip.file)
+            }
             (Err(error), outcome) => panic!("{} at {}: {outcome:?}, but {error}", flip.what, flip.at),
         }
         self.find(false).await;
@@ -165,9 +171,12 @@ impl World {
         let chance = &mut self.chance;
         match (chance.below(8), closed, index, chain) {
             (0 | 1, Some(file), _, _) => in_file(chance, &self.disk, "flip: closed segment", file, None),
-            (2, Some(file), _, _) if !running => {
-                Flip { what: "flip: closed segment's header", file, at: chance.below(SEGMENT_HEADER_BYTES), beside: None }
-            }
+            (2, Some(file), _, _) if !running => Flip {
+                what: "flip: closed segment's header",
+                file,
+                at: chance.below(SEGMENT_HEADER_BYTES),
+                beside: None,
+            },
             (3 | 4, _, Some(file), _) => {
                 let segment = file.replace(".index", ".segment");
                 in_file(chance, &self.disk, "flip: index", file, Some(segment))
@@ -181,7 +190,9 @@ impl World {
         let bytes = self.disk.bytes(&file);
         let (batches, end) = batches(&bytes, self.epoch.log());
         let (what, range) = match (&batches[..], kind) {
-            ([_, .., last], 6 | 0 | 1) => ("flip: open segment, before the last batch", SEGMENT_HEADER_BYTES..last.at),
+            ([_, .., last], 6 | 0 | 1) => {
+                ("flip: open segment, before the last batch", SEGMENT_HEADER_BYTES..last.at)
+            }
             ([.., last], 7 | 2) => ("flip: open segment, last batch", last.at..last.end),
             _ if bytes.len() > end => ("flip: open segment, behind its end", end..bytes.len()),
             _ => ("flip: open segment's header", 0..SEGMENT_HEADER_BYTES),
@@ -192,7 +203,10 @@ impl World {
     /// What must come of a flip, told from the batches' own words.
     fn outcome_of(&self, flip: &Flip) -> Outcome {
         let is_open = files(&self.disk, ".segment").last() == Some(&flip.file);
-        if flip.file.ends_with(".index") || (!is_open && flip.at >= SEGMENT_HEADER_BYTES) || flip.file == "chain" {
+        if flip.file.ends_with(".index")
+            || (!is_open && flip.at >= SEGMENT_HEADER_BYTES)
+            || flip.file == "chain"
+        {
             return Outcome::Reads;
         }
         let (batches, end) = batches(&self.disk.bytes(&flip.file), self.epoch.log());
@@ -216,10 +230,16 @@ impl World {
             let after = after.map(|after| Position::from_engine(after as u64));
             let limit = self.draw_limit();
             let (read, error) = walk(self.log(), after, &filter, limit).await;
-            let passes = |event: &&Arc<Recorded>| Some(event.position) > after && filter.passes(&Header::of(event));
+            let passes =
+                |event: &&Arc<Recorded>| Some(event.position) > after && filter.passes(&Header::of(event));
             let expected: Vec<_> = self.known.iter().filter(passes).cloned().collect();
             match error {
-                None => assert!(read == expected, "{filter:?} past {after:?}: {} of {}", read.len(), expected.len()),
+                None => assert!(
+                    read == expected,
+                    "{filter:?} past {after:?}: {} of {}",
+                    read.len(),
+                    expected.len()
+                ),
                 Some(error) => {
                     assert!(expected.starts_with(&read), "{filter:?}");
                     assert!(names_one_of(&error, damaged), "{error}");
@@ -236,7 +256,8 @@ impl World {
     async fn probe_stream(&mut self, stream: &StreamId, damaged: &[String]) -> bool {
         let (mine, from, limit) = (self.of(stream), self.chance.below(20), self.draw_limit());
         let forward = self.log().read_stream(stream, Revision::new(from as u64), limit).await;
-        let backward = self.log().read_stream_backwards(stream, Some(Revision::new(from as u64)), limit).await;
+        let backward =
+            self.log().read_stream_backwards(stream, Some(Revision::new(from as u64)), limit).await;
         let after = within(mine.iter().skip(from).cloned(), limit);
         let below = within(mine.iter().take(from).rev().cloned(), limit);
         let mut noticed = false;
@@ -281,7 +302,10 @@ impl World {
         let mut filter = Filter::default();
         match self.chance.below(4) {
             0 | 1 => filter.stream = Some(room(self.chance.below(5))),
-            2 => filter.category = Some(Category::parse(["room", "user", "none"][self.chance.below(3)]).unwrap()),
+            2 => {
+                filter.category =
+                    Some(Category::parse(["room", "user", "none"][self.chance.below(3)]).unwrap())
+            }
             _ => {}
         }
         if self.chance.below(3) == 0 {

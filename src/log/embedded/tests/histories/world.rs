@@ -8,12 +8,12 @@ use futures_util::FutureExt as _;
 
 use super::Counts;
 use crate::clock::ManualClock;
+use crate::log::Expected;
 use crate::log::contract::{event, of_command, stream};
 use crate::log::embedded::tests::bugs::Bug;
 use crate::log::embedded::tests::disk::{Chance, Disk, Fault, Op};
 use crate::log::embedded::tests::open_disk_at;
 use crate::log::embedded::*;
-use crate::log::Expected;
 
 pub(super) const PAGE: ReadLimit = ReadLimit { events: 100_000, bytes: usize::MAX };
 /// Every log has it, so that a history is the same each time.
@@ -79,7 +79,14 @@ fn draw_options(chance: &mut Chance) -> Options {
         _ => Durability::Sync,
     };
     let live_bytes_max = [1, 4_000, 1 << 20][chance.below(3)];
-    Options { segment_bytes, live_bytes_max, durability, reserve_bytes: RESERVE_BYTES, append_queue_len_max: 64, ..Options::default() }
+    Options {
+        segment_bytes,
+        live_bytes_max,
+        durability,
+        reserve_bytes: RESERVE_BYTES,
+        append_queue_len_max: 64,
+        ..Options::default()
+    }
 }
 
 fn draw_fault(chance: &mut Chance) -> Fault {
@@ -198,7 +205,8 @@ impl World {
     fn repeated(&mut self, stream: &StreamId) -> Option<String> {
         let id = |event: &Arc<Recorded>| Some(event.envelope.command.as_ref()?.id.as_str().to_owned());
         let last = self.known.last().and_then(id);
-        let ids: Vec<_> = self.of(stream).iter().filter_map(id).filter(|id| Some(id) != last.as_ref()).collect();
+        let ids: Vec<_> =
+            self.of(stream).iter().filter_map(id).filter(|id| Some(id) != last.as_ref()).collect();
         let at = self.chance.below(ids.len());
         ids.get(at).cloned()
     }
@@ -246,7 +254,8 @@ impl World {
             self.answered(vec![(first, answered)]);
             return;
         }
-        let mut heads = HashMap::from([(first.stream.clone(), self.next(&first.stream) + first.envelopes.len() as u64)]);
+        let mut heads =
+            HashMap::from([(first.stream.clone(), self.next(&first.stream) + first.envelopes.len() as u64)]);
         let mut rest = Vec::new();
         for _ in 0..1 + self.chance.below(7) {
             let stream = room(self.chance.below(ROOMS.len()));
@@ -326,7 +335,11 @@ impl World {
 
     pub(super) fn learn(&mut self, recorded: &[Arc<Recorded>]) {
         for event in recorded {
-            assert_eq!(event.position.to_engine(), self.known.len() as u64, "no gap, no double, no other order");
+            assert_eq!(
+                event.position.to_engine(),
+                self.known.len() as u64,
+                "no gap, no double, no other order"
+            );
             assert_eq!(event.revision.get(), self.next(&event.stream));
             let last = self.known.last().map(|event| event.recorded_at);
             assert!(last <= Some(event.recorded_at), "recorded_at ran backwards");
@@ -336,7 +349,8 @@ impl World {
 
     /// Whether these are wholly the events of the batch whose outcome is not known.
     fn are_fated(&self, more: &[Arc<Recorded>]) -> bool {
-        let fated = self.fated.iter().flat_map(|append| append.envelopes.iter().map(|given| (&append.stream, given)));
+        let fated =
+            self.fated.iter().flat_map(|append| append.envelopes.iter().map(|given| (&append.stream, given)));
         more.iter().map(|event| (&event.stream, &event.envelope)).eq(fated)
     }
 
@@ -346,7 +360,12 @@ impl World {
             self.counts.fault(fault);
         }
         let shown = everything(self.log()).await;
-        assert!(shown == self.known, "what is shown is what was acknowledged: {} of {}", shown.len(), self.known.len());
+        assert!(
+            shown == self.known,
+            "what is shown is what was acknowledged: {} of {}",
+            shown.len(),
+            self.known.len()
+        );
         assert_eq!(*self.log().head().borrow(), self.known.last().map(|event| event.position));
         for _ in 0..3 {
             self.check_command().await;
@@ -362,8 +381,14 @@ impl World {
             let more = &durable[self.known.len()..];
             assert!(more.is_empty() || self.are_fated(more), "a batch is there in part, or twice");
         } else {
-            assert!(durable.len() >= self.kept && self.known.starts_with(&durable), "a hole, or a settled event is lost");
-            assert!(survivor.epoch().counter() > self.epoch.counter(), "events were lost under the same epoch");
+            assert!(
+                durable.len() >= self.kept && self.known.starts_with(&durable),
+                "a hole, or a settled event is lost"
+            );
+            assert!(
+                survivor.epoch().counter() > self.epoch.counter(),
+                "events were lost under the same epoch"
+            );
         }
     }
 
@@ -477,7 +502,11 @@ impl World {
             assert!(found.starts_with(&self.known), "something acknowledged is gone or changed");
             let more = found[self.known.len()..].to_vec();
             if more.is_empty() {
-                self.counts.note(if self.fated.is_empty() { "found: all" } else { "found: all, the failed batch not" });
+                self.counts.note(if self.fated.is_empty() {
+                    "found: all"
+                } else {
+                    "found: all, the failed batch not"
+                });
             } else {
                 assert!(self.are_fated(&more), "nothing is there that was not asked, or in part, or twice");
                 self.counts.note("found: all, the failed batch too");
