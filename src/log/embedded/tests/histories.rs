@@ -9,11 +9,14 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Once;
 
-use self::world::{Ending, Table, World};
+use self::endings::Ending;
+use self::world::{Table, World};
 use super::bugs::Bug;
 use super::disk::Fault;
 
+mod appends;
 mod damage;
+mod endings;
 mod world;
 
 const REPLAY: &str = "cargo test -p dramatis --lib log::embedded::tests::histories -- --nocapture";
