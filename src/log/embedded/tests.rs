@@ -19,6 +19,7 @@ mod disk;
 mod faults;
 mod fuzz;
 mod histories;
+mod limits;
 mod model;
 mod recovery;
 

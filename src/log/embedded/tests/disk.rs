@@ -91,6 +91,8 @@ struct Contents {
     gate: Option<Gate>,
     space: Option<Space>,
     chance: Chance,
+    /// Files that cannot be put in place once: endings of their names, and how many times they can before.
+    stuck: Option<(&'static [&'static str], usize)>,
     /// What went wrong so far.
     fired: Vec<Fault>,
     /// Operations so far.
@@ -109,6 +111,7 @@ impl Contents {
             gate: None,
             space: None,
             chance: Chance(seed),
+            stuck: None,
             fired: Vec::new(),
             ops: 0,
             bug,
@@ -207,6 +210,26 @@ impl Disk {
     /// Every later operation fails, until [`Disk::heal`] or [`Disk::crash`].
     pub(super) fn cut(&self) {
         self.contents().dark = true;
+    }
+
+    /// The `nth` time that a file with one of these endings is put in place, that fails.
+    pub(super) fn fail_only(&self, endings: &'static [&'static str], nth: usize) {
+        self.contents().stuck = Some((endings, nth));
+    }
+
+    fn is_stuck(&self, name: &str) -> bool {
+        let mut contents = self.contents();
+        let Some((endings, left)) = &mut contents.stuck else { return false };
+        if !endings.iter().any(|ending| name.ends_with(ending)) {
+            return false;
+        }
+        let stuck = *left == 0;
+        *left = left.saturating_sub(1);
+        if stuck {
+            contents.stuck = None;
+            contents.fired.push(Fault::Write);
+        }
+        stuck
     }
 
     /// What went wrong since this was asked last.
@@ -353,6 +376,9 @@ impl Storage for Disk {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if self.is_stuck(name) {
+            return Err(Fault::Write.error());
+        }
         self.whole(Op::Write)?;
         let mut contents = self.contents();
         contents.inodes.push(Inode { durable: bytes.into(), visible: bytes.into(), unsynced: Vec::new() });

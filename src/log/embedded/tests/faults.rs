@@ -45,7 +45,7 @@ async fn nothing_is_answered_or_shown_before_its_sync() {
 
 /// Lets the `nth` operation fail, wherever that is; then the log is poisoned until a restart.
 async fn poisons(nth: usize, fault: Fault, options: Options, reboot: bool) -> bool {
-    let disk = Disk::default();
+    let disk = Disk::seeded(nth as u64, None);
     let log = open_disk(&disk, options.clone()).unwrap();
     let room = stream("room-main.lobby");
     fill(&log, &room, 3, "before").await;
@@ -90,11 +90,12 @@ async fn a_failed_write_or_sync_poisons_until_a_restart() {
     for fault in [Fault::Error, Fault::Cut] {
         for options in [Options::default(), tiny()] {
             for reboot in [false, true] {
-                let mut nth = 0;
-                while poisons(nth, fault, options.clone(), reboot).await {
-                    nth += 1;
+                // Not every operation is the append's own: what an index lacks fails no append.
+                let mut failed = 0;
+                for nth in 0..12 {
+                    failed += usize::from(poisons(nth, fault, options.clone(), reboot).await);
                 }
-                assert!(nth >= 2, "a write and a sync at least: {nth}");
+                assert!(failed >= 2, "a write and a sync at least: {failed}");
             }
         }
     }

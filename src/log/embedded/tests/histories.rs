@@ -9,6 +9,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Once;
 
+pub(super) use self::damage::{batches, files};
 use self::endings::Ending;
 use self::world::{Table, World};
 use super::bugs::Bug;

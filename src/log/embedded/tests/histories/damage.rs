@@ -12,16 +12,16 @@ use crate::log::embedded::*;
 
 /// A batch as it lies in a segment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Batch {
-    pub(super) at: usize,
-    pub(super) end: usize,
+pub(in crate::log::embedded::tests) struct Batch {
+    pub(in crate::log::embedded::tests) at: usize,
+    pub(in crate::log::embedded::tests) end: usize,
     number: u64,
     watermark: u64,
-    pub(super) first_position: u64,
+    first_position: u64,
 }
 
 /// The batches of a segment, and where the last one ends.
-pub(super) fn batches(bytes: &[u8], log: u64) -> (Vec<Batch>, usize) {
+pub(in crate::log::embedded::tests) fn batches(bytes: &[u8], log: u64) -> (Vec<Batch>, usize) {
     let (mut found, mut end) = (Vec::new(), SEGMENT_HEADER_BYTES);
     while let Some(rest) = bytes.get(end..)
         && let Ok((header, _)) = BatchHeader::decode(rest, log)
@@ -35,7 +35,7 @@ pub(super) fn batches(bytes: &[u8], log: u64) -> (Vec<Batch>, usize) {
 }
 
 /// The names of a log's segments and indexes, in order.
-pub(super) fn files(disk: &Disk, ending: &str) -> Vec<String> {
+pub(in crate::log::embedded::tests) fn files(disk: &Disk, ending: &str) -> Vec<String> {
     disk.list().unwrap().into_iter().filter(|name| name.ends_with(ending)).collect()
 }
 
