@@ -88,6 +88,7 @@ fn close(
     log: u64,
 ) -> Result<Closed, OpenError> {
     let (name, index_name) = (segment_name(positions.start), index_name(positions.start));
+    follows_on(&name, positions.start, at)?;
     let file = storage.open(&name)?;
     check_header(&*file, &name, positions.start, at, log)?;
     let closed = |facts, index| Closed { storage: storage.clone(), facts, index };
@@ -103,7 +104,8 @@ fn close(
         return Err(damaged(&name, read.facts.end, stop));
     }
     if !read.facts.holds(&positions) {
-        return Err(damaged(&name, read.facts.end, "the next segment does not begin where this one ends"));
+        let end = positions.start + u64::from(read.facts.count);
+        return Err(damaged(&name, read.facts.end, &missing(end, positions.end)));
     }
     let (sidecar, bytes) = Sidecar::build(read.facts, &read.index);
     match storage.replace(&index_name, &bytes) {
@@ -113,6 +115,21 @@ fn close(
             Ok(closed(read.facts, Index::Memory(read.index)))
         }
     }
+}
+
+/// An error if a segment is missing before this one, whose own bytes may be whole.
+fn follows_on(name: &str, first: u64, at: &Start) -> Result<(), OpenError> {
+    if first <= at.position {
+        return Ok(());
+    }
+    Err(damaged(name, 0, &missing(at.position, first)))
+}
+
+fn missing(from: u64, to: u64) -> String {
+    format!(
+        "no segment holds the events from position {from} to {to}: if it was moved to a cold directory, set \
+         log.cold_dir to that and see that it is mounted"
+    )
 }
 
 fn check_header(
@@ -143,6 +160,7 @@ fn check_header(
 fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Result<Scanned, OpenError> {
     let log = epoch.log();
     let name = segment_name(first);
+    follows_on(&name, first, at)?;
     let file = storage.open(&name)?;
     let size = file.size()?;
     let bytes = read_up_to(&*file, 0, size)?;

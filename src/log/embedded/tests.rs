@@ -15,6 +15,7 @@ use crate::clock::ManualClock;
 use crate::log::contract;
 
 pub(super) mod bugs;
+mod cold;
 mod disk;
 mod faults;
 mod fuzz;
