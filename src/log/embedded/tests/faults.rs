@@ -1,5 +1,7 @@
 //! What the writer does when the disk fails, and that no answer leaves before its sync.
 
+use std::time::Duration;
+
 use super::disk::{Disk, Fault, Op};
 use super::*;
 use crate::log::Expected;
@@ -129,4 +131,35 @@ async fn a_conflict_with_what_failed_is_not_told() {
     assert!(matches!(answers[0], AppendError::Failure { .. }), "{answers:?}");
     assert!(matches!(answers[1], AppendError::Unavailable { .. }), "{answers:?}");
     assert_eq!(log.stream_head(&room).await.unwrap(), None);
+}
+
+/// In the relaxed mode the sync comes later, without another append.
+#[tokio::test]
+async fn a_late_sync_makes_durable_or_poisons() {
+    let relaxed = Options { durability: Durability::Interval(Duration::from_millis(1)), ..Options::default() };
+    let room = stream("room-main.lobby");
+    let disk = Disk::default();
+    let log = open_disk(&disk, relaxed.clone()).unwrap();
+    fill(&log, &room, 1, "relaxed").await;
+    let before = all(&log).await;
+    while all(&open_disk(&disk.durable(), Options::default()).unwrap()).await != before {
+        tokio::task::yield_now().await;
+    }
+    disk.plan(0, Fault::Sync);
+    let answer = append(&log, &room, Expected::Any, vec![event("Fated", "1")]).await;
+    while log.poisoned().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(answer, Ok(_) | Err(AppendError::Failure { .. })), "{answer:?}");
+    let shown = all(&log).await;
+    assert_eq!(shown.len(), 1 + usize::from(answer.is_ok()), "what was answered is shown");
+    let later = append(&log, &room, Expected::Any, vec![event("Later", "1")]).await;
+    assert!(matches!(later, Err(AppendError::Unavailable { .. })), "{later:?}");
+    let epoch = log.epoch();
+    drop(log);
+    disk.crash(1);
+    let log = open_disk(&disk, relaxed).unwrap();
+    assert!(log.epoch().counter() > epoch.counter(), "answers may have been lost");
+    let then = all(&log).await;
+    assert!(then.starts_with(&before) && then.len() <= 2);
 }

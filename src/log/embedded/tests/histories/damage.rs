@@ -224,7 +224,8 @@ impl World {
     /// Says whether there was one.
     pub(super) async fn probe(&mut self, damaged: &[String]) -> bool {
         let mut noticed = false;
-        for _ in 0..4 {
+        // One bit is easily missed.
+        for _ in 0..if damaged.is_empty() { 3 } else { 12 } {
             let filter = self.draw_filter();
             let after = self.chance.below(self.known.len() + 1).checked_sub(1);
             let after = after.map(|after| Position::from_engine(after as u64));

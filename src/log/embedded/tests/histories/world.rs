@@ -222,7 +222,6 @@ impl World {
         let hash = last.envelope.command.as_ref()?.hash;
         Some(CommandOutcome { hash, revision: last.revision, position: last.position })
     }
-
 }
 
 /// The whole log, unfiltered.
