@@ -64,6 +64,7 @@ async fn it_keeps_the_contract_while_everything_rolls() {
 async fn it_keeps_the_contract_with_half_in_memory() {
     // Appends wait for a place all the time.
     let append_queue_len_max = 2;
-    let options = Options { segment_bytes: 64 * 1024, live_bytes_max: 16 * 1024, append_queue_len_max, ..tiny() };
+    let options =
+        Options { segment_bytes: 64 * 1024, live_bytes_max: 16 * 1024, append_queue_len_max, ..tiny() };
     keeps_the_contract(options).await;
 }

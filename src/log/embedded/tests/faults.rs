@@ -136,7 +136,8 @@ async fn a_conflict_with_what_failed_is_not_told() {
 /// In the relaxed mode the sync comes later, without another append.
 #[tokio::test]
 async fn a_late_sync_makes_durable_or_poisons() {
-    let relaxed = Options { durability: Durability::Interval(Duration::from_millis(1)), ..Options::default() };
+    let relaxed =
+        Options { durability: Durability::Interval(Duration::from_millis(1)), ..Options::default() };
     let room = stream("room-main.lobby");
     let disk = Disk::default();
     let log = open_disk(&disk, relaxed.clone()).unwrap();

@@ -60,7 +60,7 @@ impl fmt::Display for Counts {
 }
 
 /// What a whole run must have met, besides the steps themselves.
-const KINDS: [&str; 35] = [
+const KINDS: [&str; 36] = [
     "answer: recorded",
     "fault: EIO after a short write",
     "fault: EIO on fsync",
@@ -89,6 +89,7 @@ const KINDS: [&str; 35] = [
     "refusal: low space",
     "refusal: outcome unknown",
     "refusal: poisoned",
+    "refusal: where the stream stands is damaged",
     "restart: a fault while opening",
     "restart: after a kill",
     "restart: after a loss of power",

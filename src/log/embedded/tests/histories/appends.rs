@@ -21,7 +21,7 @@ impl World {
         self.clock.set(dramatis_events::UnixMillis::new(self.now));
     }
 
-    fn build(&mut self, stream: StreamId, expected: Expected, may_repeat: bool) -> Append {
+    pub(super) fn build(&mut self, stream: StreamId, expected: Expected, may_repeat: bool) -> Append {
         self.appends += 1;
         let bytes = [40, 40, 40, 40, 400, 400, 3_000][self.chance.below(7)];
         let bytes = self.chance.below(bytes);
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Judges the answers of one batch and takes them into the model.
-    fn answered(&mut self, answers: Vec<(Append, Answered)>) {
+    pub(super) fn answered(&mut self, answers: Vec<(Append, Answered)>) {
         let poisoned = self.log().poisoned().is_some();
         let mut heads = HashMap::new();
         for (append, answer) in answers {

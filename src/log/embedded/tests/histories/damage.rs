@@ -4,11 +4,11 @@
 use dramatis_events::{Category, UnixMillis};
 
 use super::world::{PAGE, Relaxed, World, name, room, walk};
-use crate::log::Header;
 use crate::log::embedded::format::{BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES};
 use crate::log::embedded::tests::disk::{Chance, Disk};
 use crate::log::embedded::tests::open_disk_at;
 use crate::log::embedded::*;
+use crate::log::{Expected, Header};
 
 /// A batch as it lies in a segment.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +89,7 @@ impl World {
         self.disk.heal();
         self.log = None;
         self.relaxed = Relaxed::No;
+        let settled = self.known.len();
         let flip = self.draw(false);
         let outcome = self.outcome_of(&flip);
         self.counts.note(flip.what);
@@ -99,12 +100,7 @@ impl World {
         match (opened, outcome) {
             (Ok(log), Outcome::Reads) => {
                 self.log = Some(log);
-                let noticed = self.probe(&names).await;
-                self.counts.note(if noticed {
-                    "flipped: an error on reading"
-                } else {
-                    "flipped: all reads right"
-                });
+                self.use_damaged(&names).await;
                 self.disk.change(&flip.file, |bytes| *bytes = before);
             }
             (Ok(log), Outcome::Right) => {
@@ -134,6 +130,7 @@ impl World {
             (Err(error), outcome) => panic!("{} at {}: {outcome:?}, but {error}", flip.what, flip.at),
         }
         self.find(false).await;
+        self.kept = self.kept.min(settled);
     }
 
     fn put_back(&mut self, flip: &Flip, bits: u8) {
@@ -150,12 +147,32 @@ impl World {
     pub(super) async fn flip_beside(&mut self) {
         let flip = self.draw(true);
         self.counts.note("flip: beside the running log");
-        let bits = 1 << self.chance.below(8);
+        let (before, bits) = (self.disk.bytes(&flip.file), 1 << self.chance.below(8));
         self.disk.flip(&flip.file, flip.at, bits);
         let names = [vec![flip.file.clone()], flip.beside.clone().into_iter().collect()].concat();
-        let noticed = self.probe(&names).await;
+        if files(&self.disk, ".segment").last() == Some(&flip.file) {
+            self.probe(&names).await;
+            self.disk.flip(&flip.file, flip.at, bits);
+        } else {
+            self.use_damaged(&names).await;
+            self.disk.change(&flip.file, |bytes| *bytes = before);
+        }
+    }
+
+    /// Reads and appends while files are damaged that nothing is written to.
+    async fn use_damaged(&mut self, damaged: &[String]) {
+        let noticed = self.probe(damaged).await;
         self.counts.note(if noticed { "flipped: an error on reading" } else { "flipped: all reads right" });
-        self.disk.flip(&flip.file, flip.at, bits);
+        let stream = room(self.chance.below(5));
+        let expected = Expected::after(self.head(&stream));
+        let append = self.build(stream, expected, false);
+        match self.log().append(append.clone()).await {
+            Err(AppendError::Unavailable { reason }) if reason.contains("is damaged in") => {
+                assert!(damaged.iter().any(|file| reason.contains(file)), "{reason}");
+                self.counts.note("refusal: where the stream stands is damaged");
+            }
+            answer => self.answered(vec![(append, answer)]),
+        }
     }
 
     fn draw(&mut self, running: bool) -> Flip {
