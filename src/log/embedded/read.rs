@@ -151,9 +151,9 @@ fn candidates(segment: &Closed, from: u64, filter: &Filter, budget: u64) -> Resu
     let (passed, left) = list.split_at(list.partition_point(|at| *at < first));
     let revision = span.first_revision.saturating_add(to_u64(passed.len()));
     // The list has no checksum: the event before the first one wanted proves that none is left out.
-    if let Some(last) = passed.last() {
-        let last = segment.one(*last)?;
-        if last.stream != *stream || last.revision.next().get() != revision {
+    if let Some(at) = passed.last() {
+        let before = segment.one(*at)?;
+        if before.stream != *stream || before.revision.next().get() != revision {
             return Err(segment.astray());
         }
     }

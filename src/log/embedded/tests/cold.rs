@@ -27,8 +27,8 @@ fn names(dir: &Path, ending: &str) -> Vec<String> {
 
 /// A closed log of several segments in two directories, and its events.
 async fn grown(hot_segments_max: usize) -> (tempfile::TempDir, PathBuf, PathBuf, Vec<Arc<Recorded>>) {
-    let root = tempfile::tempdir().unwrap();
-    let (hot, cold) = (root.path().join("hot"), root.path().join("cold"));
+    let dir = tempfile::tempdir().unwrap();
+    let (hot, cold) = (dir.path().join("hot"), dir.path().join("cold"));
     let log = open(&hot, tiered(&cold, hot_segments_max)).unwrap();
     for number in 0..12 {
         for room in ["a", "b"] {
@@ -40,7 +40,7 @@ async fn grown(hot_segments_max: usize) -> (tempfile::TempDir, PathBuf, PathBuf,
     }
     let events = all(&log).await;
     drop(log);
-    (root, hot, cold, events)
+    (dir, hot, cold, events)
 }
 
 async fn reads_right(log: &EmbeddedLog, events: &[Arc<Recorded>]) {
@@ -65,7 +65,7 @@ async fn it_keeps_the_contract_in_two_tiers() {
 #[tokio::test]
 async fn reopening_finds_both_tiers() {
     for hot_segments_max in [0, 2] {
-        let (_root, hot, cold, events) = grown(hot_segments_max).await;
+        let (_dir, hot, cold, events) = grown(hot_segments_max).await;
         assert_eq!(names(&hot, ".segment").len(), hot_segments_max + 1);
         assert_eq!(names(&hot, ".index").len(), hot_segments_max);
         assert!(!names(&cold, ".segment").is_empty());
@@ -86,8 +86,8 @@ async fn reopening_finds_both_tiers() {
 
 #[tokio::test]
 async fn a_missing_cold_tier_is_told_from_damage() {
-    let (root, hot, cold, events) = grown(1).await;
-    let elsewhere = root.path().join("elsewhere");
+    let (dir, hot, cold, events) = grown(1).await;
+    let elsewhere = dir.path().join("elsewhere");
     for options in [tiny(), tiered(&elsewhere, 1)] {
         let before = names(&hot, "");
         let error = open(&hot, options).err().expect("segments are missing").to_string();
@@ -104,7 +104,7 @@ async fn a_missing_cold_tier_is_told_from_damage() {
 
 #[tokio::test]
 async fn a_crash_between_copy_and_removal_leaves_both_and_still_opens() {
-    let (_root, hot, cold, events) = grown(1).await;
+    let (_dir, hot, cold, events) = grown(1).await;
     let moved = names(&cold, ".segment");
     for name in [moved[0].clone(), moved[1].replace(".segment", ".index")] {
         std::fs::copy(cold.join(&name), hot.join(&name)).unwrap();
@@ -122,7 +122,7 @@ async fn a_crash_between_copy_and_removal_leaves_both_and_still_opens() {
 
 #[tokio::test]
 async fn damage_in_the_cold_tier_is_named() {
-    let (_root, hot, cold, events) = grown(0).await;
+    let (_dir, hot, cold, events) = grown(0).await;
     let name = names(&cold, ".segment").remove(1);
     let mut bytes = std::fs::read(cold.join(&name)).unwrap();
     let at = bytes.len() / 2;

@@ -448,7 +448,7 @@ impl StoredFile for OnDisk {
         let taken = match fault {
             None | Some(Fault::Cut) => bytes.len(),
             Some(Fault::Write) => 0,
-            Some(Fault::Full) if bytes.len() % 2 == 0 => 0,
+            Some(Fault::Full) if bytes.len().is_multiple_of(2) => 0,
             Some(_) => self.disk.contents().chance.below(bytes.len() + 1),
         };
         self.with(|inode| inode.write(at, &bytes[..taken]));

@@ -35,15 +35,17 @@ impl Counts {
         *self.0.entry(what).or_default() += 1;
     }
 
-    fn fault(&mut self, fault: Fault) {
-        self.note(match fault {
-            Fault::Error => "fault: EIO",
-            Fault::Cut => "fault: power lost within an operation",
-            Fault::Write => "fault: EIO on write",
-            Fault::Short => "fault: EIO after a short write",
-            Fault::Full => "fault: ENOSPC",
-            Fault::Sync => "fault: EIO on fsync",
-        });
+    fn faults(&mut self, faults: &[Fault]) {
+        for fault in faults {
+            self.note(match fault {
+                Fault::Error => "fault: EIO",
+                Fault::Cut => "fault: power lost within an operation",
+                Fault::Write => "fault: EIO on write",
+                Fault::Short => "fault: EIO after a short write",
+                Fault::Full => "fault: ENOSPC",
+                Fault::Sync => "fault: EIO on fsync",
+            });
+        }
     }
 
     fn add(&mut self, other: &Self) {

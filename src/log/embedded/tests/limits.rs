@@ -73,8 +73,7 @@ async fn damage_before_the_last_batch_is_told() {
 /// of power: what the restart served is there.
 #[tokio::test]
 async fn what_a_relaxed_process_left_unsynced_is_synced_before_it_is_served() {
-    let relaxed =
-        Options { durability: Durability::Interval(Duration::from_secs(3_600)), ..Options::default() };
+    let relaxed = Options { durability: Durability::Interval(Duration::from_hours(1)), ..Options::default() };
     for seed in 0..16 {
         let disk = Disk::seeded(seed, None);
         let log = open_disk(&disk, relaxed.clone()).unwrap();

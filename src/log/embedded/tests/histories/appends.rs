@@ -100,7 +100,7 @@ impl World {
         let mut heads =
             HashMap::from([(first.stream.clone(), self.next(&first.stream) + first.envelopes.len() as u64)]);
         let mut rest = Vec::new();
-        for _ in 0..1 + self.chance.below(7) {
+        for _ in 0..=self.chance.below(7) {
             let stream = room(self.chance.below(ROOMS.len()));
             let next = heads.get(&stream).copied().unwrap_or_else(|| self.next(&stream));
             let expected = self.draw_expected(head_before(next));

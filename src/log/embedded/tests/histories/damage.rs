@@ -220,7 +220,7 @@ impl World {
     /// What must come of a flip, told from the batches' own words.
     fn outcome_of(&self, flip: &Flip) -> Outcome {
         let is_open = files(&self.disk, ".segment").last() == Some(&flip.file);
-        if flip.file.ends_with(".index")
+        if files(&self.disk, ".index").contains(&flip.file)
             || (!is_open && flip.at >= SEGMENT_HEADER_BYTES)
             || flip.file == "chain"
         {
@@ -322,18 +322,19 @@ impl World {
             0 | 1 => filter.stream = Some(room(self.chance.below(5))),
             2 => {
                 filter.category =
-                    Some(Category::parse(["room", "user", "none"][self.chance.below(3)]).unwrap())
+                    Some(Category::parse(["room", "user", "none"][self.chance.below(3)]).unwrap());
             }
             _ => {}
         }
         if self.chance.below(3) == 0 {
-            filter.names = (0..1 + self.chance.below(2)).map(|_| name(self.chance.below(3))).collect();
+            filter.names = (0..=self.chance.below(2)).map(|_| name(self.chance.below(3))).collect();
         }
         for bound in [&mut filter.recorded_from, &mut filter.recorded_before] {
             if self.chance.below(3) == 0
                 && let Some(event) = self.known.get(self.chance.below(self.known.len()))
             {
-                *bound = Some(UnixMillis::new(event.recorded_at.get() + self.chance.below(2) as i64));
+                *bound =
+                    Some(UnixMillis::new(event.recorded_at.get() + i64::from(self.chance.below(2) == 0)));
             }
         }
         filter

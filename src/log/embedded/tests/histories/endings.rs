@@ -41,7 +41,7 @@ impl World {
                 Err(OpenError::Io(error)) => {
                     let fired = self.disk.fired();
                     assert!(!fired.is_empty(), "{error}");
-                    fired.into_iter().for_each(|fault| self.counts.fault(fault));
+                    self.counts.faults(&fired);
                     self.counts.note("restart: a fault while opening");
                 }
                 Err(error) => panic!("{error}"),
@@ -67,9 +67,7 @@ impl World {
         if ending != Ending::Close {
             self.disk.cut();
         }
-        for fault in self.disk.fired() {
-            self.counts.fault(fault);
-        }
+        self.counts.faults(&self.disk.fired());
         self.log = None;
         let fired = self.disk.fired();
         if self.options.durability != Durability::Sync {
@@ -79,7 +77,7 @@ impl World {
                 _ => Relaxed::Yes,
             };
         }
-        fired.into_iter().for_each(|fault| self.counts.fault(fault));
+        self.counts.faults(&fired);
         match ending {
             Ending::Crash => self.disk.crash(self.chance.below(usize::MAX) as u64),
             _ => self.disk.heal(),

@@ -61,7 +61,7 @@ pub(super) fn draw_options(chance: &mut Chance) -> Options {
         other => [1, 1_500, 4_000, 12_000][other % 4],
     };
     let durability = match chance.below(8) {
-        0 | 1 => Durability::Interval(Duration::from_secs(3_600)),
+        0 | 1 => Durability::Interval(Duration::from_hours(1)),
         2 => Durability::Interval(Duration::ZERO),
         _ => Durability::Sync,
     };
@@ -171,9 +171,7 @@ impl World {
 
     /// What the open log shows, and what would survive a loss of power right now.
     pub(super) async fn check(&mut self) {
-        for fault in self.disk.fired() {
-            self.counts.fault(fault);
-        }
+        self.counts.faults(&self.disk.fired());
         let shown = everything(self.log()).await;
         assert!(
             shown == self.known,
