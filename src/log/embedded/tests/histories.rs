@@ -1,8 +1,8 @@
 //! Seeded histories: appends, reads, restarts, crashes and faults of every kind, each step held
 //! against a plain list of what was acknowledged.
 //!
-//! A history follows from its seed alone; one that fails says how to replay it.
-//! `DRAMATIS_TEST_TIER=long` runs many more.
+//! A history follows from its seed alone; one that fails says how to replay it
+//! (`DRAMATIS_TEST_SEED`). `DRAMATIS_TEST_TIER=long` runs many more.
 
 use std::cell::Cell;
 use std::fmt;
@@ -113,6 +113,7 @@ fn run(seed: u64, bug: Option<Bug>) -> Counts {
         world.reopen(Ending::Crash).await;
         world.check().await;
         world.probe(&[]).await;
+        world.assert_derived();
         world.counts
     })
 }
@@ -141,7 +142,7 @@ fn quietly<T>(run: impl FnOnce() -> T) -> Result<T, Box<dyn std::any::Any + Send
 #[test]
 fn histories_are_kept() {
     let seed: Option<u64> = std::env::var("DRAMATIS_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-    let long = std::env::var("DRAMATIS_TEST_TIER").is_ok_and(|tier| tier == "long");
+    let long = std::env::var("DRAMATIS_TEST_TIER").is_ok_and(|tier| tier == "long" || tier == "soak");
     let seeds = match seed {
         Some(seed) => seed..seed + 1,
         None => 0..if long { HISTORIES_LONG } else { HISTORIES },

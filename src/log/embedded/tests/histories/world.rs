@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) low: bool,
     pub(super) now: i64,
     pub(super) appends: usize,
+    /// Segments that were damaged before the chain named them.
+    pub(super) unhashed: Vec<String>,
     /// The disk's operations when its survivor was last looked at.
     looked: Option<usize>,
     pub(super) counts: Counts,
@@ -103,6 +105,7 @@ impl World {
             low: false,
             now: 10_000,
             appends: 0,
+            unhashed: Vec::new(),
             looked: None,
             counts: Counts::default(),
         }
