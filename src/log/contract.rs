@@ -308,23 +308,13 @@ async fn mixed(log: &dyn EventLog, clock: &ManualClock) -> i64 {
     begin
 }
 
-/// Every filter, from everywhere: what a plain filter over all events gives.
-async fn filters(log: &dyn EventLog, clock: &ManualClock) {
-    let before = *log.head().borrow();
-    let begin = mixed(log, clock).await;
-    let large = ReadLimit { events: 100_000, bytes: usize::MAX };
-    let all = past(log, before, &Filter::default(), large).await;
-    assert_eq!(all.len(), 120);
+/// Filters of every kind over the mixture, with bounds at each of its times.
+fn many_filters(begin: i64) -> Vec<Filter> {
     let time = |at: i64| Some(UnixMillis::new(begin + at));
-    let times = [
-        (None, None),
-        (time(100), None),
-        (None, time(101)),
-        (time(50), time(120)),
-        (time(90), time(90)),
-        (time(500), None),
-        (None, time(0)),
-    ];
+    let edges = (0..=20).flat_map(|tick| [tick * 10, tick * 10 + 1]);
+    let from = |at| Filter { recorded_from: time(at), ..Filter::default() };
+    let before = |at| Filter { recorded_before: time(at), ..Filter::default() };
+    let mut filters: Vec<_> = edges.flat_map(|at| [from(at), before(at)]).collect();
     let kinds = [
         (None, None),
         (Some("beta"), None),
@@ -334,23 +324,38 @@ async fn filters(log: &dyn EventLog, clock: &ManualClock) {
         (None, Some("beta-main.9")),
     ];
     let names: [&[&str]; 3] = [&[], &["Closed"], &["Opened", "Unknown"]];
-    for (recorded_from, recorded_before) in times {
+    for (recorded_from, recorded_before) in
+        [(None, None), (time(100), None), (None, time(101)), (time(50), time(120)), (time(90), time(90))]
+    {
         for (category, room) in kinds {
             for names in names {
-                let filter = Filter {
+                filters.push(Filter {
                     category: category.map(|category| Category::parse(category).unwrap()),
                     stream: room.map(stream),
                     names: names.iter().map(|name| EventName::parse(name).unwrap()).collect(),
                     recorded_from,
                     recorded_before,
-                };
-                for (nth, limit) in [(0, large), (37, ReadLimit::events(3)), (100, large)] {
-                    let passes = |event: &&Arc<Recorded>| filter.passes(&Header::of(event));
-                    let expected: Vec<_> = all[nth..].iter().filter(passes).cloned().collect();
-                    let after = nth.checked_sub(1).map_or(before, |nth| Some(all[nth].position));
-                    assert!(past(log, after, &filter, limit).await == expected, "{filter:?} past {after:?}");
-                }
+                });
             }
+        }
+    }
+    filters
+}
+
+/// Every filter, from anywhere: what a plain filter over all events gives.
+async fn filters(log: &dyn EventLog, clock: &ManualClock) {
+    let before = *log.head().borrow();
+    let begin = mixed(log, clock).await;
+    let large = ReadLimit { events: 100_000, bytes: usize::MAX };
+    let all = past(log, before, &Filter::default(), large).await;
+    assert_eq!(all.len(), 120);
+    for (number, filter) in many_filters(begin).iter().enumerate() {
+        let starts = [(0, large), (number * 7 % 120, ReadLimit::events(3)), (number * 31 % 120, large)];
+        for (start, limit) in starts {
+            let passes = |event: &&Arc<Recorded>| filter.passes(&Header::of(event));
+            let expected: Vec<_> = all[start..].iter().filter(passes).cloned().collect();
+            let after = start.checked_sub(1).map_or(before, |last| Some(all[last].position));
+            assert!(past(log, after, filter, limit).await == expected, "{filter:?} past {after:?}");
         }
     }
 }
