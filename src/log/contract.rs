@@ -78,7 +78,17 @@ pub(crate) fn revisions(events: &[Arc<Recorded>]) -> Vec<u64> {
 
 /// Every event of the log, read in pages.
 pub(crate) async fn everything(log: &dyn EventLog, filter: &Filter, limit: ReadLimit) -> Vec<Arc<Recorded>> {
-    let (mut after, mut events) = (None, Vec::new());
+    past(log, None, filter, limit).await
+}
+
+/// Every event past a position, read in pages.
+async fn past(
+    log: &dyn EventLog,
+    mut after: Option<Position>,
+    filter: &Filter,
+    limit: ReadLimit,
+) -> Vec<Arc<Recorded>> {
+    let mut events = Vec::new();
     loop {
         let page = log.read_all(after, filter.clone(), limit).await.unwrap();
         events.extend(page.events);
@@ -93,6 +103,7 @@ pub(crate) async fn everything(log: &dyn EventLog, filter: &Filter, limit: ReadL
 /// Runs the suite on an empty log.
 pub(crate) async fn run(log: Arc<dyn EventLog>, clock: &ManualClock) {
     empty(&*log).await;
+    ahead(log.clone()).await;
     conditions(&*log).await;
     sizes(&*log).await;
     recorded_at(&*log, clock).await;
@@ -101,6 +112,8 @@ pub(crate) async fn run(log: Arc<dyn EventLog>, clock: &ManualClock) {
     the_whole_log(&*log).await;
     commands(&*log).await;
     tails(log.clone()).await;
+    ahead(log.clone()).await;
+    filters(&*log, clock).await;
     heads(log).await;
 }
 
@@ -267,6 +280,83 @@ async fn the_whole_log(log: &dyn EventLog) {
         let asked = Position::from_engine(ahead);
         let read = log.read_all(Some(asked), Filter::default(), large).await;
         assert_eq!(read, Err(LogError::AheadOfLog { asked }));
+    }
+}
+
+/// A tail that begins past the end is told so: it read another history, or a cut one.
+async fn ahead(log: Arc<dyn EventLog>) {
+    let head = *log.head().borrow();
+    for past in [head.map_or(0, |head| head.to_engine() + 1), u64::MAX] {
+        let asked = Position::from_engine(past);
+        let mut tail = Tail::new(log.clone(), Some(asked), Filter::default());
+        assert_eq!(tail.next(ReadLimit::events(1)).await, Err(LogError::AheadOfLog { asked }));
+    }
+}
+
+/// Streams of three categories, names and times in changing mixtures.
+async fn mixed(log: &dyn EventLog, clock: &ManualClock) -> i64 {
+    let begin = 100_000;
+    for number in 0..60_i64 {
+        clock.set(UnixMillis::new(begin + number / 3 * 10));
+        // Each category has times of its own, so that a segment may hold one and not the other.
+        let category = ["alpha", "beta", "gamma"][usize::try_from(number / 7 % 3).unwrap()];
+        let room = stream(&format!("{category}-main.{}", number % 2));
+        let name = ["Opened", "Closed", "Renamed"][usize::try_from(number / 5 % 3).unwrap()];
+        let events = vec![event(name, "x".repeat(300)); 1 + usize::try_from(number % 3).unwrap()];
+        append(log, &room, Expected::Any, events).await.unwrap();
+    }
+    begin
+}
+
+/// Filters of every kind over the mixture, with bounds at each of its times.
+fn many_filters(begin: i64) -> Vec<Filter> {
+    let time = |at: i64| Some(UnixMillis::new(begin + at));
+    let edges = (0..=20).flat_map(|tick| [tick * 10, tick * 10 + 1]);
+    let from = |at| Filter { recorded_from: time(at), ..Filter::default() };
+    let before = |at| Filter { recorded_before: time(at), ..Filter::default() };
+    let mut filters: Vec<_> = edges.flat_map(|at| [from(at), before(at)]).collect();
+    let kinds = [
+        (None, None),
+        (Some("beta"), None),
+        (Some("none"), None),
+        (None, Some("beta-main.1")),
+        (Some("alpha"), Some("beta-main.0")),
+        (None, Some("beta-main.9")),
+    ];
+    let names: [&[&str]; 3] = [&[], &["Closed"], &["Opened", "Unknown"]];
+    for (recorded_from, recorded_before) in
+        [(None, None), (time(100), None), (None, time(101)), (time(50), time(120)), (time(90), time(90))]
+    {
+        for (category, room) in kinds {
+            for names in names {
+                filters.push(Filter {
+                    category: category.map(|category| Category::parse(category).unwrap()),
+                    stream: room.map(stream),
+                    names: names.iter().map(|name| EventName::parse(name).unwrap()).collect(),
+                    recorded_from,
+                    recorded_before,
+                });
+            }
+        }
+    }
+    filters
+}
+
+/// Every filter, from anywhere: what a plain filter over all events gives.
+async fn filters(log: &dyn EventLog, clock: &ManualClock) {
+    let before = *log.head().borrow();
+    let begin = mixed(log, clock).await;
+    let large = ReadLimit { events: 100_000, bytes: usize::MAX };
+    let all = past(log, before, &Filter::default(), large).await;
+    assert_eq!(all.len(), 120);
+    for (number, filter) in many_filters(begin).iter().enumerate() {
+        let starts = [(0, large), (number * 7 % 120, ReadLimit::events(3)), (number * 31 % 120, large)];
+        for (start, limit) in starts {
+            let passes = |event: &&Arc<Recorded>| filter.passes(&Header::of(event));
+            let expected: Vec<_> = all[start..].iter().filter(passes).cloned().collect();
+            let after = start.checked_sub(1).map_or(before, |last| Some(all[last].position));
+            assert!(past(log, after, filter, limit).await == expected, "{filter:?} past {after:?}");
+        }
     }
 }
 

@@ -101,9 +101,18 @@ pub(super) fn scan(
             next = segment.end();
             continue;
         }
-        let (at, whole) = candidates(segment, next, filter, budget)?;
+        let Candidates { at, whole, mut revision } = candidates(segment, next, filter, budget)?;
         budget = budget.saturating_sub(to_u64(at.len()));
-        if !visit_places(&Places { bytes: segment.bytes()?, at }, &mut next, &mut visit)? || !whole {
+        let mut proven = |raw: Raw<'_>| {
+            if let (Some(stream), Some(revision)) = (&filter.stream, &mut revision) {
+                if raw.stream != stream.as_str() || raw.revision != *revision {
+                    return Err("a record of another stream or revision stands here");
+                }
+                *revision = revision.saturating_add(1);
+            }
+            visit(raw)
+        };
+        if !visit_places(&Places { bytes: segment.bytes()?, at }, &mut next, &mut proven)? || !whole {
             return Ok(next);
         }
         next = segment.end();
@@ -117,26 +126,42 @@ pub(super) fn scan(
     Ok(next)
 }
 
-/// Records of a closed segment from a position on, of the wanted stream if the filter has one,
-/// and whether that is all of them.
-fn candidates(
-    segment: &Closed,
-    from: u64,
-    filter: &Filter,
-    budget: u64,
-) -> Result<(Vec<(u64, u64)>, bool), LogError> {
+/// Records of a closed segment that a scan visits.
+struct Candidates {
+    at: Vec<(u64, u64)>,
+    /// Whether that is all of them.
+    whole: bool,
+    /// The revision of the first, if they are all of one stream.
+    revision: Option<u64>,
+}
+
+/// Records of a closed segment from a position on, of the wanted stream if the filter has one.
+fn candidates(segment: &Closed, from: u64, filter: &Filter, budget: u64) -> Result<Candidates, LogError> {
     let count = to_usize(budget.min(SCAN_EVENTS_MAX));
     let Some(stream) = filter.stream.as_ref() else {
         let at = segment.places_from(from, count)?;
         let whole = from + to_u64(at.len()) >= segment.end();
-        return Ok((at, whole));
+        return Ok(Candidates { at, whole, revision: None });
     };
-    let Some(span) = segment.span(stream)? else { return Ok((Vec::new(), true)) };
+    let Some(span) = segment.span(stream)? else {
+        return Ok(Candidates { at: Vec::new(), whole: true, revision: None });
+    };
     let list = segment.list(span, 0, to_usize(u64::from(span.count)))?;
-    let skip = to_u32(to_usize(from.saturating_sub(segment.first())));
-    let list = list.get(list.partition_point(|at| *at < skip)..).unwrap_or_default();
-    let taken = list.get(..count.min(list.len())).unwrap_or_default();
-    Ok((segment.places(taken)?, taken.len() == list.len()))
+    let first = to_u32(to_usize(from.saturating_sub(segment.first())));
+    let (passed, left) = list.split_at(list.partition_point(|at| *at < first));
+    let revision = span.first_revision.saturating_add(to_u64(passed.len()));
+    // The list has no checksum: the event before the first one wanted proves that none is left out.
+    if let Some(at) = passed.last() {
+        let before = segment.one(*at)?;
+        if before.stream != *stream || before.revision.next().get() != revision {
+            return Err(segment.astray());
+        }
+    }
+    if revision.saturating_add(to_u64(left.len())) != span.next_revision() {
+        return Err(segment.astray());
+    }
+    let taken = left.get(..count.min(left.len())).unwrap_or_default();
+    Ok(Candidates { at: segment.places(taken)?, whole: taken.len() == left.len(), revision: Some(revision) })
 }
 
 fn visit_places(

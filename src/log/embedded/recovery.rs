@@ -7,6 +7,7 @@
 //! nowhere until the next batch is written, so damage to exactly the last batch looks like a
 //! torn tail.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ use super::record::{Raw, take_body};
 use super::segment::{Closed, Index, Open};
 use super::sidecar::{Facts, Sidecar};
 use super::storage::{Storage, StoredFile, read_up_to};
+#[cfg(test)]
+use super::tests::bugs::{self, Bug};
 
 /// What a directory holds.
 pub(super) struct Recovered {
@@ -100,6 +103,7 @@ fn close(
     log: u64,
 ) -> Result<Closed, OpenError> {
     let (name, index_name) = (segment_name(positions.start), index_name(positions.start));
+    follows_on(&name, positions.start, at)?;
     let file = storage.open(&name)?;
     check_header(&*file, &name, positions.start, at, log)?;
     let closed = |facts, index| Closed { storage: storage.clone(), facts, index };
@@ -115,7 +119,8 @@ fn close(
         return Err(damaged(&name, read.facts.end, stop));
     }
     if !read.facts.holds(&positions) {
-        return Err(damaged(&name, read.facts.end, "the next segment does not begin where this one ends"));
+        let end = positions.start + u64::from(read.facts.count);
+        return Err(damaged(&name, read.facts.end, &missing(end, positions.end)));
     }
     let (sidecar, bytes) = Sidecar::build(read.facts, &read.index);
     match storage.replace(&index_name, &bytes) {
@@ -125,6 +130,21 @@ fn close(
             Ok(closed(read.facts, Index::Memory(read.index)))
         }
     }
+}
+
+/// An error if a segment is missing before this one, whose own bytes may be whole.
+fn follows_on(name: &str, first: u64, at: &Start) -> Result<(), OpenError> {
+    if first <= at.position {
+        return Ok(());
+    }
+    Err(damaged(name, 0, &missing(at.position, first)))
+}
+
+fn missing(from: u64, to: u64) -> String {
+    format!(
+        "no segment holds the events from position {from} to {to}: if it was moved to a cold directory, set \
+         log.cold_dir to that and see that it is mounted"
+    )
 }
 
 fn check_header(
@@ -150,6 +170,7 @@ fn check_header(
 fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Result<Scanned, OpenError> {
     let log = epoch.log();
     let name = segment_name(first);
+    follows_on(&name, first, at)?;
     let file = storage.open(&name)?;
     let size = file.size()?;
     let bytes = read_up_to(&*file, 0, size)?;
@@ -187,14 +208,20 @@ fn is_begun(bytes: &[u8]) -> bool {
         && behind.iter().all(|byte| *byte == 0)
 }
 
-/// Writes the header, the last batch and zeros behind it again, and syncs: after a failed sync
-/// the page cache shows what the disk lacks, and only a new write brings it there.
+/// Writes the header, all batches that no later one proves durable and zeros behind them again,
+/// and syncs: after a failed sync the page cache shows what the disk lacks, and only a new write
+/// brings it there.
 fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<(), OpenError> {
-    let (last, end) = (to_usize(read.last_batch_at), to_usize(read.facts.end));
+    let unproven_at = read.unproven.front().map_or(read.facts.end, |(_, at)| *at);
+    let (unproven, end) = (to_usize(unproven_at), to_usize(read.facts.end));
     let tail = bytes.get(end..).unwrap_or_default();
     file.write_all_at(bytes.get(..SEGMENT_HEADER_BYTES).unwrap_or_default(), 0)?;
-    file.write_all_at(bytes.get(last..end).unwrap_or_default(), read.last_batch_at)?;
-    file.write_all_at(&vec![0; tail.len()], read.facts.end)?;
+    file.write_all_at(bytes.get(unproven..end).unwrap_or_default(), unproven_at)?;
+    let cut_at = read.facts.end;
+    #[cfg(test)]
+    let cut_at =
+        cut_at - u64::from(bugs::has(Bug::CutOneByteMore)) + u64::from(bugs::has(Bug::CutOneByteLess));
+    file.write_all_at(&vec![0; tail.len()], cut_at)?;
     file.sync()?;
     Ok(())
 }
@@ -232,8 +259,9 @@ fn facts_at(at: &Start) -> Facts {
 pub(super) struct Read {
     pub(super) facts: Facts,
     index: MemoryIndex,
-    /// Where the last batch begins; the file's start while there is none.
-    last_batch_at: u64,
+    /// The numbers and places of the last batches, those that no later one proves durable: mostly
+    /// one, in the relaxed mode more.
+    unproven: VecDeque<(u64, u64)>,
     /// Why reading ended before the zeros at the end.
     pub(super) stop: Option<&'static str>,
 }
@@ -269,7 +297,8 @@ fn segment_header(bytes: &[u8], name: &str) -> Result<SegmentHeader, OpenError> 
 }
 
 fn read_batches(bytes: &[u8], name: &str, at: &Start, log: u64) -> Result<Read, OpenError> {
-    let mut read = Read { facts: facts_at(at), index: MemoryIndex::default(), last_batch_at: 0, stop: None };
+    let (facts, index) = (facts_at(at), MemoryIndex::default());
+    let mut read = Read { facts, index, unproven: VecDeque::new(), stop: None };
     loop {
         let rest = bytes.get(to_usize(read.facts.end)..).unwrap_or_default();
         if rest.iter().take(BATCH_HEADER_BYTES).all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == 0) {
@@ -285,7 +314,8 @@ fn read_batches(bytes: &[u8], name: &str, at: &Start, log: u64) -> Result<Read, 
         let start = read.facts.end + to_u64(BATCH_HEADER_BYTES);
         // Its checksum is right: what does not fit now was written so.
         index_batch(&mut read, &header, body, start).map_err(|reason| damaged(name, start, reason))?;
-        read.last_batch_at = read.facts.end;
+        read.unproven.push_back((header.number, read.facts.end));
+        while read.unproven.pop_front_if(|(number, _)| *number < header.watermark).is_some() {}
         read.facts.end = start + to_u64(body.len());
         read.facts.next_batch = read.facts.next_batch.saturating_add(1);
         read.facts.last_crc = crc;

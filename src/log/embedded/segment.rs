@@ -1,5 +1,6 @@
 //! One segment as readers see it: which events it holds, and their bytes.
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use dramatis_events::{Recorded, StreamId};
@@ -199,6 +200,9 @@ impl Closed {
     fn index_error(&self, error: TableError) -> LogError {
         let name = self.index_name();
         match error {
+            TableError::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                damaged(&name, 0, "the file is cut short: `dramatis log reindex` builds it again")
+            }
             TableError::Io(error) => LogError::Failure { reason: format!("{name}: {error}") },
             TableError::Damaged(offset) => {
                 damaged(&name, offset, "a block's checksum is wrong: `dramatis log reindex` builds it again")
@@ -289,9 +293,14 @@ impl SegmentBytes {
         let len = len.min(self.end.saturating_sub(offset));
         window.start = offset;
         window.bytes.resize(to_usize(len), 0);
-        self.file
-            .read_exact_at(&mut window.bytes, offset)
-            .map_err(|error| LogError::Failure { reason: format!("{}: {error}", self.name) })
+        self.file.read_exact_at(&mut window.bytes, offset).map_err(|error| self.unread(&error, offset))
+    }
+
+    fn unread(&self, error: &io::Error, offset: u64) -> LogError {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => damaged(&self.name, offset, "the file ends before what it held"),
+            _ => LogError::Failure { reason: format!("{}: {error}", self.name) },
+        }
     }
 }
 

@@ -14,11 +14,14 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::log::contract;
 
+pub(super) mod bugs;
+mod cold;
 mod disk;
 mod faults;
 mod fuzz;
 mod golden;
-mod model;
+mod histories;
+mod limits;
 mod recovery;
 
 /// Everything rolls, and everything is read from files.
@@ -30,19 +33,17 @@ fn open(dir: &Path, options: Options) -> Result<EmbeddedLog, OpenError> {
     EmbeddedLog::open(dir, options, Arc::new(ManualClock::default()))
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "as `open` takes them")]
 fn open_disk(disk: &disk::Disk, options: Options) -> Result<EmbeddedLog, OpenError> {
+    open_disk_at(disk, options, &ManualClock::default())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "as `open` takes them")]
+fn open_disk_at(disk: &disk::Disk, options: Options, clock: &ManualClock) -> Result<EmbeddedLog, OpenError> {
     let within = |mut work: Work| {
         work.begin();
         Ok(Closer::Within(Box::new(work)))
     };
-    EmbeddedLog::open_storage(
-        Arc::new(disk.clone()),
-        None,
-        &options,
-        Arc::new(ManualClock::default()),
-        within,
-    )
+    EmbeddedLog::open_storage(Arc::new(disk.clone()), None, &options, Arc::new(clock.clone()), within)
 }
 
 async fn keeps_the_contract(options: Options) {
@@ -63,6 +64,9 @@ async fn it_keeps_the_contract_while_everything_rolls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_keeps_the_contract_with_half_in_memory() {
-    let options = Options { segment_bytes: 64 * 1024, live_bytes_max: 16 * 1024, ..Options::default() };
+    // Appends wait for a place all the time.
+    let append_queue_len_max = 2;
+    let options =
+        Options { segment_bytes: 64 * 1024, live_bytes_max: 16 * 1024, append_queue_len_max, ..tiny() };
     keeps_the_contract(options).await;
 }

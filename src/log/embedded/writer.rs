@@ -23,6 +23,8 @@ use super::record;
 use super::ring::Block;
 use super::segment::{Closed, Index};
 use super::state::{head_before, older_next_revision};
+#[cfg(test)]
+use super::tests::bugs::{self, Bug};
 use crate::clock::Clock;
 use crate::log::{AppendError, Expected, LogError};
 
@@ -271,6 +273,10 @@ impl Writer {
             self.roll()?;
         }
         self.end.write(batch)?;
+        #[cfg(test)]
+        if bugs::has(Bug::AckBeforeSync) {
+            return Ok(());
+        }
         match self.durability {
             Durability::Sync => self.end.sync()?,
             Durability::Interval(every) => {

@@ -5,19 +5,52 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::MutexGuard;
 
+use super::bugs::{self, Bug};
 use super::*;
 use crate::log::embedded::storage::{Space, StoredFile};
 
 /// What a disk writes wholly or not at all.
 const SECTOR_BYTES: usize = 512;
 
-/// What goes wrong, a number of operations from now.
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Op {
+    Write,
+    Sync,
+}
+
+/// What goes wrong, with the next operation of its kind after a number of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// One operation fails with EIO; a failed sync forgets what was written, yet shows it.
+    /// Any operation fails with EIO: a write is made in part, a sync forgets what was written.
     Error,
     /// Power is lost: this operation and all later ones fail, until [`Disk::crash`].
     Cut,
+    /// A write fails with EIO, nothing is written.
+    Write,
+    /// A write fails with EIO, part of it is written.
+    Short,
+    /// A write fails with ENOSPC, nothing or part of it is written.
+    Full,
+    /// A sync fails with EIO: some of what was written is lost, yet it is shown and counts as clean.
+    Sync,
+}
+
+impl Fault {
+    fn hits(self, op: Op) -> bool {
+        match self {
+            Self::Error | Self::Cut => true,
+            Self::Write | Self::Short | Self::Full => op == Op::Write,
+            Self::Sync => op == Op::Sync,
+        }
+    }
+
+    fn error(self) -> io::Error {
+        match self {
+            Self::Full => io::Error::new(io::ErrorKind::StorageFull, "simulated ENOSPC"),
+            _ => io::Error::other("simulated EIO"),
+        }
+    }
 }
 
 /// A sequence of numbers from a seed.
@@ -42,13 +75,13 @@ struct Inode {
     unsynced: Vec<(usize, Vec<u8>)>,
 }
 
-/// Stops the next sync until it is let go.
+/// Stops the next operation of a kind on a file until it is let go.
 struct Gate {
+    op: Op,
     entered: mpsc::Sender<()>,
     go: mpsc::Receiver<()>,
 }
 
-#[derive(Default)]
 struct Contents {
     inodes: Vec<Inode>,
     names: BTreeMap<String, usize>,
@@ -57,10 +90,43 @@ struct Contents {
     dark: bool,
     gate: Option<Gate>,
     space: Option<Space>,
+    chance: Chance,
+    /// Files that cannot be put in place once: endings of their names, and how many times they can before.
+    stuck: Option<(&'static [&'static str], usize)>,
+    /// What went wrong so far.
+    fired: Vec<Fault>,
+    /// Operations so far.
+    ops: usize,
+    bug: Option<Bug>,
 }
 
-#[derive(Clone, Default)]
+impl Contents {
+    fn of(inodes: Vec<Inode>, names: BTreeMap<String, usize>, seed: u64, bug: Option<Bug>) -> Self {
+        Self {
+            inodes,
+            durable_names: names.clone(),
+            names,
+            fault: None,
+            dark: false,
+            gate: None,
+            space: None,
+            chance: Chance(seed),
+            stuck: None,
+            fired: Vec::new(),
+            ops: 0,
+            bug,
+        }
+    }
+}
+
+#[derive(Clone)]
 pub(super) struct Disk(Arc<Mutex<Contents>>);
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self::seeded(0, None)
+    }
+}
 
 fn put(bytes: &mut Vec<u8>, at: usize, written: &[u8]) {
     if bytes.len() < at + written.len() {
@@ -118,8 +184,16 @@ impl Inode {
 }
 
 impl Disk {
+    /// An empty disk; the seed says how much of a failed operation is done.
+    pub(super) fn seeded(seed: u64, bug: Option<Bug>) -> Self {
+        Self(Arc::new(Mutex::new(Contents::of(Vec::new(), BTreeMap::new(), seed, bug))))
+    }
+
     fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.0.lock().unwrap()
+        let contents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whatever thread works on this disk has its bug.
+        bugs::seed(contents.bug);
+        contents
     }
 
     /// Lets something go wrong after so many operations.
@@ -131,6 +205,41 @@ impl Disk {
     pub(super) fn heal(&self) {
         let mut contents = self.contents();
         (contents.fault, contents.dark) = (None, false);
+    }
+
+    /// Every later operation fails, until [`Disk::heal`] or [`Disk::crash`].
+    pub(super) fn cut(&self) {
+        self.contents().dark = true;
+    }
+
+    /// The `nth` time that a file with one of these endings is put in place, that fails.
+    pub(super) fn fail_only(&self, endings: &'static [&'static str], nth: usize) {
+        self.contents().stuck = Some((endings, nth));
+    }
+
+    fn is_stuck(&self, name: &str) -> bool {
+        let mut contents = self.contents();
+        let Some((endings, left)) = &mut contents.stuck else { return false };
+        if !endings.iter().any(|ending| name.ends_with(ending)) {
+            return false;
+        }
+        let stuck = *left == 0;
+        *left = left.saturating_sub(1);
+        if stuck {
+            contents.stuck = None;
+            contents.fired.push(Fault::Write);
+        }
+        stuck
+    }
+
+    /// What went wrong since this was asked last.
+    pub(super) fn fired(&self) -> Vec<Fault> {
+        std::mem::take(&mut self.contents().fired)
+    }
+
+    /// Operations so far.
+    pub(super) fn ops(&self) -> usize {
+        self.contents().ops
     }
 
     /// Power is lost and comes back.
@@ -153,14 +262,12 @@ impl Disk {
     /// What would be left if power were lost now and nothing unsynced had reached the disk.
     pub(super) fn durable(&self) -> Self {
         let contents = self.contents();
-        let inode = |inode: &Inode| Inode {
-            durable: inode.durable.clone(),
-            visible: inode.durable.clone(),
-            unsynced: Vec::new(),
-        };
-        let names = contents.durable_names.clone();
-        let inodes = contents.inodes.iter().map(inode).collect();
-        let copy = Contents { inodes, names: names.clone(), durable_names: names, ..Contents::default() };
+        let mut inodes = vec![Inode::default(); contents.inodes.len()];
+        for at in contents.durable_names.values() {
+            let durable = contents.inodes[*at].durable.clone();
+            inodes[*at] = Inode { visible: durable.clone(), durable, unsynced: Vec::new() };
+        }
+        let copy = Contents::of(inodes, contents.durable_names.clone(), contents.chance.0, contents.bug);
         Self(Arc::new(Mutex::new(copy)))
     }
 
@@ -169,11 +276,42 @@ impl Disk {
         self.contents().space = Some(space);
     }
 
-    /// Holds the next sync: the first end hears that it is entered, the second lets it go.
-    pub(super) fn hold_sync(&self) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+    /// Holds the next write or sync: the first end hears that it is entered, the second lets it go.
+    pub(super) fn hold(&self, op: Op) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
         let ((entered, hears), (release, go)) = (mpsc::channel(), mpsc::channel());
-        self.contents().gate = Some(Gate { entered, go });
+        self.contents().gate = Some(Gate { op, entered, go });
         (hears, release)
+    }
+
+    /// Holds nothing any more.
+    pub(super) fn hold_nothing(&self) {
+        self.contents().gate = None;
+    }
+
+    fn wait(&self, op: Op) {
+        let gate = self.contents().gate.take_if(|gate| gate.op == op);
+        if let Some(gate) = gate {
+            gate.entered.send(()).unwrap();
+            gate.go.recv().unwrap();
+        }
+    }
+
+    /// A file's bytes as they are shown.
+    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
+        let contents = self.contents();
+        contents.inodes[contents.names[name]].visible.clone()
+    }
+
+    /// Flips bits of a byte, as it lies on the disk and as it is shown.
+    pub(super) fn flip(&self, name: &str, at: usize, bits: u8) {
+        let mut contents = self.contents();
+        let inode = contents.names[name];
+        let Inode { durable, visible, .. } = &mut contents.inodes[inode];
+        for bytes in [durable, visible] {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= bits;
+            }
+        }
     }
 
     /// Changes a file's bytes as they lie on the disk.
@@ -185,15 +323,18 @@ impl Disk {
     }
 
     /// Counts an operation; tells what goes wrong with it.
-    fn fault(&self) -> Option<Fault> {
+    fn fault(&self, op: Op) -> Option<Fault> {
         let mut contents = self.contents();
+        contents.ops += 1;
         if contents.dark {
             return Some(Fault::Cut);
         }
         match &mut contents.fault {
+            Some((0, fault)) if !fault.hits(op) => None,
             Some((0, fault)) => {
                 let fault = *fault;
                 contents.fault = None;
+                contents.fired.push(fault);
                 contents.dark = fault == Fault::Cut;
                 Some(fault)
             }
@@ -205,17 +346,13 @@ impl Disk {
         }
     }
 
-    fn whole(&self) -> io::Result<()> {
-        self.fault().map_or(Ok(()), |_| Err(eio()))
+    fn whole(&self, op: Op) -> io::Result<()> {
+        self.fault(op).map_or(Ok(()), |fault| Err(fault.error()))
     }
 
     fn file(&self, inode: usize) -> Arc<dyn StoredFile> {
         Arc::new(OnDisk { disk: self.clone(), inode })
     }
-}
-
-fn eio() -> io::Error {
-    io::Error::other("simulated EIO")
 }
 
 impl Storage for Disk {
@@ -229,7 +366,7 @@ impl Storage for Disk {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
-        self.whole()?;
+        self.whole(Op::Write)?;
         let mut contents = self.contents();
         contents.inodes.push(Inode::default());
         let inode = contents.inodes.len() - 1;
@@ -239,19 +376,22 @@ impl Storage for Disk {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.whole()?;
+        if self.is_stuck(name) {
+            return Err(Fault::Write.error());
+        }
+        self.whole(Op::Write)?;
         let mut contents = self.contents();
         contents.inodes.push(Inode { durable: bytes.into(), visible: bytes.into(), unsynced: Vec::new() });
         let inode = contents.inodes.len() - 1;
         contents.names.insert(name.to_owned(), inode);
         drop(contents);
-        self.whole()?;
+        self.whole(Op::Sync)?;
         self.contents().durable_names.insert(name.to_owned(), inode);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.whole()?;
+        self.whole(Op::Write)?;
         self.contents().names.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -264,7 +404,7 @@ impl Storage for Disk {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        self.whole()?;
+        self.whole(Op::Sync)?;
         let mut contents = self.contents();
         contents.durable_names = contents.names.clone();
         Ok(())
@@ -291,6 +431,10 @@ impl StoredFile for OnDisk {
         let from = usize::try_from(offset).unwrap();
         self.with(|inode| {
             let end = from.saturating_add(buffer.len());
+            if buffer.is_empty() {
+                // As a real one: reading nothing never meets the end.
+                return Ok(());
+            }
             let bytes = inode.visible.get(from..end).ok_or(io::ErrorKind::UnexpectedEof)?;
             buffer.copy_from_slice(bytes);
             Ok(())
@@ -298,22 +442,21 @@ impl StoredFile for OnDisk {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.wait(Op::Write);
         let at = usize::try_from(offset).unwrap();
-        match self.disk.fault() {
-            None => self.with(|inode| inode.write(at, bytes)),
-            Some(fault) => {
-                // A write that fails may have been made in part.
-                let part = Chance(offset ^ bytes.len() as u64).below(bytes.len() + 1);
-                let taken = if fault == Fault::Cut { bytes.len() } else { part };
-                self.with(|inode| inode.write(at, &bytes[..taken]));
-                return Err(eio());
-            }
-        }
-        Ok(())
+        let fault = self.disk.fault(Op::Write);
+        let taken = match fault {
+            None | Some(Fault::Cut) => bytes.len(),
+            Some(Fault::Write) => 0,
+            Some(Fault::Full) if bytes.len().is_multiple_of(2) => 0,
+            Some(_) => self.disk.contents().chance.below(bytes.len() + 1),
+        };
+        self.with(|inode| inode.write(at, &bytes[..taken]));
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
     fn set_size(&self, len: u64) -> io::Result<()> {
-        self.disk.whole()?;
+        self.disk.whole(Op::Write)?;
         // A cut of what is not looked at any more: whether it lasts is all the same.
         let len = usize::try_from(len).unwrap();
         self.with(|inode| inode.visible.resize(len, 0));
@@ -321,19 +464,15 @@ impl StoredFile for OnDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let gate = self.disk.contents().gate.take();
-        if let Some(gate) = gate {
-            gate.entered.send(()).unwrap();
-            gate.go.recv().unwrap();
-        }
-        match self.disk.fault() {
+        self.disk.wait(Op::Sync);
+        match self.disk.fault(Op::Sync) {
             None => self.with(Inode::sync),
-            Some(Fault::Cut) => return Err(eio()),
-            Some(Fault::Error) => {
+            Some(Fault::Cut) => return Err(Fault::Cut.error()),
+            Some(fault) => {
                 // As Linux does: the pages are clean now, and show what the disk may lack.
-                let len = self.with(|inode| inode.unsynced.len()) as u64;
-                self.with(|inode| inode.lose(&mut Chance(len)));
-                return Err(eio());
+                let mut chance = Chance(self.disk.contents().chance.below(usize::MAX) as u64);
+                self.with(|inode| inode.lose(&mut chance));
+                return Err(fault.error());
             }
         }
         Ok(())

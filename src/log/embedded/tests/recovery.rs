@@ -273,7 +273,7 @@ async fn an_index_that_points_astray_is_noticed() {
     let (dir, before) = rolled().await;
     let path = &files(dir.path(), "index")[0];
     let whole = std::fs::read(path).unwrap();
-    let mut noticed = 0;
+    let (mut noticed, mut filtered) = (0, 0);
     for flipped in (120..whole.len()).step_by(3) {
         change(path, |bytes| bytes[flipped] ^= 1);
         let log = open(dir.path(), tiny()).unwrap();
@@ -285,6 +285,18 @@ async fn an_index_that_points_astray_is_noticed() {
                 Err(LogError::Damaged { .. }) => noticed += 1,
                 Err(error) => panic!("{error}"),
             }
+            let filter = Filter { stream: Some(room.clone()), ..Filter::default() };
+            for after in [0, 3, 6, 9, 12].map(Position::from_engine) {
+                match log.read_all(Some(after), filter.clone(), PAGE).await {
+                    Ok(page) => {
+                        let passes = |event: &&Arc<Recorded>| event.position > after;
+                        let expected: Vec<_> = expected.iter().filter(passes).cloned().collect();
+                        assert!(page.events == expected, "byte {flipped}, past {after:?}");
+                    }
+                    Err(LogError::Damaged { .. }) => filtered += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
             match log.find_command(command(&room, "alice", "c0")).await {
                 Ok(outcome) => assert_eq!(outcome.unwrap().revision, Revision::FIRST, "byte {flipped}"),
                 Err(LogError::Damaged { .. }) => noticed += 1,
@@ -293,7 +305,7 @@ async fn an_index_that_points_astray_is_noticed() {
         }
         std::fs::write(path, &whole).unwrap();
     }
-    assert!(noticed > 20, "{noticed}");
+    assert!(noticed > 20 && filtered > 20, "{noticed}, {filtered}");
 }
 
 #[tokio::test]
