@@ -16,6 +16,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocket;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 pub mod imports;
+pub mod ledger;
+pub mod rounds;
 
 /// Nothing in a test takes this long; waiting longer is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +25,14 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The binary under test.
 pub fn dramatis() -> Command {
     Command::new(env!("CARGO_BIN_EXE_dramatis"))
+}
+
+/// A server on this data directory and any free port, not yet started.
+pub fn serve(data: &Path) -> Command {
+    let mut command = dramatis();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command.env("RUST_LOG", "warn").stdout(Stdio::piped());
+    command
 }
 
 /// A server process; killed when dropped.
@@ -40,15 +50,7 @@ impl Server {
 
     /// The same with further arguments and environment.
     pub fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = dramatis()
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .env("RUST_LOG", "warn")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut child = serve(data).args(arguments).envs(environment.iter().copied()).spawn().unwrap();
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         while !line.contains("http://") {
@@ -249,10 +251,17 @@ impl Client {
                 }
                 return Ok(message);
             }
+            let frame = self.try_receive_frame()?;
+            self.waiting.extend(frame);
+        }
+    }
+
+    /// All messages of the next frame; `Err` is the close code.
+    pub fn try_receive_frame(&mut self) -> Result<Vec<Value>, u16> {
+        loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => {
-                    self.waiting
-                        .extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+                    return Ok(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
                 }
                 Ok(Message::Close(reason)) => return Err(reason.map_or(1005, |reason| reason.code.into())),
                 Ok(_) => {}
