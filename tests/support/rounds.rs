@@ -94,7 +94,7 @@ impl Trial {
 
     /// Lets the writers write, and kills the server over it.
     pub fn write_and_kill(&self, server: Server, chance: &mut Chance) -> Kill {
-        let (answers, later) = (1 + chance.below(400), Duration::from_micros(chance.below(3_000)));
+        let (answers, later) = (1 + chance.below(400), Duration::from_micros(chance.below(8_000)));
         Writers::start(server.address, &self.beside("ledger")).kill_at(server, answers, later);
         Kill { answers, later }
     }
