@@ -103,7 +103,7 @@ fn fail_over_one_directory(library: &Path, rounds: u64, chance: &mut Chance, tot
 fn acknowledged_commands_survive_the_loss_of_what_was_not_synced() {
     let home = tempfile::tempdir().unwrap();
     let Some(library) = build(home.path()) else { return };
-    let (rounds, mut chance, mut totals) = (rounds(5, 100), Chance::new(), Totals::default());
+    let (rounds, mut chance, mut totals) = (rounds(5, 200), Chance::new(), Totals::default());
     while totals.rounds < rounds {
         let of_directory = (rounds - totals.rounds).min(ROUNDS_OF_DIRECTORY);
         fail_over_one_directory(&library, of_directory, &mut chance, &mut totals);

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 pub mod imports;
 pub mod ledger;
 pub mod rounds;
+pub mod small_disk;
 pub mod unsynced;
 
 /// Nothing in a test takes this long; waiting longer is a failure.
