@@ -142,3 +142,29 @@ fn a_full_disk_stops_appends_until_a_restart_and_loses_nothing() {
         }
     });
 }
+
+#[test]
+fn a_start_on_a_full_disk_works_or_says_why_not_and_loses_nothing() {
+    on_a_small_disk("a_start_on_a_full_disk_works_or_says_why_not_and_loses_nothing", 16, |disk| {
+        let data = disk.join("data");
+        let server = Server::start_with(&data, &[], &SETTINGS);
+        let mut poster = Poster::new(&server);
+        for _ in 0..20 {
+            assert_eq!(poster.post()["type"], "ack");
+        }
+        server.kill();
+        let filler = Filler::all_but(disk, 0);
+        match Server::try_start(&data, &SETTINGS) {
+            Ok(server) => poster.assert_all_there(&server),
+            Err(why) => {
+                println!("{why}");
+                assert!(why.contains("disk is full") || why.contains("No space left"), "{why}");
+            }
+        }
+        filler.remove();
+        let server = Server::start_with(&data, &[], &SETTINGS);
+        poster.assert_all_there(&server);
+        poster.come_back(&server);
+        assert_eq!(poster.post()["type"], "ack");
+    });
+}

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -52,16 +52,37 @@ impl Server {
 
     /// The same with further arguments and environment.
     pub fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = serve(data).args(arguments).envs(environment.iter().copied()).spawn().unwrap();
+        let child = serve(data).args(arguments).envs(environment.iter().copied()).spawn().unwrap();
+        Self::once_it_listens(child).expect("the server ended before it listened")
+    }
+
+    /// Starts a server that may refuse to; the error is what it says on standard error.
+    pub fn try_start(data: &Path, environment: &[(&str, &str)]) -> Result<Self, String> {
+        let mut said = tempfile::tempfile().unwrap();
+        let to = said.try_clone().unwrap();
+        let child = serve(data).envs(environment.iter().copied()).stderr(to).spawn().unwrap();
+        Self::once_it_listens(child).ok_or_else(|| {
+            let mut text = String::new();
+            said.rewind().unwrap();
+            said.read_to_string(&mut text).unwrap();
+            text
+        })
+    }
+
+    /// `None` once it ended instead.
+    fn once_it_listens(mut child: Child) -> Option<Self> {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         while !line.contains("http://") {
             line.clear();
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "the server ended before it listened");
+            if stdout.read_line(&mut line).unwrap() == 0 {
+                child.wait().unwrap();
+                return None;
+            }
         }
         let address = line.split("http://").nth(1).unwrap().split_whitespace().next().unwrap();
         let address = address.trim_end_matches('/').parse().unwrap();
-        Self { child, address }
+        Some(Self { child, address })
     }
 
     /// The base address for `--url`.
