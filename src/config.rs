@@ -77,6 +77,26 @@ pub struct LogConfig {
     pub append_queue_len_max: usize,
     /// Bytes of recent events kept in memory.
     pub live_bytes_max: usize,
+    /// When an append is answered.
+    pub durability: Durability,
+    /// Between two syncs of the relaxed mode, milliseconds.
+    pub sync_interval_ms: u64,
+    /// Free bytes of the disk below which appends are refused.
+    pub reserve_bytes: u64,
+    /// Where old segments move; empty for nowhere.
+    pub cold_dir: PathBuf,
+    /// Closed segments that stay if there is a `cold_dir`.
+    pub hot_segments_max: usize,
+}
+
+/// When an append is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// After its bytes are on the disk.
+    Sync,
+    /// Before that: the relaxed mode.
+    Interval,
 }
 
 /// `[socket]`

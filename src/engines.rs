@@ -1,10 +1,11 @@
 //! Turns configuration into concrete engines, for the server and for offline commands alike.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::SystemClock;
-use crate::config::Config;
-use crate::log::embedded::{EmbeddedLog, OpenError, Options};
+use crate::config::{self, Config};
+use crate::log::embedded::{Durability, EmbeddedLog, OpenError, Options};
 use crate::read_models::ReadModelError;
 use crate::read_models::sqlite::SqliteReadModels;
 
@@ -50,6 +51,15 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
         segment_bytes: config.log.segment_bytes,
         append_queue_len_max: config.log.append_queue_len_max,
         live_bytes_max: config.log.live_bytes_max,
+        durability: match config.log.durability {
+            config::Durability::Sync => Durability::Sync,
+            config::Durability::Interval => {
+                Durability::Interval(Duration::from_millis(config.log.sync_interval_ms))
+            }
+        },
+        reserve_bytes: config.log.reserve_bytes,
+        cold_dir: (!config.log.cold_dir.as_os_str().is_empty()).then(|| config.log.cold_dir.clone()),
+        hot_segments_max: config.log.hot_segments_max,
     };
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;

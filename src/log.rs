@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use dramatis_events::{
     Category, CommandId, CommandKey, ContentHash, Envelope, Epoch, EventName, MemberId, Position, Recorded,
-    Revision, StreamId,
+    Revision, StreamId, UnixMillis,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -71,6 +71,11 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Why appends fail until a restart, if they do.
     fn poisoned(&self) -> Option<String>;
+
+    /// What operators must know although appends go on, or why they are refused for now.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Where a stream must stand for an append to be made.
@@ -220,15 +225,40 @@ pub struct Filter {
     pub stream: Option<StreamId>,
     /// Only events of these names; empty means any.
     pub names: Vec<EventName>,
+    /// Only events recorded at this time or after it.
+    pub recorded_from: Option<UnixMillis>,
+    /// Only events recorded before this time.
+    pub recorded_before: Option<UnixMillis>,
+}
+
+/// What of an event a filter looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Header<'a> {
+    /// The stream's name.
+    pub stream: &'a str,
+    /// The event's name.
+    pub name: &'a str,
+    /// When the log took it.
+    pub recorded_at: UnixMillis,
+}
+
+impl<'a> Header<'a> {
+    /// The header of an event.
+    pub fn of(event: &'a Recorded) -> Self {
+        let (stream, name) = (event.stream.as_str(), event.envelope.name.as_str());
+        Self { stream, name, recorded_at: event.recorded_at }
+    }
 }
 
 impl Filter {
-    /// Whether an event of this stream and name passes.
-    pub fn passes(&self, stream: &str, name: &str) -> bool {
-        let category = || stream.split_once('-').map_or("", |(category, _)| category);
-        self.stream.as_ref().is_none_or(|wanted| wanted.as_str() == stream)
+    /// Whether an event with this header passes.
+    pub fn passes(&self, header: &Header<'_>) -> bool {
+        let category = || header.stream.split_once('-').map_or("", |(category, _)| category);
+        self.stream.as_ref().is_none_or(|wanted| wanted.as_str() == header.stream)
             && self.category.as_ref().is_none_or(|wanted| wanted.as_str() == category())
-            && (self.names.is_empty() || self.names.iter().any(|wanted| wanted.as_str() == name))
+            && (self.names.is_empty() || self.names.iter().any(|wanted| wanted.as_str() == header.name))
+            && self.recorded_from.is_none_or(|from| header.recorded_at >= from)
+            && self.recorded_before.is_none_or(|before| header.recorded_at < before)
     }
 }
 

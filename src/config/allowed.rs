@@ -19,6 +19,8 @@ pub(super) enum Allowed {
     Address,
     /// Any text that is not empty.
     Text,
+    /// A text that may be empty.
+    TextOrNone,
     /// Texts, none empty.
     Texts,
     /// A level or directives of the logger.
@@ -38,6 +40,11 @@ impl Allowed {
             "log.append_queue_len_max" | "entity.pending_commands_max" => Self::Integer(1, 1_048_576),
             "entity.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
+            "log.durability" => Self::Word(&["sync", "interval"]),
+            "log.sync_interval_ms" => Self::Integer(1, 60_000),
+            "log.reserve_bytes" => Self::Integer(0, 1_099_511_627_776),
+            "log.cold_dir" => Self::TextOrNone,
+            "log.hot_segments_max" => Self::Integer(0, 1_000_000),
             "socket.hello_timeout_ms" | "socket.heartbeat_ms" | "socket.heartbeat_grace_ms" => {
                 Self::Integer(100, 600_000)
             }
@@ -70,6 +77,7 @@ impl Allowed {
             Self::Word(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Self::Address => value.as_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok()),
             Self::Text => filled(value),
+            Self::TextOrNone => value.is_str(),
             Self::Texts => value.as_array().is_some_and(|texts| texts.iter().all(filled)),
             Self::Level => {
                 filled(value)
@@ -89,7 +97,7 @@ impl Allowed {
             Self::Texts => {
                 Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
             }
-            Self::Word(_) | Self::Address | Self::Text | Self::Level => as_text(),
+            Self::Word(_) | Self::Address | Self::Text | Self::TextOrNone | Self::Level => as_text(),
         }
     }
 }
@@ -102,6 +110,7 @@ impl fmt::Display for Allowed {
             Self::Word(words) => write!(f, "one of {}", words.join(", ")),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400"),
             Self::Text => f.write_str("a text that is not empty"),
+            Self::TextOrNone => f.write_str("a text; an empty one is none"),
             Self::Texts => f.write_str("a list of texts, none of them empty"),
             Self::Level => {
                 f.write_str("error, warn, info, debug, trace or directives such as info,dramatis::log=debug")

@@ -17,7 +17,7 @@ use dramatis_events::{
 
 use super::{
     APPEND_BYTES_MAX, APPEND_EVENTS_MAX, Append, AppendError, CommandRef, EVENT_BYTES_MAX, EventLog,
-    Expected, Filter, LogError, ReadLimit, Tail,
+    Expected, Filter, Header, LogError, ReadLimit, Tail,
 };
 use crate::clock::ManualClock;
 
@@ -246,7 +246,7 @@ async fn the_whole_log(log: &dyn EventLog) {
         Filter { category: Some(Category::parse("user").unwrap()), ..Filter::default() },
     ];
     for filter in filters {
-        let passes = |event: &Recorded| filter.passes(event.stream.as_str(), event.envelope.name.as_str());
+        let passes = |event: &Recorded| filter.passes(&Header::of(event));
         let expected: Vec<_> = all.iter().filter(|event| passes(event)).cloned().collect();
         for limit in [large, ReadLimit::events(7), ReadLimit { events: 64, bytes: 30 }] {
             let read = everything(log, &filter, limit).await;

@@ -14,31 +14,42 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use dramatis_events::{Epoch, Position, Recorded, Revision, StreamId};
+use foldhash::fast::RandomState;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::bytes::{to_u64, to_usize};
+use self::closer::{Closer, Work};
+use self::draft::Draft;
+pub use self::end::Durability;
+use self::end::End;
+use self::lock::lock;
+use self::read::{Left, first_outcome, live_events, live_page, look_at, older_command, older_stream};
 use self::recovery::{Recovered, recover};
 use self::ring::Ring;
-use self::state::{
-    Found, State, head_before, look_at, older_command, older_stream, outcome, read_page, read_stream_places,
-    within,
-};
+use self::state::{Found, Next, State, head_before, older_next_revision};
 use self::storage::{Directory, Storage};
-use self::writer::{Message, Outcome, Request, Writer};
+use self::writer::{Answer, Message, Placed, Request, Writer};
 use super::{Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, LogError, Page, ReadLimit};
 use crate::clock::Clock;
 
 mod bytes;
+mod chain;
+mod closer;
+mod draft;
+mod end;
+mod epoch;
 mod format;
 mod index;
+mod lock;
+mod read;
 mod record;
 mod recovery;
 mod ring;
@@ -61,14 +72,26 @@ pub struct Options {
     pub append_queue_len_max: usize,
     /// Recent events kept in memory, in bytes.
     pub live_bytes_max: usize,
+    /// When an append is answered.
+    pub durability: Durability,
+    /// Appends are refused while the disk has fewer bytes free than this; 0 is no reserve.
+    pub reserve_bytes: u64,
+    /// Where closed segments move when there are more than `hot_segments_max`.
+    pub cold_dir: Option<PathBuf>,
+    /// Closed segments that stay in the log's own directory if there is another for them.
+    pub hot_segments_max: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            segment_bytes: 64 * 1024 * 1024,
+            segment_bytes: 128 * 1024 * 1024,
             append_queue_len_max: 16_384,
             live_bytes_max: 16 * 1024 * 1024,
+            durability: Durability::Sync,
+            reserve_bytes: 0,
+            cold_dir: None,
+            hot_segments_max: usize::MAX,
         }
     }
 }
@@ -77,8 +100,6 @@ impl Default for Options {
 const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Events read at a time when a stream is read backwards.
 const BACKWARDS_EVENTS: usize = 64;
-/// Recent events kept in memory, by number.
-const LIVE_EVENTS_MAX: usize = 65_536;
 
 /// Why a directory does not open.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +112,7 @@ pub enum OpenError {
     },
     /// Acknowledged bytes do not read back.
     #[error(
-        "{file} is damaged at byte {offset}: {reason}; what was acknowledged is never cut silently: restore the file from a backup"
+        "{file} is damaged at byte {offset}: {reason}; what was acknowledged is never cut silently: `dramatis log verify` lists all damage, restore the file from a backup or see `dramatis log repair --help`"
     )]
     Damaged {
         /// The file's name.
@@ -129,6 +150,8 @@ struct Shared {
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     epoch: Epoch,
+    durability: Durability,
+    reserve_bytes: u64,
     requests: mpsc::Sender<Message>,
     places: Arc<Semaphore>,
     places_max: u32,
@@ -140,43 +163,55 @@ impl EmbeddedLog {
     /// Opens a directory, making it if it is not there.
     pub fn open(dir: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         std::fs::create_dir_all(dir)?;
+        if let Some(cold) = &options.cold_dir {
+            std::fs::create_dir_all(cold)?;
+        }
         let lock = lock(dir)?;
-        Self::open_storage(Arc::new(Directory::new(dir)), Some(lock), options, clock)
+        let storage = Arc::new(Directory::new(dir, options.cold_dir.as_deref()));
+        Self::open_storage(storage, Some(lock), options, clock, Closer::beside)
     }
 
     fn open_storage(
         storage: Arc<dyn Storage>,
         lock: Option<File>,
-        mut options: Options,
+        options: Options,
         clock: Arc<dyn Clock>,
+        closer: impl FnOnce(Work) -> io::Result<Closer>,
     ) -> Result<Self, OpenError> {
-        options.segment_bytes = options.segment_bytes.min(SEGMENT_BYTES_MAX);
-        let epoch = epoch(&*storage)?;
-        let Recovered { closed, open, chain, allocated } = recover(&*storage, epoch.log(), epoch.counter())?;
-        let next_position = open.next_position();
-        let (file, segment_first, end) = (open.file.clone(), open.first, open.end);
-        let ring = Ring::new(next_position, options.live_bytes_max, LIVE_EVENTS_MAX);
+        let epoch = settled_epoch(&*storage, options.durability)?;
+        let Recovered { closed, open, chain, allocated } = recover(&storage, epoch)?;
+        let end = End {
+            storage: storage.clone(),
+            epoch,
+            segment_bytes: options.segment_bytes.min(SEGMENT_BYTES_MAX),
+            reserve_bytes: options.reserve_bytes,
+            chain,
+            file: open.file.clone(),
+            segment_first: open.first,
+            at: open.end,
+            allocated,
+            next_position: open.next_position(),
+            // Recovery has synced the tail.
+            synced: chain.next_batch,
+        };
+        let ring = Ring::new(end.next_position, options.live_bytes_max);
         let shared = Arc::new(Shared {
             storage,
-            state: RwLock::new(State { closed, open, ring }),
-            head: watch::channel(next_position.checked_sub(1).map(Position::from_engine)).0,
+            head: watch::Sender::new(end.next_position.checked_sub(1).map(Position::from_engine)),
+            state: RwLock::new(State { closed: Arc::new(closed), open, ring }),
             poisoned: Mutex::new(None),
         });
         let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
         let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
         let writer = Writer {
             shared: shared.clone(),
-            options,
             clock,
-            epoch,
-            chain,
-            file,
-            segment_first,
+            durability: options.durability,
             end,
-            allocated,
-            next_position,
-            heads: HashMap::new(),
+            closer: closer(Work::new(shared.clone(), options.hot_segments_max)?)?,
+            heads: HashMap::with_hasher(RandomState::default()),
             poisoned: None,
+            sync_at: None,
             batch_bytes: 0,
         };
         let (requests, arriving) = mpsc::channel();
@@ -185,6 +220,8 @@ impl EmbeddedLog {
         Ok(Self {
             shared,
             epoch,
+            durability: options.durability,
+            reserve_bytes: options.reserve_bytes,
             requests,
             places,
             places_max,
@@ -201,10 +238,6 @@ impl EmbeddedLog {
             let _ = writer.join();
         }
     }
-
-    fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
-        read(&self.shared.state.read().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl Drop for EmbeddedLog {
@@ -214,7 +247,7 @@ impl Drop for EmbeddedLog {
 }
 
 impl EventLog for EmbeddedLog {
-    fn append(&self, append: Append) -> BoxFuture<'static, Outcome> {
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, AppendError>> {
         if let Err(error) = append.check() {
             return ready(Err(error));
         }
@@ -224,11 +257,12 @@ impl EventLog for EmbeddedLog {
             let closed = || AppendError::Unavailable { reason: "it is being closed".to_owned() };
             let place = places.acquire_many_owned(weight).await.map_err(|_| closed())?;
             let (answer, answered) = oneshot::channel();
-            let request = Request { append, answer, place };
+            let request = Request { draft: Draft::of(&append), answer, place };
             requests.send(Message::Append(request)).map_err(|_| closed())?;
-            answered.await.unwrap_or_else(|_| {
-                Err(AppendError::Failure { reason: "the log was closed before it answered".to_owned() })
-            })
+            let (placed, _draft): Answer = answered.await.map_err(|_| AppendError::Failure {
+                reason: "the log was closed before it answered".to_owned(),
+            })?;
+            placed.map(|placed| recorded(append, placed))
         })
     }
 
@@ -252,7 +286,7 @@ impl EventLog for EmbeddedLog {
         Box::pin(async move {
             let next = head.await?.map_or(0, |head| head.get() + 1);
             let mut end = before.map_or(next, |before| before.get().min(next));
-            let (mut events, mut left) = (Vec::new(), state::Left::new(limit));
+            let (mut events, mut left) = (Vec::new(), Left::new(limit));
             while end > 0 && !left.is_full() {
                 let from = end.saturating_sub(to_u64(left.events.min(BACKWARDS_EVENTS)));
                 // The bound by bytes counts from the newest, so it is held to afterwards.
@@ -273,62 +307,50 @@ impl EventLog for EmbeddedLog {
         limit: ReadLimit,
     ) -> BoxFuture<'static, Result<Page, LogError>> {
         let from = after.map_or(0, |after| after.to_engine().saturating_add(1));
-        let next = self.read(State::next_position);
-        if from >= next {
-            return ready(match after {
-                Some(asked) if from > next => Err(LogError::AheadOfLog { asked }),
-                _ => Ok(Page { events: Vec::new(), scanned: after }),
-            });
-        }
-        if let Some(page) = self.read(|state| state.recent(from, &filter, limit)) {
-            return ready(Ok(page));
-        }
-        let shared = self.shared.clone();
-        blocking(move || {
-            let places = {
-                let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
-                state.places(from, look_at(&filter, limit))?
-            };
-            match places {
-                Some(places) => read_page(&places, &filter, limit),
-                None => Ok(Page { events: Vec::new(), scanned: after }),
+        let next = {
+            let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            let next = state.next_position();
+            if from >= next {
+                return ready(match after {
+                    Some(asked) if from > next => Err(LogError::AheadOfLog { asked }),
+                    _ => Ok(Page { events: Vec::new(), scanned: after }),
+                });
             }
-        })
+            state.next(from, &filter, look_at(&filter, limit))
+        };
+        match next {
+            Next::Live(blocks) => ready(live_page(&blocks, from, &filter, limit)),
+            Next::Stored(stored) => blocking(move || read::stored_page(&stored, from, &filter, limit)),
+        }
     }
 
     fn stream_head(&self, stream: &StreamId) -> BoxFuture<'static, Result<Option<Revision>, LogError>> {
-        let known = self.read(|state| state.knows_stream(stream).then(|| state.next_revision(stream)));
-        if let Some(next) = known {
-            return ready(next.map(head_before));
-        }
-        let (shared, stream) = (self.shared.clone(), stream.clone());
-        blocking(move || {
-            let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
-            state.next_revision(&stream).map(head_before)
-        })
+        let closed = {
+            let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(next) = state.next_revision(stream) {
+                return ready(Ok(head_before(next)));
+            }
+            state.closed.clone()
+        };
+        let stream = stream.clone();
+        blocking(move || older_next_revision(&closed, &stream).map(head_before))
     }
 
     fn find_command(
         &self,
         command: CommandRef,
     ) -> BoxFuture<'static, Result<Option<CommandOutcome>, LogError>> {
-        let (here, older) = self.read(|state| (state.open_command(&command), state.may_be_older(&command)));
-        if !older {
-            match here {
-                None | Some(Found::Older) => return ready(Ok(None)),
-                Some(Found::Here(events)) => {
-                    return ready(Ok(events.first().and_then(|event| outcome(event, &command))));
-                }
-                Some(Found::There(_)) => {}
+        let (here, closed) = {
+            let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            let here = state.open_command(&command);
+            if !state.may_be_older(&command) && !matches!(here, Some(Found::There(_))) {
+                return ready(first_outcome(here, &command));
             }
-        }
-        let shared = self.shared.clone();
-        blocking(move || {
-            let closed = shared.state.read().unwrap_or_else(PoisonError::into_inner).closed.clone();
-            if let Some(outcome) = older_command(&closed, &command)? {
-                return Ok(Some(outcome));
-            }
-            state::first_outcome(here, &command)
+            (here, state.closed.clone())
+        };
+        blocking(move || match older_command(&closed, &command)? {
+            Some(outcome) => Ok(Some(outcome)),
+            None => first_outcome(here, &command),
         })
     }
 
@@ -343,6 +365,37 @@ impl EventLog for EmbeddedLog {
     fn poisoned(&self) -> Option<String> {
         self.shared.poisoned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Durability::Interval(every) = self.durability {
+            warnings.push(format!(
+                "log.durability is \"interval\": what was acknowledged in the last {} ms may be lost with the machine",
+                every.as_millis()
+            ));
+        }
+        if self.reserve_bytes > 0
+            && let Ok(space) = self.shared.storage.space()
+        {
+            warnings.extend(space.refuses(0, self.reserve_bytes));
+        }
+        warnings
+    }
+}
+
+/// The events of an append as they stand in the log.
+fn recorded(append: Append, placed: Placed) -> Vec<Arc<Recorded>> {
+    let stream = append.stream;
+    let event = |(nth, envelope)| {
+        Arc::new(Recorded {
+            stream: stream.clone(),
+            revision: Revision::new(placed.revision + nth),
+            position: Position::from_engine(placed.position + nth),
+            recorded_at: placed.recorded_at,
+            envelope,
+        })
+    };
+    (0_u64..).zip(append.envelopes).map(event).collect()
 }
 
 /// Events of a stream ascending, wherever they are.
@@ -352,23 +405,43 @@ fn read_forward(
     from: u64,
     limit: ReadLimit,
 ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
-    let found = shared.state.read().unwrap_or_else(PoisonError::into_inner).stream(stream, from, limit);
-    let (shared, stream) = (shared.clone(), stream.clone());
+    let (found, closed, open) = {
+        let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
+        match state.stream(stream, from, limit) {
+            Found::Older => (Found::Older, state.closed.clone(), state.open_part(stream, from, limit)),
+            found => (found, Arc::default(), None),
+        }
+    };
+    let stream = stream.clone();
     match found {
-        Found::Here(events) => ready(Ok(within(events, limit))),
+        Found::Here(events) => ready(live_events(&events, limit)),
         Found::There(places) => blocking(move || {
-            let (mut events, mut left, mut next) = (Vec::new(), state::Left::new(limit), from);
-            read_stream_places(&places, &stream, &mut next, &mut left, &mut events)?;
+            let (mut events, mut left, mut next) = (Vec::new(), Left::new(limit), from);
+            read::stream_events(&places, &stream, &mut next, &mut left, &mut events)?;
             Ok(events)
         }),
-        Found::Older => blocking(move || {
-            let (closed, open) = {
-                let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
-                (state.closed.clone(), state.open_part(&stream, from, limit))
-            };
-            older_stream(&closed, open, &stream, from, limit)
-        }),
+        Found::Older => blocking(move || older_stream(&closed, open, &stream, from, limit)),
     }
+}
+
+/// The epoch to go on with: a new one if answers of a relaxed process may have been lost.
+fn settled_epoch(storage: &dyn Storage, durability: Durability) -> Result<Epoch, OpenError> {
+    let mut epoch = epoch::of(storage)?;
+    if epoch::is_unsettled(storage)? {
+        epoch = epoch::next(epoch);
+        epoch::write(storage, epoch)?;
+        tracing::warn!(
+            %epoch,
+            "the log ran with durability \"interval\" and did not end cleanly: what it acknowledged last may be \
+             lost, so a new epoch begins; clients and projections start over"
+        );
+    }
+    match durability {
+        Durability::Sync if epoch::is_unsettled(storage)? => epoch::settled(storage)?,
+        Durability::Sync => {}
+        Durability::Interval(_) => epoch::relax(storage)?,
+    }
+    Ok(epoch)
 }
 
 /// How many places in the queue an append takes: one for every 4 KiB begun.
@@ -389,43 +462,4 @@ fn blocking<T: Send + 'static>(
         let stopped = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
         tokio::task::spawn_blocking(read).await.map_err(stopped)?
     })
-}
-
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join("LOCK");
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    if file.try_lock().is_err() {
-        let mut owner = String::new();
-        let _ = file.read_to_string(&mut owner);
-        let owner =
-            owner.lines().next().filter(|line| !line.is_empty()).unwrap_or("another process").to_owned();
-        return Err(OpenError::InUse { owner });
-    }
-    file.set_len(0)?;
-    writeln!(file, "process {}", std::process::id())?;
-    Ok(file)
-}
-
-const EPOCH_FILE: &str = "epoch";
-
-/// The log's epoch; a new log draws its id.
-fn epoch(storage: &dyn Storage) -> Result<Epoch, OpenError> {
-    let names = storage.list()?;
-    if names.iter().any(|name| name == EPOCH_FILE) {
-        let file = storage.open(EPOCH_FILE)?;
-        let text = storage::read_up_to(&*file, 0, 64)?;
-        let text = String::from_utf8_lossy(&text);
-        return text.trim().parse().map_err(|error: dramatis_events::ParseEpochError| OpenError::Damaged {
-            file: EPOCH_FILE.to_owned(),
-            offset: 0,
-            reason: error.to_string(),
-        });
-    }
-    if let Some(segment) = names.iter().find(|name| name.ends_with(".segment")) {
-        let reason = format!("it is missing, although {segment} is there");
-        return Err(OpenError::Damaged { file: EPOCH_FILE.to_owned(), offset: 0, reason });
-    }
-    let epoch = Epoch::first(uuid::Uuid::new_v4().as_u64_pair().0);
-    storage.replace(EPOCH_FILE, format!("{epoch}\n").as_bytes())?;
-    Ok(epoch)
 }

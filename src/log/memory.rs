@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, ready};
 use tokio::sync::watch;
 
 use super::{
-    Append, AppendError, CommandOutcome, CommandRef, EventLog, Expected, Filter, LogError, Page, ReadLimit,
+    Append, AppendError, CommandOutcome, CommandRef, EventLog, Expected, Filter, Header, LogError, Page, ReadLimit,
 };
 use crate::clock::Clock;
 
@@ -138,7 +138,7 @@ impl EventLog for MemoryLog {
             .events
             .iter()
             .filter(|event| Some(event.position) > after)
-            .filter(|event| filter.passes(event.stream.as_str(), event.envelope.name.as_str()));
+            .filter(|event| filter.passes(&Header::of(event)));
         let events = take(passing.clone(), limit);
         let all = passing.count() == events.len();
         let scanned = if all { end } else { events.last().map(|event| event.position) };

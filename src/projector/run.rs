@@ -205,7 +205,7 @@ fn filter(projection: &'static dyn DynProjection) -> Result<Filter, RunError> {
     let names = names.map(|name| EventName::parse(name).map_err(|_| refused(name)));
     Ok(Filter {
         category: Some(Category::parse(category).map_err(|_| refused(category))?),
-        stream: None,
         names: names.collect::<Result<_, _>>()?,
+        ..Filter::default()
     })
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::log::{Append, AppendError, CommandOutcome, CommandRef, Filter, LogError, Page};
+use crate::log::{Append, AppendError, CommandOutcome, CommandRef, Filter, Header, LogError, Page};
 use crate::read_models::queries;
 use crate::read_models::sqlite::SqliteReadModels;
 
@@ -104,7 +104,7 @@ impl EventLog for ScriptedLog {
                 break;
             }
             page.scanned = Some(event.position);
-            if filter.passes(event.stream.as_str(), event.envelope.name.as_str()) {
+            if filter.passes(&Header::of(&event)) {
                 page.events.push(event);
             }
         }

@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 
-use dramatis_events::StreamId;
+use dramatis_events::{EventName, StreamId};
+use foldhash::fast::RandomState;
 
 use super::bytes::{to_u32, to_u64, to_usize};
 
 /// The events of one stream in one segment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Run {
+    pub(super) stream: StreamId,
     pub(super) first_revision: u64,
     /// Indices within the segment, ascending.
     pub(super) at: Vec<u32>,
@@ -27,7 +29,7 @@ impl Run {
 pub(super) struct RunSpan {
     pub(super) first_revision: u64,
     pub(super) count: u32,
-    /// Where the list begins in an index file; unused in memory.
+    /// Where the list begins in an index file; which run it is in memory.
     pub(super) list: u32,
 }
 
@@ -42,53 +44,110 @@ impl RunSpan {
 pub(super) struct MemoryIndex {
     /// Where each event's record begins in the segment.
     pub(super) offsets: Vec<u32>,
-    pub(super) streams: HashMap<StreamId, Run>,
+    pub(super) runs: Vec<Run>,
+    slots: HashMap<StreamId, u32, RandomState>,
     /// By command key: the last event of the command's first outcome.
-    pub(super) commands: HashMap<[u8; 16], u32>,
+    pub(super) commands: HashMap<[u8; 16], u32, RandomState>,
+    /// The names of its events, each once.
+    pub(super) names: Vec<EventName>,
+    /// The categories of its streams, each once.
+    pub(super) categories: Vec<String>,
+    /// When its first event was recorded.
+    pub(super) first_recorded_at: Option<i64>,
+}
+
+/// Events of one stream that follow each other in the log.
+pub(super) struct Following<'a> {
+    pub(super) stream: &'a StreamId,
+    pub(super) first_revision: u64,
+    pub(super) recorded_at: i64,
+    pub(super) names: &'a [EventName],
 }
 
 impl MemoryIndex {
+    /// An empty index with room for as much as another one holds.
+    pub(super) fn like(other: &Self) -> Self {
+        Self {
+            offsets: Vec::with_capacity(other.offsets.len()),
+            runs: Vec::with_capacity(other.runs.len()),
+            slots: HashMap::with_capacity_and_hasher(other.slots.len(), RandomState::default()),
+            commands: HashMap::with_capacity_and_hasher(other.commands.len(), RandomState::default()),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn count(&self) -> u32 {
         to_u32(self.offsets.len())
     }
 
-    /// Adds the next event; refuses one whose revision does not follow on.
+    pub(super) fn knows_name(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known.as_str() == name)
+    }
+
+    /// Adds the next events, each by its offset and command; refuses them if their revisions do
+    /// not follow on.
     pub(super) fn push(
         &mut self,
-        offset: u32,
-        stream: &StreamId,
-        revision: u64,
-        command: Option<[u8; 16]>,
+        events: &Following<'_>,
+        places: impl Iterator<Item = (u32, Option<[u8; 16]>)>,
     ) -> Result<(), &'static str> {
-        let at = self.count();
-        if let Some(run) = self.streams.get_mut(stream) {
-            if run.next_revision() != revision {
-                return Err("a revision does not follow the one before it");
+        self.first_recorded_at.get_or_insert(events.recorded_at);
+        for name in events.names {
+            if !self.names.contains(name) {
+                self.names.push(name.clone());
             }
+        }
+        let slot = self.slot(events.stream, events.first_revision);
+        let Some(run) = self.runs.get_mut(slot) else { return Err("a run is missing") };
+        if run.next_revision() != events.first_revision {
+            return Err("a revision does not follow the one before it");
+        }
+        for (offset, command) in places {
+            let at = to_u32(self.offsets.len());
+            self.offsets.push(offset);
             run.at.push(at);
-        } else {
-            self.streams.insert(stream.clone(), Run { first_revision: revision, at: vec![at] });
-        }
-        if let Some(key) = command {
-            let last = self.commands.entry(key).or_insert(at);
-            if last.checked_add(1) == Some(at) {
-                *last = at;
+            if let Some(key) = command {
+                let last = self.commands.entry(key).or_insert(at);
+                if last.checked_add(1) == Some(at) {
+                    *last = at;
+                }
             }
         }
-        self.offsets.push(offset);
         Ok(())
     }
 
-    pub(super) fn span(&self, stream: &StreamId) -> Option<RunSpan> {
-        let run = self.streams.get(stream)?;
-        Some(RunSpan { first_revision: run.first_revision, count: to_u32(run.at.len()), list: 0 })
+    /// The run of a stream; a new one begins at the revision.
+    fn slot(&mut self, stream: &StreamId, first_revision: u64) -> usize {
+        if let Some(slot) = self.slots.get(stream) {
+            return to_usize(u64::from(*slot));
+        }
+        let slot = self.runs.len();
+        self.slots.insert(stream.clone(), to_u32(slot));
+        self.runs.push(Run { stream: stream.clone(), first_revision, at: Vec::new() });
+        if !self.categories.iter().any(|known| known == stream.category()) {
+            self.categories.push(stream.category().to_owned());
+        }
+        slot
     }
 
-    /// The indices of `count` events of a stream, from the `skip`-th on.
-    pub(super) fn list(&self, stream: &StreamId, skip: u64, count: usize) -> Vec<u32> {
-        let at = self.streams.get(stream).map_or(&[][..], |run| &run.at);
+    pub(super) fn span(&self, stream: &StreamId) -> Option<RunSpan> {
+        let slot = *self.slots.get(stream)?;
+        let run = self.runs.get(to_usize(u64::from(slot)))?;
+        Some(RunSpan { first_revision: run.first_revision, count: to_u32(run.at.len()), list: slot })
+    }
+
+    /// The indices of `count` events of a run, from the `skip`-th on.
+    pub(super) fn list(&self, span: RunSpan, skip: u64, count: usize) -> &[u32] {
+        let at = self.runs.get(to_usize(u64::from(span.list))).map_or(&[][..], |run| &run.at);
         let from = to_usize(skip).min(at.len());
         let to = from.saturating_add(count).min(at.len());
-        at.get(from..to).unwrap_or_default().to_vec()
+        at.get(from..to).unwrap_or_default()
+    }
+
+    /// The offsets of `count` events from the index `from` on.
+    pub(super) fn offsets(&self, from: u32, count: usize) -> &[u32] {
+        let from = to_usize(u64::from(from)).min(self.offsets.len());
+        let to = from.saturating_add(count).min(self.offsets.len());
+        self.offsets.get(from..to).unwrap_or_default()
     }
 }

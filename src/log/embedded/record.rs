@@ -37,14 +37,13 @@ const CAUSATION: u8 = 8;
 const SUBJECT: u8 = 16;
 const FLAGS_ALL: u8 = 31;
 
-/// Appends the record's frame and body to the buffer.
-pub(super) fn encode(buffer: &mut Vec<u8>, event: &Recorded) {
+/// Bytes of a record's place in its body: position, revision, `recorded_at`.
+const PLACE_BYTES: usize = 24;
+
+/// Appends a record to the buffer: whole but for its place and checksum, which [`place`] fills in.
+pub(super) fn encode(buffer: &mut Vec<u8>, stream: &StreamId, envelope: &Envelope) {
     let frame = buffer.len();
-    buffer.extend_from_slice(&[0; FRAME_BYTES]);
-    let envelope = &event.envelope;
-    buffer.extend_from_slice(&event.position.to_engine().to_le_bytes());
-    buffer.extend_from_slice(&event.revision.get().to_le_bytes());
-    buffer.extend_from_slice(&event.recorded_at.get().to_le_bytes());
+    buffer.extend_from_slice(&[0; FRAME_BYTES + PLACE_BYTES]);
     buffer.extend_from_slice(&envelope.id.to_bytes());
     buffer.extend_from_slice(&envelope.version.to_le_bytes());
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -55,7 +54,7 @@ pub(super) fn encode(buffer: &mut Vec<u8>, event: &Recorded) {
             | flag(envelope.causation_id.is_some(), CAUSATION)
             | flag(envelope.subject.is_some(), SUBJECT),
     );
-    put_text(buffer, event.stream.as_str());
+    put_text(buffer, stream.as_str());
     put_text(buffer, envelope.name.as_str());
     put_text(buffer, envelope.author.as_str());
     if let Some(at) = envelope.occurred_at {
@@ -72,17 +71,22 @@ pub(super) fn encode(buffer: &mut Vec<u8>, event: &Recorded) {
         put_text(buffer, subject.as_str());
     }
     buffer.extend_from_slice(&envelope.data);
-    seal(buffer, frame);
+    let len = to_u32(buffer.len() - frame - FRAME_BYTES).to_le_bytes();
+    if let Some(to) = buffer.get_mut(frame..frame + 4) {
+        to.copy_from_slice(&len);
+    }
 }
 
-/// Fills in length and checksum once the body is known.
-fn seal(buffer: &mut [u8], frame: usize) {
-    let Some((head, body)) = buffer.get_mut(frame..).and_then(|f| f.split_at_mut_checked(FRAME_BYTES)) else {
-        return;
-    };
-    let (len, crc) = (to_u32(body.len()).to_le_bytes(), crc32c::crc32c(body).to_le_bytes());
-    for (to, from) in head.iter_mut().zip(len.into_iter().chain(crc)) {
-        *to = from;
+/// Gives an encoded record its place, and with it its checksum.
+pub(super) fn place(record: &mut [u8], position: u64, revision: u64, recorded_at: i64) {
+    let Some((frame, body)) = record.split_at_mut_checked(FRAME_BYTES) else { return };
+    let Some(to) = body.first_chunk_mut::<PLACE_BYTES>() else { return };
+    let fields = [position.to_le_bytes(), revision.to_le_bytes(), recorded_at.to_le_bytes()];
+    for (to, from) in to.chunks_exact_mut(8).zip(&fields) {
+        to.copy_from_slice(from);
+    }
+    if let Some(to) = frame.last_chunk_mut::<4>() {
+        *to = crc32c::crc32c(body).to_le_bytes();
     }
 }
 
@@ -111,7 +115,7 @@ pub(super) fn take_body<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], &'stati
 pub(super) struct Raw<'a> {
     pub(super) position: u64,
     pub(super) revision: u64,
-    recorded_at: i64,
+    pub(super) recorded_at: i64,
     id: [u8; 16],
     version: u16,
     flags: u8,
@@ -160,6 +164,15 @@ impl<'a> Raw<'a> {
 
     /// The whole event; every field passes the door that new events pass.
     pub(super) fn decode(self) -> Result<Recorded, &'static str> {
+        self.decode_beside(None)
+    }
+
+    /// The same, sharing the stream's name with an event before it if that is of the same one.
+    pub(super) fn decode_beside(self, beside: Option<&StreamId>) -> Result<Recorded, &'static str> {
+        let stream = match beside {
+            Some(stream) if stream.as_str() == self.stream => stream.clone(),
+            _ => StreamId::parse(self.stream).map_err(|_| "a stream name is malformed")?,
+        };
         let mut rest = self.rest;
         let cut = "a record's optional fields are cut short";
         let has = |bit| self.flags & bit != 0;
@@ -180,7 +193,7 @@ impl<'a> Raw<'a> {
             None
         };
         Ok(Recorded {
-            stream: StreamId::parse(self.stream).map_err(|_| "a stream name is malformed")?,
+            stream,
             revision: Revision::new(self.revision),
             position: Position::from_engine(self.position),
             recorded_at: UnixMillis::new(self.recorded_at),

@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use dramatis_events::{CommandId, CommandKey, MemberId, StreamId};
+use dramatis_events::{CommandId, CommandKey, Epoch, EventName, MemberId, StreamId};
 
 use super::OpenError;
 use super::bytes::{Fields, to_u32, to_u64, to_usize};
@@ -18,12 +18,12 @@ use super::format::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader,
     index_name, parse_segment_name, segment_name,
 };
-use super::index::MemoryIndex;
+use super::end::Chain;
+use super::index::{Following, MemoryIndex};
 use super::record::{Raw, take_body};
-use super::segment::{Closed, Open};
+use super::segment::{Closed, Index, Open};
 use super::sidecar::{Facts, Sidecar};
 use super::storage::{Storage, StoredFile, read_up_to};
-use super::writer::Chain;
 
 /// What a directory holds.
 pub(super) struct Recovered {
@@ -38,7 +38,7 @@ pub(super) struct Recovered {
 const FIRST_BATCH: u64 = 1;
 
 /// Reads a directory, makes its tail whole and durable, and says what it holds.
-pub(super) fn recover(storage: &dyn Storage, log: u64, counter: u32) -> Result<Recovered, OpenError> {
+pub(super) fn recover(storage: &Arc<dyn Storage>, epoch: Epoch) -> Result<Recovered, OpenError> {
     let mut firsts: Vec<u64> = storage.list()?.iter().filter_map(|name| parse_segment_name(name)).collect();
     firsts.sort_unstable();
     let mut closed: Vec<Arc<Closed>> = Vec::new();
@@ -47,17 +47,16 @@ pub(super) fn recover(storage: &dyn Storage, log: u64, counter: u32) -> Result<R
     let last = firsts.pop();
     let nexts = firsts.iter().skip(1).chain(&last).copied().collect::<Vec<_>>();
     for (first, next) in firsts.into_iter().zip(nexts) {
-        let segment = close(storage, first..next, &at, log)?;
-        let facts = segment.sidecar.facts;
-        at = Start { position: segment.end(), chain: chain_of(&facts) };
+        let segment = close(storage, first..next, &at, epoch.log())?;
+        at = Start { position: segment.end(), chain: chain_of(&segment.facts) };
         closed.push(Arc::new(segment));
     }
     let scanned = match last {
-        Some(first) => open_last(storage, first, &at, log, counter)?,
-        None => begin(storage, &at, log, counter)?,
+        Some(first) => open_last(&**storage, first, &at, epoch)?,
+        None => begin(&**storage, &at, epoch)?,
     };
-    let Scanned { name, file, facts, index, size } = scanned;
-    let open = Open { name, file, first: facts.first, end: facts.end, index };
+    let Scanned { file, facts, index, size } = scanned;
+    let open = Open { file, first: facts.first, end: facts.end, index };
     Ok(Recovered { closed, open, chain: chain_of(&facts), allocated: size })
 }
 
@@ -72,7 +71,6 @@ fn chain_of(facts: &Facts) -> Chain {
 }
 
 struct Scanned {
-    name: String,
     file: Arc<dyn StoredFile>,
     facts: Facts,
     index: MemoryIndex,
@@ -80,15 +78,15 @@ struct Scanned {
 }
 
 /// A segment before the last: by its index, or read whole if that is missing or not its own.
-fn close(storage: &dyn Storage, positions: Range<u64>, at: &Start, log: u64) -> Result<Closed, OpenError> {
-    let first = positions.start;
-    let (name, index_name) = (segment_name(first), index_name(first));
+fn close(storage: &Arc<dyn Storage>, positions: Range<u64>, at: &Start, log: u64) -> Result<Closed, OpenError> {
+    let (name, index_name) = (segment_name(positions.start), index_name(positions.start));
     let file = storage.open(&name)?;
-    check_header(&*file, &name, first, at, log)?;
+    check_header(&*file, &name, positions.start, at, log)?;
+    let closed = |facts, index| Closed { storage: storage.clone(), facts, index };
     if let Ok(index) = storage.open(&index_name)
         && let Some(sidecar) = Sidecar::read(&*index)?.filter(|sidecar| sidecar.facts.holds(&positions))
     {
-        return Ok(Closed { name, file, index_name, index, sidecar });
+        return Ok(closed(sidecar.facts, Index::Stored(sidecar)));
     }
     tracing::warn!(segment = %name, "a closed segment's index is missing or damaged: it is built again");
     let bytes = read_up_to(&*file, 0, file.size()?)?;
@@ -96,10 +94,17 @@ fn close(storage: &dyn Storage, positions: Range<u64>, at: &Start, log: u64) -> 
     if let Some(stop) = read.stop {
         return Err(damaged(&name, read.facts.end, stop));
     }
+    if !read.facts.holds(&positions) {
+        return Err(damaged(&name, read.facts.end, "the next segment does not begin where this one ends"));
+    }
     let (sidecar, bytes) = Sidecar::build(read.facts, &read.index);
-    storage.replace(&index_name, &bytes)?;
-    let index = storage.open(&index_name)?;
-    Ok(Closed { name, file, index_name, index, sidecar })
+    match storage.replace(&index_name, &bytes) {
+        Ok(()) => Ok(closed(read.facts, Index::Stored(sidecar))),
+        Err(error) => {
+            tracing::warn!(index = %index_name, %error, "an index is kept in memory: it cannot be written");
+            Ok(closed(read.facts, Index::Memory(read.index)))
+        }
+    }
 }
 
 fn check_header(
@@ -131,9 +136,9 @@ fn open_last(
     storage: &dyn Storage,
     first: u64,
     at: &Start,
-    log: u64,
-    counter: u32,
+    epoch: Epoch,
 ) -> Result<Scanned, OpenError> {
+    let log = epoch.log();
     let name = segment_name(first);
     let file = storage.open(&name)?;
     let size = file.size()?;
@@ -141,7 +146,7 @@ fn open_last(
     if let Err(error) = check_header(&*file, &name, first, at, log) {
         // A crash while the segment was begun: it holds no batch yet.
         if first == at.position && is_begun(&bytes) {
-            return begin(storage, at, log, counter);
+            return begin(storage, at, epoch);
         }
         return Err(error);
     }
@@ -157,7 +162,7 @@ fn open_last(
     settle(&*file, &bytes, &read)?;
     // The process may have ended between making the file and making its name durable.
     storage.sync_names()?;
-    Ok(Scanned { name, file, facts: read.facts, index: read.index, size })
+    Ok(Scanned { file, facts: read.facts, index: read.index, size })
 }
 
 /// Whether a segment's header was never finished. It is durable before the first batch is
@@ -185,12 +190,11 @@ fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<(), OpenEr
 }
 
 /// Begins a segment.
-fn begin(storage: &dyn Storage, at: &Start, log: u64, counter: u32) -> Result<Scanned, OpenError> {
-    let name = segment_name(at.position);
-    let file = storage.create(&name)?;
+fn begin(storage: &dyn Storage, at: &Start, epoch: Epoch) -> Result<Scanned, OpenError> {
+    let file = storage.create(&segment_name(at.position))?;
     let header = SegmentHeader {
-        counter,
-        log,
+        counter: epoch.counter(),
+        log: epoch.log(),
         first_position: at.position,
         first_batch: at.chain.next_batch,
         previous: at.chain.last_crc,
@@ -199,7 +203,7 @@ fn begin(storage: &dyn Storage, at: &Start, log: u64, counter: u32) -> Result<Sc
     file.sync()?;
     storage.sync_names()?;
     let size = to_u64(SEGMENT_HEADER_BYTES);
-    Ok(Scanned { name, file, facts: facts_at(at), index: MemoryIndex::default(), size })
+    Ok(Scanned { file, facts: facts_at(at), index: MemoryIndex::default(), size })
 }
 
 fn facts_at(at: &Start) -> Facts {
@@ -209,6 +213,7 @@ fn facts_at(at: &Start) -> Facts {
         end: to_u64(SEGMENT_HEADER_BYTES),
         next_batch: at.chain.next_batch,
         last_crc: at.chain.last_crc,
+        first_recorded_at: at.chain.last_recorded_at,
         last_recorded_at: at.chain.last_recorded_at,
     }
 }
@@ -271,18 +276,36 @@ fn take_batch<'a>(
 
 fn index_batch(read: &mut Read, header: &BatchHeader, body: &[u8], start: u64) -> Result<(), &'static str> {
     let mut fields = Fields(body);
+    let mut stream: Option<StreamId> = None;
     for _ in 0..header.count {
         let offset = start + to_u64(body.len() - fields.0.len());
         let raw = Raw::read(take_body(&mut fields)?)?;
         if raw.position != read.facts.first + u64::from(read.facts.count) {
             return Err("a record does not stand at the next position");
         }
-        let stream = StreamId::parse(raw.stream).map_err(|_| "a stream name is malformed")?;
+        let stream = match &mut stream {
+            Some(stream) if stream.as_str() == raw.stream => stream,
+            other => other.insert(StreamId::parse(raw.stream).map_err(|_| "a stream name is malformed")?),
+        };
         let key = match raw.command() {
-            Some(id) => Some(command_key(&stream, raw.author, id)?),
+            Some(id) => Some(command_key(stream, raw.author, id)?),
             None => None,
         };
-        read.index.push(to_u32(to_usize(offset)), &stream, raw.revision, key)?;
+        let name = if read.index.knows_name(raw.name) {
+            None
+        } else {
+            Some(EventName::parse(raw.name).map_err(|_| "an event name is malformed")?)
+        };
+        let events = Following {
+            stream,
+            first_revision: raw.revision,
+            recorded_at: raw.recorded_at,
+            names: name.as_slice(),
+        };
+        read.index.push(&events, std::iter::once((to_u32(to_usize(offset)), key)))?;
+        if read.facts.count == 0 {
+            read.facts.first_recorded_at = raw.recorded_at;
+        }
         read.facts.count += 1;
     }
     if fields.0.is_empty() { Ok(()) } else { Err("a batch holds more than its records") }

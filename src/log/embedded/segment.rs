@@ -4,41 +4,94 @@ use std::sync::Arc;
 
 use dramatis_events::{Recorded, StreamId};
 
-use super::bytes::{Fields, to_u64, to_usize};
+use super::bytes::{Fields, to_u32, to_u64, to_usize};
+use super::format::{index_name, segment_name};
 use super::index::{MemoryIndex, RunSpan};
 use super::record::{BODY_BYTES_MAX, FRAME_BYTES, Raw, take_body};
-use super::sidecar::{Sidecar, stream_key};
-use super::storage::StoredFile;
+use super::sidecar::{Facts, Sidecar, stream_key};
+use super::storage::{Storage, StoredFile};
 use super::table::TableError;
-use crate::log::LogError;
+use crate::log::{Filter, LogError};
 
 /// Bytes read at a time when a scan goes through a segment.
 const CHUNK_BYTES: u64 = 1024 * 1024;
+/// Bytes read for one record, mostly enough.
+const NEAR_BYTES: u64 = 4 * 1024;
+/// Offsets between the first and the last of a list that are read at once.
+const OFFSETS_MAX: u32 = 4_096;
 
-/// A segment that will never change, and its index.
+/// Where the index of a closed segment is.
+pub(super) enum Index {
+    /// In memory, until its file is written.
+    Memory(MemoryIndex),
+    /// In its file; what speeds up lookups in memory.
+    Stored(Sidecar),
+}
+
+/// A segment that will never change, and its index. It holds no file open: each read opens what
+/// it needs.
 pub(super) struct Closed {
-    pub(super) name: String,
-    pub(super) file: Arc<dyn StoredFile>,
-    pub(super) index_name: String,
-    pub(super) index: Arc<dyn StoredFile>,
-    pub(super) sidecar: Sidecar,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) facts: Facts,
+    pub(super) index: Index,
 }
 
 impl Closed {
     pub(super) fn first(&self) -> u64 {
-        self.sidecar.facts.first
+        self.facts.first
     }
 
     pub(super) fn end(&self) -> u64 {
-        self.first() + u64::from(self.sidecar.facts.count)
+        self.first() + u64::from(self.facts.count)
+    }
+
+    fn index_name(&self) -> String {
+        index_name(self.first())
+    }
+
+    fn index_file(&self) -> Result<Arc<dyn StoredFile>, LogError> {
+        self.storage.open(&self.index_name()).map_err(|error| self.index_error(TableError::Io(error)))
+    }
+
+    /// Whether an event that passes the filter may be here; "no" is certain.
+    pub(super) fn may_pass(&self, filter: &Filter) -> bool {
+        let in_time = filter.recorded_from.is_none_or(|from| self.facts.last_recorded_at >= from.get())
+            && filter.recorded_before.is_none_or(|before| self.facts.first_recorded_at < before.get());
+        let of_kind = || match &self.index {
+            Index::Memory(_) => true,
+            Index::Stored(sidecar) => sidecar.kinds().is_none_or(|kinds| {
+                let named = |name: &str| kinds.names.iter().any(|known| known == name);
+                let category = filter.category.as_ref();
+                category.is_none_or(|wanted| kinds.categories.iter().any(|known| known == wanted.as_str()))
+                    && (filter.names.is_empty() || filter.names.iter().any(|name| named(name.as_str())))
+            }),
+        };
+        in_time && of_kind() && filter.stream.as_ref().is_none_or(|stream| self.may_hold_stream(stream))
+    }
+
+    pub(super) fn may_hold_stream(&self, stream: &StreamId) -> bool {
+        match &self.index {
+            Index::Memory(index) => index.span(stream).is_some(),
+            Index::Stored(sidecar) => sidecar.may_hold_stream(stream),
+        }
+    }
+
+    pub(super) fn may_hold_command(&self, key: [u8; 16]) -> bool {
+        match &self.index {
+            Index::Memory(index) => index.commands.contains_key(&key),
+            Index::Stored(sidecar) => sidecar.may_hold_command(key),
+        }
     }
 
     /// What this segment holds of a stream, proven by the records.
     pub(super) fn span(&self, stream: &StreamId) -> Result<Option<RunSpan>, LogError> {
-        if !self.sidecar.may_hold_stream(stream) {
-            return Ok(None);
-        }
-        let spans = self.sidecar.spans(&*self.index, stream).map_err(|e| self.index_error(e))?;
+        let sidecar = match &self.index {
+            Index::Memory(index) => return Ok(index.span(stream)),
+            Index::Stored(sidecar) if !sidecar.may_hold_stream(stream) => return Ok(None),
+            Index::Stored(sidecar) => sidecar,
+        };
+        let spans =
+            sidecar.spans(&*self.index_file()?, stream).map_err(|error| self.index_error(error))?;
         for span in spans {
             let [at] = self.list(span, 0, 1)?[..] else { return Err(self.astray()) };
             let found = self.one(at)?.stream;
@@ -53,61 +106,99 @@ impl Closed {
         Ok(None)
     }
 
-    /// The places of events by their indices.
+    /// The places of events by their indices, which ascend.
     pub(super) fn places(&self, list: &[u32]) -> Result<Vec<(u64, u64)>, LogError> {
-        let place = |at: &u32| match self.offsets(*at, 1)?[..] {
-            [offset] => Ok((self.first() + u64::from(*at), u64::from(offset))),
-            _ => Err(self.astray()),
+        let (Some(first), Some(last)) = (list.first().copied(), list.last().copied()) else {
+            return Ok(Vec::new());
+        };
+        let near = last.checked_sub(first).ok_or_else(|| self.astray())? < OFFSETS_MAX;
+        let together = if near { self.offsets(first, to_usize(u64::from(last - first)) + 1)? } else { Vec::new() };
+        let place = |at: &u32| {
+            let offset = if near {
+                at.checked_sub(first).and_then(|skip| together.get(to_usize(u64::from(skip))).copied())
+            } else {
+                self.offsets(*at, 1)?.first().copied()
+            };
+            let offset = offset.ok_or_else(|| self.astray())?;
+            Ok((self.first() + u64::from(*at), u64::from(offset)))
         };
         list.iter().map(place).collect()
     }
 
+    /// The places of up to `count` events from a position on.
+    pub(super) fn places_from(&self, from: u64, count: usize) -> Result<Vec<(u64, u64)>, LogError> {
+        let skip = to_u32(to_usize(from.saturating_sub(self.first())));
+        let offsets = self.offsets(skip, count)?;
+        Ok((from..).zip(offsets.into_iter().map(u64::from)).collect())
+    }
+
     /// The indices of a span's events.
     pub(super) fn list(&self, span: RunSpan, skip: u64, count: usize) -> Result<Vec<u32>, LogError> {
-        self.sidecar.list(&*self.index, span, skip, count).map_err(|e| self.index_error(TableError::Io(e)))
+        match &self.index {
+            Index::Memory(index) => Ok(index.list(span, skip, count).to_vec()),
+            Index::Stored(sidecar) => sidecar
+                .list(&*self.index_file()?, span, skip, count)
+                .map_err(|error| self.index_error(TableError::Io(error))),
+        }
     }
 
     /// The last events of commands that may be this one.
     pub(super) fn commands(&self, key: [u8; 16]) -> Result<Vec<u32>, LogError> {
-        if !self.sidecar.may_hold_command(key) {
-            return Ok(Vec::new());
+        match &self.index {
+            Index::Memory(index) => Ok(index.commands.get(&key).copied().into_iter().collect()),
+            Index::Stored(sidecar) if !sidecar.may_hold_command(key) => Ok(Vec::new()),
+            Index::Stored(sidecar) => {
+                sidecar.commands(&*self.index_file()?, key).map_err(|error| self.index_error(error))
+            }
         }
-        self.sidecar.commands(&*self.index, key).map_err(|e| self.index_error(e))
     }
 
     /// One event by its index.
     pub(super) fn one(&self, at: u32) -> Result<Recorded, LogError> {
         match self.places(&[at])?[..] {
-            [(position, offset)] => self.bytes().record(offset, position),
+            [(position, offset)] => self.bytes()?.record(offset, position),
             _ => Err(self.astray()),
         }
     }
 
     pub(super) fn astray(&self) -> LogError {
-        damaged(&self.index_name, 0, "it points astray: remove this file and restart, it is built again")
+        damaged(&self.index_name(), 0, "it points astray: `dramatis log reindex` builds it again")
     }
 
     /// Where the records of some events begin.
-    pub(super) fn offsets(&self, from: u32, count: usize) -> Result<Vec<u32>, LogError> {
-        self.sidecar.offsets(&*self.index, from, count).map_err(|e| self.index_error(TableError::Io(e)))
+    fn offsets(&self, from: u32, count: usize) -> Result<Vec<u32>, LogError> {
+        match &self.index {
+            Index::Memory(index) => Ok(index.offsets(from, count).to_vec()),
+            Index::Stored(sidecar) => sidecar
+                .offsets(&*self.index_file()?, from, count)
+                .map_err(|error| self.index_error(TableError::Io(error))),
+        }
     }
 
-    pub(super) fn bytes(&self) -> SegmentBytes {
-        let facts = &self.sidecar.facts;
-        SegmentBytes { name: self.name.clone(), file: self.file.clone(), end: facts.end }
+    pub(super) fn bytes(&self) -> Result<SegmentBytes, LogError> {
+        let name = segment_name(self.first());
+        let file = self
+            .storage
+            .open(&name)
+            .map_err(|error| LogError::Failure { reason: format!("{name}: {error}") })?;
+        Ok(SegmentBytes { name, file, end: self.facts.end })
     }
 
     fn index_error(&self, error: TableError) -> LogError {
+        let name = self.index_name();
         match error {
-            TableError::Io(error) => LogError::Failure { reason: format!("{}: {error}", self.index_name) },
-            TableError::Damaged(offset) => damaged(&self.index_name, offset, "a block's checksum is wrong"),
+            TableError::Io(error) => LogError::Failure { reason: format!("{name}: {error}") },
+            TableError::Damaged(offset) => damaged(
+                &name,
+                offset,
+                "a block's checksum is wrong: `dramatis log reindex` builds it again",
+            ),
         }
     }
 }
 
 /// The segment that is written to; its index holds durable events only.
 pub(super) struct Open {
-    pub(super) name: String,
     pub(super) file: Arc<dyn StoredFile>,
     pub(super) first: u64,
     /// Where the next batch goes.
@@ -117,7 +208,7 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn bytes(&self) -> SegmentBytes {
-        SegmentBytes { name: self.name.clone(), file: self.file.clone(), end: self.end }
+        SegmentBytes { name: segment_name(self.first), file: self.file.clone(), end: self.end }
     }
 
     pub(super) fn next_position(&self) -> u64 {
@@ -221,9 +312,6 @@ impl Window {
         take_body(&mut Fields(self.from(offset)))
     }
 }
-
-/// Bytes read for one record, mostly enough.
-const NEAR_BYTES: u64 = 4 * 1024;
 
 pub(super) fn damaged(file: &str, offset: u64, reason: &str) -> LogError {
     LogError::Damaged { file: file.to_owned(), offset, reason: reason.to_owned() }

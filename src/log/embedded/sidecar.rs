@@ -1,25 +1,28 @@
 //! The index file beside a closed segment. It is derived: missing or damaged, it is rebuilt.
 //!
-//! A head (magic and version, length, crc32c; what the segment holds; both tables' parts for
-//! memory), then the sections, little-endian: the offset of every record (4 bytes each), the
-//! streams (hash, first revision 8, count 4, list 4), the streams' lists of indices (4 each),
-//! the commands (key prefix, index of the last event 4).
+//! It is what lets a reader skip the segment, or go straight to a place in it. A head (magic and
+//! version, length, crc32c; what the segment holds; both tables' parts for memory; the event
+//! names and categories, each behind its length), then the sections, little-endian: the offset
+//! of every record (4 bytes each), the streams (hash, first revision 8, count 4, list 4), the
+//! streams' lists of indices (4 each), the commands (key prefix, index of the last event 4).
 
 use std::io;
 
 use dramatis_events::StreamId;
 
 use super::bytes::{Fields, to_u32, to_u64, to_usize};
-use super::index::{MemoryIndex, RunSpan};
+use super::index::{MemoryIndex, Run, RunSpan};
 use super::storage::{StoredFile, read_up_to};
 use super::table::{Table, TableError};
 
-const MAGIC: [u8; 8] = *b"DRAMIDX\x01";
+const MAGIC: [u8; 8] = *b"DRAMIDX\x02";
 /// Magic, head length, head checksum.
 const PREFIX_BYTES: u64 = 16;
 const STREAM_REST: usize = 16;
 const COMMAND_REST: usize = 4;
-const FACTS_BYTES: usize = 40;
+const FACTS_BYTES: usize = 48;
+/// Names and categories that are looked at; a segment of so many kinds is not skipped by them.
+const KINDS_MAX: usize = 256;
 
 /// What a closed segment holds, and where its chain of batches ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,7 @@ pub(super) struct Facts {
     pub(super) end: u64,
     pub(super) next_batch: u64,
     pub(super) last_crc: u32,
+    pub(super) first_recorded_at: i64,
     pub(super) last_recorded_at: i64,
 }
 
@@ -45,6 +49,7 @@ impl Facts {
         head.extend_from_slice(&self.end.to_le_bytes());
         head.extend_from_slice(&self.next_batch.to_le_bytes());
         head.extend_from_slice(&self.last_crc.to_le_bytes());
+        head.extend_from_slice(&self.first_recorded_at.to_le_bytes());
         head.extend_from_slice(&self.last_recorded_at.to_le_bytes());
     }
 
@@ -55,6 +60,7 @@ impl Facts {
             end: fields.u64()?,
             next_batch: fields.u64()?,
             last_crc: fields.u32()?,
+            first_recorded_at: fields.i64()?,
             last_recorded_at: fields.i64()?,
         })
     }
@@ -68,6 +74,39 @@ pub(super) struct Sidecar {
     streams: Table,
     lists: u64,
     commands: Table,
+    kinds: Option<Kinds>,
+}
+
+/// The event names and categories of a segment.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Kinds {
+    pub(super) names: Vec<String>,
+    pub(super) categories: Vec<String>,
+}
+
+impl Kinds {
+    fn encode(kinds: Option<&Self>, head: &mut Vec<u8>) {
+        let empty = Self::default();
+        head.push(u8::from(kinds.is_some()));
+        let kinds = kinds.unwrap_or(&empty);
+        for texts in [&kinds.names, &kinds.categories] {
+            head.extend_from_slice(&to_u32(texts.len()).to_le_bytes());
+            for text in texts {
+                head.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+                head.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+
+    fn decode(fields: &mut Fields<'_>) -> Option<Option<Self>> {
+        let known = fields.u8()? == 1;
+        let mut texts = || {
+            let count = to_usize(u64::from(fields.u32()?)).min(KINDS_MAX);
+            (0..count).map(|_| fields.text().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        };
+        let kinds = Self { names: texts()?, categories: texts()? };
+        Some(known.then_some(kinds))
+    }
 }
 
 /// The key under which a stream is indexed: 64 bits of BLAKE3 over its name.
@@ -86,37 +125,30 @@ pub(super) fn command_prefix(key: [u8; 16]) -> u64 {
 impl Sidecar {
     /// The whole index file of a segment, and what of it stays in memory.
     pub(super) fn build(facts: Facts, index: &MemoryIndex) -> (Self, Vec<u8>) {
-        let mut offsets = Vec::with_capacity(index.offsets.len() * 4);
-        for offset in &index.offsets {
-            offsets.extend_from_slice(&offset.to_le_bytes());
+        let offsets = numbers(&index.offsets);
+        let mut runs: Vec<_> = index.runs.iter().map(|run| (stream_key(run.stream.as_str()), run)).collect();
+        runs.sort_unstable_by(|a, b| (a.0, &a.1.stream).cmp(&(b.0, &b.1.stream)));
+        let (mut entries, mut lists) = (Vec::with_capacity(runs.len()), Vec::with_capacity(offsets.len()));
+        for (key, run) in runs {
+            entries.push((key, stream_entry(run, lists.len() / 4)));
+            lists.extend_from_slice(&numbers(&run.at));
         }
-        let mut runs: Vec<_> =
-            index.streams.iter().map(|(id, run)| (stream_key(id.as_str()), id, run)).collect();
-        runs.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        let (mut entries, mut lists) = (Vec::with_capacity(runs.len()), Vec::new());
-        for (key, _, run) in runs {
-            let mut rest = Vec::with_capacity(STREAM_REST);
-            rest.extend_from_slice(&run.first_revision.to_le_bytes());
-            rest.extend_from_slice(&to_u32(run.at.len()).to_le_bytes());
-            rest.extend_from_slice(&to_u32(lists.len() / 4).to_le_bytes());
-            entries.push((key, rest));
-            for at in &run.at {
-                lists.extend_from_slice(&at.to_le_bytes());
-            }
-        }
-        let mut commands: Vec<_> = index
-            .commands
-            .iter()
-            .map(|(key, at)| (command_prefix(*key), at.to_le_bytes().to_vec()))
-            .collect();
+        let mut commands: Vec<_> =
+            index.commands.iter().map(|(key, at)| (command_prefix(*key), at.to_le_bytes())).collect();
         commands.sort_unstable();
-        let (mut streams, streams_bytes) = Table::build(&entries, STREAM_REST);
-        let (mut commands, commands_bytes) = Table::build(&commands, COMMAND_REST);
+        let (mut streams, streams_bytes) = Table::build(&entries);
+        let (mut commands, commands_bytes) = Table::build(&commands);
+        let few = index.names.len() <= KINDS_MAX && index.categories.len() <= KINDS_MAX;
+        let kinds = few.then(|| Kinds {
+            names: index.names.iter().map(|name| name.as_str().to_owned()).collect(),
+            categories: index.categories.clone(),
+        });
 
         let mut head = Vec::new();
         facts.encode(&mut head);
         streams.encode(&mut head);
         commands.encode(&mut head);
+        Kinds::encode(kinds.as_ref(), &mut head);
         let layout = Layout::of(to_u64(head.len()), facts.count, &mut streams, &mut commands);
         let mut file = Vec::with_capacity(head.len() + to_usize(layout.end));
         file.extend_from_slice(&MAGIC);
@@ -125,7 +157,7 @@ impl Sidecar {
         for part in [head, offsets, streams_bytes, lists, commands_bytes] {
             file.extend_from_slice(&part);
         }
-        (Self { facts, offsets: layout.offsets, streams, lists: layout.lists, commands }, file)
+        (Self { facts, offsets: layout.offsets, streams, lists: layout.lists, commands, kinds }, file)
     }
 
     /// Reads what stays in memory; `None` if the file is not a whole index of this format.
@@ -144,12 +176,24 @@ impl Sidecar {
         let parts = (|| {
             let facts = Facts::decode(&mut fields)?;
             let streams = Table::decode(&mut fields, STREAM_REST)?;
-            Some((facts, streams, Table::decode(&mut fields, COMMAND_REST)?))
+            let commands = Table::decode(&mut fields, COMMAND_REST)?;
+            Some((facts, streams, commands, Kinds::decode(&mut fields)?))
         })();
-        let Some((facts, mut streams, mut commands)) = parts else { return Ok(None) };
+        let Some((facts, mut streams, mut commands, kinds)) = parts else { return Ok(None) };
         let layout = Layout::of(to_u64(head.len()), facts.count, &mut streams, &mut commands);
         let whole = file.size()? == layout.end;
-        Ok(whole.then_some(Self { facts, offsets: layout.offsets, streams, lists: layout.lists, commands }))
+        let (offsets, lists) = (layout.offsets, layout.lists);
+        Ok(whole.then_some(Self { facts, offsets, streams, lists, commands, kinds }))
+    }
+
+    /// What kinds of events the segment holds; `None` if they are too many to say.
+    pub(super) fn kinds(&self) -> Option<&Kinds> {
+        self.kinds.as_ref()
+    }
+
+    /// Streams in the segment.
+    pub(super) fn streams(&self) -> u32 {
+        self.streams.count()
     }
 
     pub(super) fn may_hold_stream(&self, stream: &StreamId) -> bool {
@@ -212,6 +256,24 @@ impl Layout {
         commands.place(lists + u64::from(count) * 4);
         Self { offsets, lists, end: lists + u64::from(count) * 4 + commands.bytes() }
     }
+}
+
+fn stream_entry(run: &Run, list: usize) -> [u8; STREAM_REST] {
+    let mut rest = [0; STREAM_REST];
+    let fields = run.first_revision.to_le_bytes().into_iter();
+    let fields = fields.chain(to_u32(run.at.len()).to_le_bytes()).chain(to_u32(list).to_le_bytes());
+    for (to, from) in rest.iter_mut().zip(fields) {
+        *to = from;
+    }
+    rest
+}
+
+fn numbers(numbers: &[u32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(numbers.len() * 4);
+    for number in numbers {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes
 }
 
 fn read_numbers(file: &dyn StoredFile, offset: u64, count: u64) -> io::Result<Vec<u32>> {

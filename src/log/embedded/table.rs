@@ -37,8 +37,9 @@ pub(super) enum TableError {
 
 impl Table {
     /// Builds a table from entries sorted by key; gives its part for memory and its bytes.
-    pub(super) fn build(entries: &[(u64, Vec<u8>)], width: usize) -> (Self, Vec<u8>) {
-        let mut bytes = Vec::with_capacity(entries.len() * (width + 8));
+    pub(super) fn build<const REST: usize>(entries: &[(u64, [u8; REST])]) -> (Self, Vec<u8>) {
+        let width = REST + 8;
+        let mut bytes = Vec::with_capacity(entries.len() * width);
         let mut fence = Vec::with_capacity(entries.len() / BLOCK_ENTRIES + 1);
         for block in entries.chunks(BLOCK_ENTRIES) {
             let start = bytes.len();
@@ -53,12 +54,17 @@ impl Table {
         keys.dedup();
         let filter =
             if keys.len() < FILTER_KEYS_MIN { None } else { BinaryFuse16::try_from(keys.as_slice()).ok() };
-        (Self { width: width + 8, count: to_u32(entries.len()), base: 0, fence, filter }, bytes)
+        (Self { width, count: to_u32(entries.len()), base: 0, fence, filter }, bytes)
     }
 
     /// Says where the entries begin in the file.
     pub(super) fn place(&mut self, base: u64) {
         self.base = base;
+    }
+
+    /// Entries.
+    pub(super) fn count(&self) -> u32 {
+        self.count
     }
 
     /// Bytes of all entries.

@@ -22,7 +22,7 @@ mod recovery;
 
 /// Everything rolls, and everything is read from files.
 fn tiny() -> Options {
-    Options { segment_bytes: 4 * 1024, append_queue_len_max: 64, live_bytes_max: 1 }
+    Options { segment_bytes: 4 * 1024, append_queue_len_max: 64, live_bytes_max: 1, ..Options::default() }
 }
 
 fn open(dir: &Path, options: Options) -> Result<EmbeddedLog, OpenError> {
@@ -30,7 +30,11 @@ fn open(dir: &Path, options: Options) -> Result<EmbeddedLog, OpenError> {
 }
 
 fn open_disk(disk: &disk::Disk, options: Options) -> Result<EmbeddedLog, OpenError> {
-    EmbeddedLog::open_storage(Arc::new(disk.clone()), None, options, Arc::new(ManualClock::default()))
+    let within = |mut work: Work| {
+        work.begin();
+        Ok(Closer::Within(Box::new(work)))
+    };
+    EmbeddedLog::open_storage(Arc::new(disk.clone()), None, options, Arc::new(ManualClock::default()), within)
 }
 
 async fn keeps_the_contract(options: Options) {

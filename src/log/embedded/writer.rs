@@ -3,30 +3,33 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
-use dramatis_events::{CommandKey, Epoch, Position, Recorded, Revision, StreamId, UnixMillis};
+use dramatis_events::{Position, StreamId, UnixMillis};
+use foldhash::fast::RandomState;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::Shared;
 use super::bytes::{to_u32, to_u64, to_usize};
-use super::format::{
-    BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, segment_name,
-};
-use super::index::MemoryIndex;
+use super::closer::Closer;
+use super::draft::Draft;
+use super::end::{Durability, End, Sealed};
+use super::epoch;
+use super::format::BATCH_HEADER_BYTES;
+use super::index::{Following, MemoryIndex};
 use super::record;
-use super::segment::{Closed, Open};
-use super::sidecar::{Facts, Sidecar};
-use super::state::head_before;
-use super::storage::StoredFile;
-use super::{Options, Shared};
+use super::ring::Block;
+use super::segment::{Closed, Index};
+use super::state::{head_before, older_next_revision};
 use crate::clock::Clock;
-use crate::log::{Append, AppendError, Expected};
+use crate::log::{AppendError, Expected, LogError};
 
 /// An append on its way, and the place it takes in the queue.
 pub(super) struct Request {
-    pub(super) append: Append,
-    pub(super) answer: oneshot::Sender<Outcome>,
+    pub(super) draft: Draft,
+    pub(super) answer: oneshot::Sender<Answer>,
     pub(super) place: OwnedSemaphorePermit,
 }
 
@@ -37,39 +40,33 @@ pub(super) enum Message {
     Close,
 }
 
-pub(super) type Outcome = Result<Vec<Arc<Recorded>>, AppendError>;
+/// Where an append's events stand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed {
+    pub(super) position: u64,
+    pub(super) revision: u64,
+    pub(super) recorded_at: UnixMillis,
+}
+
+/// The outcome, and the draft: who asked lets go of its memory.
+pub(super) type Answer = (Result<Placed, AppendError>, Draft);
 
 /// Bytes of records written with one sync, at about the most.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Stream heads kept in memory; past this, old ones are looked up in the segments again.
 const HEADS_MAX: usize = 262_144;
-/// The first step of zero-filling ahead; it doubles up to the last.
-const AHEAD_BYTES_MIN: u64 = 256 * 1024;
-const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
-
-/// The end of the chain of batches.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Chain {
-    pub(super) next_batch: u64,
-    pub(super) last_crc: u32,
-    pub(super) last_recorded_at: i64,
-}
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
-    pub(super) options: Options,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) epoch: Epoch,
-    pub(super) chain: Chain,
-    pub(super) file: Arc<dyn StoredFile>,
-    pub(super) segment_first: u64,
-    /// Where the next batch goes.
-    pub(super) end: u64,
-    /// Up to where the file is filled with zeros.
-    pub(super) allocated: u64,
-    pub(super) next_position: u64,
-    pub(super) heads: HashMap<StreamId, u64>,
+    pub(super) durability: Durability,
+    pub(super) end: End,
+    pub(super) closer: Closer,
+    /// The next revision of streams, what waits to be written included.
+    pub(super) heads: HashMap<StreamId, u64, RandomState>,
     pub(super) poisoned: Option<String>,
+    /// When what was answered must be synced, in the relaxed mode.
+    pub(super) sync_at: Option<Instant>,
     /// What the last batch took: about what the next one will.
     pub(super) batch_bytes: usize,
 }
@@ -77,30 +74,25 @@ pub(super) struct Writer {
 /// One batch while it is put together.
 #[derive(Default)]
 struct Batch {
-    bytes: Vec<u8>,
-    /// Where each record begins in `bytes`.
-    offsets: Vec<usize>,
-    events: Vec<Arc<Recorded>>,
-    /// Each event's command, as the index holds it.
-    commands: Vec<Option<[u8; 16]>>,
-    answers: Vec<Waiting>,
-    /// Stream heads that this batch moves.
-    heads: HashMap<StreamId, u64>,
+    sealed: Sealed,
+    /// Where each record begins in its bytes.
+    offsets: Vec<u32>,
+    waiting: Vec<Waiting>,
 }
 
 /// An append of the batch, until it is answered.
 struct Waiting {
-    answer: oneshot::Sender<Outcome>,
-    /// Its events in the batch, or why it has none.
-    taken: Result<Range<usize>, AppendError>,
-    /// Given back with the answer.
-    _place: OwnedSemaphorePermit,
+    request: Request,
+    /// Where its events go, or why they go nowhere.
+    placed: Result<Placed, AppendError>,
+    /// Its events in the batch.
+    range: Range<usize>,
 }
 
 /// What an append of a failed batch is told. A conflict may have been with an event of that
 /// very batch, so it is not told as one.
-fn after_failure<T>(taken: &Result<T, AppendError>, reason: &str) -> AppendError {
-    match taken {
+fn after_failure<T>(placed: &Result<T, AppendError>, reason: &str) -> AppendError {
+    match placed {
         Ok(_) => AppendError::Failure { reason: reason.to_owned() },
         Err(AppendError::Conflict { .. }) => AppendError::Unavailable { reason: reason.to_owned() },
         Err(error) => error.clone(),
@@ -110,19 +102,20 @@ fn after_failure<T>(taken: &Result<T, AppendError>, reason: &str) -> AppendError
 /// What came behind the end was not recorded.
 fn refuse_rest(requests: &Receiver<Message>) {
     while let Ok(message) = requests.try_recv() {
-        if let Message::Append(Request { answer, .. }) = message {
-            let _ = answer.send(Err(AppendError::Unavailable { reason: "it is being closed".to_owned() }));
+        if let Message::Append(Request { answer, draft, .. }) = message {
+            let refused = Err(AppendError::Unavailable { reason: "it is being closed".to_owned() });
+            let _ = answer.send((refused, draft));
         }
     }
 }
 
 impl Writer {
     pub(super) fn run(mut self, requests: &Receiver<Message>) {
-        let mut closing = false;
-        while !closing {
-            let Ok(Message::Append(first)) = requests.recv() else { break };
-            let mut batch = self.begin(first);
-            while batch.bytes.len() < BATCH_BYTES {
+        while let Some(first) = self.first(requests) {
+            let mut batch = self.begin();
+            self.add(&mut batch, first);
+            let mut closing = false;
+            while batch.sealed.bytes.len() < BATCH_BYTES {
                 match requests.try_recv() {
                     Ok(Message::Append(request)) => self.add(&mut batch, request),
                     Ok(Message::Close) | Err(TryRecvError::Disconnected) => {
@@ -133,218 +126,233 @@ impl Writer {
                 }
             }
             self.commit(batch);
+            if closing {
+                break;
+            }
         }
         refuse_rest(requests);
+        self.finish();
     }
 
-    fn begin(&self, first: Request) -> Batch {
+    /// Waits for an append, and for the time to sync; `None` at the end.
+    fn first(&mut self, requests: &Receiver<Message>) -> Option<Request> {
+        loop {
+            let message = match self.sync_at {
+                None => requests.recv().ok()?,
+                Some(at) => match requests.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                    Ok(message) => message,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.sync_late();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                },
+            };
+            match message {
+                Message::Append(request) => return Some(request),
+                Message::Close => return None,
+            }
+        }
+    }
+
+    fn begin(&self) -> Batch {
         let mut bytes = Vec::with_capacity(self.batch_bytes);
         bytes.resize(BATCH_HEADER_BYTES, 0);
-        let mut batch = Batch { bytes, ..Batch::default() };
-        self.add(&mut batch, first);
-        batch
+        Batch { sealed: Sealed { bytes, ..Sealed::default() }, ..Batch::default() }
     }
 
-    fn add(&self, batch: &mut Batch, request: Request) {
-        let Request { append, answer, place } = request;
-        let taken = self.take(batch, append);
-        batch.answers.push(Waiting { answer, taken, _place: place });
+    fn add(&mut self, batch: &mut Batch, request: Request) {
+        let from = batch.offsets.len();
+        let placed = self.take(batch, &request.draft);
+        batch.waiting.push(Waiting { request, placed, range: from..batch.offsets.len() });
     }
 
     /// Checks an append and puts its events into the batch.
-    fn take(&self, batch: &mut Batch, append: Append) -> Result<Range<usize>, AppendError> {
+    fn take(&mut self, batch: &mut Batch, draft: &Draft) -> Result<Placed, AppendError> {
         if let Some(reason) = &self.poisoned {
             return Err(AppendError::Unavailable { reason: reason.clone() });
         }
-        let mut next = self.next_revision(batch, &append.stream)?;
-        let fits = match append.expected {
+        let next = self.next_revision(&draft.stream)?;
+        let fits = match draft.expected {
             Expected::NoStream => next == 0,
             Expected::Exact(revision) => next == revision.next().get(),
             Expected::Any => true,
         };
         if !fits {
-            return Err(AppendError::Conflict { expected: append.expected, actual: head_before(next) });
+            return Err(AppendError::Conflict { expected: draft.expected, actual: head_before(next) });
         }
-        let from = batch.events.len();
-        let recorded_at = UnixMillis::new(self.chain.last_recorded_at.max(self.clock.now().get()));
-        for envelope in append.envelopes {
-            let event = Recorded {
-                stream: append.stream.clone(),
-                revision: Revision::new(next),
-                position: Position::from_engine(self.next_position + to_u64(batch.events.len())),
-                recorded_at: batch
-                    .events
-                    .last()
-                    .map_or(recorded_at, |last| last.recorded_at.max(recorded_at)),
-                envelope,
-            };
-            next += 1;
-            let stamp = event.envelope.command.as_ref();
-            batch.commands.push(stamp.map(|stamp| {
-                CommandKey::derive(&event.stream, &event.envelope.author, &stamp.id).to_bytes()
-            }));
-            batch.offsets.push(batch.bytes.len());
-            record::encode(&mut batch.bytes, &event);
-            batch.events.push(Arc::new(event));
+        let last = batch.sealed.recorded_at.max(self.end.chain.last_recorded_at);
+        let recorded_at = last.max(self.clock.now().get());
+        batch.sealed.recorded_at = recorded_at;
+        let position = self.end.next_position + to_u64(batch.offsets.len());
+        let start = batch.sealed.bytes.len();
+        batch.sealed.bytes.extend_from_slice(&draft.bytes);
+        let mut ends = draft.parts.iter().skip(1).map(|part| part.at).chain([to_u32(draft.bytes.len())]);
+        for (nth, part) in (0_u64..).zip(&draft.parts) {
+            let (from, to) = (to_usize(u64::from(part.at)), to_usize(u64::from(ends.next().unwrap_or(0))));
+            batch.offsets.push(to_u32(start + from));
+            if let Some(record) = batch.sealed.bytes.get_mut(start + from..start + to) {
+                record::place(record, position + nth, next + nth, recorded_at);
+            }
         }
-        batch.heads.insert(append.stream, next);
-        Ok(from..batch.events.len())
+        self.remember(&draft.stream, next + to_u64(draft.parts.len()));
+        Ok(Placed { position, revision: next, recorded_at: UnixMillis::new(recorded_at) })
     }
 
-    fn next_revision(&self, batch: &Batch, stream: &StreamId) -> Result<u64, AppendError> {
-        if let Some(next) = batch.heads.get(stream).or_else(|| self.heads.get(stream)) {
+    fn remember(&mut self, stream: &StreamId, next: u64) {
+        if let Some(head) = self.heads.get_mut(stream) {
+            *head = next;
+        } else {
+            self.heads.insert(stream.clone(), next);
+        }
+    }
+
+    fn next_revision(&self, stream: &StreamId) -> Result<u64, AppendError> {
+        if let Some(next) = self.heads.get(stream) {
             return Ok(*next);
         }
-        let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.next_revision(stream).map_err(|error| AppendError::Unavailable { reason: error.to_string() })
+        let closed = {
+            let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(next) = state.next_revision(stream) {
+                return Ok(next);
+            }
+            state.closed.clone()
+        };
+        let unavailable = |error: LogError| AppendError::Unavailable { reason: error.to_string() };
+        older_next_revision(&closed, stream).map_err(unavailable)
     }
 
     fn commit(&mut self, mut batch: Batch) {
-        if !batch.events.is_empty() {
-            match self.write(&mut batch) {
-                Ok(()) => {
-                    if let Err(reason) = self.publish(&batch) {
-                        let reason = format!("the index refuses an event that was recorded: {reason}");
-                        tracing::error!(%reason, "the log is poisoned");
-                        self.poison(&reason);
-                    }
+        batch.sealed.count = to_u32(batch.offsets.len());
+        if !batch.offsets.is_empty() {
+            if let Some(reason) = self.end.refuses(&batch.sealed) {
+                self.refuse(&mut batch, &reason);
+            } else if let Err(error) = self.write(&mut batch.sealed) {
+                let reason =
+                    format!("a write to the log failed, no further one is tried until a restart: {error}");
+                self.poison(&reason);
+                for Waiting { placed, .. } in &mut batch.waiting {
+                    *placed = Err(after_failure(placed, &reason));
                 }
-                Err(error) => {
-                    let reason = format!(
-                        "a write to the log failed, no further one is tried until a restart: {error}"
-                    );
-                    tracing::error!(%reason, "the log is poisoned");
-                    self.poison(&reason);
-                    for Waiting { taken, .. } in &mut batch.answers {
-                        *taken = Err(after_failure(taken, &reason));
-                    }
-                }
+            } else if let Err(reason) = self.publish(&mut batch) {
+                self.poison(&format!("the index refuses an event that was recorded: {reason}"));
             }
         }
-        for Waiting { answer, taken, .. } in batch.answers {
-            let events = taken.map(|range| batch.events.get(range).unwrap_or_default().to_vec());
-            let _ = answer.send(events);
+        for Waiting { request: Request { draft, answer, place }, placed, .. } in batch.waiting {
+            drop(place);
+            let _ = answer.send((placed, draft));
+        }
+        if self.heads.len() > HEADS_MAX {
+            self.heads.clear();
+        }
+    }
+
+    /// Nothing of the batch is written, and the next one may be.
+    fn refuse(&mut self, batch: &mut Batch, reason: &str) {
+        tracing::warn!(%reason, "appends are refused");
+        self.heads.clear();
+        for Waiting { placed, .. } in &mut batch.waiting {
+            *placed = match placed {
+                Err(error) if !matches!(error, AppendError::Conflict { .. }) => continue,
+                _ => Err(AppendError::Unavailable { reason: reason.to_owned() }),
+            };
         }
     }
 
     fn poison(&mut self, reason: &str) {
+        tracing::error!(%reason, "the log is poisoned");
         self.poisoned = Some(reason.to_owned());
         *self.shared.poisoned.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 
-    /// Writes the batch and makes it durable. After an error nothing more is written.
-    fn write(&mut self, batch: &mut Batch) -> std::io::Result<()> {
-        let len = to_u64(batch.bytes.len());
-        if self.next_position > self.segment_first && self.end + len > self.options.segment_bytes {
+    /// Writes the batch, and makes it durable unless the mode is relaxed.
+    fn write(&mut self, batch: &mut Sealed) -> std::io::Result<()> {
+        if self.end.is_full(batch) {
             self.roll()?;
         }
-        let body = batch.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
-        let recorded_at = batch.events.last().map_or(0, |event| event.recorded_at.get());
-        let (header, crc) = BatchHeader {
-            number: self.chain.next_batch,
-            // One sync is outstanding at a time: all batches before this one are durable.
-            watermark: self.chain.next_batch,
-            first_position: self.next_position,
-            recorded_at,
-            previous: self.chain.last_crc,
-            count: to_u32(batch.events.len()),
-            body_len: to_u32(body.len()),
-            body_crc: crc32c::crc32c(body),
+        self.end.write(batch)?;
+        match self.durability {
+            Durability::Sync => self.end.sync()?,
+            Durability::Interval(every) => {
+                let at = *self.sync_at.get_or_insert_with(|| Instant::now() + every);
+                if at <= Instant::now() {
+                    self.sync_at = None;
+                    self.end.sync()?;
+                }
+            }
         }
-        .encode(self.epoch.log());
-        if let Some(head) = batch.bytes.get_mut(..BATCH_HEADER_BYTES) {
-            head.copy_from_slice(&header);
-        }
-        self.batch_bytes = batch.bytes.len();
-        self.allocate(self.end + len)?;
-        self.file.write_all_at(&batch.bytes, self.end)?;
-        self.file.sync()?;
-        self.chain =
-            Chain { next_batch: self.chain.next_batch + 1, last_crc: crc, last_recorded_at: recorded_at };
         Ok(())
     }
 
-    /// Fills with zeros ahead, so that a sync need not wait for the file to grow.
-    fn allocate(&mut self, until: u64) -> std::io::Result<()> {
-        if until <= self.allocated {
-            return Ok(());
+    /// Syncs what was answered before.
+    fn sync_late(&mut self) {
+        self.sync_at = None;
+        if self.poisoned.is_none()
+            && let Err(error) = self.end.sync()
+        {
+            self.poison(&format!("a sync failed after its appends were answered: {error}"));
         }
-        let step = self.allocated.clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX);
-        let target = until.saturating_add(step).min(self.options.segment_bytes.max(until));
-        let zeros = vec![0; to_usize(target.saturating_sub(self.allocated))];
-        self.file.write_all_at(&zeros, self.allocated)?;
-        self.allocated = target;
-        Ok(())
     }
 
-    /// Shows the batch to readers: it is durable.
-    fn publish(&mut self, batch: &Batch) -> Result<(), &'static str> {
+    /// Shows the batch to readers.
+    fn publish(&mut self, batch: &mut Batch) -> Result<(), &'static str> {
+        let bytes = std::mem::take(&mut batch.sealed.bytes);
+        let offsets = std::mem::take(&mut batch.offsets);
+        self.batch_bytes = bytes.len();
+        let first = self.end.next_position - u64::from(batch.sealed.count);
+        let start = to_u32(to_usize(self.end.at) - bytes.len());
         let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
-        for ((event, offset), command) in batch.events.iter().zip(&batch.offsets).zip(&batch.commands) {
-            let offset = to_u32(to_usize(self.end) + offset);
-            state.open.index.push(offset, &event.stream, event.revision.get(), *command)?;
-            state.ring.push(event.clone());
+        for waiting in &batch.waiting {
+            let Ok(placed) = &waiting.placed else { continue };
+            let draft = &waiting.request.draft;
+            let events = Following {
+                stream: &draft.stream,
+                first_revision: placed.revision,
+                recorded_at: placed.recorded_at.get(),
+                names: &draft.names,
+            };
+            let offsets = offsets.get(waiting.range.clone()).unwrap_or_default();
+            let places = offsets.iter().zip(&draft.parts);
+            state.open.index.push(&events, places.map(|(offset, part)| (start + offset, part.command)))?;
         }
-        self.end += to_u64(batch.bytes.len());
-        state.open.end = self.end;
+        state.open.end = self.end.at;
+        let gone = state.ring.push(Block::new(first, bytes, offsets));
         drop(state);
-        self.next_position += to_u64(batch.events.len());
-        if self.heads.len() + batch.heads.len() > HEADS_MAX {
-            self.heads.clear();
-        }
-        self.heads.extend(batch.heads.iter().map(|(stream, next)| (stream.clone(), *next)));
-        self.shared.head.send_replace(batch.events.last().map(|event| event.position));
+        drop(gone);
+        self.shared.head.send_replace(self.end.next_position.checked_sub(1).map(Position::from_engine));
         Ok(())
     }
 
-    /// Closes the open segment with its index, and begins the next.
+    /// Closes the open segment and begins the next.
     fn roll(&mut self) -> std::io::Result<()> {
-        let (sidecar, bytes) = {
+        let first_recorded_at = {
             let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
-            Sidecar::build(self.facts(state.open.index.count()), &state.open.index)
+            state.open.index.first_recorded_at.unwrap_or(0)
         };
-        let storage = &self.shared.storage;
-        let index_name = index_name(self.segment_first);
-        storage.replace(&index_name, &bytes)?;
-        let closed = Closed {
-            name: segment_name(self.segment_first),
-            file: self.file.clone(),
-            index: storage.open(&index_name)?,
-            index_name,
-            sidecar,
+        let (facts, mut open) = self.end.roll(first_recorded_at)?;
+        let closed = {
+            let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+            open.index = MemoryIndex::like(&state.open.index);
+            let index = Index::Memory(std::mem::replace(&mut state.open, open).index);
+            let closed = Arc::new(Closed { storage: self.end.storage.clone(), facts, index });
+            Arc::make_mut(&mut state.closed).push(closed.clone());
+            closed
         };
-        let header = SegmentHeader {
-            counter: self.epoch.counter(),
-            log: self.epoch.log(),
-            first_position: self.next_position,
-            first_batch: self.chain.next_batch,
-            previous: self.chain.last_crc,
-        };
-        let name = segment_name(self.next_position);
-        let file = storage.create(&name)?;
-        file.write_all_at(&header.encode(), 0)?;
-        file.sync()?;
-        storage.sync_names()?;
-        self.file = file.clone();
-        self.segment_first = self.next_position;
-        self.end = to_u64(SEGMENT_HEADER_BYTES);
-        self.allocated = self.end;
-        let open =
-            Open { name, file, first: self.next_position, end: self.end, index: MemoryIndex::default() };
-        let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.closed.push(Arc::new(closed));
-        state.open = open;
+        self.closer.take(closed);
         Ok(())
     }
 
-    fn facts(&self, count: u32) -> Facts {
-        Facts {
-            first: self.segment_first,
-            count,
-            end: self.end,
-            next_batch: self.chain.next_batch,
-            last_crc: self.chain.last_crc,
-            last_recorded_at: self.chain.last_recorded_at,
+    /// The end: what was answered is synced, what closed segments lack is made.
+    fn finish(mut self) {
+        if self.sync_at.is_some() {
+            self.sync_late();
+        }
+        self.closer.end();
+        if self.durability != Durability::Sync
+            && self.poisoned.is_none()
+            && let Err(error) = epoch::settled(&*self.end.storage)
+        {
+            tracing::warn!(%error, "the log was synced, but the next start will not know it");
         }
     }
 }

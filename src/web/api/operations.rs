@@ -12,6 +12,7 @@ use crate::telemetry::metrics::OfProjection;
 pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
+    reasons.extend(api.stage.log.warnings());
     reasons.extend(api.projector.status().iter().filter_map(trouble));
     if reasons.is_empty() {
         HttpResponse::Ok().json(json!({"status": "ok"}))

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::MutexGuard;
 
 use super::*;
-use crate::log::embedded::storage::StoredFile;
+use crate::log::embedded::storage::{Space, StoredFile};
 
 /// What a disk writes wholly or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -56,6 +56,7 @@ struct Contents {
     fault: Option<(usize, Fault)>,
     dark: bool,
     gate: Option<Gate>,
+    space: Option<Space>,
 }
 
 #[derive(Clone, Default)]
@@ -163,6 +164,11 @@ impl Disk {
         Self(Arc::new(Mutex::new(copy)))
     }
 
+    /// Says from now on that so much of it is free.
+    pub(super) fn has_space(&self, space: Space) {
+        self.contents().space = Some(space);
+    }
+
     /// Holds the next sync: the first end hears that it is entered, the second lets it go.
     pub(super) fn hold_sync(&self) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
         let ((entered, hears), (release, go)) = (mpsc::channel(), mpsc::channel());
@@ -244,6 +250,19 @@ impl Storage for Disk {
         Ok(())
     }
 
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.whole()?;
+        self.contents().names.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        Ok(self.contents().space.unwrap_or(Space { free: u64::MAX, total: u64::MAX }))
+    }
+
+    fn cool(&self, _: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn sync_names(&self) -> io::Result<()> {
         self.whole()?;
         let mut contents = self.contents();
@@ -290,6 +309,14 @@ impl StoredFile for OnDisk {
                 return Err(eio());
             }
         }
+        Ok(())
+    }
+
+    fn set_size(&self, len: u64) -> io::Result<()> {
+        self.disk.whole()?;
+        // A cut of what is not looked at any more: whether it lasts is all the same.
+        let len = usize::try_from(len).unwrap();
+        self.with(|inode| inode.visible.resize(len, 0));
         Ok(())
     }
 

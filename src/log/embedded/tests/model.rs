@@ -14,6 +14,8 @@ use crate::log::contract::{command, event, everything, of_command, revisions, st
 const PAGE: ReadLimit = ReadLimit { events: 100_000, bytes: usize::MAX };
 const STREAMS: usize = 4;
 
+type Answered = Result<Vec<Arc<Recorded>>, AppendError>;
+
 #[derive(Debug, Clone)]
 enum Step {
     /// Appends one after the other: stream, events, bytes of each, whether the condition is right.
@@ -64,7 +66,12 @@ fn step() -> impl Strategy<Value = Step> {
 fn options() -> impl Strategy<Value = Options> {
     let segment_bytes = prop_oneof![Just(1), Just(4_096), Just(20_000), Just(1 << 20)];
     (segment_bytes, prop_oneof![Just(1), Just(4_000), Just(1 << 20)]).prop_map(
-        |(segment_bytes, live_bytes_max)| Options { segment_bytes, live_bytes_max, append_queue_len_max: 4 },
+        |(segment_bytes, live_bytes_max)| Options {
+            segment_bytes,
+            live_bytes_max,
+            append_queue_len_max: 4,
+            ..Options::default()
+        },
     )
 }
 
@@ -77,6 +84,12 @@ struct World {
     fated: Vec<Append>,
     commands: Vec<(CommandRef, Position, Revision)>,
     appends: usize,
+}
+
+/// As many as a limit allows.
+fn within(events: Vec<Arc<Recorded>>, limit: ReadLimit) -> Vec<Arc<Recorded>> {
+    let mut left = Left::new(limit);
+    events.into_iter().take_while(|event| left.take(event.envelope.data.len())).collect()
 }
 
 fn room(number: usize) -> StreamId {
@@ -114,7 +127,7 @@ impl World {
     }
 
     /// Takes what was answered into the model.
-    fn answered(&mut self, append: Append, answer: Outcome) {
+    fn answered(&mut self, append: Append, answer: Answered) {
         match answer {
             Ok(recorded) => {
                 let envelopes: Vec<_> = recorded.iter().map(|event| event.envelope.clone()).collect();
@@ -166,7 +179,7 @@ impl World {
             answers.push((append, answer.await.unwrap()));
         }
         let place =
-            |answer: &Outcome| answer.as_ref().map_or(u64::MAX, |events| events[0].position.to_engine());
+            |answer: &Answered| answer.as_ref().map_or(u64::MAX, |events| events[0].position.to_engine());
         answers.sort_by_key(|(_, answer)| place(answer));
         for (append, answer) in answers {
             self.answered(append, answer);

@@ -1,0 +1,161 @@
+//! What a closed segment gets besides its bytes, made beside the writer: its index file, its
+//! line in the chain, and in time its place in the cold tier.
+//!
+//! All of it is derived. What fails here is logged and tried again with the next segment or at
+//! the next opening; until then the segment is read by its index in memory.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+
+use super::Shared;
+use super::chain::{Chain, sum};
+use super::format::{index_name, segment_name};
+use super::segment::{Closed, Index};
+use super::sidecar::Sidecar;
+
+/// Segments that may wait; the writer waits when there are more, for each holds its index in memory.
+const WAITING_MAX: usize = 2;
+
+/// Does what is to be done for closed segments.
+pub(super) struct Work {
+    shared: Arc<Shared>,
+    /// `None` once it is found broken: `verify` says where, nothing is written over it.
+    chain: Option<Chain>,
+    /// Closed segments kept beside the open one; older ones go to the cold tier.
+    hot_segments: usize,
+    waiting: VecDeque<Arc<Closed>>,
+}
+
+impl Work {
+    pub(super) fn new(shared: Arc<Shared>, hot_segments: usize) -> io::Result<Self> {
+        let chain = Chain::read(&*shared.storage)?;
+        if let Err(broken) = &chain {
+            tracing::error!(
+                offset = broken.offset,
+                reason = broken.reason,
+                "the chain of segment hashes is broken: run `dramatis log verify`"
+            );
+        }
+        Ok(Self { shared, chain: chain.ok(), hot_segments, waiting: VecDeque::new() })
+    }
+
+    /// Takes up what an earlier process left undone.
+    pub(super) fn begin(&mut self) {
+        let closed = self.closed();
+        let known = |closed: &Arc<Closed>| {
+            self.chain.as_ref().is_none_or(|chain| chain.last().is_some_and(|last| closed.first() <= last))
+        };
+        let undone = |closed: &&Arc<Closed>| !known(closed) || matches!(closed.index, Index::Memory(_));
+        self.waiting = closed.iter().filter(undone).cloned().collect();
+        self.work();
+    }
+
+    fn closed(&self) -> Arc<Vec<Arc<Closed>>> {
+        self.shared.state.read().unwrap_or_else(PoisonError::into_inner).closed.clone()
+    }
+
+    fn take(&mut self, segment: Arc<Closed>) {
+        self.waiting.push_back(segment);
+        self.work();
+    }
+
+    fn work(&mut self) {
+        while let Some(segment) = self.waiting.front().cloned() {
+            if let Err(error) = self.finish(&segment) {
+                let name = segment_name(segment.first());
+                tracing::warn!(segment = %name, %error, "a closed segment's index or hash is not written yet");
+                return;
+            }
+            self.waiting.pop_front();
+        }
+        if let Err(error) = self.cool() {
+            tracing::warn!(%error, "a closed segment did not move to the cold tier");
+        }
+    }
+
+    fn finish(&mut self, segment: &Closed) -> io::Result<()> {
+        let storage = self.shared.storage.clone();
+        let file = storage.open(&segment_name(segment.first()))?;
+        if file.size()? > segment.facts.end {
+            file.set_size(segment.facts.end)?;
+        }
+        if let Index::Memory(index) = &segment.index {
+            let (sidecar, bytes) = Sidecar::build(segment.facts, index);
+            storage.replace(&index_name(segment.first()), &bytes)?;
+            let stored =
+                Closed { storage: storage.clone(), facts: segment.facts, index: Index::Stored(sidecar) };
+            self.shared.state.write().unwrap_or_else(PoisonError::into_inner).stored(Arc::new(stored));
+        }
+        if let Some(chain) = &mut self.chain
+            && chain.last().is_none_or(|last| last < segment.first())
+        {
+            chain.add_segment(segment.first(), sum(&*file, segment.facts.end)?);
+            chain.write(&*storage)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the oldest segments away, if there is where to.
+    fn cool(&mut self) -> io::Result<()> {
+        let closed = self.closed();
+        let stored = closed.iter().take_while(|closed| matches!(closed.index, Index::Stored(_)));
+        let old = closed.len().saturating_sub(self.hot_segments);
+        for segment in stored.take(old) {
+            // The index goes after its segment: found without it, it is built again.
+            if self.shared.storage.cool(&segment_name(segment.first()))? {
+                self.shared.storage.cool(&index_name(segment.first()))?;
+                tracing::info!(segment = %segment_name(segment.first()), "a closed segment moved to the cold tier");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the writer hands closed segments to.
+pub(super) enum Closer {
+    /// On a thread of its own.
+    Beside(SyncSender<Arc<Closed>>, JoinHandle<()>),
+    /// Within the hand-over: one thing after the other, for tests that must replay.
+    #[cfg(test)]
+    Within(Box<Work>),
+}
+
+impl Closer {
+    pub(super) fn beside(mut work: Work) -> io::Result<Self> {
+        let (segments, arriving): (_, Receiver<Arc<Closed>>) = sync_channel(WAITING_MAX);
+        let thread = std::thread::Builder::new().name("log-closer".to_owned()).spawn(move || {
+            work.begin();
+            while let Ok(segment) = arriving.recv() {
+                work.take(segment);
+            }
+        })?;
+        Ok(Self::Beside(segments, thread))
+    }
+
+    pub(super) fn take(&mut self, segment: Arc<Closed>) {
+        match self {
+            Self::Beside(segments, _) => {
+                if segments.send(segment).is_err() {
+                    tracing::error!("the log's closer has ended: closed segments keep their index in memory");
+                }
+            }
+            #[cfg(test)]
+            Self::Within(work) => work.take(segment),
+        }
+    }
+
+    /// Finishes what waits.
+    pub(super) fn end(self) {
+        match self {
+            Self::Beside(segments, thread) => {
+                drop(segments);
+                let _ = thread.join();
+            }
+            #[cfg(test)]
+            Self::Within(_) => {}
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! An append on its way to the writer: encoded by whoever asks for it, so that the one thread
+//! that writes has little left to do.
+
+use dramatis_events::{CommandKey, EventName, StreamId};
+
+use super::bytes::to_u32;
+use super::record;
+use crate::log::{Append, Expected};
+
+/// One event of a draft.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    /// Where its record begins.
+    pub(super) at: u32,
+    /// Its command, as the index holds it.
+    pub(super) command: Option<[u8; 16]>,
+}
+
+/// An append, encoded but for what only the writer knows.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) stream: StreamId,
+    pub(super) expected: Expected,
+    pub(super) bytes: Vec<u8>,
+    pub(super) parts: Vec<Part>,
+    /// The names of its events, each once.
+    pub(super) names: Vec<EventName>,
+}
+
+/// What a record takes besides its payload, at about the most.
+const METADATA_BYTES: usize = 192;
+
+impl Draft {
+    /// Encodes an append whose sizes were checked.
+    pub(super) fn of(append: &Append) -> Self {
+        let payload: usize = append.envelopes.iter().map(|envelope| envelope.data.len()).sum();
+        let count = append.envelopes.len();
+        let mut draft = Self {
+            stream: append.stream.clone(),
+            expected: append.expected,
+            bytes: Vec::with_capacity(payload + count * METADATA_BYTES),
+            parts: Vec::with_capacity(count),
+            names: Vec::with_capacity(1),
+        };
+        let mut last = None;
+        for envelope in &append.envelopes {
+            let command = envelope.command.as_ref().map(|stamp| {
+                // Mostly all events of an append are of one command.
+                match last {
+                    Some((author, id, key)) if (author, id) == (&envelope.author, &stamp.id) => key,
+                    _ => CommandKey::derive(&append.stream, &envelope.author, &stamp.id).to_bytes(),
+                }
+            });
+            last = envelope.command.as_ref().zip(command).map(|(stamp, key)| (&envelope.author, &stamp.id, key));
+            draft.parts.push(Part { at: to_u32(draft.bytes.len()), command });
+            if !draft.names.contains(&envelope.name) {
+                draft.names.push(envelope.name.clone());
+            }
+            record::encode(&mut draft.bytes, &append.stream, envelope);
+        }
+        draft
+    }
+}

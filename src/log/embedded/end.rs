@@ -1,0 +1,168 @@
+//! The end of the log on disk: where the next batch goes, and what makes it durable.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dramatis_events::Epoch;
+
+use super::bytes::{to_u32, to_u64, to_usize};
+use super::format::{BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use super::index::MemoryIndex;
+use super::segment::Open;
+use super::sidecar::Facts;
+use super::storage::{Storage, StoredFile};
+
+/// Bytes filled with zeros ahead of small batches: a sync that need not grow the file is quicker,
+/// and so few at a time delay the batch that meets them little.
+const AHEAD_BYTES: u64 = 1024 * 1024;
+/// Batches from this size on grow the file themselves: each byte written twice would cost more.
+const AHEAD_BATCH_BYTES_MAX: u64 = 384 * 1024;
+
+/// When an append is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// After its bytes are synced to the disk.
+    Sync,
+    /// Before that: what was answered since the last sync, so long ago at the most, may be lost
+    /// with the machine's power or its kernel. The epoch tells clients when it may have been.
+    Interval(Duration),
+}
+
+/// The end of the chain of batches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chain {
+    pub(super) next_batch: u64,
+    pub(super) last_crc: u32,
+    pub(super) last_recorded_at: i64,
+}
+
+/// A batch about to be written: room for its header, then its records.
+#[derive(Default)]
+pub(super) struct Sealed {
+    pub(super) bytes: Vec<u8>,
+    pub(super) count: u32,
+    pub(super) recorded_at: i64,
+}
+
+/// See the module.
+pub(super) struct End {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) epoch: Epoch,
+    pub(super) segment_bytes: u64,
+    /// Below so many free bytes nothing is written.
+    pub(super) reserve_bytes: u64,
+    pub(super) chain: Chain,
+    pub(super) file: Arc<dyn StoredFile>,
+    pub(super) segment_first: u64,
+    /// Where the next batch goes.
+    pub(super) at: u64,
+    /// Up to where the file is filled with zeros.
+    pub(super) allocated: u64,
+    pub(super) next_position: u64,
+    /// The number after the last batch known to be durable.
+    pub(super) synced: u64,
+}
+
+impl End {
+    /// Whether this batch begins a new segment.
+    pub(super) fn is_full(&self, batch: &Sealed) -> bool {
+        self.next_position > self.segment_first && self.at + to_u64(batch.bytes.len()) > self.segment_bytes
+    }
+
+    /// Why a batch of so many bytes must not be written now, if it must not: nothing was, yet.
+    pub(super) fn refuses(&self, batch: &Sealed) -> Option<String> {
+        let until = self.at + to_u64(batch.bytes.len());
+        if self.reserve_bytes == 0 || (until <= self.allocated && !self.is_full(batch)) {
+            return None;
+        }
+        self.storage.space().ok()?.refuses(to_u64(batch.bytes.len()), self.reserve_bytes)
+    }
+
+    /// Writes the batch; it is durable after [`End::sync`]. After an error nothing more may be written.
+    pub(super) fn write(&mut self, batch: &mut Sealed) -> io::Result<()> {
+        let body = batch.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
+        let (header, crc) = BatchHeader {
+            number: self.chain.next_batch,
+            // All batches below this one are durable.
+            watermark: self.synced,
+            first_position: self.next_position,
+            recorded_at: batch.recorded_at,
+            previous: self.chain.last_crc,
+            count: batch.count,
+            body_len: to_u32(body.len()),
+            body_crc: crc32c::crc32c(body),
+        }
+        .encode(self.epoch.log());
+        if let Some(head) = batch.bytes.get_mut(..BATCH_HEADER_BYTES) {
+            head.copy_from_slice(&header);
+        }
+        let until = self.at + to_u64(batch.bytes.len());
+        self.allocate(until)?;
+        self.file.write_all_at(&batch.bytes, self.at)?;
+        self.at = until;
+        self.next_position += u64::from(batch.count);
+        self.chain = Chain {
+            next_batch: self.chain.next_batch + 1,
+            last_crc: crc,
+            last_recorded_at: batch.recorded_at,
+        };
+        Ok(())
+    }
+
+    /// Makes what was written durable.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()?;
+        self.synced = self.chain.next_batch;
+        Ok(())
+    }
+
+    /// Fills with zeros ahead, so that a sync need not wait for the file to grow.
+    fn allocate(&mut self, until: u64) -> io::Result<()> {
+        if until <= self.allocated {
+            return Ok(());
+        }
+        if until - self.at >= AHEAD_BATCH_BYTES_MAX {
+            self.allocated = until;
+            return Ok(());
+        }
+        let target = until.saturating_add(AHEAD_BYTES).min(self.segment_bytes.max(until));
+        let zeros = vec![0; to_usize(target.saturating_sub(self.allocated))];
+        self.file.write_all_at(&zeros, self.allocated)?;
+        self.allocated = target;
+        Ok(())
+    }
+
+    /// Begins the next segment; gives what the one before it holds.
+    pub(super) fn roll(&mut self, first_recorded_at: i64) -> io::Result<(Facts, Open)> {
+        if self.synced < self.chain.next_batch {
+            self.sync()?;
+        }
+        let closed = Facts {
+            first: self.segment_first,
+            count: to_u32(to_usize(self.next_position - self.segment_first)),
+            end: self.at,
+            next_batch: self.chain.next_batch,
+            last_crc: self.chain.last_crc,
+            first_recorded_at,
+            last_recorded_at: self.chain.last_recorded_at,
+        };
+        let header = SegmentHeader {
+            counter: self.epoch.counter(),
+            log: self.epoch.log(),
+            first_position: self.next_position,
+            first_batch: self.chain.next_batch,
+            previous: self.chain.last_crc,
+        };
+        let file = self.storage.create(&segment_name(self.next_position))?;
+        file.write_all_at(&header.encode(), 0)?;
+        file.sync()?;
+        self.storage.sync_names()?;
+        self.file = file.clone();
+        self.segment_first = self.next_position;
+        self.at = to_u64(SEGMENT_HEADER_BYTES);
+        self.allocated = self.at;
+        let open = Open { file, first: self.next_position, end: self.at, index: MemoryIndex::default() };
+        Ok((closed, open))
+    }
+}
