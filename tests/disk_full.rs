@@ -96,8 +96,9 @@ fn assert_degraded(server: &Server, why: &str) {
     assert!(reasons.iter().any(|reason| reason.as_str().unwrap().contains(why)), "{health}");
 }
 
-/// Segments small enough to be closed while the disk fills up.
-const SETTINGS: [(&str, &str); 1] = [("DRAMATIS__LOG__SEGMENT_BYTES", "1048576")];
+/// Segments small enough to be closed while the disk fills up, and nothing kept in reserve.
+const SETTINGS: [(&str, &str); 2] =
+    [("DRAMATIS__LOG__SEGMENT_BYTES", "1048576"), ("DRAMATIS__LOG__RESERVE_BYTES", "0")];
 
 /// Fills the disk up to so many KiB, and the log from there.
 fn fill_up(disk: &Path, left_kib: u64) {
@@ -140,6 +141,36 @@ fn a_full_disk_stops_appends_until_a_restart_and_loses_nothing() {
         for left_kib in [4, 100, 600, 1_200, 1_600] {
             fill_up(disk, left_kib);
         }
+    });
+}
+
+#[test]
+fn appends_stop_at_the_reserve_and_go_on_once_there_is_space() {
+    on_a_small_disk("appends_stop_at_the_reserve_and_go_on_once_there_is_space", 32, |disk| {
+        let data = disk.join("data");
+        // The default reserve is a twentieth of so small a disk.
+        let server = Server::start_with(&data, &[], &SETTINGS[..1]);
+        let mut poster = Poster::new(&server);
+        for left_kib in [1_500, 3_000] {
+            for _ in 0..20 {
+                assert_eq!(poster.post()["type"], "ack");
+            }
+            caught_up(&server);
+            let filler = Filler::all_but(disk, left_kib);
+            for refusal in [poster.post_until_rejected(1_000), poster.post()] {
+                assert_eq!((&refusal["code"], &refusal["retry"]), (&json!("unavailable"), &json!(true)));
+                assert!(refusal["message"].as_str().unwrap().contains("log.reserve_bytes"), "{refusal}");
+            }
+            assert_degraded(&server, "log.reserve_bytes");
+            poster.assert_all_there(&server);
+            filler.remove();
+            assert_eq!(poster.post()["type"], "ack", "there is space again, and no restart was needed");
+            caught_up(&server);
+            assert_eq!(server.get_json("/api/health"), json!({"status": "ok"}));
+        }
+        poster.assert_all_there(&server);
+        server.kill();
+        poster.assert_all_there(&Server::start_with(&data, &[], &SETTINGS[..1]));
     });
 }
 
