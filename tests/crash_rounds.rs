@@ -14,10 +14,10 @@ mod support;
 
 use support::imports::{Chance, caught_up};
 use support::ledger::{assert_comparison_can_fail, write_until_cut};
-use support::rounds::{Trial, rounds};
+use support::rounds::{Environment, Trial, rounds};
 
 /// Rounds on one directory.
-const ROUNDS_OF_DIRECTORY: u64 = 25;
+const ROUNDS_OF_DIRECTORY: u64 = 20;
 /// Everything is compared in every round of this number, and the newest part in the others.
 const COMPARE_ALL_EVERY: u64 = 5;
 
@@ -43,15 +43,17 @@ struct Totals {
 }
 
 fn kill_over_one_directory(rounds: u64, chance: &mut Chance, totals: &mut Totals) {
-    let mut trial = Trial::new();
-    let mut server = trial.begin(&[]);
+    let cold = chance.below(2) == 0;
+    println!("a directory {} a cold tier", if cold { "with" } else { "without" });
+    let mut trial = if cold { Trial::with_cold_tier() } else { Trial::new() };
+    let mut server = trial.begin(&Environment::new());
     for round in 1..=rounds {
         let kill = trial.write_and_kill(server, chance);
         let killed_starts = [0, 0, 1, 3][usize::try_from(chance.below(4)).unwrap()];
         for _ in 0..killed_starts {
-            trial.kill_a_start(&[], chance);
+            trial.kill_a_start(&Environment::new(), chance);
         }
-        server = trial.start(&[]);
+        server = trial.start(&Environment::new());
         let all = round % COMPARE_ALL_EVERY == 0 || round == rounds;
         trial.compare(&server, all);
         totals.rounds += 1;

@@ -21,7 +21,7 @@ use support::rounds::{Trial, rounds};
 use support::unsynced::{Dropped, Failure, Layer, build};
 
 /// Rounds on one directory.
-const ROUNDS_OF_DIRECTORY: u64 = 25;
+const ROUNDS_OF_DIRECTORY: u64 = 20;
 /// Everything is compared in every round of this number, and the newest part in the others.
 const COMPARE_ALL_EVERY: u64 = 5;
 
@@ -29,10 +29,6 @@ const COMPARE_ALL_EVERY: u64 = 5;
 #[ignore = "the process of the writers, started by the other tests"]
 fn the_writers() {
     write_until_cut();
-}
-
-fn borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
-    environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
 fn any_failure(chance: &mut Chance) -> Failure {
@@ -61,7 +57,7 @@ fn fail_a_start(trial: &Trial, layer: &mut Layer, chance: &mut Chance, totals: &
     if chance.below(3) > 0 {
         return;
     }
-    trial.kill_a_start(&borrowed(&layer.environment()), chance);
+    trial.kill_a_start(&layer.environment(), chance);
     if chance.below(2) == 0 {
         totals.failures_of_starts += 1;
         totals.dropped.add(layer.fail(any_failure(chance), chance));
@@ -69,9 +65,11 @@ fn fail_a_start(trial: &Trial, layer: &mut Layer, chance: &mut Chance, totals: &
 }
 
 fn fail_over_one_directory(library: &Path, rounds: u64, chance: &mut Chance, totals: &mut Totals) {
-    let mut trial = Trial::new();
-    let mut layer = Layer::new(library, &trial.data().join("log"), &trial.beside("layer"));
-    let mut server = trial.begin(&borrowed(&layer.environment()));
+    let cold = chance.below(2) == 0;
+    println!("a directory {} a cold tier", if cold { "with" } else { "without" });
+    let mut trial = if cold { Trial::with_cold_tier() } else { Trial::new() };
+    let mut layer = Layer::new(library, &trial.log(), &trial.beside("layer"));
+    let mut server = trial.begin(&layer.environment());
     for round in 1..=rounds {
         let kill = trial.write_and_kill(server, chance);
         // Now and then the next process finds all that this one wrote, and then the power fails.
@@ -80,7 +78,7 @@ fn fail_over_one_directory(library: &Path, rounds: u64, chance: &mut Chance, tot
         totals.dropped.add(dropped);
         totals.failures += u64::from(failure.is_some());
         fail_a_start(&trial, &mut layer, chance, totals);
-        server = trial.start(&borrowed(&layer.environment()));
+        server = trial.start(&layer.environment());
         trial.compare(&server, round % COMPARE_ALL_EVERY == 0 || round == rounds);
         totals.rounds += 1;
         println!(
@@ -122,15 +120,15 @@ fn the_loss_of_acknowledged_commands_is_found() {
     let home = tempfile::tempdir().unwrap();
     let Some(library) = build(home.path()) else { return };
     let (mut trial, mut chance) = (Trial::new(), Chance::new());
-    let mut layer = Layer::new(&library, &trial.data().join("log"), &trial.beside("layer"));
-    let server = trial.begin(&borrowed(&layer.environment()));
+    let mut layer = Layer::new(&library, &trial.log(), &trial.beside("layer"));
+    let server = trial.begin(&layer.environment());
     trial.compare(&server, true);
     server.kill();
     layer.fail(Failure::All, &mut chance);
 
     let mut environment = layer.environment();
     environment.push(("DRAMATIS_DROP_LIE", "1".to_owned()));
-    let server = trial.start(&borrowed(&environment));
+    let server = trial.start(&environment);
     trial.write_and_kill(server, &mut chance);
     layer.fail(Failure::All, &mut chance);
     let server = Server::start(&trial.data());

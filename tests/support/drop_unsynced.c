@@ -14,8 +14,9 @@
  * server that does not sync. DRAMATIS_DROP_SYNC_US makes each sync take so much longer, so that
  * more kills find something that is not synced.
  *
- * What is not modelled ends the process with a sentence: shared writable maps, O_SYNC, copies
- * between descriptors, links. tests/support/unsynced.rs reads the journal. */
+ * What is not modelled ends the process with a sentence: shared writable maps, O_SYNC, links. A
+ * library that asks the kernel without libc is not seen. tests/support/unsynced.rs reads the
+ * journal. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -64,6 +65,8 @@ REAL(ssize_t, pwrite, int, const void *, size_t, off_t);
 REAL(ssize_t, pwritev, int, const struct iovec *, int, off_t);
 REAL(int, ftruncate, int, off_t);
 REAL(int, fallocate, int, int, off_t, off_t);
+REAL(ssize_t, copy_file_range, int, off64_t *, int, off64_t *, size_t, unsigned);
+REAL(ssize_t, sendfile, int, int, off_t *, size_t);
 REAL(int, fsync, int);
 REAL(int, fdatasync, int);
 REAL(int, rename, const char *, const char *);
@@ -79,6 +82,7 @@ static void begin(void) {
 #define FIND(name) if (!(real_##name = dlsym(RTLD_NEXT, #name))) end("no " #name)
     FIND(openat); FIND(write); FIND(writev); FIND(pwrite); FIND(pwritev); FIND(ftruncate);
     FIND(fallocate); FIND(fsync); FIND(fdatasync); FIND(rename); FIND(unlink); FIND(mmap);
+    FIND(copy_file_range); FIND(sendfile);
     const char *given = getenv("DRAMATIS_DROP_DIR"), *path = getenv("DRAMATIS_DROP_JOURNAL");
     saved = getenv("DRAMATIS_DROP_SAVED");
     if (!given || !path || !saved || given[0] != '/') end("DRAMATIS_DROP_DIR, _JOURNAL, _SAVED are needed");
@@ -224,6 +228,15 @@ ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) {
     CHANGE(ssize_t, fd, at, sum(parts, count), real_pwritev(fd, parts, count, at));
 }
 ssize_t pwritev64(int fd, const struct iovec *parts, int count, off_t at) { return pwritev(fd, parts, count, at); }
+
+ssize_t copy_file_range(int from, off64_t *from_at, int to, off64_t *to_at, size_t length, unsigned flags) {
+    CHANGE(ssize_t, to, to_at ? (uint64_t)*to_at : end_of(to), length,
+           real_copy_file_range(from, from_at, to, to_at, length, flags));
+}
+ssize_t sendfile(int to, int from, off_t *at, size_t length) {
+    CHANGE(ssize_t, to, end_of(to), length, real_sendfile(to, from, at, length));
+}
+ssize_t sendfile64(int to, int from, off64_t *at, size_t length) { return sendfile(to, from, at, length); }
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t apart(uint64_t a, uint64_t b) { return a < b ? b - a : a - b; }
@@ -379,9 +392,6 @@ void *mmap64(void *address, size_t length, int protection, int flags, int fd, of
         int (*real) parameters = dlsym(RTLD_NEXT, #name);                                       \
         return real arguments;                                                                  \
     }
-REFUSE_FD(ssize_t, copy_file_range, to, (int from, off64_t *from_at, int to, off64_t *to_at, size_t length, unsigned flags), (from, from_at, to, to_at, length, flags))
-REFUSE_FD(ssize_t, sendfile, to, (int to, int from, off_t *at, size_t length), (to, from, at, length))
-REFUSE_FD(ssize_t, sendfile64, to, (int to, int from, off64_t *at, size_t length), (to, from, at, length))
 REFUSE_FD(ssize_t, splice, to, (int from, off64_t *from_at, int to, off64_t *to_at, size_t length, unsigned flags), (from, from_at, to, to_at, length, flags))
 REFUSE_FD(ssize_t, pwritev2, fd, (int fd, const struct iovec *parts, int count, off_t at, int flags), (fd, parts, count, at, flags))
 REFUSE_PATH(truncate, path, AT_FDCWD, (const char *path, off_t size), (path, size))

@@ -15,13 +15,14 @@ pub fn rounds(default: u64, long: u64) -> u64 {
     asked.map_or(of_tier, |rounds| rounds.parse().expect("a number"))
 }
 
-/// Small segments, so that many are closed, and little in memory, so that files are read.
-const SETTINGS: [(&str, &str); 2] =
-    [("DRAMATIS__LOG__SEGMENT_BYTES", "65536"), ("DRAMATIS__LOG__LIVE_BYTES_MAX", "65536")];
+/// What a process is started with besides its arguments.
+pub type Environment = Vec<(&'static str, String)>;
 
 /// See the module.
 pub struct Trial {
     home: tempfile::TempDir,
+    /// Of every server.
+    environment: Environment,
     ledger: Ledger,
     /// What was read.
     pub history: History,
@@ -42,7 +43,20 @@ impl Trial {
     pub fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let ledger = Ledger::read(&home.path().join("ledger"));
-        Self { home, ledger, history: History::default(), starting: Duration::ZERO }
+        // Small segments, so that many are closed, and little in memory, so that files are read.
+        let environment =
+            [("DRAMATIS__LOG__SEGMENT_BYTES", 65_536), ("DRAMATIS__LOG__LIVE_BYTES_MAX", 65_536)];
+        let environment = environment.map(|(name, bytes)| (name, bytes.to_string())).to_vec();
+        Self { home, environment, ledger, history: History::default(), starting: Duration::ZERO }
+    }
+
+    /// One whose older segments move to a cold tier, below the log's directory.
+    pub fn with_cold_tier() -> Self {
+        let mut trial = Self::new();
+        let cold = trial.log().join("cold").to_str().unwrap().to_owned();
+        trial.environment.push(("DRAMATIS__LOG__COLD_DIR", cold));
+        trial.environment.push(("DRAMATIS__LOG__HOT_SEGMENTS_MAX", "2".to_owned()));
+        trial
     }
 
     /// Where the server keeps its data.
@@ -60,32 +74,39 @@ impl Trial {
         (self.ledger.answers.len(), self.ledger.duplicates)
     }
 
+    /// Where the log is.
+    pub fn log(&self) -> PathBuf {
+        self.data().join("log")
+    }
+
     /// Segments of the log.
     pub fn segments(&self) -> usize {
-        let names = std::fs::read_dir(self.data().join("log")).unwrap();
-        names.filter(|name| name.as_ref().unwrap().path().extension().is_some_and(|e| e == "segment")).count()
+        let dirs = [self.log(), self.log().join("cold")];
+        let paths = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten();
+        paths.filter(|path| path.as_ref().unwrap().path().extension().is_some_and(|e| e == "segment")).count()
     }
 
     /// A server on the directory, once it listens.
-    pub fn start(&mut self, environment: &[(&str, &str)]) -> Server {
+    pub fn start(&mut self, environment: &Environment) -> Server {
         let begun = Instant::now();
-        let server = Server::start_with(&self.data(), &[], &[environment, &SETTINGS].concat());
+        let both = self.environment.iter().chain(environment);
+        let both: Vec<_> = both.map(|(name, value)| (*name, value.as_str())).collect();
+        let server = Server::start_with(&self.data(), &[], &both);
         self.starting = begun.elapsed();
         server
     }
 
     /// The first server, with its rooms and writers known to it.
-    pub fn begin(&mut self, environment: &[(&str, &str)]) -> Server {
+    pub fn begin(&mut self, environment: &Environment) -> Server {
         let server = self.start(environment);
         prepare(&server);
         server
     }
 
     /// A server that is killed at any moment of its start.
-    pub fn kill_a_start(&self, environment: &[(&str, &str)], chance: &mut Chance) {
-        let mut command = super::serve(&self.data());
-        let mut child =
-            command.envs(environment.iter().copied()).envs(SETTINGS).spawn().expect("the binary starts");
+    pub fn kill_a_start(&self, environment: &Environment, chance: &mut Chance) {
+        let both = self.environment.iter().chain(environment).cloned();
+        let mut child = super::serve(&self.data()).envs(both).spawn().unwrap();
         let longest = u64::try_from(self.starting.as_micros()).unwrap();
         std::thread::sleep(Duration::from_micros(chance.below(longest + 1)));
         child.kill().unwrap();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::imports::Chance;
+use super::rounds::Environment;
 
 const SECTOR: usize = 512;
 const RECORD_BYTES: usize = 72;
@@ -102,7 +103,7 @@ impl Layer {
     }
 
     /// The environment of one more process.
-    pub fn environment(&mut self) -> Vec<(&'static str, String)> {
+    pub fn environment(&mut self) -> Environment {
         self.runs += 1;
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         vec![
@@ -120,7 +121,8 @@ impl Layer {
         let mut dropped = Dropped::default();
         for (inode, writes) in &unsettled.writes {
             // A file that a kill kept from being made is nowhere.
-            let Some(path) = find(&[&self.dir, &self.saved()], *inode) else { continue };
+            let found = find(&self.dir, *inode).or_else(|| find(&self.saved(), *inode));
+            let Some(path) = found else { continue };
             let took = take_back(&path, writes, failure, chance);
             if path.file_name().is_some_and(|name| name != LOCK) {
                 dropped.add(took);
@@ -178,9 +180,11 @@ impl Layer {
     }
 }
 
-fn find(dirs: &[&Path], inode: u64) -> Option<PathBuf> {
-    let entries = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().map(Result::unwrap);
-    entries.map(|entry| entry.path()).find(|path| fs::metadata(path).unwrap().ino() == inode)
+fn find(dir: &Path, inode: u64) -> Option<PathBuf> {
+    fs::read_dir(dir).ok()?.map(Result::unwrap).find_map(|entry| {
+        let (path, status) = (entry.path(), entry.metadata().unwrap());
+        if status.is_dir() { find(&path, inode) } else { (status.ino() == inode).then_some(path) }
+    })
 }
 
 const WRITE: u32 = 1;
