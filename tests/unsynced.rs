@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use support::Server;
 use support::imports::Chance;
 use support::ledger::write_until_cut;
-use support::rounds::{Trial, rounds};
+use support::rounds::{Environment, Trial, rounds};
 use support::unsynced::{Dropped, Failure, Layer, build};
 
 /// Rounds on one directory.
@@ -101,7 +101,7 @@ fn fail_over_one_directory(library: &Path, rounds: u64, chance: &mut Chance, tot
 fn acknowledged_commands_survive_the_loss_of_what_was_not_synced() {
     let home = tempfile::tempdir().unwrap();
     let Some(library) = build(home.path()) else { return };
-    let (rounds, mut chance, mut totals) = (rounds(5, 200), Chance::new(), Totals::default());
+    let (rounds, mut chance, mut totals) = (rounds(5, 150), Chance::new(), Totals::default());
     while totals.rounds < rounds {
         let of_directory = (rounds - totals.rounds).min(ROUNDS_OF_DIRECTORY);
         fail_over_one_directory(&library, of_directory, &mut chance, &mut totals);
@@ -137,6 +137,55 @@ fn the_loss_of_acknowledged_commands_is_found() {
     println!("{acknowledged} acknowledged over a disk that lies, {} findings", findings.len());
     assert!(acknowledged > 0);
     assert_eq!(findings.iter().filter(|finding| finding.contains("is lost")).count(), acknowledged);
+}
+
+/// The epoch of the log, as every reader is told it.
+fn epoch(server: &Server) -> String {
+    let answer = ureq::get(format!("{}/api/events?limit=0", server.url())).call().unwrap();
+    answer.headers()["dramatis-epoch"].to_str().unwrap().to_owned()
+}
+
+/// Where the server was told not to wait for syncs, what is lost is the end, and everybody can
+/// tell that something may be: the epoch is another one.
+#[test]
+fn what_relaxed_durability_may_lose_begins_a_new_epoch() {
+    let home = tempfile::tempdir().unwrap();
+    let Some(library) = build(home.path()) else { return };
+    let (rounds, mut chance, mut lost_in) = (rounds(3, 30), Chance::new(), 0);
+    for round in 0..rounds {
+        let mut trial = Trial::new();
+        let mut layer = Layer::new(&library, &trial.log(), &trial.beside("layer"));
+        // One segment, so that nothing is synced before the interval ends; or many.
+        let one_segment = round % 2 == 0;
+        let relaxed = |mut environment: Environment| {
+            if one_segment {
+                environment.push(("DRAMATIS__LOG__SEGMENT_BYTES", "67108864".to_owned()));
+            }
+            environment.push(("DRAMATIS__LOG__DURABILITY", "interval".to_owned()));
+            environment.push(("DRAMATIS__LOG__SYNC_INTERVAL_MS", "60000".to_owned()));
+            environment
+        };
+        let server = trial.begin(&relaxed(layer.environment()));
+        let before = epoch(&server);
+        trial.compare(&server, true);
+        assert_eq!(server.terminate(), Some(0));
+
+        let server = trial.start(&relaxed(layer.environment()));
+        assert_eq!(epoch(&server), before, "the end was clean");
+        trial.compare(&server, true);
+        trial.write_and_kill(server, &mut chance);
+        let failure = if round == 0 { Failure::All } else { any_failure(&mut chance) };
+        let dropped = layer.fail(failure, &mut chance);
+
+        let server = trial.start(&relaxed(layer.environment()));
+        assert_ne!(epoch(&server), before, "{failure:?}: {dropped:?}");
+        let findings = trial.findings(&server, true);
+        let lost = findings.iter().filter(|finding| finding.contains("is lost")).count();
+        assert_eq!(lost, findings.len(), "{failure:?}: {dropped:?}: {findings:?}");
+        println!("{failure:?}: {dropped:?}: {lost} of {} lost", trial.acknowledged().0);
+        lost_in += u64::from(lost > 0);
+    }
+    assert!(lost_in > 0, "all had been synced each time: nothing was tried");
 }
 
 /// `dd` under the layer: `conv` says what it does about syncing.

@@ -24,6 +24,11 @@ pub mod unsynced;
 /// Nothing in a test takes this long; waiting longer is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Says that something is not tested here, past what keeps the output of passing tests back.
+pub fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+}
+
 /// The binary under test.
 pub fn dramatis() -> Command {
     Command::new(env!("CARGO_BIN_EXE_dramatis"))

@@ -26,7 +26,7 @@ pub fn on_a_small_disk(test: &str, mib: u32, run: impl FnOnce(&Path)) {
     let namespaces: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
     let can = |flags: &&&[&str]| unshared(flags, "true").output().is_ok_and(|output| output.status.success());
     let Some(flags) = namespaces.iter().find(can) else {
-        eprintln!("SKIPPED: {test}: this system lets nobody mount a small file system with `unshare`");
+        super::skipped(&format!("{test}: nobody may mount a small file system with `unshare` here"));
         return;
     };
     let status = unshared(flags, "exec \"$@\"")

@@ -77,7 +77,7 @@ pub fn build(into: &Path) -> Option<PathBuf> {
     match compiled {
         Ok(status) => assert!(status.success(), "{} does not compile", source.display()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("SKIPPED: unsynced writes are not dropped, for there is no C compiler `cc`");
+            super::skipped("unsynced writes are not dropped, for there is no C compiler `cc`");
             return None;
         }
         Err(error) => panic!("cc: {error}"),
