@@ -24,7 +24,8 @@ pub mod unsynced;
 /// Nothing in a test takes this long; waiting longer is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Says that something is not tested here, past what keeps the output of passing tests back.
+/// Says that something is not tested here.
+#[expect(clippy::explicit_write, reason = "the output of macros is kept back when the test passes")]
 pub fn skipped(why: &str) {
     writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
 }
