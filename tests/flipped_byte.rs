@@ -10,8 +10,8 @@
 
 mod support;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use serde_json::json;
 use support::Server;
@@ -73,6 +73,12 @@ impl Flip {
     }
 }
 
+impl fmt::Display for Flip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bit {} of byte {} of {}", self.bit, self.offset, self.name())
+    }
+}
+
 impl Drop for Flip {
     fn drop(&mut self) {
         fs::write(&self.file, &self.whole).unwrap();
@@ -99,6 +105,17 @@ fn below(chance: &mut Chance, bound: usize) -> usize {
     usize::try_from(chance.below(bound as u64)).unwrap()
 }
 
+/// A bit of this segment, or of its index.
+fn any_flip(segment: &Path, of_index: bool, chance: &mut Chance) -> Flip {
+    if of_index {
+        let index = segment.with_extension("index");
+        let length = usize::try_from(fs::metadata(&index).unwrap().len()).unwrap();
+        Flip::new(&index, below(chance, length), chance.below(8))
+    } else {
+        Flip::new(segment, offset(segment, chance), chance.below(8))
+    }
+}
+
 /// The events as the server tells them, up to where it says that it cannot.
 fn told(data: &Path, arguments: &[&str]) -> (Vec<u8>, Result<(), String>) {
     match Server::try_start(data, &SETTINGS) {
@@ -114,10 +131,9 @@ fn told(data: &Path, arguments: &[&str]) -> (Vec<u8>, Result<(), String>) {
 /// Nothing but what was recorded is told, and all of it unless the server says that it cannot.
 fn assert_nothing_altered(whole: &[u8], data: &Path, arguments: &[&str], flip: &Flip) -> bool {
     let (told, end) = told(data, arguments);
-    let place = format!("{} byte {} bit {}", flip.name(), flip.offset, flip.bit);
-    assert!(whole.starts_with(&told), "altered: {place}");
+    assert!(whole.starts_with(&told), "altered: {flip}");
     if end.is_ok() {
-        assert_eq!(told.len(), whole.len(), "cut short without a word: {place}");
+        assert_eq!(told.len(), whole.len(), "cut short without a word: {flip}");
     }
     end.is_ok()
 }
@@ -135,12 +151,7 @@ fn a_flipped_byte_is_never_told_as_an_event() {
     for flip in 0..flips {
         let segment = &segments[below(&mut chance, segments.len())];
         let index = segment.with_extension("index");
-        let flipped = if flip % 4 == 0 {
-            let length = usize::try_from(fs::metadata(&index).unwrap().len()).unwrap();
-            Flip::new(&index, below(&mut chance, length), chance.below(8))
-        } else {
-            Flip::new(segment, offset(segment, &mut chance), chance.below(8))
-        };
+        let flipped = any_flip(segment, flip % 4 == 0, &mut chance);
         if flip % 4 == 1 {
             // Then the segment is read whole.
             fs::rename(&index, index.with_extension("hidden")).unwrap();
