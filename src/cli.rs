@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Flag};
 
+mod backup;
 mod events;
 mod failure;
 mod http;
@@ -17,6 +18,7 @@ mod projections;
 pub mod serve;
 mod server_url;
 
+pub use backup::Backup;
 pub use events::Events;
 pub use failure::Failure;
 pub use import::Import;
@@ -63,6 +65,9 @@ RUST_LOG overrides the log level.")]
     /// Lists and rebuilds the read models of a running server
     #[command(subcommand)]
     Projections(Projections),
+    /// Makes, lists, verifies and restores backups of the log
+    #[command(subcommand)]
+    Backup(Backup),
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +85,30 @@ struct ServeArguments {
     /// the port may then act as anyone
     #[arg(long)]
     insecure_listen_anywhere: bool,
+}
+
+/// Which data an offline command works on; resolved as `serve` does.
+#[derive(Debug, Args)]
+pub struct DataArguments {
+    /// Directory of the log and the read models [default: data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Settings, TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl DataArguments {
+    /// The configuration that a server with the same arguments would have.
+    fn load(&self) -> anyhow::Result<Config> {
+        let serve = ServeArguments {
+            data: self.data.clone(),
+            listen: None,
+            config: self.config.clone(),
+            insecure_listen_anywhere: false,
+        };
+        serve.load(std::env::vars_os())
+    }
 }
 
 /// Which server a client command talks to.
@@ -118,6 +147,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(command) => import::run(command),
         Command::Events(command) => events::run(command),
         Command::Projections(command) => projections::run(command),
+        Command::Backup(command) => backup::run(command),
     }
 }
 
@@ -180,6 +210,11 @@ mod tests {
             "events tail --url http://localhost:1",
             "projections list",
             "projections rebuild timeline",
+            "backup create --store b --data d --name n",
+            "backup list --store b --json",
+            "backup verify --store b n",
+            "backup restore --store b latest --into d --until-time 2024-01-31T12:00:00Z",
+            "backup restore --store b latest --into d --until-position 7",
         ] {
             Cli::try_parse_from(format!("dramatis {line}").split(' ')).unwrap();
         }

@@ -1,5 +1,6 @@
 //! Turns configuration into concrete engines, for the server and for offline commands alike.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,12 +42,23 @@ pub enum EngineError {
     },
 }
 
+/// Where the log of a configuration is: its directory, and its cold tier if it has one.
+pub fn log_dirs(config: &Config) -> (PathBuf, Option<PathBuf>) {
+    let cold = &config.log.cold_dir;
+    (config.data.dir.join("log"), (!cold.as_os_str().is_empty()).then(|| cold.clone()))
+}
+
+/// Where the embedded read models of a configuration are.
+pub fn read_models_file(config: &Config) -> PathBuf {
+    config.data.dir.join("read-models.sqlite")
+}
+
 /// Opens the engines that the configuration names.
 pub fn open(config: &Config) -> Result<Engines, EngineError> {
     let shown = |path: &std::path::Path| path.display().to_string();
     let dir = &config.data.dir;
     std::fs::create_dir_all(dir).map_err(|error| EngineError::Directory { dir: shown(dir), error })?;
-    let log_dir = dir.join("log");
+    let (log_dir, cold_dir) = log_dirs(config);
     let options = Options {
         segment_bytes: config.log.segment_bytes,
         append_queue_len_max: config.log.append_queue_len_max,
@@ -58,11 +70,11 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
             }
         },
         reserve_bytes: config.log.reserve_bytes,
-        cold_dir: (!config.log.cold_dir.as_os_str().is_empty()).then(|| config.log.cold_dir.clone()),
+        cold_dir,
         hot_segments_max: config.log.hot_segments_max,
     };
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;
-    let read_models = SqliteReadModels::open(dir.join("read-models.sqlite"))?;
+    let read_models = SqliteReadModels::open(read_models_file(config))?;
     Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models) })
 }

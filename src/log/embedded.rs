@@ -40,6 +40,7 @@ use self::writer::{Answer, Message, Placed, Request, Writer};
 use super::{Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, LogError, Page, ReadLimit};
 use crate::clock::Clock;
 
+pub mod backup;
 mod bytes;
 mod chain;
 mod closer;
@@ -161,20 +162,21 @@ pub struct EmbeddedLog {
 
 impl EmbeddedLog {
     /// Opens a directory, making it if it is not there.
-    pub fn open(dir: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub fn open(dir: &Path, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         std::fs::create_dir_all(dir)?;
-        if let Some(cold) = &options.cold_dir {
+        let cold = options.cold_dir.take();
+        if let Some(cold) = &cold {
             std::fs::create_dir_all(cold)?;
         }
         let lock = lock(dir)?;
-        let storage = Arc::new(Directory::new(dir, options.cold_dir.as_deref()));
-        Self::open_storage(storage, Some(lock), options, clock, Closer::beside)
+        let storage = Arc::new(Directory::new(dir, cold.as_deref()));
+        Self::open_storage(storage, Some(lock), &options, clock, Closer::beside)
     }
 
     fn open_storage(
         storage: Arc<dyn Storage>,
         lock: Option<File>,
-        options: Options,
+        options: &Options,
         clock: Arc<dyn Clock>,
         closer: impl FnOnce(Work) -> io::Result<Closer>,
     ) -> Result<Self, OpenError> {
@@ -259,10 +261,10 @@ impl EventLog for EmbeddedLog {
             let (answer, answered) = oneshot::channel();
             let request = Request { draft: Draft::of(&append), answer, place };
             requests.send(Message::Append(request)).map_err(|_| closed())?;
-            let (placed, _draft): Answer = answered.await.map_err(|_| AppendError::Failure {
+            let (outcome, _draft): Answer = answered.await.map_err(|_| AppendError::Failure {
                 reason: "the log was closed before it answered".to_owned(),
             })?;
-            placed.map(|placed| recorded(append, placed))
+            outcome.map(|placed| recorded(append, placed))
         })
     }
 

@@ -5,10 +5,11 @@
 //!
 //! ```text
 //! segment <first position, 20 digits> <bytes> <blake3 of them> <link>
-//! anchor <what happened> <epoch> <next position, 20 digits> <link>
+//! anchor <what happened> <epoch> <first position of the segment that is open after it, 20 digits> <link>
 //! ```
 //!
-//! A segment's last line counts. Segments are closed in order, so the lines of a whole chain
+//! A segment's last line counts; an anchor for a `repair` or `restore` voids the lines of its
+//! own segment and of all that came after. Segments are closed in order, so the lines of a whole chain
 //! name every closed segment; a crash may leave out the last ones, which are then added when
 //! the log is opened.
 
@@ -68,14 +69,16 @@ impl Chain {
     /// Reads the text and checks every link.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Broken> {
         let mut chain = Self::default();
-        let at = |reason, chain: &Self| {
-            Broken { offset: u64::try_from(chain.text.len()).unwrap_or(u64::MAX), reason }
+        let at = |reason, chain: &Self| Broken {
+            offset: u64::try_from(chain.text.len()).unwrap_or(u64::MAX),
+            reason,
         };
         let text = std::str::from_utf8(bytes).map_err(|_| at("it is not text", &chain))?;
         for line in text.split_inclusive('\n') {
-            let (said, link) = line.strip_suffix('\n').and_then(|line| line.rsplit_once(' ')).ok_or_else(
-                || at("a line is cut short", &chain),
-            )?;
+            let (said, link) = line
+                .strip_suffix('\n')
+                .and_then(|line| line.rsplit_once(' '))
+                .ok_or_else(|| at("a line is cut short", &chain))?;
             if Hash::from_hex(link).ok() != Some(next(&chain.link, said)) {
                 return Err(at("a line does not follow from the one before it", &chain));
             }
@@ -136,9 +139,10 @@ impl Chain {
         self.add(&format!("segment {first:020} {} {}", sum.bytes, sum.hash.to_hex()));
     }
 
-    /// Notes that history from this position on was cut or replaced, or that segments were moved.
-    pub(super) fn add_anchor(&mut self, what: &str, epoch: Epoch, next_position: u64) {
-        let said = format!("anchor {what} {epoch} {next_position:020}");
+    /// Notes that history was cut or replaced (`repair`, `restore`): the segment that begins at
+    /// this position is open now.
+    pub(super) fn add_anchor(&mut self, what: &str, epoch: Epoch, open_first: u64) {
+        let said = format!("anchor {what} {epoch} {open_first:020}");
         // It is of our own making, so it is one of the known ones.
         let _ = self.take(&said);
         self.add(&said);

@@ -14,11 +14,11 @@ use dramatis_events::{CommandId, CommandKey, Epoch, EventName, MemberId, StreamI
 
 use super::OpenError;
 use super::bytes::{Fields, to_u32, to_u64, to_usize};
+use super::end::Chain;
 use super::format::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader,
     index_name, parse_segment_name, segment_name,
 };
-use super::end::Chain;
 use super::index::{Following, MemoryIndex};
 use super::record::{Raw, take_body};
 use super::segment::{Closed, Index, Open};
@@ -78,7 +78,12 @@ struct Scanned {
 }
 
 /// A segment before the last: by its index, or read whole if that is missing or not its own.
-fn close(storage: &Arc<dyn Storage>, positions: Range<u64>, at: &Start, log: u64) -> Result<Closed, OpenError> {
+fn close(
+    storage: &Arc<dyn Storage>,
+    positions: Range<u64>,
+    at: &Start,
+    log: u64,
+) -> Result<Closed, OpenError> {
     let (name, index_name) = (segment_name(positions.start), index_name(positions.start));
     let file = storage.open(&name)?;
     check_header(&*file, &name, positions.start, at, log)?;
@@ -115,12 +120,7 @@ fn check_header(
     log: u64,
 ) -> Result<(), OpenError> {
     let bytes = read_up_to(file, 0, to_u64(SEGMENT_HEADER_BYTES))?;
-    let bytes: &[u8; SEGMENT_HEADER_BYTES] =
-        bytes.as_slice().try_into().map_err(|_| damaged(name, 0, "the segment header is cut short"))?;
-    let header = SegmentHeader::decode(bytes).map_err(|error| match error {
-        HeaderError::Newer(version) => OpenError::Newer { file: name.to_owned(), version },
-        HeaderError::Invalid(reason) => damaged(name, 0, reason),
-    })?;
+    let header = segment_header(&bytes, name)?;
     if header.log != log {
         return Err(damaged(name, 0, "the segment belongs to another log"));
     }
@@ -132,12 +132,7 @@ fn check_header(
 }
 
 /// The last segment: what of it was acknowledged stays, a torn tail is cut.
-fn open_last(
-    storage: &dyn Storage,
-    first: u64,
-    at: &Start,
-    epoch: Epoch,
-) -> Result<Scanned, OpenError> {
+fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Result<Scanned, OpenError> {
     let log = epoch.log();
     let name = segment_name(first);
     let file = storage.open(&name)?;
@@ -219,13 +214,43 @@ fn facts_at(at: &Start) -> Facts {
 }
 
 /// What a segment's bytes hold up to the first batch that does not read back.
-struct Read {
-    facts: Facts,
+pub(super) struct Read {
+    pub(super) facts: Facts,
     index: MemoryIndex,
     /// Where the last batch begins; the file's start while there is none.
     last_batch_at: u64,
     /// Why reading ended before the zeros at the end.
-    stop: Option<&'static str>,
+    pub(super) stop: Option<&'static str>,
+}
+
+/// Reads a segment by itself: that it follows the one before it is not checked.
+pub(super) fn read_segment(bytes: &[u8], name: &str, log: u64) -> Result<Read, OpenError> {
+    let header = segment_header(bytes, name)?;
+    if header.log != log {
+        return Err(damaged(name, 0, "the segment belongs to another log"));
+    }
+    let chain =
+        Chain { next_batch: header.first_batch, last_crc: header.previous, last_recorded_at: i64::MIN };
+    read_batches(bytes, name, &Start { position: header.first_position, chain }, log)
+}
+
+/// The index file of a closed segment.
+pub(super) fn index_of(bytes: &[u8], name: &str, log: u64) -> Result<Vec<u8>, OpenError> {
+    let read = read_segment(bytes, name, log)?;
+    match read.stop {
+        Some(stop) => Err(damaged(name, read.facts.end, stop)),
+        None => Ok(Sidecar::build(read.facts, &read.index).1),
+    }
+}
+
+fn segment_header(bytes: &[u8], name: &str) -> Result<SegmentHeader, OpenError> {
+    let bytes = bytes
+        .first_chunk::<SEGMENT_HEADER_BYTES>()
+        .ok_or_else(|| damaged(name, 0, "the segment header is cut short"))?;
+    SegmentHeader::decode(bytes).map_err(|error| match error {
+        HeaderError::Newer(version) => OpenError::Newer { file: name.to_owned(), version },
+        HeaderError::Invalid(reason) => damaged(name, 0, reason),
+    })
 }
 
 fn read_batches(bytes: &[u8], name: &str, at: &Start, log: u64) -> Result<Read, OpenError> {

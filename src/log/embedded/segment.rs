@@ -90,8 +90,7 @@ impl Closed {
             Index::Stored(sidecar) if !sidecar.may_hold_stream(stream) => return Ok(None),
             Index::Stored(sidecar) => sidecar,
         };
-        let spans =
-            sidecar.spans(&*self.index_file()?, stream).map_err(|error| self.index_error(error))?;
+        let spans = sidecar.spans(&*self.index_file()?, stream).map_err(|error| self.index_error(error))?;
         for span in spans {
             let [at] = self.list(span, 0, 1)?[..] else { return Err(self.astray()) };
             let found = self.one(at)?.stream;
@@ -108,14 +107,13 @@ impl Closed {
 
     /// The places of events by their indices, which ascend.
     pub(super) fn places(&self, list: &[u32]) -> Result<Vec<(u64, u64)>, LogError> {
-        let (Some(first), Some(last)) = (list.first().copied(), list.last().copied()) else {
-            return Ok(Vec::new());
-        };
-        let near = last.checked_sub(first).ok_or_else(|| self.astray())? < OFFSETS_MAX;
-        let together = if near { self.offsets(first, to_usize(u64::from(last - first)) + 1)? } else { Vec::new() };
+        let (Some(&low), Some(&high)) = (list.first(), list.last()) else { return Ok(Vec::new()) };
+        let between = high.checked_sub(low).ok_or_else(|| self.astray())?;
+        let near = between < OFFSETS_MAX;
+        let together = if near { self.offsets(low, to_usize(u64::from(between)) + 1)? } else { Vec::new() };
         let place = |at: &u32| {
             let offset = if near {
-                at.checked_sub(first).and_then(|skip| together.get(to_usize(u64::from(skip))).copied())
+                at.checked_sub(low).and_then(|skip| together.get(to_usize(u64::from(skip))).copied())
             } else {
                 self.offsets(*at, 1)?.first().copied()
             };
@@ -188,11 +186,9 @@ impl Closed {
         let name = self.index_name();
         match error {
             TableError::Io(error) => LogError::Failure { reason: format!("{name}: {error}") },
-            TableError::Damaged(offset) => damaged(
-                &name,
-                offset,
-                "a block's checksum is wrong: `dramatis log reindex` builds it again",
-            ),
+            TableError::Damaged(offset) => {
+                damaged(&name, offset, "a block's checksum is wrong: `dramatis log reindex` builds it again")
+            }
         }
     }
 }
