@@ -37,7 +37,9 @@ use self::ring::Ring;
 use self::state::{Found, Next, State, head_before, older_next_revision};
 use self::storage::{Directory, Storage};
 use self::writer::{Answer, Message, Placed, Request, Writer};
-use super::{Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, LogError, Page, ReadLimit};
+use super::{
+    Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, LogError, Page, ReadLimit, Usage,
+};
 use crate::clock::Clock;
 
 pub mod backup;
@@ -382,6 +384,17 @@ impl EventLog for EmbeddedLog {
             warnings.extend(space.refuses(0, self.reserve_bytes));
         }
         warnings
+    }
+
+    fn usage(&self) -> Usage {
+        let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+        let closed: u64 = state.closed.iter().map(|closed| closed.facts.end).sum();
+        Usage {
+            segments: to_u64(state.closed.len()) + 1,
+            stored_bytes: closed + state.open.end,
+            free_bytes: self.shared.storage.space().map_or(0, |space| space.free),
+            relaxed: self.durability != Durability::Sync,
+        }
     }
 }
 

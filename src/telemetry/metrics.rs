@@ -37,6 +37,16 @@ pub struct Metrics {
     pub entities: Gauge<i64, AtomicI64>,
     /// The position of the log's last event.
     pub log_head: Gauge<i64, AtomicI64>,
+    /// Segment files of the log.
+    pub log_segments: Gauge<i64, AtomicI64>,
+    /// Bytes that the log holds.
+    pub log_stored_bytes: Gauge<i64, AtomicI64>,
+    /// Bytes that the log's disk has free.
+    pub log_free_bytes: Gauge<i64, AtomicI64>,
+    /// 1 while an append may be answered before it is durable.
+    pub log_relaxed: Gauge<i64, AtomicI64>,
+    /// 1 once a write has failed and appends wait for a restart.
+    pub log_poisoned: Gauge<i64, AtomicI64>,
     /// Up to which position a projection is done.
     pub projection_position: Family<OfProjection, Gauge<i64, AtomicI64>>,
     commands: Family<Outcome, Counter<u64, AtomicU64>>,
@@ -51,6 +61,16 @@ impl Default for Metrics {
         registry.register("connections", "Open client connections", connections.clone());
         registry.register("entities", "Entities in memory", entities.clone());
         registry.register("log_head_position", "Position of the log's last event", log_head.clone());
+        let mut gauge = |name, help| {
+            let gauge = Gauge::<i64, AtomicI64>::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let log_segments = gauge("log_segments", "Segment files of the log");
+        let log_stored_bytes = gauge("log_stored_bytes", "Bytes that the log holds");
+        let log_free_bytes = gauge("log_free_bytes", "Bytes that the log's disk has free");
+        let log_relaxed = gauge("log_relaxed", "1 while an append may be answered before it is durable");
+        let log_poisoned = gauge("log_poisoned", "1 once a write has failed and appends wait for a restart");
         registry.register("deliveries", "Events handed to followers live", deliveries.clone());
         registry.register("malformed_messages", "Messages that could not be understood", malformed.clone());
         registry.register(
@@ -66,6 +86,11 @@ impl Default for Metrics {
             malformed,
             entities,
             log_head,
+            log_segments,
+            log_stored_bytes,
+            log_free_bytes,
+            log_relaxed,
+            log_poisoned,
             projection_position,
             commands,
         }
