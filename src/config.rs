@@ -163,6 +163,8 @@ pub struct EntityConfig {
     pub pending_commands_max: usize,
     /// Time without a command before an entity leaves memory, milliseconds.
     pub idle_timeout_ms: u64,
+    /// Events between two snapshots of a small state; 0 makes none.
+    pub snapshot_every_events: u64,
 }
 
 /// `[projections]`

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
+use crate::log::EventLog as _;
 use crate::log::embedded::{Durability, EmbeddedLog, OpenError, Options};
 use crate::read_models::ReadModelError;
 use crate::read_models::sqlite::SqliteReadModels;
+use crate::snapshots::sqlite::SqliteSnapshots;
+use crate::snapshots::{NoSnapshots, Snapshots};
 
 /// The engines of a process.
 pub struct Engines {
@@ -16,6 +19,8 @@ pub struct Engines {
     pub log: Arc<EmbeddedLog>,
     /// The read models.
     pub read_models: Arc<SqliteReadModels>,
+    /// The entities' snapshots.
+    pub snapshots: Arc<dyn Snapshots>,
 }
 
 /// Why the engines do not open.
@@ -53,6 +58,11 @@ pub fn read_models_file(config: &Config) -> PathBuf {
     config.data.dir.join("read-models.sqlite")
 }
 
+/// Where the embedded snapshots of a configuration are. No backup needs them.
+fn snapshots_file(config: &Config) -> PathBuf {
+    config.data.dir.join("snapshots.sqlite")
+}
+
 /// Opens the engines that the configuration names.
 pub fn open(config: &Config) -> Result<Engines, EngineError> {
     let shown = |path: &std::path::Path| path.display().to_string();
@@ -76,5 +86,9 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;
     let read_models = SqliteReadModels::open(read_models_file(config))?;
-    Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models) })
+    let snapshots: Arc<dyn Snapshots> = match config.entity.snapshot_every_events {
+        0 => Arc::new(NoSnapshots),
+        _ => Arc::new(SqliteSnapshots::open(snapshots_file(config), log.epoch())),
+    };
+    Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models), snapshots })
 }

@@ -10,7 +10,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
 use super::DataArguments;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, parse_time};
 use crate::engines;
 use crate::log::embedded::backup::{self, Manifest, Source, Until};
 use crate::read_models::sqlite;
@@ -73,7 +73,7 @@ pub enum Backup {
         #[arg(long, value_name = "POSITION", conflicts_with = "until_time")]
         until_position: Option<Position>,
         /// Restore what was recorded up to this time: RFC 3339, or Unix milliseconds
-        #[arg(long, value_name = "TIME", value_parser = time)]
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
         until_time: Option<UnixMillis>,
     },
 }
@@ -84,16 +84,6 @@ pub struct Store {
     /// The directory of the backups
     #[arg(long, value_name = "DIR", env = "DRAMATIS_BACKUPS")]
     store: PathBuf,
-}
-
-fn time(text: &str) -> Result<UnixMillis, String> {
-    if let Ok(millis) = text.parse() {
-        return Ok(UnixMillis::new(millis));
-    }
-    let time: Timestamp = text.parse().map_err(|error| {
-        format!("expected a time such as 2024-01-31T12:00:00Z, or Unix milliseconds: {error}")
-    })?;
-    Ok(UnixMillis::new(time.as_millisecond()))
 }
 
 fn shown(time: UnixMillis) -> String {

@@ -39,6 +39,7 @@ impl Allowed {
             "log.segment_bytes" => Self::Integer(65_536, 1_073_741_824),
             "log.append_queue_len_max" | "entity.pending_commands_max" => Self::Integer(1, 1_048_576),
             "entity.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
+            "entity.snapshot_every_events" => Self::Integer(0, 1_000_000),
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
             "log.durability" => Self::Word(&["sync", "interval"]),
             "log.reserve_bytes" => Self::Integer(0, 1_099_511_627_776),

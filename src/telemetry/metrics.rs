@@ -16,6 +16,12 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// What an entity was loaded from: `snapshot` or `start`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoadedFrom {
+    from: &'static str,
+}
+
 /// A projection's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfProjection {
@@ -50,6 +56,9 @@ pub struct Metrics {
     /// Up to which position a projection is done.
     pub projection_position: Family<OfProjection, Gauge<i64, AtomicI64>>,
     commands: Family<Outcome, Counter<u64, AtomicU64>>,
+    entity_loads: Family<LoadedFrom, Counter<u64, AtomicU64>>,
+    entity_events_read: Counter<u64, AtomicU64>,
+    entity_snapshots: Family<Outcome, Counter<u64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -79,6 +88,11 @@ impl Default for Metrics {
             projection_position.clone(),
         );
         registry.register("commands", "Commands by outcome", commands.clone());
+        let (entity_loads, entity_snapshots) = (Family::default(), Family::default());
+        let entity_events_read = Counter::default();
+        registry.register("entity_loads", "Entities read into memory", entity_loads.clone());
+        registry.register("entity_events_read", "Events folded for that", entity_events_read.clone());
+        registry.register("entity_snapshots", "Snapshots of entities by outcome", entity_snapshots.clone());
         Self {
             registry: Arc::new(registry),
             connections,
@@ -93,6 +107,9 @@ impl Default for Metrics {
             log_poisoned,
             projection_position,
             commands,
+            entity_loads,
+            entity_events_read,
+            entity_snapshots,
         }
     }
 }
@@ -109,16 +126,23 @@ impl Metrics {
     /// What entities count.
     pub fn entity(&self) -> EntityMetrics {
         let of = |outcome| self.commands.get_or_create(&Outcome { outcome }).clone();
+        let from = |from| self.entity_loads.get_or_create(&LoadedFrom { from }).clone();
+        let snapshots = |outcome| self.entity_snapshots.get_or_create(&Outcome { outcome }).clone();
         EntityMetrics {
             recorded: of("recorded"),
             duplicate: of("duplicate"),
             no_op: of("no_op"),
             refused: self.commands.clone(),
+            loaded_from_snapshot: from("snapshot"),
+            loaded_from_start: from("start"),
+            events_read: self.entity_events_read.clone(),
+            snapshots_saved: snapshots("saved"),
+            snapshots_dropped: snapshots("dropped"),
         }
     }
 }
 
-/// What entities count: settled commands by outcome.
+/// What entities count: settled commands by outcome, what it took to load, snapshots.
 #[derive(Clone)]
 pub struct EntityMetrics {
     /// Commands that recorded something.
@@ -128,9 +152,30 @@ pub struct EntityMetrics {
     /// Commands for which nothing was to be done.
     pub no_op: Counter<u64, AtomicU64>,
     refused: Family<Outcome, Counter<u64, AtomicU64>>,
+    /// Entities loaded from a snapshot and what came after it.
+    pub loaded_from_snapshot: Counter<u64, AtomicU64>,
+    /// Entities loaded from the start of their stream.
+    pub loaded_from_start: Counter<u64, AtomicU64>,
+    /// Events folded to load entities.
+    pub events_read: Counter<u64, AtomicU64>,
+    /// Snapshots that were kept.
+    pub snapshots_saved: Counter<u64, AtomicU64>,
+    /// Snapshots that were not.
+    pub snapshots_dropped: Counter<u64, AtomicU64>,
 }
 
 impl EntityMetrics {
+    /// Counts an entity that was loaded and the events folded for it.
+    pub fn loaded(&self, from_snapshot: bool, events: u64) {
+        if from_snapshot { &self.loaded_from_snapshot } else { &self.loaded_from_start }.inc();
+        self.events_read.inc_by(events);
+    }
+
+    /// Counts a snapshot that was kept or was not.
+    pub fn snapshot(&self, kept: bool) {
+        if kept { &self.snapshots_saved } else { &self.snapshots_dropped }.inc();
+    }
+
     /// Counts a refused command by its stable word.
     pub fn refused(&self, code: &'static str) {
         self.refused.get_or_create(&Outcome { outcome: code }).inc();
