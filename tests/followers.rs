@@ -33,7 +33,7 @@ fn follow(server: &Server, events: u64) {
 
 #[test]
 fn followers_of_a_log_that_grows_fast_are_never_cut_off() {
-    let messages: u64 = if long_tier() { 100_000 } else { 8_000 };
+    let messages: u64 = if long_tier() { 100_000 } else { 6_000 };
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     server.open_room("den", "olga");
