@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may fail loudly")]
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -17,13 +17,31 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 pub mod documents;
 pub mod imports;
+pub mod ledger;
+pub mod rounds;
+pub mod small_disk;
+pub mod unsynced;
 
 /// Nothing in a test takes this long; waiting longer is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Says that something is not tested here.
+#[expect(clippy::explicit_write, reason = "the output of macros is kept back when the test passes")]
+pub fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+}
+
 /// The binary under test.
 pub fn dramatis() -> Command {
     Command::new(env!("CARGO_BIN_EXE_dramatis"))
+}
+
+/// A server on this data directory and any free port, not yet started.
+pub fn serve(data: &Path) -> Command {
+    let mut command = dramatis();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command.env("RUST_LOG", "warn").stdout(Stdio::piped());
+    command
 }
 
 /// A server process; killed when dropped.
@@ -41,24 +59,37 @@ impl Server {
 
     /// The same with further arguments and environment.
     pub fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = dramatis()
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .env("RUST_LOG", "warn")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let child = serve(data).args(arguments).envs(environment.iter().copied()).spawn().unwrap();
+        Self::once_it_listens(child).expect("the server ended before it listened")
+    }
+
+    /// Starts a server that may refuse to; the error is what it says on standard error.
+    pub fn try_start(data: &Path, environment: &[(&str, &str)]) -> Result<Self, String> {
+        let mut said = tempfile::tempfile().unwrap();
+        let to = said.try_clone().unwrap();
+        let child = serve(data).envs(environment.iter().copied()).stderr(to).spawn().unwrap();
+        Self::once_it_listens(child).ok_or_else(|| {
+            let mut text = String::new();
+            said.rewind().unwrap();
+            said.read_to_string(&mut text).unwrap();
+            text
+        })
+    }
+
+    /// `None` once it ended instead.
+    fn once_it_listens(mut child: Child) -> Option<Self> {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         while !line.contains("http://") {
             line.clear();
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "the server ended before it listened");
+            if stdout.read_line(&mut line).unwrap() == 0 {
+                child.wait().unwrap();
+                return None;
+            }
         }
         let address = line.split("http://").nth(1).unwrap().split_whitespace().next().unwrap();
         let address = address.trim_end_matches('/').parse().unwrap();
-        Self { child, address }
+        Some(Self { child, address })
     }
 
     /// The base address for `--url`.
@@ -250,10 +281,17 @@ impl Client {
                 }
                 return Ok(message);
             }
+            let frame = self.try_receive_frame()?;
+            self.waiting.extend(frame);
+        }
+    }
+
+    /// All messages of the next frame; `Err` is the close code.
+    pub fn try_receive_frame(&mut self) -> Result<Vec<Value>, u16> {
+        loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => {
-                    self.waiting
-                        .extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+                    return Ok(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect());
                 }
                 Ok(Message::Close(reason)) => return Err(reason.map_or(1005, |reason| reason.code.into())),
                 Ok(_) => {}

@@ -1,0 +1,201 @@
+//! A disk that fills up: appends stop with a word for it, reads go on, and nothing that was
+//! acknowledged is lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::imports::caught_up;
+use support::small_disk::{Filler, on_a_small_disk};
+use support::{Client, Server};
+
+const ROOM: &str = "den";
+
+/// Someone who posts and notes what is acknowledged.
+struct Poster {
+    client: Client,
+    sent: u64,
+    /// Revisions by text.
+    acknowledged: BTreeMap<String, u64>,
+}
+
+impl Poster {
+    fn new(server: &Server) -> Self {
+        server.open_room(ROOM, "olga");
+        Self { client: server.client("olga", &json!([])), sent: 0, acknowledged: BTreeMap::new() }
+    }
+
+    fn come_back(&mut self, server: &Server) {
+        self.client = server.client("olga", &json!([]));
+    }
+
+    fn text(&self) -> String {
+        format!("{} {}", self.sent, "x".repeat(4_000))
+    }
+
+    /// Posts the next message; the same again if the last one was rejected.
+    fn post(&mut self) -> Value {
+        let (id, text) = (format!("message-{}", self.sent), self.text());
+        let data = json!({"text": text});
+        let command =
+            json!({"type": "command", "id": id, "room": ROOM, "name": "post_message", "data": data});
+        self.client.send(&command);
+        let answer = self.client.answer(&id);
+        if answer["type"] == "ack" {
+            self.acknowledged.insert(text, answer["revision"].as_u64().unwrap());
+            self.sent += 1;
+        }
+        answer
+    }
+
+    /// Posts until it is rejected, which must come before so many.
+    fn post_until_rejected(&mut self, most: u64) -> Value {
+        let until = self.sent + most;
+        loop {
+            let answer = self.post();
+            if answer["type"] == "reject" {
+                println!("after {} messages: {answer}", self.sent);
+                return answer;
+            }
+            assert!(self.sent < until, "{most} messages and the disk is not full");
+        }
+    }
+
+    /// All that was acknowledged is in the log where it was said to be, by every way of reading.
+    fn assert_all_there(&self, server: &Server) {
+        let events = server.events(&["--room", ROOM]);
+        for (text, revision) in &self.acknowledged {
+            assert_eq!(events[usize::try_from(*revision).unwrap()]["data"]["text"], *text);
+        }
+        let posted = events.iter().filter(|event| event["name"] == "MessagePosted").count() as u64;
+        assert!((self.sent..=self.sent + 1).contains(&posted), "{posted} of {} messages", self.sent);
+        let mut reader = server.client("reader", &json!([]));
+        reader.send(&json!({"type": "subscribe", "id": "s", "room": ROOM, "after": 0}));
+        for event in &events[1..] {
+            assert_eq!(reader.receive_type("event")["data"], event["data"]);
+        }
+        reader.send(&json!({"type": "history", "id": "h", "room": ROOM, "before": 3, "limit": 2}));
+        assert_eq!(reader.answer("h")["events"][1]["data"], events[2]["data"]);
+        assert_eq!(server.get(&format!("/api/rooms/{ROOM}/timeline")).0, 200);
+    }
+}
+
+fn assert_degraded(server: &Server, why: &str) {
+    let health = server.get_json("/api/health");
+    assert_eq!(health["status"], "degraded", "{health}");
+    let reasons = health["reasons"].as_array().unwrap();
+    assert!(reasons.iter().any(|reason| reason.as_str().unwrap().contains(why)), "{health}");
+}
+
+/// Segments small enough to be closed while the disk fills up, and nothing kept in reserve.
+const SETTINGS: [(&str, &str); 2] =
+    [("DRAMATIS__LOG__SEGMENT_BYTES", "1048576"), ("DRAMATIS__LOG__RESERVE_BYTES", "0")];
+
+/// Fills the disk up to so many KiB, and the log from there.
+fn fill_up(disk: &Path, left_kib: u64) {
+    let data = disk.join(format!("data-{left_kib}"));
+    let server = Server::start_with(&data, &[], &SETTINGS);
+    let mut poster = Poster::new(&server);
+    for _ in 0..20 {
+        assert_eq!(poster.post()["type"], "ack");
+    }
+    caught_up(&server);
+    let filler = Filler::all_but(disk, left_kib);
+    // Nobody knows of the one that met the full disk; those behind it were not recorded.
+    assert_eq!(poster.post_until_rejected(1_000)["code"], "unknown_outcome");
+    let next = poster.post();
+    assert_eq!((&next["code"], &next["retry"]), (&json!("unavailable"), &json!(true)), "{next}");
+    assert_degraded(&server, "the log takes no appends");
+    poster.assert_all_there(&server);
+
+    filler.remove();
+    let still = poster.post();
+    assert_eq!(still["code"], "unavailable", "a writer that failed was used again: {still}");
+    poster.assert_all_there(&server);
+    assert_eq!(server.terminate(), Some(0));
+
+    let server = Server::start_with(&data, &[], &SETTINGS);
+    poster.assert_all_there(&server);
+    poster.come_back(&server);
+    for _ in 0..20 {
+        assert_eq!(poster.post()["type"], "ack");
+    }
+    caught_up(&server);
+    assert_eq!(server.get_json("/api/health"), json!({"status": "ok"}));
+    poster.assert_all_there(&server);
+}
+
+#[test]
+fn a_full_disk_stops_appends_until_a_restart_and_loses_nothing() {
+    on_a_small_disk("a_full_disk_stops_appends_until_a_restart_and_loses_nothing", 32, |disk| {
+        // So that it is full over one thing or another: a batch, room ahead, an index, a segment.
+        for left_kib in [4, 100, 600, 1_200, 1_600] {
+            fill_up(disk, left_kib);
+        }
+    });
+}
+
+#[test]
+fn appends_stop_at_the_reserve_and_go_on_once_there_is_space() {
+    on_a_small_disk("appends_stop_at_the_reserve_and_go_on_once_there_is_space", 32, |disk| {
+        let data = disk.join("data");
+        // The default reserve is a twentieth of so small a disk.
+        let server = Server::start_with(&data, &[], &SETTINGS[..1]);
+        let mut poster = Poster::new(&server);
+        for left_kib in [1_500, 3_000] {
+            for _ in 0..20 {
+                assert_eq!(poster.post()["type"], "ack");
+            }
+            caught_up(&server);
+            let filler = Filler::all_but(disk, left_kib);
+            for refusal in [poster.post_until_rejected(1_000), poster.post()] {
+                assert_eq!((&refusal["code"], &refusal["retry"]), (&json!("unavailable"), &json!(true)));
+                assert!(refusal["message"].as_str().unwrap().contains("log.reserve_bytes"), "{refusal}");
+            }
+            assert_degraded(&server, "log.reserve_bytes");
+            poster.assert_all_there(&server);
+            filler.remove();
+            assert_eq!(poster.post()["type"], "ack", "there is space again, and no restart was needed");
+            caught_up(&server);
+            assert_eq!(server.get_json("/api/health"), json!({"status": "ok"}));
+        }
+        poster.assert_all_there(&server);
+        server.kill();
+        poster.assert_all_there(&Server::start_with(&data, &[], &SETTINGS[..1]));
+    });
+}
+
+#[test]
+fn a_start_on_a_full_disk_works_or_says_why_not_and_loses_nothing() {
+    on_a_small_disk("a_start_on_a_full_disk_works_or_says_why_not_and_loses_nothing", 16, |disk| {
+        let data = disk.join("data");
+        let server = Server::start_with(&data, &[], &SETTINGS);
+        let mut poster = Poster::new(&server);
+        for _ in 0..20 {
+            assert_eq!(poster.post()["type"], "ack");
+        }
+        server.kill();
+        let filler = Filler::all_but(disk, 0);
+        match Server::try_start(&data, &SETTINGS) {
+            Ok(server) => poster.assert_all_there(&server),
+            Err(why) => {
+                println!("{why}");
+                assert!(why.contains("disk is full") || why.contains("No space left"), "{why}");
+            }
+        }
+        filler.remove();
+        let server = Server::start_with(&data, &[], &SETTINGS);
+        poster.assert_all_there(&server);
+        poster.come_back(&server);
+        assert_eq!(poster.post()["type"], "ack");
+    });
+}
