@@ -20,13 +20,13 @@ mod limits;
 mod link;
 mod load;
 mod payload;
+mod peers;
 mod pinning;
 mod replay;
 mod report;
 mod resume_storm;
 mod server;
 mod slow_client;
-mod sqlite;
 mod stage;
 
 use std::path::PathBuf;
