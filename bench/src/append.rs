@@ -5,7 +5,7 @@
 //! | `writers-512` | 512 tasks on 512 streams, one event each, one append in flight each | |
 //! | `writers-1` | one task, one event at a time | `fdatasync`: writes of as many bytes, each synced |
 //! | `batched` | appends of 2,048 events, two in flight, on two streams | `plain-file`: as many bytes, a CRC32C over them, one write and one sync a batch |
-//! | `batched-sqlite`, `batched-fjall`, `batched-redb` | the peers: the same batches and indexes, one transaction a batch | the same |
+//! | `batched-sqlite`, `-fjall`, `-redb`, `-sierradb` | the peers: the same batches and indexes, one transaction a batch | the same |
 //! | `batched-to-best-peer` | how many times the best of them `batched` is | |
 //! | `sockets-512` | 512 sockets, each in a room of its own, one command in flight each | |
 //! | `hot-room-64` | 64 sockets that post into one room, up to 64 commands in flight each | |
@@ -47,7 +47,13 @@ struct Measured {
 }
 
 /// The peers of `batched`.
-const PEERS: [&str; 3] = ["batched-sqlite", "batched-fjall", "batched-redb"];
+const PEERS: &[&str] = &[
+    "batched-sqlite",
+    "batched-fjall",
+    "batched-redb",
+    #[cfg(feature = "sierradb")]
+    "batched-sierradb",
+];
 
 type Results = BTreeMap<&'static str, Measured>;
 
@@ -100,7 +106,7 @@ fn report(options: &Options, pinning: &str, results: &Results) -> anyhow::Result
     }
     if let Some(batched) = results.get("batched") {
         let rates = |peer: &'static str| Some((peer, results.get(peer)?.rates.as_slice()));
-        let peers: Vec<_> = PEERS.into_iter().filter_map(rates).collect();
+        let peers: Vec<_> = PEERS.iter().copied().filter_map(rates).collect();
         report.times_the_best("batched-to-best-peer", &batched.rates, &peers);
     }
     Ok(report)
@@ -125,6 +131,7 @@ fn extra(options: &Options, pinning: &str, variant: &str) -> Vec<(&'static str, 
         "batched-sqlite" => peer("WAL, synchronous = FULL, 1 in flight"),
         "batched-fjall" => peer("SyncData, LZ4 in its tables, 2 in flight"),
         "batched-redb" => peer("Durability::Immediate, 1 in flight"),
+        "batched-sierradb" => peer("no compression, no order of the whole log, 2 in flight"),
         "sockets-512" => sockets("512, 512 rooms, each followed by its poster, 1 in flight each"),
         "hot-room-64" => sockets("64, 1 room, nobody follows it, up to 64 in flight each"),
         "fdatasync" => vec![("file", "zero-filled ahead".to_owned())],

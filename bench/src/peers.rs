@@ -6,6 +6,7 @@
 //! | `SQLite` | one table and two indexes; WAL, `synchronous = FULL` |
 //! | `fjall` | three keyspaces (event by position, position by stream and by command), one atomic batch, fdatasync; LZ4 as by default |
 //! | `redb` | three tables of the same shape, one transaction, `Durability::Immediate` |
+//! | `SierraDB` | its own segments and indexes, by stream and by event id; fdatasync; built only with the feature `sierradb` |
 //!
 //! Beside them stands the machine's own limit, a plain file of the same records without an index.
 
@@ -13,6 +14,8 @@ mod fjall;
 mod plain_file;
 mod record;
 mod redb;
+#[cfg(feature = "sierradb")]
+mod sierradb;
 mod sqlite;
 
 use std::path::Path;
@@ -42,10 +45,12 @@ pub(crate) trait Peer: Sync {
 type Open = fn(&Path) -> anyhow::Result<Box<dyn Peer>>;
 
 /// Peers by what their variants end in.
-const PEERS: [(&str, Open); 4] = [
+const PEERS: &[(&str, Open)] = &[
     ("sqlite", |dir| Ok(Box::new(sqlite::Sqlite::open(dir)?))),
     ("fjall", |dir| Ok(Box::new(fjall::Fjall::open(dir)?))),
     ("redb", |dir| Ok(Box::new(redb::Redb::open(dir)?))),
+    #[cfg(feature = "sierradb")]
+    ("sierradb", |dir| Ok(Box::new(sierradb::Sierra::open(dir)?))),
     ("plain-file", |dir| Ok(Box::new(plain_file::PlainFile::open(dir)?))),
 ];
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `raw` | read by `read_all` from the page cache, checksums on |
 //! | `typed` | the same, and its payload decoded to `RoomEvent` |
-//! | `raw-sqlite`, `raw-fjall`, `raw-redb` | the peers: every event in order, its fields told apart |
+//! | `raw-sqlite`, `-fjall`, `-redb`, `-sierradb` | the peers: every event in order, its fields told apart |
 //! | `raw-plain-file` | the limit: a plain file of records, a CRC32C over each checked |
 //! | `raw-to-best-peer` | how many times the best of the peers `raw` is |
 
@@ -44,7 +44,13 @@ const FILL_BATCH: usize = 2_048;
 /// Streams that the events are spread over.
 const STREAMS: u64 = 64;
 /// The peers.
-const PEERS: [&str; 3] = ["raw-sqlite", "raw-fjall", "raw-redb"];
+const PEERS: &[&str] = &[
+    "raw-sqlite",
+    "raw-fjall",
+    "raw-redb",
+    #[cfg(feature = "sierradb")]
+    "raw-sierradb",
+];
 /// The limit.
 const PLAIN_FILE: &str = "raw-plain-file";
 
@@ -89,7 +95,7 @@ fn report(options: &Options, rates: &BTreeMap<&'static str, Vec<f64>>) -> Report
     );
     let of = |name| rates.get(name).map(Vec::as_slice);
     let limit = of(PLAIN_FILE).map(|rates| (PLAIN_FILE, rates));
-    for name in PEERS.into_iter().chain([PLAIN_FILE, "raw"]) {
+    for name in PEERS.iter().copied().chain([PLAIN_FILE, "raw"]) {
         let limit = if name == PLAIN_FILE { None } else { limit };
         let checksums = match name {
             "raw-sqlite" => "none, as by default",
@@ -100,7 +106,7 @@ fn report(options: &Options, rates: &BTreeMap<&'static str, Vec<f64>>) -> Report
         let extra = [("checksums", checksums.to_owned())];
         report.values(name, "events/s", of(name).unwrap_or_default(), limit, &extra);
     }
-    let peers: Vec<_> = PEERS.into_iter().filter_map(|name| Some((name, of(name)?))).collect();
+    let peers: Vec<_> = PEERS.iter().copied().filter_map(|name| Some((name, of(name)?))).collect();
     report.times_the_best("raw-to-best-peer", of("raw").unwrap_or_default(), &peers);
     let raw = of("raw").map(|rates| ("raw", rates));
     report.values("typed", "events/s", of("typed").unwrap_or_default(), raw, &[]);
@@ -129,7 +135,7 @@ fn fill(options: &Options, mut append: impl FnMut(u64, Batch) -> anyhow::Result<
 fn fill_peers(options: &Options, dir: &Path) -> anyhow::Result<Vec<(&'static str, Box<dyn Peer>)>> {
     let mut filled = Vec::new();
     let wanted = |name: &&str| options.common.wants("raw") || options.common.wants(name);
-    for name in PEERS.into_iter().chain([PLAIN_FILE]).filter(wanted) {
+    for name in PEERS.iter().copied().chain([PLAIN_FILE]).filter(wanted) {
         let peer = peers::open(name, dir)?;
         fill(options, |position, batch| peer.append(position, &batch))?;
         peers::scan_rate(peer.as_ref(), options.events)?;

@@ -84,7 +84,7 @@ fn limits(
             let plain = |blocks| synced_writes(dir, bytes * batch, blocks, Checksum::Crc32c, window);
             add("plain-file", plain(Blocks::Grown)?, events);
             add("plain-file-ahead", plain(Blocks::Ahead)?, events);
-            for name in PEERS {
+            for name in PEERS.iter().copied() {
                 // Each is gone before the next: none pays for another's background work.
                 let dir = tempfile::tempdir_in(dir)?;
                 let peer = peers::open(name, dir.path())?;
