@@ -80,6 +80,8 @@ impl Options {
         ensure!(self.samples > 0, "samples: expected at least 1, got 0: leave it out for 1000");
         ensure!((1..=events).contains(&streams), "streams: expected 1 to {events}, got {streams}");
         ensure!((1..=4_096).contains(&burst), "burst: expected 1 to 4096, got {burst}");
+        // As long as the longest stream at the most: it decides how many appends are in flight.
+        let burst = burst.min(events.div_ceil(streams));
         Ok(Shape { events, streams, burst, event_bytes: self.event_bytes })
     }
 }
@@ -279,7 +281,8 @@ mod tests {
         };
         assert_eq!(options.shape().unwrap().events_of(0), 10);
         let streams_only = Options { streams_only: true, ..options.clone() };
-        assert_eq!(streams_only.shape().unwrap().events_of(69), 1);
+        let shape = streams_only.shape().unwrap();
+        assert_eq!((shape.events_of(69), shape.burst), (1, 1));
         Options { streams: 71, ..options }.shape().unwrap_err();
     }
 }
