@@ -4,12 +4,14 @@
 //! |---|---|---|
 //! | `writers-512` | 512 tasks on 512 streams, one event each, one append in flight each | |
 //! | `writers-1` | one task, one event at a time | `fdatasync`: writes of as many bytes, each synced |
-//! | `batched` | appends of 2,048 events, two in flight, on two streams | `plain-file`: the same bytes and syncs |
-//! | `batched-sqlite` | the peer: transactions of 2,048 rows | the same |
+//! | `batched` | appends of 2,048 events, two in flight, on two streams | `plain-file`: as many bytes, a CRC32C over them, one write and one sync a batch |
+//! | `batched-sqlite`, `-fjall`, `-redb`, `-sierradb` | the peers: the same batches and indexes, one transaction a batch | the same |
+//! | `batched-to-best-peer` | how many times the best of them `batched` is | |
 //! | `sockets-512` | 512 sockets, each in a room of its own, one command in flight each | |
 //! | `hot-room-64` | 64 sockets that post into one room, up to 64 commands in flight each | |
 //!
 //! Every append expects an exact revision and carries a command, as those of the server do.
+//! Events are composed before the clock starts.
 
 mod port;
 mod sockets;
@@ -43,6 +45,15 @@ struct Measured {
     rates: Vec<f64>,
     latencies: Vec<Latencies>,
 }
+
+/// The peers of `batched`.
+const PEERS: &[&str] = &[
+    "batched-sqlite",
+    "batched-fjall",
+    "batched-redb",
+    #[cfg(feature = "sierradb")]
+    "batched-sierradb",
+];
 
 type Results = BTreeMap<&'static str, Measured>;
 
@@ -78,53 +89,56 @@ fn report(options: &Options, pinning: &str, results: &Results) -> anyhow::Result
             ("seconds", options.common.seconds.to_string()),
         ],
     );
-    let at_port = "tasks and log in one process, not pinned".to_owned();
     for (variant, measured) in results {
         let peer = match *variant {
             "writers-1" => Some("fdatasync"),
-            "batched" | "batched-sqlite" | "plain-file-ahead" => Some("plain-file"),
+            "batched" | "plain-file-ahead" => Some("plain-file"),
+            peer if PEERS.contains(&peer) => Some("plain-file"),
             _ => None,
         };
         let peer = peer.and_then(|name| Some((name, results.get(name)?.rates.as_slice())));
-        let extra: Vec<(&str, String)> = match *variant {
-            "writers-512" => {
-                vec![
-                    ("writers", "512 on 512 streams, 1 in flight each".to_owned()),
-                    ("place", at_port.clone()),
-                ]
-            }
-            "writers-1" => vec![("writers", "1, 1 in flight".to_owned()), ("place", at_port.clone())],
-            "batched" => {
-                vec![("batch", format!("{} events, 2 in flight", options.batch)), ("place", at_port.clone())]
-            }
-            "sockets-512" => vec![
-                ("connections", "512, 512 rooms, each followed by its poster, 1 in flight each".to_owned()),
-                ("pinning", pinning.to_owned()),
-                ("server_workers", options.server.describe_workers()),
-            ],
-            "hot-room-64" => vec![
-                ("connections", "64, 1 room, nobody follows it, up to 64 in flight each".to_owned()),
-                ("pinning", pinning.to_owned()),
-                ("server_workers", options.server.describe_workers()),
-            ],
-            "fdatasync" => vec![("file", "zero-filled ahead".to_owned())],
-            "plain-file" => vec![("file", "growing, one write and one fdatasync a batch".to_owned())],
-            "batched-sqlite" => {
-                vec![(
-                    "batch",
-                    format!("{} events a transaction, WAL, synchronous = FULL, 1 in flight", options.batch),
-                )]
-            }
-            "plain-file-ahead" => {
-                vec![("file", "zero-filled ahead, one write and one fdatasync a batch".to_owned())]
-            }
-            _ => Vec::new(),
-        };
+        let extra = extra(options, pinning, variant);
         let unit = if *variant == "fdatasync" { "syncs/s" } else { "events/s" };
         report.values(variant, unit, &measured.rates, peer, &extra);
         if !measured.latencies.is_empty() {
             report.latencies(variant, &measured.latencies, &PERCENTILES, &extra)?;
         }
     }
+    if let Some(batched) = results.get("batched") {
+        let rates = |peer: &'static str| Some((peer, results.get(peer)?.rates.as_slice()));
+        let peers: Vec<_> = PEERS.iter().copied().filter_map(rates).collect();
+        report.times_the_best("batched-to-best-peer", &batched.rates, &peers);
+    }
     Ok(report)
+}
+
+/// The conditions of one variant.
+fn extra(options: &Options, pinning: &str, variant: &str) -> Vec<(&'static str, String)> {
+    let at_port = ("place", "tasks and log in one process, not pinned; events composed ahead".to_owned());
+    let sockets = |connections: &str| {
+        vec![
+            ("connections", connections.to_owned()),
+            ("pinning", pinning.to_owned()),
+            ("server_workers", options.server.describe_workers()),
+        ]
+    };
+    let batch = options.batch;
+    let peer = |how: &str| vec![("batch", format!("{batch} events a transaction, {how}"))];
+    match variant {
+        "writers-512" => vec![("writers", "512 on 512 streams, 1 in flight each".to_owned()), at_port],
+        "writers-1" => vec![("writers", "1, 1 in flight".to_owned()), at_port],
+        "batched" => vec![("batch", format!("{batch} events, 2 in flight")), at_port],
+        "batched-sqlite" => peer("WAL, synchronous = FULL, 1 in flight"),
+        "batched-fjall" => peer("SyncData, LZ4 in its tables, 2 in flight"),
+        "batched-redb" => peer("Durability::Immediate, 1 in flight"),
+        "batched-sierradb" => peer("no compression, no order of the whole log, 2 in flight"),
+        "sockets-512" => sockets("512, 512 rooms, each followed by its poster, 1 in flight each"),
+        "hot-room-64" => sockets("64, 1 room, nobody follows it, up to 64 in flight each"),
+        "fdatasync" => vec![("file", "zero-filled ahead".to_owned())],
+        "plain-file" => vec![("file", "growing; CRC32C, one write and one fdatasync a batch".to_owned())],
+        "plain-file-ahead" => {
+            vec![("file", "zero-filled ahead; CRC32C, one write and one fdatasync a batch".to_owned())]
+        }
+        _ => Vec::new(),
+    }
 }

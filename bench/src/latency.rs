@@ -24,7 +24,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 
 use crate::Common;
-use crate::limits::{Blocks, synced_writes};
+use crate::limits::{Blocks, Checksum, synced_writes};
 use crate::link::{Link, Message};
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
@@ -67,7 +67,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let (mut sent, mut acks, mut events, mut floor) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.common.rounds {
         let scratch = options.common.scratch()?;
-        let (_, syncs) = synced_writes(scratch.path(), options.event_bytes, Blocks::Ahead, FLOOR_WINDOW)?;
+        let (_, syncs) =
+            synced_writes(scratch.path(), options.event_bytes, Blocks::Ahead, Checksum::None, FLOOR_WINDOW)?;
         floor.push(syncs);
         let server = options.server.start(pinning, scratch.path())?;
         let found = stage::block_on(measure(options, server.address))?;

@@ -21,11 +21,21 @@ pub(crate) enum Blocks {
     Ahead,
 }
 
+/// Whether a CRC32C is taken over the bytes before each write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checksum {
+    /// It is.
+    Crc32c,
+    /// It is not.
+    None,
+}
+
 /// Writes `bytes` and syncs (fdatasync), again and again: syncs a second, and how long each took.
 pub(crate) fn synced_writes(
     dir: &Path,
     bytes: usize,
     blocks: Blocks,
+    checksum: Checksum,
     window: Duration,
 ) -> anyhow::Result<(f64, Latencies)> {
     let path = dir.join("limit");
@@ -42,6 +52,9 @@ pub(crate) fn synced_writes(
             at = 0;
         }
         let asked = Instant::now();
+        if checksum == Checksum::Crc32c {
+            std::hint::black_box(crc32c::crc32c(std::hint::black_box(&block)));
+        }
         file.write_all_at(&block, u64::try_from(at)?)?;
         file.sync_data()?;
         latencies.record(u64::try_from(asked.elapsed().as_nanos())?);

@@ -19,14 +19,16 @@ mod latency;
 mod limits;
 mod link;
 mod load;
+mod memory;
+mod open;
 mod payload;
+mod peers;
 mod pinning;
 mod replay;
 mod report;
 mod resume_storm;
 mod server;
 mod slow_client;
-mod sqlite;
 mod stage;
 
 use std::path::PathBuf;
@@ -48,6 +50,8 @@ enum Question {
     Append(append::Options),
     /// How fast are events read back: as recorded, and decoded to the event types.
     Replay(replay::Options),
+    /// What does a large log cost to open, and what do the first reads cost then.
+    Open(open::Options),
     /// How long do a command's answer and its event take when commands come at a fixed rate.
     Latency(latency::Options),
     /// How fast does one event reach all who follow its room.
@@ -58,6 +62,9 @@ enum Question {
     ResumeStorm(resume_storm::Options),
     /// What do clients that never read cost the others.
     SlowClient(slow_client::Options),
+    /// A process of `open`: opens its log.
+    #[command(hide = true)]
+    OpenChild(open::child::Options),
     /// The peer of `fanout`: sends raw bytes to each of its sockets in turn.
     #[command(hide = true)]
     RawSend(fanout::raw_send::Options),
@@ -115,6 +122,8 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().question {
         Question::Append(options) => append::run(&options),
         Question::Replay(options) => replay::run(&options),
+        Question::Open(options) => open::run(&options),
+        Question::OpenChild(options) => open::child::run(&options),
         Question::Latency(options) => latency::run(&options),
         Question::Fanout(options) => fanout::run(&options),
         Question::Connections(options) => connections::run(&options),

@@ -4,21 +4,24 @@
 //! |---|---|
 //! | `raw` | read by `read_all` from the page cache, checksums on |
 //! | `typed` | the same, and its payload decoded to `RoomEvent` |
-//! | `raw-sqlite` | the peer: every column of every row, in order |
+//! | `raw-sqlite`, `-fjall`, `-redb`, `-sierradb` | the peers: every event in order, its fields told apart |
+//! | `raw-plain-file` | the limit: a plain file of records, a CRC32C over each checked |
+//! | `raw-to-best-peer` | how many times the best of the peers `raw` is |
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::Args;
-use dramatis::log::{Append, EventLog, Expected, Filter, ReadLimit};
+use dramatis::log::{EventLog, Filter, ReadLimit};
 use dramatis_events::Event as _;
 use dramatis_events::room::RoomEvent;
-use rusqlite::Connection;
 
-use crate::payload::Template;
+use crate::payload::{Batch, Payload};
+use crate::peers::{self, Peer};
 use crate::report::Report;
-use crate::{Common, engine, sqlite};
+use crate::{Common, engine};
 
 /// Options of `replay`.
 #[derive(Debug, Clone, Args)]
@@ -40,6 +43,16 @@ pub(crate) struct Options {
 const FILL_BATCH: usize = 2_048;
 /// Streams that the events are spread over.
 const STREAMS: u64 = 64;
+/// The peers.
+const PEERS: &[&str] = &[
+    "raw-sqlite",
+    "raw-fjall",
+    "raw-redb",
+    #[cfg(feature = "sierradb")]
+    "raw-sierradb",
+];
+/// The limit.
+const PLAIN_FILE: &str = "raw-plain-file";
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -47,22 +60,28 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let scratch = options.common.scratch()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let log = engine::open(&scratch.path().join("log"))?;
-    runtime.block_on(fill(options, log.as_ref()))?;
-    // One unmeasured pass brings all of it into the page cache.
+    fill(options, |_, batch| {
+        runtime.block_on(log.append(batch.into_append()))?;
+        Ok(())
+    })?;
+    // One unmeasured pass over each brings it into the page cache.
     runtime.block_on(scan(options, log.as_ref(), false))?;
-    let peer = fill_peer(options, scratch.path())?;
-    let (mut raw, mut typed, mut peers) = (Vec::new(), Vec::new(), Vec::new());
+    let peers = fill_peers(options, scratch.path())?;
+    let mut rates = BTreeMap::<&str, Vec<f64>>::new();
     for round in 0..options.common.rounds {
-        for (variant, rates) in [("raw", &mut raw), ("typed", &mut typed)] {
-            if options.common.wants(variant) {
-                rates.push(runtime.block_on(scan(options, log.as_ref(), variant == "typed"))?);
-            }
+        for variant in ["raw", "typed"].into_iter().filter(|variant| options.common.wants(variant)) {
+            let rate = runtime.block_on(scan(options, log.as_ref(), variant == "typed"))?;
+            rates.entry(variant).or_default().push(rate);
         }
-        if options.common.wants("raw-sqlite") {
-            peers.push(sqlite::scan_rate(&peer, options.events)?);
+        for (name, peer) in &peers {
+            rates.entry(name).or_default().push(peers::scan_rate(peer.as_ref(), options.events)?);
         }
         eprintln!("replay: round {} of {}", round + 1, options.common.rounds);
     }
+    report(options, &rates).print(options.common.json)
+}
+
+fn report(options: &Options, rates: &BTreeMap<&'static str, Vec<f64>>) -> Report {
     let mut report = Report::new(
         "replay",
         &[
@@ -74,46 +93,56 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             ("readers", "1".to_owned()),
         ],
     );
-    report.values("raw-sqlite", "events/s", &peers, None, &[]);
-    report.values("raw", "events/s", &raw, Some(("raw-sqlite", peers.as_slice())), &[]);
-    report.values("typed", "events/s", &typed, Some(("raw", raw.as_slice())), &[]);
-    report.print(options.common.json)
+    let of = |name| rates.get(name).map(Vec::as_slice);
+    let limit = of(PLAIN_FILE).map(|rates| (PLAIN_FILE, rates));
+    for name in PEERS.iter().copied().chain([PLAIN_FILE, "raw"]) {
+        let limit = if name == PLAIN_FILE { None } else { limit };
+        let checksums = match name {
+            "raw-sqlite" => "none, as by default",
+            "raw-fjall" => "checked when a block comes into its cache",
+            "raw-redb" => "not checked by reads",
+            _ => "checked for every event",
+        };
+        let extra = [("checksums", checksums.to_owned())];
+        report.values(name, "events/s", of(name).unwrap_or_default(), limit, &extra);
+    }
+    let peers: Vec<_> = PEERS.iter().copied().filter_map(|name| Some((name, of(name)?))).collect();
+    report.times_the_best("raw-to-best-peer", of("raw").unwrap_or_default(), &peers);
+    let raw = of("raw").map(|rates| ("raw", rates));
+    report.values("typed", "events/s", of("typed").unwrap_or_default(), raw, &[]);
+    report
 }
 
-async fn fill(options: &Options, log: &dyn EventLog) -> anyhow::Result<()> {
-    let mut writers = Vec::new();
-    for number in 0..STREAMS {
-        writers.push((Template::new(number, options.event_bytes)?, Expected::NoStream));
-    }
-    let (mut left, mut turn) = (options.events, 0);
-    while left > 0 {
-        let index = turn % writers.len();
-        let (template, expected) = writers.get_mut(index).context("a writer")?;
-        let count = left.min(FILL_BATCH);
-        let envelopes = (0..count).map(|_| template.next()).collect::<anyhow::Result<_>>()?;
-        let append = Append { stream: template.stream(), expected: *expected, envelopes };
-        let recorded = log.append(append).await?;
-        *expected = Expected::after(recorded.last().map(|event| event.revision));
-        left -= count;
-        turn += 1;
+/// Gives the events to be read in batches, stream after stream, each with its first position.
+fn fill(options: &Options, mut append: impl FnMut(u64, Batch) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let payload = Payload::new(options.event_bytes)?;
+    let streams = (0..STREAMS).map(|number| payload.template(number, 0));
+    let mut streams = streams.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut filled = 0;
+    while filled < options.events {
+        for stream in &mut streams {
+            let count = FILL_BATCH.min(options.events - filled);
+            if count > 0 {
+                append(u64::try_from(filled)?, stream.batch(count)?)?;
+            }
+            filled += count;
+        }
     }
     Ok(())
 }
 
-/// The same number of events in the peer's table; a first pass brings them into memory.
-fn fill_peer(options: &Options, dir: &Path) -> anyhow::Result<Connection> {
-    let mut peer = sqlite::open(dir)?;
-    if !options.common.wants("raw-sqlite") {
-        return Ok(peer);
+/// The same events in each of the peers and in a plain file.
+fn fill_peers(options: &Options, dir: &Path) -> anyhow::Result<Vec<(&'static str, Box<dyn Peer>)>> {
+    let mut filled = Vec::new();
+    let wanted = |name: &&str| options.common.wants("raw") || options.common.wants(name);
+    for name in PEERS.iter().copied().chain([PLAIN_FILE]).filter(wanted) {
+        let peer = peers::open(name, dir)?;
+        fill(options, |position, batch| peer.append(position, &batch))?;
+        peers::scan_rate(peer.as_ref(), options.events)?;
+        eprintln!("replay: {name} is filled");
+        filled.push((name, peer));
     }
-    let (mut template, mut filled) = (Template::new(0, options.event_bytes)?, 0);
-    while filled < options.events {
-        let count = FILL_BATCH.min(options.events - filled);
-        sqlite::append(&mut peer, &mut template, filled, count)?;
-        filled += count;
-    }
-    sqlite::scan_rate(&peer, options.events)?;
-    Ok(peer)
+    Ok(filled)
 }
 
 /// Reads everything once; events a second.

@@ -110,6 +110,15 @@ impl Report {
         });
     }
 
+    /// A row that tells how many times the best of the peers, by their medians, the values are.
+    pub(crate) fn times_the_best(&mut self, variant: &str, values: &[f64], peers: &[(&'static str, &[f64])]) {
+        let median = |values: &[f64]| Spread::of(values).map_or(0.0, |spread| spread.median);
+        let best = peers.iter().max_by(|(_, a), (_, b)| median(a).total_cmp(&median(b)));
+        let Some((name, best)) = best else { return };
+        let times: Vec<f64> = values.iter().zip(*best).map(|(value, peer)| value / peer).collect();
+        self.values(variant, "times", &times, None, &[("peer", (*name).to_owned())]);
+    }
+
     /// One row a percentile of latencies, of all rounds merged; the spread is that of the rounds.
     pub(crate) fn latencies(
         &mut self,
@@ -287,7 +296,7 @@ impl Latencies {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests may fail loudly")]
+#[allow(clippy::unwrap_used, clippy::float_cmp, clippy::indexing_slicing, reason = "tests may fail loudly")]
 mod tests {
     use super::*;
 
@@ -304,6 +313,15 @@ mod tests {
         report.values("writers-1", "events/s", &[10.0, 90.0], Some(("fdatasync", &[20.0, 100.0])), &[]);
         let row = report.rows.first().unwrap();
         assert_eq!((row.ratio_min, row.ratio_max), (Some(0.5), Some(0.9)));
+    }
+
+    #[test]
+    fn the_best_peer_is_that_of_the_highest_median() {
+        let mut report = Report::new("append", &[]);
+        let peers: [(&str, &[f64]); 2] = [("steady", &[4.0, 4.0, 4.0]), ("once", &[1.0, 9.0, 1.0])];
+        report.times_the_best("batched-to-best-peer", &[12.0, 8.0, 8.0], &peers);
+        let row = report.rows.first().unwrap();
+        assert_eq!((row.value, row.max, row.conditions["peer"].as_str()), (2.0, 3.0, Some("steady")));
     }
 
     #[test]

@@ -102,11 +102,7 @@ impl Server {
 
     /// Resident memory, KiB.
     pub(crate) fn resident_kib(&self) -> anyhow::Result<f64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(&path).with_context(|| format!("expected {path}"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|rest| rest.split_whitespace().next()).context("expected a line VmRSS")?;
-        Ok(number.parse()?)
+        crate::memory::kib(&self.child.id().to_string(), "VmRSS")
     }
 }
 
