@@ -63,6 +63,17 @@ async fn it_keeps_the_contract_while_everything_rolls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_keeps_the_contract_without_filters() {
+    keeps_the_contract(Options {
+        segment_bytes: 64 * 1024,
+        filter_bytes_max: 0,
+        live_bytes_max: 1,
+        ..tiny()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_keeps_the_contract_with_half_in_memory() {
     // Appends wait for a place all the time.
     let append_queue_len_max = 2;

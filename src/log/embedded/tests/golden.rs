@@ -62,7 +62,9 @@ async fn a_log_of_every_version_opens_and_goes_on() {
             assert_eq!(events.len(), 48 + 2 * added);
             let outcome = log.find_command(command(&room, "persona:muse", "c1")).await.unwrap().unwrap();
             assert_eq!(outcome.revision, Revision::new(1));
-            append(&log, &room, Expected::Exact(Revision::new(15 + 2 * added as u64)), envelopes(99)).await.unwrap();
+            append(&log, &room, Expected::Exact(Revision::new(15 + 2 * added as u64)), envelopes(99))
+                .await
+                .unwrap();
         }
     }
 }
