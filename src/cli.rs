@@ -1,8 +1,8 @@
-//! The command line: one file a subcommand. `serve` is the server; the others are clients of a
-//! running one, over the same sockets and HTTP that everybody uses.
+//! The command line: one file a subcommand. `serve` is the server, `log` looks after its files;
+//! the others are clients of a running one, over the same sockets and HTTP that everybody uses.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -13,6 +13,7 @@ mod events;
 mod failure;
 mod http;
 mod import;
+mod log;
 mod projections;
 pub mod serve;
 mod server_url;
@@ -20,6 +21,7 @@ mod server_url;
 pub use events::Events;
 pub use failure::Failure;
 pub use import::Import;
+pub use log::Log;
 pub use projections::Projections;
 pub use server_url::ServerUrl;
 
@@ -63,6 +65,9 @@ RUST_LOG overrides the log level.")]
     /// Lists and rebuilds the read models of a running server
     #[command(subcommand)]
     Projections(Projections),
+    /// Looks after the files of the log: verify them, and mend them while no server runs
+    #[command(subcommand)]
+    Log(Log),
 }
 
 #[derive(Debug, Args)]
@@ -92,7 +97,16 @@ pub struct Target {
 
 /// Runs the process's own command line; errors are printed.
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Help and the version are told this way too; a bad command line ends with 1 like all
+            // errors that have no code of their own.
+            let _ = told.print();
+            return ExitCode::from(u8::from(told.use_stderr()));
+        }
+    };
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dramatis: {error:#}");
@@ -118,18 +132,30 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(command) => import::run(command),
         Command::Events(command) => events::run(command),
         Command::Projections(command) => projections::run(command),
+        Command::Log(command) => log::run(command),
     }
+}
+
+/// The settings of all layers, these flags over them.
+fn settings(
+    file: Option<&Path>,
+    data: Option<PathBuf>,
+    mut flags: Vec<Flag>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> anyhow::Result<Config> {
+    let text = |value: OsString| value.to_string_lossy().into_owned();
+    if let Some(dir) = data {
+        let value = toml::Value::String(text(dir.into_os_string()));
+        flags.push(Flag { key: "data.dir", name: "--data", value });
+    }
+    let environment = environment.map(|(name, value)| (text(name), text(value)));
+    Ok(Config::load(file, environment, flags)?)
 }
 
 impl ServeArguments {
     fn load(self, environment: impl Iterator<Item = (OsString, OsString)>) -> anyhow::Result<Config> {
         use toml::Value;
-        let text = |value: OsString| value.to_string_lossy().into_owned();
         let mut flags = Vec::new();
-        if let Some(dir) = self.data {
-            let value = Value::String(text(dir.into_os_string()));
-            flags.push(Flag { key: "data.dir", name: "--data", value });
-        }
         if let Some(listen) = self.listen {
             flags.push(Flag { key: "server.listen", name: "--listen", value: Value::String(listen) });
         }
@@ -137,8 +163,7 @@ impl ServeArguments {
             let (key, name) = ("server.insecure_listen_anywhere", "--insecure-listen-anywhere");
             flags.push(Flag { key, name, value: Value::Boolean(true) });
         }
-        let environment = environment.map(|(name, value)| (text(name), text(value)));
-        Ok(Config::load(self.config.as_deref(), environment, flags)?)
+        settings(self.config.as_deref(), self.data, flags, environment)
     }
 }
 
@@ -180,6 +205,7 @@ mod tests {
             "events tail --url http://localhost:1",
             "projections list",
             "projections rebuild timeline",
+            "log verify --data d --config c.toml --json",
         ] {
             Cli::try_parse_from(format!("dramatis {line}").split(' ')).unwrap();
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
+use crate::log::embedded::offline::Place;
 use crate::log::embedded::{Durability, EmbeddedLog, OpenError, Options};
 use crate::read_models::ReadModelError;
 use crate::read_models::sqlite::SqliteReadModels;
@@ -41,12 +42,19 @@ pub enum EngineError {
     },
 }
 
+/// Where the embedded log's files are.
+pub fn log_place(config: &Config) -> Place {
+    let cold = &config.log.cold_dir;
+    let cold = (!cold.as_os_str().is_empty()).then(|| cold.clone());
+    Place { dir: config.data.dir.join("log"), cold }
+}
+
 /// Opens the engines that the configuration names.
 pub fn open(config: &Config) -> Result<Engines, EngineError> {
     let shown = |path: &std::path::Path| path.display().to_string();
     let dir = &config.data.dir;
     std::fs::create_dir_all(dir).map_err(|error| EngineError::Directory { dir: shown(dir), error })?;
-    let log_dir = dir.join("log");
+    let Place { dir: log_dir, cold: cold_dir } = log_place(config);
     let options = Options {
         segment_bytes: config.log.segment_bytes,
         append_queue_len_max: config.log.append_queue_len_max,
@@ -58,7 +66,7 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
             }
         },
         reserve_bytes: config.log.reserve_bytes,
-        cold_dir: (!config.log.cold_dir.as_os_str().is_empty()).then(|| config.log.cold_dir.clone()),
+        cold_dir,
         hot_segments_max: config.log.hot_segments_max,
     };
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))

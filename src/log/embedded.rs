@@ -49,6 +49,7 @@ mod epoch;
 mod format;
 mod index;
 mod lock;
+pub mod offline;
 mod read;
 mod record;
 mod recovery;

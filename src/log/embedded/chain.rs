@@ -68,14 +68,16 @@ impl Chain {
     /// Reads the text and checks every link.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Broken> {
         let mut chain = Self::default();
-        let at = |reason, chain: &Self| {
-            Broken { offset: u64::try_from(chain.text.len()).unwrap_or(u64::MAX), reason }
+        let at = |reason, chain: &Self| Broken {
+            offset: u64::try_from(chain.text.len()).unwrap_or(u64::MAX),
+            reason,
         };
         let text = std::str::from_utf8(bytes).map_err(|_| at("it is not text", &chain))?;
         for line in text.split_inclusive('\n') {
-            let (said, link) = line.strip_suffix('\n').and_then(|line| line.rsplit_once(' ')).ok_or_else(
-                || at("a line is cut short", &chain),
-            )?;
+            let (said, link) = line
+                .strip_suffix('\n')
+                .and_then(|line| line.rsplit_once(' '))
+                .ok_or_else(|| at("a line is cut short", &chain))?;
             if Hash::from_hex(link).ok() != Some(next(&chain.link, said)) {
                 return Err(at("a line does not follow from the one before it", &chain));
             }
@@ -118,6 +120,11 @@ impl Chain {
     /// The position of the last segment that is named.
     pub(super) fn last(&self) -> Option<u64> {
         self.segments.last_key_value().map(|(first, _)| *first)
+    }
+
+    /// The positions of all segments that are named.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = u64> {
+        self.segments.keys().copied()
     }
 
     /// The last link: who keeps it can prove later that nothing before it was changed.

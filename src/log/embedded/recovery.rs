@@ -14,11 +14,11 @@ use dramatis_events::{CommandId, CommandKey, Epoch, EventName, MemberId, StreamI
 
 use super::OpenError;
 use super::bytes::{Fields, to_u32, to_u64, to_usize};
+use super::end::Chain;
 use super::format::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader,
     index_name, parse_segment_name, segment_name,
 };
-use super::end::Chain;
 use super::index::{Following, MemoryIndex};
 use super::record::{Raw, take_body};
 use super::segment::{Closed, Index, Open};
@@ -42,8 +42,7 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, epoch: Epoch) -> Result<Recove
     let mut firsts: Vec<u64> = storage.list()?.iter().filter_map(|name| parse_segment_name(name)).collect();
     firsts.sort_unstable();
     let mut closed: Vec<Arc<Closed>> = Vec::new();
-    let mut at =
-        Start { position: 0, chain: Chain { next_batch: FIRST_BATCH, last_crc: 0, last_recorded_at: 0 } };
+    let mut at = LOG_START;
     let last = firsts.pop();
     let nexts = firsts.iter().skip(1).chain(&last).copied().collect::<Vec<_>>();
     for (first, next) in firsts.into_iter().zip(nexts) {
@@ -61,10 +60,15 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, epoch: Epoch) -> Result<Recove
 }
 
 /// Where a segment must go on.
-struct Start {
-    position: u64,
-    chain: Chain,
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    pub(super) position: u64,
+    pub(super) chain: Chain,
 }
+
+/// Where the first segment of a log begins.
+pub(super) const LOG_START: Start =
+    Start { position: 0, chain: Chain { next_batch: FIRST_BATCH, last_crc: 0, last_recorded_at: 0 } };
 
 fn chain_of(facts: &Facts) -> Chain {
     Chain { next_batch: facts.next_batch, last_crc: facts.last_crc, last_recorded_at: facts.last_recorded_at }
@@ -78,7 +82,12 @@ struct Scanned {
 }
 
 /// A segment before the last: by its index, or read whole if that is missing or not its own.
-fn close(storage: &Arc<dyn Storage>, positions: Range<u64>, at: &Start, log: u64) -> Result<Closed, OpenError> {
+fn close(
+    storage: &Arc<dyn Storage>,
+    positions: Range<u64>,
+    at: &Start,
+    log: u64,
+) -> Result<Closed, OpenError> {
     let (name, index_name) = (segment_name(positions.start), index_name(positions.start));
     let file = storage.open(&name)?;
     check_header(&*file, &name, positions.start, at, log)?;
@@ -132,12 +141,7 @@ fn check_header(
 }
 
 /// The last segment: what of it was acknowledged stays, a torn tail is cut.
-fn open_last(
-    storage: &dyn Storage,
-    first: u64,
-    at: &Start,
-    epoch: Epoch,
-) -> Result<Scanned, OpenError> {
+fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Result<Scanned, OpenError> {
     let log = epoch.log();
     let name = segment_name(first);
     let file = storage.open(&name)?;
@@ -167,7 +171,7 @@ fn open_last(
 
 /// Whether a segment's header was never finished. It is durable before the first batch is
 /// written, so a bad header with anything behind it is damage.
-fn is_begun(bytes: &[u8]) -> bool {
+pub(super) fn is_begun(bytes: &[u8]) -> bool {
     let mut torn = [0; SEGMENT_HEADER_BYTES];
     for (to, from) in torn.iter_mut().zip(bytes) {
         *to = *from;
@@ -206,7 +210,7 @@ fn begin(storage: &dyn Storage, at: &Start, epoch: Epoch) -> Result<Scanned, Ope
     Ok(Scanned { file, facts: facts_at(at), index: MemoryIndex::default(), size })
 }
 
-fn facts_at(at: &Start) -> Facts {
+pub(super) fn facts_at(at: &Start) -> Facts {
     Facts {
         first: at.position,
         count: 0,
@@ -280,35 +284,47 @@ fn index_batch(read: &mut Read, header: &BatchHeader, body: &[u8], start: u64) -
     for _ in 0..header.count {
         let offset = start + to_u64(body.len() - fields.0.len());
         let raw = Raw::read(take_body(&mut fields)?)?;
-        if raw.position != read.facts.first + u64::from(read.facts.count) {
-            return Err("a record does not stand at the next position");
-        }
-        let stream = match &mut stream {
-            Some(stream) if stream.as_str() == raw.stream => stream,
-            other => other.insert(StreamId::parse(raw.stream).map_err(|_| "a stream name is malformed")?),
-        };
-        let key = match raw.command() {
-            Some(id) => Some(command_key(stream, raw.author, id)?),
-            None => None,
-        };
-        let name = if read.index.knows_name(raw.name) {
-            None
-        } else {
-            Some(EventName::parse(raw.name).map_err(|_| "an event name is malformed")?)
-        };
-        let events = Following {
-            stream,
-            first_revision: raw.revision,
-            recorded_at: raw.recorded_at,
-            names: name.as_slice(),
-        };
-        read.index.push(&events, std::iter::once((to_u32(to_usize(offset)), key)))?;
-        if read.facts.count == 0 {
-            read.facts.first_recorded_at = raw.recorded_at;
-        }
-        read.facts.count += 1;
+        index_record(&mut read.facts, &mut read.index, &raw, offset, &mut stream)?;
     }
     if fields.0.is_empty() { Ok(()) } else { Err("a batch holds more than its records") }
+}
+
+/// Adds the next record of a segment; `stream` is that of the one before it in the batch.
+pub(super) fn index_record(
+    facts: &mut Facts,
+    index: &mut MemoryIndex,
+    raw: &Raw<'_>,
+    offset: u64,
+    stream: &mut Option<StreamId>,
+) -> Result<(), &'static str> {
+    if raw.position != facts.first + u64::from(facts.count) {
+        return Err("a record does not stand at the next position");
+    }
+    let stream = match stream {
+        Some(stream) if stream.as_str() == raw.stream => stream,
+        other => other.insert(StreamId::parse(raw.stream).map_err(|_| "a stream name is malformed")?),
+    };
+    let key = match raw.command() {
+        Some(id) => Some(command_key(stream, raw.author, id)?),
+        None => None,
+    };
+    let name = if index.knows_name(raw.name) {
+        None
+    } else {
+        Some(EventName::parse(raw.name).map_err(|_| "an event name is malformed")?)
+    };
+    let events = Following {
+        stream,
+        first_revision: raw.revision,
+        recorded_at: raw.recorded_at,
+        names: name.as_slice(),
+    };
+    index.push(&events, std::iter::once((to_u32(to_usize(offset)), key)))?;
+    if facts.count == 0 {
+        facts.first_recorded_at = raw.recorded_at;
+    }
+    facts.count += 1;
+    Ok(())
 }
 
 fn command_key(stream: &StreamId, author: &str, id: &str) -> Result<[u8; 16], &'static str> {

@@ -1,0 +1,72 @@
+//! `dramatis log`: looking after the files of the embedded log. No server is asked; `verify`
+//! and `info` may run beside one.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::settings;
+use crate::engines;
+use crate::log::embedded::offline::Place;
+
+mod progress;
+mod verify;
+
+/// What to do with the files.
+#[derive(Debug, Subcommand)]
+pub enum Log {
+    /// Reads every byte of the log and lists all damage
+    ///
+    /// Every segment is walked, in the cold tier too: headers, batches, records, the index of each
+    /// closed segment and its hash in the chain. Nothing is locked or written, so it may run beside
+    /// a server: the end of the open segment may then be unfinished, which is no damage. Ctrl-c
+    /// stops it at any time; what was found is told as it is found.
+    #[command(after_help = "Exit codes: 0 all reads back, 1 it could not be done, 2 damage was found.
+
+Examples:
+  dramatis log verify
+  dramatis log verify --data /var/lib/dramatis --json")]
+    Verify {
+        /// Where the log is.
+        #[command(flatten)]
+        files: Files,
+        /// Prints one JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which log.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// Directory of the log and the read models, as `serve` was given it [default: data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Settings, TOML, as `serve` was given them: they name the cold tier
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Files {
+    fn place(self) -> anyhow::Result<Place> {
+        let config = settings(self.config.as_deref(), self.data, Vec::new(), std::env::vars_os())?;
+        Ok(engines::log_place(&config))
+    }
+}
+
+/// Runs the subcommand.
+pub(super) fn run(command: Log) -> anyhow::Result<()> {
+    match command {
+        Log::Verify { files, json } => verify::run(&files.place()?, json),
+    }
+}
+
+/// Prints to standard output; who closes the pipe has seen enough.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

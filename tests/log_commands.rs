@@ -1,0 +1,387 @@
+//! `dramatis log` on real directories: all damage is found and named, what survives is kept,
+//! and nothing is touched that was not asked for.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::Arc;
+
+use dramatis::clock::{ManualClock, SystemClock};
+use dramatis::log::embedded::offline::{self, Damage, Observer, Place, Verified};
+use dramatis::log::embedded::{EmbeddedLog, Options};
+use dramatis::log::{Append, EventLog, Expected, Filter, ReadLimit};
+use dramatis_events::{
+    CommandId, CommandStamp, ContentHash, Envelope, EventId, EventName, MemberId, Recorded, Revision,
+    StreamId, UnixMillis,
+};
+use serde_json::Value;
+use support::imports::{chat_log, file, imported};
+use support::{Server, dramatis};
+
+/// Small segments, and nothing read from memory.
+fn options() -> Options {
+    Options { segment_bytes: 4 * 1024, live_bytes_max: 1, ..Options::default() }
+}
+
+fn envelope(stream: &StreamId, number: u64) -> Envelope {
+    let id = format!("c{number}");
+    let stamp = CommandStamp { id: CommandId::parse(&id).unwrap(), hash: ContentHash::of(&[id.as_bytes()]) };
+    Envelope {
+        id: EventId::at(stream, Revision::new(number)),
+        name: EventName::parse(if number == 0 { "RoomOpened" } else { "MessagePosted" }).unwrap(),
+        version: 1,
+        occurred_at: None,
+        author: MemberId::parse("alice").unwrap(),
+        command: Some(stamp),
+        correlation_id: None,
+        causation_id: None,
+        subject: None,
+        data: format!("{{\"text\":\"the words of message {number}\"}}").into(),
+    }
+}
+
+/// A data directory with a log of so many events, three a batch, in two rooms.
+struct Data {
+    dir: tempfile::TempDir,
+    cold: Option<PathBuf>,
+}
+
+impl Data {
+    fn new(events: u64) -> Self {
+        let data = Self { dir: tempfile::tempdir().unwrap(), cold: None };
+        data.grow(events, options());
+        data
+    }
+
+    /// The same with all closed segments but one in the cold tier.
+    fn with_cold_tier(events: u64) -> (Self, tempfile::TempDir) {
+        let cold = tempfile::tempdir().unwrap();
+        let data = Self { dir: tempfile::tempdir().unwrap(), cold: Some(cold.path().to_owned()) };
+        let config = format!("[log]\ncold_dir = {:?}\n", cold.path());
+        std::fs::write(data.dir.path().join("dramatis.toml"), config).unwrap();
+        data.grow(events, Options { hot_segments_max: 1, cold_dir: data.cold.clone(), ..options() });
+        (data, cold)
+    }
+
+    fn log_dir(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn grow(&self, events: u64, options: Options) {
+        let clock = ManualClock::default();
+        clock.set(UnixMillis::new(1_100_000_000_000));
+        let log = EmbeddedLog::open(&self.log_dir(), options, Arc::new(clock.clone())).unwrap();
+        block_on(async {
+            for room in 0..events.div_ceil(3) {
+                let stream =
+                    StreamId::parse(if room % 2 == 0 { "room-main.den" } else { "room-main.attic" }).unwrap();
+                let head = log.stream_head(&stream).await.unwrap();
+                let next = head.map_or(0, |head| head.get() + 1);
+                let envelopes = (next..next + 3).map(|number| envelope(&stream, number)).collect();
+                clock.set(UnixMillis::new(1_100_000_000_000 + i64::try_from(room).unwrap() * 1_000));
+                log.append(Append { stream, expected: Expected::after(head), envelopes }).await.unwrap();
+            }
+        });
+        log.close();
+    }
+
+    fn open(&self) -> EmbeddedLog {
+        let options = Options { cold_dir: self.cold.clone(), ..options() };
+        EmbeddedLog::open(&self.log_dir(), options, Arc::new(SystemClock)).unwrap()
+    }
+
+    fn events(&self) -> Vec<Arc<Recorded>> {
+        let limit = ReadLimit { events: 100_000, bytes: usize::MAX };
+        block_on(self.open().read_all(None, Filter::default(), limit)).unwrap().events
+    }
+
+    fn place(&self) -> Place {
+        Place { dir: self.log_dir(), cold: self.cold.clone() }
+    }
+
+    /// Files with this ending, hot and cold, in order.
+    fn files(&self, ending: &str) -> Vec<PathBuf> {
+        let dirs = [Some(self.log_dir()), self.cold.clone()].into_iter().flatten();
+        let mut paths: Vec<_> = dirs
+            .flat_map(|dir| std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == ending))
+            .collect();
+        paths.sort_by_key(|path| name(path));
+        paths
+    }
+
+    /// Every file of the log with its bytes, but the lock, which names who had it last.
+    fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut all: Vec<_> = std::fs::read_dir(self.log_dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| name(path) != "LOCK")
+            .map(|path| {
+                (path.clone(), if path.is_dir() { Vec::new() } else { std::fs::read(&path).unwrap() })
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = dramatis();
+        command.arg("log").args(arguments).arg("--data").arg(self.dir.path());
+        if self.cold.is_some() {
+            command.arg("--config").arg(self.dir.path().join("dramatis.toml"));
+        }
+        command.output().unwrap()
+    }
+
+    /// Runs the command, which must end with this code: what it prints, without what is never twice
+    /// the same.
+    fn told(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.run(arguments);
+        let (told, error) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{told}\n{error}");
+        let told = if error.is_empty() { told } else { format!("{told}--\n{error}") };
+        told.lines().map(|line| self.plain(line) + "\n").collect()
+    }
+
+    fn plain(&self, line: &str) -> String {
+        let epoch = std::fs::read_to_string(self.log_dir().join("epoch")).unwrap();
+        let line = line.replace(epoch.trim(), "<epoch>");
+        let line = line.replace(self.dir.path().to_str().unwrap(), "<data>");
+        let (before, last) = line.rsplit_once(' ').unwrap_or(("", &line));
+        if before.starts_with("link") && last.len() == 64 {
+            return format!("{before} <link>");
+        }
+        // How far the open segment's file reaches is the writer's affair.
+        match before.rsplit_once(' ') {
+            Some((before, _)) if before.starts_with("segments") => format!("{before} <n> {last}"),
+            _ => line,
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+fn flip(path: &Path, at: usize) {
+    change(path, |bytes| bytes[at] ^= 0x40);
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Keeps what is found.
+#[derive(Debug, Default)]
+struct Found {
+    damage: Vec<Damage>,
+    notes: Vec<String>,
+    bytes: (u64, u64),
+}
+
+impl Observer for Found {
+    fn begin(&mut self, bytes: u64) {
+        self.bytes.0 = bytes;
+    }
+    fn advance(&mut self, bytes: u64) {
+        self.bytes.1 += bytes;
+    }
+    fn damage(&mut self, damage: &Damage) {
+        self.damage.push(damage.clone());
+    }
+    fn note(&mut self, note: &str) {
+        self.notes.push(note.to_owned());
+    }
+}
+
+fn verify(data: &Data) -> (Verified, Found) {
+    let mut found = Found::default();
+    let verified = offline::verify(&data.place(), &mut found).unwrap();
+    assert_eq!(verified.damaged, u64::try_from(found.damage.len()).unwrap());
+    (verified, found)
+}
+
+#[test]
+fn a_sound_log_is_told_to_be_sound() {
+    let data = Data::new(60);
+    insta::assert_snapshot!(data.told(&["verify"], 0));
+    let document: Value = serde_json::from_slice(&data.run(&["verify", "--json"]).stdout).unwrap();
+    assert_eq!(document["events"], 60);
+    assert_eq!(document["last_position"], "59");
+    assert_eq!(document["damage"], serde_json::json!([]));
+    let (verified, found) = verify(&data);
+    assert!(verified.segments >= 3, "{verified:?}");
+    assert_eq!((verified.indexes, verified.hashes), (verified.segments - 1, verified.segments - 1));
+    assert_eq!(found.bytes.0, found.bytes.1);
+    assert!(found.notes.is_empty(), "{found:?}");
+}
+
+#[test]
+fn every_flipped_byte_of_a_closed_segment_is_found_and_named() {
+    let data = Data::new(60);
+    let path = &data.files("segment")[1];
+    let sound = std::fs::read(path).unwrap();
+    let headers = 48 + 56;
+    for at in (0..sound.len()).filter(|at| *at < headers || at % 7 == 0) {
+        flip(path, at);
+        let (_, found) = verify(&data);
+        let first = found.damage.first().unwrap_or_else(|| panic!("a flip at {at} was not found"));
+        assert!(found.damage.iter().all(|damage| damage.file == name(path)), "{at}: {found:?}");
+        let offset = usize::try_from(first.offset).unwrap();
+        assert!(offset <= at && at < offset + 300, "{at}: {first:?}");
+        std::fs::write(path, &sound).unwrap();
+    }
+    for at in [0, 8, 47, 50, 200, sound.len() - 1] {
+        flip(path, at);
+        let told = data.told(&["verify"], 2);
+        assert!(told.contains(&format!("DAMAGED  {} byte ", name(path))), "{told}");
+        std::fs::write(path, &sound).unwrap();
+    }
+    assert!(verify(&data).1.damage.is_empty());
+}
+
+#[test]
+fn all_damage_is_listed_with_what_survives() {
+    let data = Data::new(90);
+    let segments = data.files("segment");
+    let second = std::fs::read(&segments[1]).unwrap();
+    // A record, a batch's header, and a byte in front of the chain.
+    flip(&segments[1], 48 + 56 + 40);
+    let batch = 48 + 56 + usize::try_from(u32::from_le_bytes(second[96..100].try_into().unwrap())).unwrap();
+    flip(&segments[1], batch + 20);
+    flip(&data.log_dir().join("chain"), 3);
+    flip(&data.files("index")[2], 400);
+    insta::assert_snapshot!(data.told(&["verify"], 2));
+    let document: Value = serde_json::from_slice(&data.run(&["verify", "--json"]).stdout).unwrap();
+    assert_eq!(document["damage"].as_array().unwrap().len(), 4);
+    assert_eq!(document["damage"][0]["file"], "chain");
+}
+
+#[test]
+fn a_cut_a_missing_and_a_strange_segment_are_told() {
+    let data = Data::new(90);
+    let segments = data.files("segment");
+    let sound = std::fs::read(&segments[1]).unwrap();
+    let found = |what: &str| {
+        let (_, found) = verify(&data);
+        assert!(found.damage.iter().any(|damage| damage.reason.contains(what)), "{what}: {found:?}");
+    };
+    change(&segments[1], |bytes| bytes.truncate(bytes.len() - 1));
+    found("a batch is cut short");
+    change(&segments[1], |bytes| bytes.truncate(48));
+    found("but the next one begins at");
+    std::fs::remove_file(&segments[1]).unwrap();
+    found("the chain names it, but it is missing");
+    std::fs::write(&segments[1], &sound).unwrap();
+    assert!(verify(&data).1.damage.is_empty());
+
+    // Zeros behind the end may not be cut off yet; anything else does not belong there.
+    change(&segments[1], |bytes| bytes.resize(bytes.len() + 5_000, 0));
+    assert!(verify(&data).1.damage.is_empty());
+    flip(&segments[1], sound.len() + 4_321);
+    let (_, found) = verify(&data);
+    assert_eq!(found.damage.len(), 1);
+    assert_eq!(found.damage[0].offset, u64::try_from(sound.len() + 4_321).unwrap());
+    assert_eq!(found.damage[0].reason, "bytes stand behind the end of the segment");
+}
+
+#[test]
+fn an_unfinished_tail_is_no_damage_but_an_acknowledged_batch_is() {
+    let data = Data::new(60);
+    let last = data.files("segment").pop().unwrap();
+    let sound = std::fs::read(&last).unwrap();
+    let end = sound.iter().rposition(|byte| *byte != 0).unwrap();
+    flip(&last, end);
+    let (verified, found) = verify(&data);
+    assert!(found.damage.is_empty(), "{found:?}");
+    assert!(found.notes[0].contains("unfinished tail"), "{found:?}");
+    assert_eq!(verified.next_position, 57);
+    std::fs::write(&last, &sound).unwrap();
+    flip(&last, 48 + 56 + 40);
+    let (_, found) = verify(&data);
+    assert_eq!(found.damage.len(), 1, "{found:?}");
+    assert_eq!(found.damage[0].offset, 48 + 56);
+}
+
+#[test]
+fn what_is_made_later_may_be_missing() {
+    let data = Data::new(60);
+    for index in data.files("index") {
+        std::fs::remove_file(index).unwrap();
+    }
+    std::fs::remove_file(data.log_dir().join("chain")).unwrap();
+    let (verified, found) = verify(&data);
+    assert!(found.damage.is_empty(), "{found:?}");
+    assert_eq!(found.notes.len(), 2 * usize::try_from(verified.segments - 1).unwrap());
+}
+
+#[test]
+fn the_cold_tier_is_walked_too() {
+    let (data, cold) = Data::with_cold_tier(90);
+    let told = data.told(&["verify"], 0);
+    let segments = data.files("segment");
+    assert!(segments.iter().any(|path| path.starts_with(cold.path())), "{segments:?}");
+    assert!(told.contains(&format!("{} of them cold", segments.len() - 2)), "{told}");
+    flip(&segments[0], 300);
+    assert!(data.told(&["verify"], 2).contains(&name(&segments[0])));
+    drop(cold);
+    assert!(data.told(&["verify"], 1).contains("mount it"));
+}
+
+#[test]
+fn a_running_server_is_verified_while_it_appends() {
+    let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let small = [("DRAMATIS__LOG__SEGMENT_BYTES", "65536")];
+    let server = Server::start_with(data.path(), &[], &small);
+    let files = [file(logs.path(), "den-2010-03-08.txt", chat_log(3_000, 1))];
+    let verify = || {
+        let output =
+            dramatis().args(["log", "verify", "--json", "--data"]).arg(data.path()).output().unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{document:#}");
+        document
+    };
+    std::thread::scope(|scope| {
+        let import = scope.spawn(|| imported(&server, &files, &[]));
+        let mut walks = 0;
+        while !import.is_finished() {
+            verify();
+            walks += 1;
+        }
+        println!("verified {walks} times beside {:?}", import.join().unwrap());
+    });
+    let document = verify();
+    assert!(document["segments"].as_u64().unwrap() > 3, "{document:#}");
+    assert_eq!(document["events"], u64::try_from(server.events(&[]).len()).unwrap());
+    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(verify()["notes"], serde_json::json!([]));
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let empty = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| dramatis().args(arguments).output().unwrap();
+    let output = run(&["log", "verify", "--data", empty.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("dramatis: there is no log in "), "{output:?}");
+    assert_eq!(run(&["log", "verify", "--none"]).status.code(), Some(1));
+    assert_eq!(run(&["log", "verify", "--help"]).status.code(), Some(0));
+}
