@@ -11,6 +11,8 @@ use crate::engines;
 use crate::log::embedded::offline::Place;
 
 mod progress;
+mod reindex;
+mod repair;
 mod verify;
 
 /// What to do with the files.
@@ -34,6 +36,45 @@ Examples:
         /// Prints one JSON object instead of text
         #[arg(long)]
         json: bool,
+    },
+    /// Builds again what is derived from closed segments: indexes, and their lines in the chain
+    ///
+    /// No server may run. Segments are never touched. Lines of the chain that contradict the segments
+    /// stay, unless they are accepted to be replaced: the chain then says so in an anchor line.
+    #[command(after_help = "Exit codes: 0 all agrees now, 1 it could not be done, 2 damage is left.
+
+Examples:
+  dramatis log reindex
+  dramatis log reindex --data /var/lib/dramatis --accept-chain")]
+    Reindex {
+        /// Where the log is.
+        #[command(flatten)]
+        files: Files,
+        /// Writes the chain anew where it is broken or contradicts the segments
+        #[arg(long)]
+        accept_chain: bool,
+    },
+    /// Says where history would be cut so that the log opens again; cuts only with --cut
+    ///
+    /// No server may run. History is cut at its first damage: all that follows is lost to the log,
+    /// whether it reads back or not, and is moved into a folder `cut-<time>` beside it. A new epoch
+    /// begins, so that clients and projections start over. Restoring the damaged file from a backup
+    /// is better. The unfinished tail that a crash leaves needs no repair: opening the log cuts it.
+    #[command(
+        after_help = "Exit codes: 0 nothing was to be cut or it is done, 1 it could not be done, 2 damage was
+found and nothing was changed.
+
+Examples:
+  dramatis log repair
+  dramatis log repair --data /var/lib/dramatis --cut"
+    )]
+    Repair {
+        /// Where the log is.
+        #[command(flatten)]
+        files: Files,
+        /// Cuts, and says what was cut
+        #[arg(long)]
+        cut: bool,
     },
 }
 
@@ -59,6 +100,8 @@ impl Files {
 pub(super) fn run(command: Log) -> anyhow::Result<()> {
     match command {
         Log::Verify { files, json } => verify::run(&files.place()?, json),
+        Log::Reindex { files, accept_chain } => reindex::run(&files.place()?, accept_chain),
+        Log::Repair { files, cut } => repair::run(&files.place()?, cut),
     }
 }
 

@@ -8,6 +8,9 @@
 //! anchor <what happened> <epoch> <next position, 20 digits> <link>
 //! ```
 //!
+//! The anchors `repair`, `restore` and `accepted` void the lines of all segments from their
+//! position on, and that of the one before them: it is the open one again, or is named anew.
+//!
 //! A segment's last line counts. Segments are closed in order, so the lines of a whole chain
 //! name every closed segment; a crash may leave out the last ones, which are then added when
 //! the log is opened.
@@ -96,9 +99,11 @@ impl Chain {
                 self.segments.insert(first, Sum { bytes, hash: Hash::from_hex(words.next()?).ok()? });
             }
             "anchor" => {
-                let (_, _, position) = (words.next()?, words.next()?, words.next()?);
-                if matches!(said.split(' ').nth(1), Some("repair" | "restore")) {
+                let (what, _, position) = (words.next()?, words.next()?, words.next()?);
+                if matches!(what, "repair" | "restore" | "accepted") {
                     self.segments.split_off(&position.parse().ok()?);
+                    // What is left of the last one is written to again.
+                    self.segments.pop_last();
                 }
             }
             _ => return None,

@@ -20,10 +20,14 @@ use super::storage::{Directory, Storage, read_up_to};
 use crate::log::Header;
 
 mod check;
+mod reindex;
+mod repair;
 mod walk;
 mod window;
 
 pub use self::check::{Verified, verify};
+pub use self::reindex::{Reindexed, reindex};
+pub use self::repair::{Cut, Repair, cut, plan};
 
 /// Where a log's files are.
 #[derive(Debug, Clone)]
@@ -111,8 +115,20 @@ impl Place {
 
     /// Takes the directory from every server until the file is dropped.
     fn lock(&self) -> Result<File, OfflineError> {
+        // A directory without a log gets no lock file.
+        survey(self, &mut Findings::new(&mut Quiet))?;
         Ok(super::lock::lock(&self.dir)?)
     }
+}
+
+/// Follows a walk without a word: what it finds is told elsewhere.
+struct Quiet;
+
+impl Observer for Quiet {
+    fn begin(&mut self, _: u64) {}
+    fn advance(&mut self, _: u64) {}
+    fn damage(&mut self, _: &Damage) {}
+    fn note(&mut self, _: &str) {}
 }
 
 /// Tells what is found and counts it.
