@@ -206,6 +206,9 @@ mod tests {
             "projections list",
             "projections rebuild timeline",
             "log verify --data d --config c.toml --json",
+            "log info --full --json",
+            "log reindex --accept-chain",
+            "log repair --cut",
         ] {
             Cli::try_parse_from(format!("dramatis {line}").split(' ')).unwrap();
         }

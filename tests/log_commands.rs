@@ -147,6 +147,29 @@ fn the_cold_tier_is_walked_too() {
 }
 
 #[test]
+fn what_a_log_holds_is_told_by_indexes_and_counted_in_full() {
+    let data = Data::new(90);
+    insta::assert_snapshot!("info", data.told(&["info"], 0));
+    insta::assert_snapshot!("info_full", data.told(&["info", "--full"], 0));
+    let json = |arguments: &[&str]| -> Value {
+        serde_json::from_slice(&data.run(&[&["info", "--json"], arguments].concat()).stdout).unwrap()
+    };
+    let (quick, full) = (json(&[]), json(&["--full"]));
+    for field in
+        ["epoch", "bytes", "events", "streams", "last_position", "first_recorded_at", "last_recorded_at"]
+    {
+        assert_eq!(quick[field], full[field], "{field}");
+    }
+    assert_eq!((&full["streams"], &full["names"]["MessagePosted"]), (&2.into(), &88.into()));
+    for index in data.files("index") {
+        std::fs::remove_file(index).unwrap();
+    }
+    assert_eq!(json(&[]), quick, "what has no index is walked");
+    flip(&data.files("segment")[1], 300);
+    assert_eq!(data.run(&["info", "--full"]).status.code(), Some(2));
+}
+
+#[test]
 fn a_running_server_is_verified_while_it_appends() {
     let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let small = [("DRAMATIS__LOG__SEGMENT_BYTES", "65536")];

@@ -173,6 +173,9 @@ impl Data {
         if before.starts_with("link") && last.len() == 64 {
             return format!("{before} <link>");
         }
+        if let Some((before, _)) = before.rsplit_once(' ').filter(|(before, _)| before.starts_with("lost:")) {
+            return format!("{before} <n> bytes");
+        }
         // How far the open segment's file reaches is the writer's affair.
         match before.rsplit_once(' ') {
             Some((before, _)) if before.starts_with("segments") => format!("{before} <n> {last}"),

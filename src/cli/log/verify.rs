@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::print;
 use super::progress::Progress;
+use super::{documents, print};
 use crate::cli::Failure;
 use crate::log::embedded::offline::{self, Damage, Place, Verified};
 
@@ -46,10 +46,6 @@ fn text(verified: &Verified) -> String {
 }
 
 fn document(verified: &Verified, damage: &[Damage], notes: &[String]) -> Value {
-    let damage: Vec<Value> = damage
-        .iter()
-        .map(|found| json!({"file": found.file, "offset": found.offset, "reason": found.reason}))
-        .collect();
     json!({
         "epoch": verified.epoch.map(|epoch| epoch.to_string()),
         "segments": verified.segments,
@@ -61,7 +57,7 @@ fn document(verified: &Verified, damage: &[Damage], notes: &[String]) -> Value {
         "indexes": verified.indexes,
         "hashes": verified.hashes,
         "link": verified.link,
-        "damage": damage,
+        "damage": documents(damage),
         "notes": notes,
     })
 }

@@ -20,12 +20,14 @@ use super::storage::{Directory, Storage, read_up_to};
 use crate::log::Header;
 
 mod check;
+mod info;
 mod reindex;
 mod repair;
 mod walk;
 mod window;
 
 pub use self::check::{Verified, verify};
+pub use self::info::{Info, info};
 pub use self::reindex::{Reindexed, reindex};
 pub use self::repair::{Cut, Repair, cut, plan};
 
@@ -60,7 +62,7 @@ pub trait Observer {
     /// Something worth knowing that is no damage.
     fn note(&mut self, note: &str);
     /// An event read back.
-    fn event(&mut self, _header: &Header<'_>, _revision: u64) {}
+    fn event(&mut self, _header: &Header<'_>, _position: u64, _revision: u64) {}
 }
 
 /// Why an offline command could not do its work.

@@ -412,7 +412,7 @@ impl Walk<'_, '_> {
                 Ok(raw) => {
                     let (name, recorded_at) = (raw.name, UnixMillis::new(raw.recorded_at));
                     let header = Header { stream: raw.stream, name, recorded_at };
-                    self.findings.observer.event(&header, raw.revision);
+                    self.findings.observer.event(&header, raw.position, raw.revision);
                     good += 1;
                     place.position += 1;
                     at += record_len(rest);
