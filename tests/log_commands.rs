@@ -8,6 +8,8 @@
     reason = "tests may fail loudly"
 )]
 
+#[path = "log_commands/chance.rs"]
+mod chance;
 #[path = "log_commands/data.rs"]
 mod data;
 #[path = "log_commands/mend.rs"]
@@ -205,6 +207,17 @@ fn what_cannot_be_done_is_said() {
     let output = run(&["log", "verify", "--data", empty.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).starts_with("dramatis: there is no log in "), "{output:?}");
+    let data = Data::new(60);
+    change(&data.files("segment")[1], |bytes| {
+        bytes[8] = 7;
+        let crc = crc32c::crc32c(&bytes[..44]);
+        bytes[44..48].copy_from_slice(&crc.to_le_bytes());
+    });
+    for command in [["verify"].as_slice(), &["info", "--full"], &["repair", "--cut"]] {
+        assert!(data.told(command, 1).contains("has format version 7"), "{command:?}");
+    }
+    std::fs::write(data.log_dir().join("epoch"), "no epoch").unwrap();
+    assert_eq!(data.run(&["repair", "--cut"]).status.code(), Some(1));
     assert_eq!(run(&["log", "verify", "--none"]).status.code(), Some(1));
     assert_eq!(run(&["log", "verify", "--help"]).status.code(), Some(0));
 }

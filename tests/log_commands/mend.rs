@@ -52,8 +52,9 @@ fn a_repair_changes_nothing_unless_it_is_told_to_cut() {
 
 #[test]
 fn history_is_cut_wherever_it_is_damaged() {
-    // In the middle of a segment, at its end, in its header, in the first one's.
-    for (segment, at, kept) in [(1, 48 + 417 + 417 + 200, 30), (2, usize::MAX, 69), (2, 10, 48), (0, 10, 0)] {
+    // In the middle of a segment, at its end, in its header, in the first one's, in the last one's.
+    let places = [(1, 48 + 417 + 417 + 200, 30), (2, usize::MAX, 69), (2, 10, 48), (0, 10, 0), (3, 10, 72)];
+    for (segment, at, kept) in places {
         let data = Data::new(90);
         let events = data.events();
         let path = &data.files("segment")[segment];

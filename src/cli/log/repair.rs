@@ -77,7 +77,7 @@ fn text(repair: &Repair, folder: Option<&str>) -> String {
             );
         }
         (Some(_), None) => {
-            text.push_str("nothing was changed: --cut does it, if there is no backup to restore\n")
+            text.push_str("nothing was changed: --cut does it, if there is no backup to restore\n");
         }
         (None, _) => {}
     }

@@ -197,3 +197,8 @@ fn header(storage: &dyn Storage, first: u64) -> Result<Option<SegmentHeader>, Of
     let bytes: Option<&[u8; SEGMENT_HEADER_BYTES]> = bytes.as_slice().try_into().ok();
     Ok(bytes.and_then(|bytes| SegmentHeader::decode(bytes).ok()))
 }
+
+/// The first position that an index's file name tells.
+fn parse_index_name(name: &str) -> Option<u64> {
+    parse_segment_name(&format!("{}.segment", name.strip_suffix(".index")?))
+}

@@ -4,10 +4,10 @@
 use dramatis_events::Epoch;
 
 use super::walk::{Files, Tail, Walked, each_segment};
-use super::{Findings, Observer, OfflineError, Place, survey};
+use super::{Findings, Observer, OfflineError, Place, parse_index_name, survey};
 use crate::log::embedded::bytes::to_u64;
 use crate::log::embedded::chain::{self, Chain};
-use crate::log::embedded::format::{index_name, parse_segment_name, segment_name};
+use crate::log::embedded::format::{index_name, segment_name};
 use crate::log::embedded::sidecar::Sidecar;
 use crate::log::embedded::storage::{Storage, read_up_to};
 
@@ -101,11 +101,10 @@ fn missing_files(files: &Files, chain: &Lines, findings: &mut Findings<'_>) {
 /// Index files that belong to no closed segment.
 pub(super) fn orphans(files: &Files) -> impl Iterator<Item = &String> {
     let closed = files.firsts.split_last().map_or(&[][..], |(_, closed)| closed);
-    files.names.iter().filter(move |name| {
-        let segment = name.strip_suffix(".index").map(|stem| format!("{stem}.segment"));
-        let first = segment.and_then(|name| parse_segment_name(&name));
-        first.is_some_and(|first| closed.binary_search(&first).is_err())
-    })
+    files
+        .names
+        .iter()
+        .filter(move |name| parse_index_name(name).is_some_and(|first| closed.binary_search(&first).is_err()))
 }
 
 fn tail(walked: &Walked, findings: &mut Findings<'_>) {

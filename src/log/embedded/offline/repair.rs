@@ -13,10 +13,10 @@ use dramatis_events::Epoch;
 
 use super::check::{CHAIN, read_chain};
 use super::walk::{Files, Tail, each_segment};
-use super::{EPOCH, Findings, Observer, OfflineError, Place, Quiet, survey};
+use super::{EPOCH, Findings, Observer, OfflineError, Place, Quiet, parse_index_name, survey};
 use crate::log::embedded::OpenError;
 use crate::log::embedded::epoch;
-use crate::log::embedded::format::{index_name, parse_segment_name};
+use crate::log::embedded::format::parse_segment_name;
 use crate::log::embedded::recovery::recover;
 use crate::log::embedded::storage::read_up_to;
 
@@ -183,7 +183,7 @@ impl Folders {
     /// not wait for a segment that is not its own.
     fn take_indexes(&self, files: &Files, cut: &Cut) -> Result<(), OfflineError> {
         let first = parse_segment_name(&cut.file).unwrap_or(0);
-        let is_cut = |name: &&String| name.ends_with(".index") && **name >= index_name(first);
+        let is_cut = |name: &&String| parse_index_name(name).is_some_and(|index| index >= first);
         for name in files.names.iter().rev().filter(is_cut) {
             self.take(name).map_err(OfflineError::io(name))?;
         }
