@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::settings;
+use crate::config::Flag;
 use crate::engines;
 use crate::log::embedded::offline::{Damage, Place};
 
@@ -113,7 +114,10 @@ pub struct Files {
 
 impl Files {
     fn place(self) -> anyhow::Result<Place> {
-        let config = settings(self.config.as_deref(), self.data, Vec::new(), std::env::vars_os())?;
+        // Nothing listens here, so the address of the settings is nobody's risk.
+        let (key, name) = ("server.insecure_listen_anywhere", "--insecure-listen-anywhere");
+        let flags = vec![Flag { key, name, value: toml::Value::Boolean(true) }];
+        let config = settings(self.config.as_deref(), self.data, flags, std::env::vars_os())?;
         Ok(engines::log_place(&config))
     }
 }

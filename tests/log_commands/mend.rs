@@ -188,6 +188,50 @@ fn a_chain_that_contradicts_is_only_replaced_when_that_is_accepted() {
     assert_eq!(std::fs::read_to_string(&chain).unwrap(), "no chain");
 }
 
+/// A chain whose links hold, with this done to what its lines say.
+fn forged(chain: &str, forge: impl Fn(usize, &str) -> Option<String>) -> String {
+    let (mut link, mut text) = ([0; 32], String::new());
+    for (nth, line) in chain.lines().enumerate() {
+        let Some(said) = forge(nth, line.rsplit_once(' ').unwrap().0) else { continue };
+        link = *blake3::Hasher::new().update(&link).update(said.as_bytes()).finalize().as_bytes();
+        text += &format!("{said} {}\n", blake3::Hash::from_bytes(link).to_hex());
+    }
+    text
+}
+
+#[test]
+fn a_chain_that_names_other_bytes_is_told() {
+    let data = Data::new(90);
+    let chain = data.log_dir().join("chain");
+    let lines = std::fs::read_to_string(&chain).unwrap();
+    assert_eq!(forged(&lines, |_, said| Some(said.to_owned())), lines);
+    let other_hash = |nth, said: &str| {
+        let (before, _) = said.rsplit_once(' ').unwrap();
+        Some(if nth == 1 { format!("{before} {}", blake3::hash(b"other").to_hex()) } else { said.to_owned() })
+    };
+    let without = |nth, said: &str| (nth != 1).then(|| said.to_owned());
+    for (text, told, refused) in [
+        (forged(&lines, other_hash), "its hash is not the one in the chain", true),
+        (
+            forged(&lines, without),
+            "it names segments after 00000000000000000024.segment, but not that",
+            false,
+        ),
+    ] {
+        std::fs::write(&chain, text).unwrap();
+        let (_, found) = verify(&data);
+        assert_eq!(found.damage.len(), 1, "{found:?}");
+        assert!(found.damage[0].reason.contains(told), "{found:?}");
+        if refused {
+            assert!(data.told(&["reindex"], 2).contains("does not agree with 00000000000000000024.segment"));
+            data.told(&["reindex", "--accept-chain"], 0);
+        } else {
+            data.told(&["reindex"], 0);
+        }
+        assert!(verify(&data).1.damage.is_empty());
+    }
+}
+
 #[test]
 fn nothing_is_mended_under_a_server() {
     let data = Data::new(60);

@@ -162,27 +162,19 @@ fn hash(
         }
         return Ok(false);
     };
-    if walked.size < known.bytes {
-        findings.damage(
-            name,
-            walked.size,
-            format!("it is shorter than the {} bytes of the chain", known.bytes),
-        );
+    // Damage that was told already explains why it differs.
+    if walked.broken.is_some() {
+        return Ok(false);
+    }
+    if walked.facts.end != known.bytes {
+        let reason = format!("it ends at byte {}, but the chain says {}", walked.facts.end, known.bytes);
+        findings.damage(name, walked.facts.end.min(known.bytes), reason);
         return Ok(false);
     }
     let file = files.storage.open(name).map_err(OfflineError::io(name))?;
     let now = chain::sum(&*file, known.bytes).map_err(OfflineError::io(name))?;
-    let whole = walked.broken.is_none();
     if now.hash != known.hash {
-        // Damage that was told already explains it.
-        if whole {
-            findings.damage(name, 0, "its checksums are right, but its hash is not the one in the chain");
-        }
-        return Ok(false);
-    }
-    if whole && walked.facts.end != known.bytes {
-        let reason = format!("it ends at byte {}, but the chain says {}", walked.facts.end, known.bytes);
-        findings.damage(name, walked.facts.end.min(known.bytes), reason);
+        findings.damage(name, 0, "its checksums are right, but its hash is not the one in the chain");
         return Ok(false);
     }
     Ok(true)

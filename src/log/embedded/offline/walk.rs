@@ -124,6 +124,9 @@ pub(super) fn walk(
             walk.advance();
         }
     }
+    for (offset, error) in window.unread() {
+        walk.findings.damage(&walk.walked.name, *offset, format!("the disk does not give it back: {error}"));
+    }
     Ok(walk.end())
 }
 
