@@ -171,15 +171,16 @@ fn what_a_log_holds_is_told_by_indexes_and_counted_in_full() {
     assert_eq!(data.run(&["info", "--full"]).status.code(), Some(2));
 }
 
-#[test]
-fn a_running_server_is_verified_while_it_appends() {
+/// Imports a chat log and verifies all the while; the server runs with these settings.
+fn verified_beside_a_server(settings: &[(&str, &str)]) {
     let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let small = [("DRAMATIS__LOG__SEGMENT_BYTES", "65536")];
-    let server = Server::start_with(data.path(), &[], &small);
+    let settings = [&[("DRAMATIS__LOG__SEGMENT_BYTES", "65536")], settings].concat();
+    let server = Server::start_with(data.path(), &[], &settings);
     let files = [file(logs.path(), "den-2010-03-08.txt", chat_log(3_000, 1))];
     let verify = || {
-        let output =
-            dramatis().args(["log", "verify", "--json", "--data"]).arg(data.path()).output().unwrap();
+        let mut command = dramatis();
+        command.args(["log", "verify", "--json", "--data"]).arg(data.path());
+        let output = command.envs(settings.iter().copied()).output().unwrap();
         let document: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0), "{document:#}");
         document
@@ -198,6 +199,22 @@ fn a_running_server_is_verified_while_it_appends() {
     assert_eq!(document["events"], u64::try_from(server.events(&[]).len()).unwrap());
     assert_eq!(server.terminate(), Some(0));
     assert_eq!(verify()["notes"], serde_json::json!([]));
+}
+
+#[test]
+fn a_running_server_is_verified_while_it_appends() {
+    verified_beside_a_server(&[]);
+}
+
+#[test]
+fn a_running_server_is_verified_while_its_segments_move() {
+    let cold = tempfile::tempdir().unwrap();
+    verified_beside_a_server(&[
+        ("DRAMATIS__LOG__COLD_DIR", cold.path().to_str().unwrap()),
+        ("DRAMATIS__LOG__HOT_SEGMENTS_MAX", "0"),
+        ("DRAMATIS__LOG__DURABILITY", "interval"),
+    ]);
+    assert!(std::fs::read_dir(cold.path()).unwrap().count() > 3);
 }
 
 #[test]
