@@ -12,6 +12,7 @@ pub mod outbox;
 pub mod pending_count;
 pub mod registry;
 pub mod session;
+mod shrink;
 
 use std::sync::Arc;
 

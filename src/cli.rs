@@ -1,14 +1,15 @@
-//! The command line: one file a subcommand. `serve` is the server, `log` looks after its files;
-//! the others are clients of a running one, over the same sockets and HTTP that everybody uses.
+//! The command line: one file a subcommand. `serve` is the server, `backup` and `log` look after its
+//! files; the others are clients of a running one, over the same sockets and HTTP that everybody uses.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Flag};
 
+mod backup;
 mod events;
 mod failure;
 mod http;
@@ -18,6 +19,7 @@ mod projections;
 pub mod serve;
 mod server_url;
 
+pub use backup::Backup;
 pub use events::Events;
 pub use failure::Failure;
 pub use import::Import;
@@ -65,6 +67,9 @@ RUST_LOG overrides the log level.")]
     /// Lists and rebuilds the read models of a running server
     #[command(subcommand)]
     Projections(Projections),
+    /// Makes, lists, verifies and restores backups of the log
+    #[command(subcommand)]
+    Backup(Backup),
     /// Looks after the files of the log: verify them, and mend them while no server runs
     #[command(subcommand)]
     Log(Log),
@@ -85,6 +90,31 @@ struct ServeArguments {
     /// the port may then act as anyone
     #[arg(long)]
     insecure_listen_anywhere: bool,
+}
+
+/// Which data an offline command works on; resolved as `serve` does.
+#[derive(Debug, Args)]
+pub struct DataArguments {
+    /// Directory of the log and the read models [default: data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Settings, TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl DataArguments {
+    /// The configuration that a server with the same arguments would have.
+    fn load(&self) -> anyhow::Result<Config> {
+        let serve = ServeArguments {
+            data: self.data.clone(),
+            listen: None,
+            config: self.config.clone(),
+            // Nothing listens here, so the address of the settings is nobody's risk.
+            insecure_listen_anywhere: true,
+        };
+        serve.load(std::env::vars_os())
+    }
 }
 
 /// Which server a client command talks to.
@@ -132,30 +162,20 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(command) => import::run(command),
         Command::Events(command) => events::run(command),
         Command::Projections(command) => projections::run(command),
+        Command::Backup(command) => backup::run(command),
         Command::Log(command) => log::run(command),
     }
-}
-
-/// The settings of all layers, these flags over them.
-fn settings(
-    file: Option<&Path>,
-    data: Option<PathBuf>,
-    mut flags: Vec<Flag>,
-    environment: impl Iterator<Item = (OsString, OsString)>,
-) -> anyhow::Result<Config> {
-    let text = |value: OsString| value.to_string_lossy().into_owned();
-    if let Some(dir) = data {
-        let value = toml::Value::String(text(dir.into_os_string()));
-        flags.push(Flag { key: "data.dir", name: "--data", value });
-    }
-    let environment = environment.map(|(name, value)| (text(name), text(value)));
-    Ok(Config::load(file, environment, flags)?)
 }
 
 impl ServeArguments {
     fn load(self, environment: impl Iterator<Item = (OsString, OsString)>) -> anyhow::Result<Config> {
         use toml::Value;
+        let text = |value: OsString| value.to_string_lossy().into_owned();
         let mut flags = Vec::new();
+        if let Some(dir) = self.data {
+            let value = Value::String(text(dir.into_os_string()));
+            flags.push(Flag { key: "data.dir", name: "--data", value });
+        }
         if let Some(listen) = self.listen {
             flags.push(Flag { key: "server.listen", name: "--listen", value: Value::String(listen) });
         }
@@ -163,7 +183,8 @@ impl ServeArguments {
             let (key, name) = ("server.insecure_listen_anywhere", "--insecure-listen-anywhere");
             flags.push(Flag { key, name, value: Value::Boolean(true) });
         }
-        settings(self.config.as_deref(), self.data, flags, environment)
+        let environment = environment.map(|(name, value)| (text(name), text(value)));
+        Ok(Config::load(self.config.as_deref(), environment, flags)?)
     }
 }
 
@@ -205,6 +226,11 @@ mod tests {
             "events tail --url http://localhost:1",
             "projections list",
             "projections rebuild timeline",
+            "backup create --store b --data d --name n",
+            "backup list --store b --json",
+            "backup verify --store b n",
+            "backup restore --store b latest --into d --until-time 2024-01-31T12:00:00Z",
+            "backup restore --store b latest --into d --until-position 7",
             "log verify --data d --config c.toml --json",
             "log info --full --json",
             "log reindex --accept-chain",

@@ -12,6 +12,17 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> UnixMillis;
 }
 
+/// Reads a time as people and programs write it: RFC 3339, or Unix milliseconds.
+pub fn parse_time(text: &str) -> Result<UnixMillis, String> {
+    if let Ok(millis) = text.parse() {
+        return Ok(UnixMillis::new(millis));
+    }
+    let time: jiff::Timestamp = text.parse().map_err(|_| {
+        format!("expected a time such as 2024-01-31T12:00:00Z, or Unix milliseconds, got {text:?}")
+    })?;
+    Ok(UnixMillis::new(time.as_millisecond()))
+}
+
 /// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

@@ -77,6 +77,8 @@ pub struct LogConfig {
     pub append_queue_len_max: usize,
     /// Bytes of recent events kept in memory.
     pub live_bytes_max: usize,
+    /// Bytes of lookup filters kept in memory.
+    pub filter_bytes_max: u64,
     /// When an append is answered.
     pub durability: Durability,
     /// Between two syncs of the relaxed mode, milliseconds.
@@ -163,6 +165,8 @@ pub struct EntityConfig {
     pub pending_commands_max: usize,
     /// Time without a command before an entity leaves memory, milliseconds.
     pub idle_timeout_ms: u64,
+    /// Events between two snapshots of a small state; 0 makes none.
+    pub snapshot_every_events: u64,
 }
 
 /// `[projections]`

@@ -6,17 +6,25 @@
 use std::fmt;
 
 use dramatis_events::{DecodeError, Event, MemberId, Revision};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub mod room;
 
 /// One entity category's rules.
 pub trait Decider: 'static {
+    /// The name that snapshots of the state are kept under.
+    const NAME: &'static str;
+    /// Raised with every change of the state's form, and with every change of `evolve` that
+    /// makes another state of the same events: snapshots of other versions are not used.
+    const STATE_VERSION: u32;
+
     /// What may be asked.
     type Command: Send + Unpin + 'static;
     /// What may happen.
     type Event: Event + Send + Sync + 'static;
     /// What deciding needs to know: bounded, it never grows with history.
-    type State: Default + Send + Unpin + 'static;
+    type State: Default + Serialize + DeserializeOwned + Send + Unpin + 'static;
     /// Limits an operator sets.
     type Limits: Clone + Send + Sync + Unpin + 'static;
     /// Why the answer is no.

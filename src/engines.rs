@@ -1,14 +1,17 @@
 //! Turns configuration into concrete engines, for the server and for offline commands alike.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
-use crate::log::embedded::offline::Place;
+use crate::log::EventLog as _;
 use crate::log::embedded::{Durability, EmbeddedLog, OpenError, Options};
 use crate::read_models::ReadModelError;
 use crate::read_models::sqlite::SqliteReadModels;
+use crate::snapshots::sqlite::SqliteSnapshots;
+use crate::snapshots::{NoSnapshots, Snapshots};
 
 /// The engines of a process.
 pub struct Engines {
@@ -16,6 +19,8 @@ pub struct Engines {
     pub log: Arc<EmbeddedLog>,
     /// The read models.
     pub read_models: Arc<SqliteReadModels>,
+    /// The entities' snapshots.
+    pub snapshots: Arc<dyn Snapshots>,
 }
 
 /// Why the engines do not open.
@@ -42,11 +47,20 @@ pub enum EngineError {
     },
 }
 
-/// Where the embedded log's files are.
-pub fn log_place(config: &Config) -> Place {
+/// Where the log of a configuration is: its directory, and its cold tier if it has one.
+pub fn log_dirs(config: &Config) -> (PathBuf, Option<PathBuf>) {
     let cold = &config.log.cold_dir;
-    let cold = (!cold.as_os_str().is_empty()).then(|| cold.clone());
-    Place { dir: config.data.dir.join("log"), cold }
+    (config.data.dir.join("log"), (!cold.as_os_str().is_empty()).then(|| cold.clone()))
+}
+
+/// Where the embedded read models of a configuration are.
+pub fn read_models_file(config: &Config) -> PathBuf {
+    config.data.dir.join("read-models.sqlite")
+}
+
+/// Where the embedded snapshots of a configuration are. No backup needs them.
+fn snapshots_file(config: &Config) -> PathBuf {
+    config.data.dir.join("snapshots.sqlite")
 }
 
 /// Opens the engines that the configuration names.
@@ -54,11 +68,12 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     let shown = |path: &std::path::Path| path.display().to_string();
     let dir = &config.data.dir;
     std::fs::create_dir_all(dir).map_err(|error| EngineError::Directory { dir: shown(dir), error })?;
-    let Place { dir: log_dir, cold: cold_dir } = log_place(config);
+    let (log_dir, cold_dir) = log_dirs(config);
     let options = Options {
         segment_bytes: config.log.segment_bytes,
         append_queue_len_max: config.log.append_queue_len_max,
         live_bytes_max: config.log.live_bytes_max,
+        filter_bytes_max: config.log.filter_bytes_max,
         durability: match config.log.durability {
             config::Durability::Sync => Durability::Sync,
             config::Durability::Interval => {
@@ -71,6 +86,10 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     };
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;
-    let read_models = SqliteReadModels::open(dir.join("read-models.sqlite"))?;
-    Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models) })
+    let read_models = SqliteReadModels::open(read_models_file(config))?;
+    let snapshots: Arc<dyn Snapshots> = match config.entity.snapshot_every_events {
+        0 => Arc::new(NoSnapshots),
+        _ => Arc::new(SqliteSnapshots::open(snapshots_file(config), log.epoch())),
+    };
+    Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models), snapshots })
 }

@@ -11,5 +11,6 @@ pub mod log;
 pub mod projector;
 pub mod protocol;
 pub mod read_models;
+pub mod snapshots;
 pub mod telemetry;
 pub mod web;

@@ -76,6 +76,24 @@ pub trait EventLog: Send + Sync + 'static {
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// What it takes on the disk, as far as an engine knows.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+}
+
+/// What a log takes on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of events with their metadata.
+    pub stored_bytes: u64,
+    /// Bytes that the disk has free.
+    pub free_bytes: u64,
+    /// Whether an append may be answered before it is durable.
+    pub relaxed: bool,
 }
 
 /// Where a stream must stand for an append to be made.

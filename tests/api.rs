@@ -222,6 +222,33 @@ fn room_ids_are_percent_decoded() {
 }
 
 /// The quoted words of a text that begin with this.
+#[test]
+fn events_are_selected_by_kind_time_and_place() {
+    let (_data, server) = start();
+    for room in ["den", "hall"] {
+        say(&server, room, 5);
+    }
+    let all = server.events(&[]);
+    let time = |event: &Value| event["recorded_at"].as_i64().unwrap();
+    let (middle, place) = (time(&all[all.len() / 2]), |event: &Value| event["position"].clone());
+    let expect =
+        |keep: &dyn Fn(&Value) -> bool| all.iter().filter(|event| keep(event)).cloned().collect::<Vec<_>>();
+    let middle_text = middle.to_string();
+    assert_eq!(server.events(&["--since", &middle_text]), expect(&|event| time(event) >= middle));
+    assert_eq!(server.events(&["--before", &middle_text]), expect(&|event| time(event) < middle));
+    assert_eq!(server.events(&["--category", "room"]), all);
+    assert_eq!(server.events(&["--category", "user"]), Vec::<Value>::new());
+    let some = server.events(&["--from", "3", "--to", "7", "--name", "MessagePosted"]);
+    let in_place = |event: &Value| (3..=7).contains(&place(event).as_str().unwrap().parse::<u64>().unwrap());
+    assert_eq!(some, expect(&|event| in_place(event) && event["name"] == "MessagePosted"));
+    let of_room = server.events(&["--room", "hall", "--to", "2", "--since", "1970-01-01T00:00:00Z"]);
+    assert_eq!(
+        of_room,
+        expect(&|event| event["stream"] == "room-main.hall" && event["revision"].as_u64() <= Some(2))
+    );
+    assert_eq!(of_room.len(), 3);
+}
+
 fn quoted<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
     text.split('"').filter(|word| word.starts_with(start)).collect()
 }

@@ -16,9 +16,11 @@ mod data;
 mod mend;
 mod support;
 
-use data::{Data, change, flip, name, text, verify};
+use std::process::Stdio;
+
+use data::{Data, change, flip, name, output, spawning, text, verify};
 use serde_json::Value;
-use support::imports::{chat_log, file, imported};
+use support::imports::{chat_log, file};
 use support::{Server, dramatis};
 
 #[test]
@@ -175,29 +177,33 @@ fn what_a_log_holds_is_told_by_indexes_and_counted_in_full() {
 fn verified_beside_a_server(settings: &[(&str, &str)]) {
     let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let settings = [&[("DRAMATIS__LOG__SEGMENT_BYTES", "65536")], settings].concat();
-    let server = Server::start_with(data.path(), &[], &settings);
-    let files = [file(logs.path(), "den-2010-03-08.txt", chat_log(3_000, 1))];
+    let server = spawning(|| Server::start_with(data.path(), &[], &settings));
+    let log = file(logs.path(), "den-2010-03-08.txt", chat_log(3_000, 1));
     let verify = || {
         let mut command = dramatis();
         command.args(["log", "verify", "--json", "--data"]).arg(data.path());
-        let output = command.envs(settings.iter().copied()).output().unwrap();
+        let output = output(command.envs(settings.iter().copied()));
         let document: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0), "{document:#}");
         document
     };
-    std::thread::scope(|scope| {
-        let import = scope.spawn(|| imported(&server, &files, &[]));
-        let mut walks = 0;
-        while !import.is_finished() {
-            verify();
-            walks += 1;
-        }
-        println!("verified {walks} times beside {:?}", import.join().unwrap());
-    });
+    let mut command = dramatis();
+    command.args(["import", "irc", log.to_str().unwrap(), "--url", &server.url()]);
+    let mut import = spawning(|| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()).unwrap();
+    let mut walks = 0;
+    let ended = loop {
+        match import.try_wait().unwrap() {
+            Some(status) => break status,
+            None => verify(),
+        };
+        walks += 1;
+    };
+    assert_eq!(ended.code(), Some(0));
+    println!("verified {walks} times beside the import");
     let document = verify();
     assert!(document["segments"].as_u64().unwrap() > 3, "{document:#}");
-    assert_eq!(document["events"], u64::try_from(server.events(&[]).len()).unwrap());
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(document["events"], u64::try_from(spawning(|| server.events(&[])).len()).unwrap());
+    assert_eq!(spawning(|| server.terminate()), Some(0));
     assert_eq!(verify()["notes"], serde_json::json!([]));
 }
 
@@ -220,7 +226,7 @@ fn a_running_server_is_verified_while_its_segments_move() {
 #[test]
 fn what_cannot_be_done_is_said() {
     let empty = tempfile::tempdir().unwrap();
-    let run = |arguments: &[&str]| dramatis().args(arguments).output().unwrap();
+    let run = |arguments: &[&str]| output(dramatis().args(arguments));
     let output = run(&["log", "verify", "--data", empty.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).starts_with("dramatis: there is no log in "), "{output:?}");

@@ -13,30 +13,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 
-use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+use support::documents::{Documents, documents};
 use support::imports::{caught_up, chat_log, file, head, imported};
 use support::{Server, dramatis};
-
-/// Key, position and body of every document of a projection; a deleted one has no body.
-type Documents = Vec<(String, i64, Option<String>)>;
-
-/// Every document of the live builds, read beside the server.
-fn documents(data: &Path) -> BTreeMap<String, Documents> {
-    let file = data.join("read-models.sqlite");
-    let store = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let mut aliases = store.prepare("SELECT projection, collection FROM aliases").unwrap();
-    let pairs = aliases.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    pairs
-        .map(|pair: rusqlite::Result<(String, String)>| {
-            let (projection, collection) = pair.unwrap();
-            let sql = format!("SELECT key, position, body FROM \"documents {collection}\" ORDER BY key");
-            let mut rows = store.prepare(&sql).unwrap();
-            let rows = rows.query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
-            (projection, rows.map(Result::unwrap).collect())
-        })
-        .collect()
-}
 
 /// A room with history, and with every change that a message can see after it was posted.
 fn lived_in(server: &Server) {

@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use actix::prelude::{Message, Recipient};
 use dramatis_events::{CommandId, MemberId};
 
+use super::shrink::shrink;
+
 /// Tells a session that it came back on another connection.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
@@ -62,6 +64,7 @@ impl Directory {
         let mut sessions = self.lock();
         if sessions.get(&key).is_some_and(|(_, known)| known == connection) {
             sessions.remove(&key);
+            shrink(&mut sessions);
         }
     }
 

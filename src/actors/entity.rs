@@ -2,10 +2,12 @@
 //! state, has one append in flight, and answers only when that append has resolved.
 //!
 //! The state in hand may be ahead of the log while an append is in flight. It becomes the
-//! truth when the append succeeds and is thrown away and read again when it does not.
+//! truth when the append succeeds and is thrown away and read again when it does not. Only what
+//! is the truth is ever saved as a snapshot.
 
 mod batch;
 mod load;
+mod saving;
 #[cfg(test)]
 mod tests;
 
@@ -14,15 +16,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use dramatis_events::{CommandId, ContentHash, MemberId, Recorded, Revision, StreamId, UnixMillis};
+use dramatis_events::{CommandId, ContentHash, Epoch, MemberId, Recorded, Revision, StreamId, UnixMillis};
 
 use self::batch::{Decided, Prepared, decide, prepare};
-use self::load::{LoadError, Loaded, load};
+use self::load::{LoadError, Loaded, Origin, event_count, key, load};
+use self::saving::Saving;
 use super::answer::{Answer, Outgoing, Refused, ReplyTo, count};
 use super::pending_count::PendingCount;
 use crate::domain::Decider;
 use crate::log::{Append, AppendError, EventLog, Expected};
 use crate::protocol::ErrorCode;
+use crate::snapshots::{LastEvent, Snapshot, Snapshots};
 use crate::telemetry::metrics::EntityMetrics;
 
 /// Commands decided and appended together at the most.
@@ -59,8 +63,39 @@ pub struct Pending<D: Decider> {
 #[rtype(result = "()")]
 pub struct Submit<D: Decider>(pub Vec<Pending<D>>);
 
-/// How often an entity asks itself whether it is still needed.
-const IDLE_CHECK: Duration = Duration::from_secs(10);
+/// After this an entity asks itself for the first time whether it is still needed; one whose
+/// stream is empty leaves then.
+const FIRST_IDLE_CHECK: Duration = Duration::from_secs(10);
+/// An entity that was due to leave but had a request in hand asks again after this.
+const NEXT_IDLE_CHECK: Duration = Duration::from_millis(100);
+/// How far the queue's buffer may stay grown while nothing waits.
+const IDLE_CAPACITY_MAX: usize = 64;
+
+/// What the entities of a decider share.
+pub struct Surroundings<D: Decider> {
+    /// The one truth.
+    pub log: Arc<dyn EventLog>,
+    /// What saves reading it.
+    pub snapshots: Arc<dyn Snapshots>,
+    /// Events between two snapshots of a small state; 0 makes none.
+    pub snapshot_every_events: u64,
+    /// The limits in force.
+    pub limits: D::Limits,
+    /// What is counted.
+    pub metrics: EntityMetrics,
+}
+
+impl<D: Decider> Clone for Surroundings<D> {
+    fn clone(&self) -> Self {
+        Self {
+            log: self.log.clone(),
+            snapshots: self.snapshots.clone(),
+            snapshot_every_events: self.snapshot_every_events,
+            limits: self.limits.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
 
 enum Phase {
     /// The stream is being read.
@@ -76,17 +111,17 @@ enum Phase {
 /// See the module.
 pub struct Entity<D: Decider> {
     stream: StreamId,
-    log: Arc<dyn EventLog>,
-    limits: D::Limits,
+    around: Surroundings<D>,
     state: D::State,
-    head: Option<Revision>,
+    last: Option<LastEvent>,
+    epoch: Epoch,
+    saving: Saving,
     phase: Phase,
     pending: VecDeque<Pending<D>>,
     count: PendingCount,
     conflicts: u32,
     touched: Instant,
     idle: Option<Idle>,
-    metrics: EntityMetrics,
 }
 
 /// When an entity may leave memory, and who is told.
@@ -99,43 +134,42 @@ pub struct Idle {
 
 impl<D: Decider> Entity<D> {
     /// An entity for this stream; it reads the stream when it starts.
-    pub fn new(
-        stream: StreamId,
-        log: Arc<dyn EventLog>,
-        limits: D::Limits,
-        count: PendingCount,
-        idle: Idle,
-        metrics: EntityMetrics,
-    ) -> Self {
+    pub fn new(stream: StreamId, around: Surroundings<D>, count: PendingCount, idle: Idle) -> Self {
         Self {
             stream,
-            log,
-            limits,
+            epoch: around.log.epoch(),
+            saving: Saving::every(around.snapshot_every_events),
+            around,
             state: D::State::default(),
-            head: None,
+            last: None,
             phase: Phase::Loading,
             pending: VecDeque::new(),
             count,
             conflicts: 0,
             touched: Instant::now(),
             idle: Some(idle),
-            metrics,
         }
+    }
+
+    fn head(&self) -> Option<Revision> {
+        self.last.map(|last| last.revision)
     }
 
     fn load(&mut self, ctx: &mut Context<Self>) {
         self.phase = Phase::Loading;
-        let reading = load::<D>(self.log.clone(), self.stream.clone());
+        let around = &self.around;
+        let reading = load::<D>(around.log.clone(), around.snapshots.clone(), self.stream.clone());
         ctx.spawn(reading.into_actor(self).map(|loaded, entity, ctx| entity.loaded(loaded, ctx)));
     }
 
     fn loaded(&mut self, loaded: Result<Loaded<D>, LoadError>, ctx: &mut Context<Self>) {
         match loaded {
-            Ok(Loaded { state, head }) => {
-                self.state = state;
-                self.head = head;
-                self.phase = Phase::Idle;
+            Ok(Loaded { state, last, epoch, read, origin }) => {
+                (self.state, self.last, self.epoch) = (state, last, epoch);
+                self.around.metrics.loaded(matches!(origin, Origin::Snapshot { .. }), read);
+                self.saving.loaded(origin);
                 self.next_batch(ctx);
+                self.save_if_due(ctx);
             }
             Err(error) => {
                 tracing::error!(stream = %self.stream, %error, "an entity cannot read its stream");
@@ -154,26 +188,27 @@ impl<D: Decider> Entity<D> {
         self.phase = Phase::Busy;
         let take = self.pending.len().min(BATCH_COMMANDS_MAX);
         let batch: Vec<_> = self.pending.drain(..take).collect();
-        let preparing = prepare::<D>(self.log.clone(), self.stream.clone(), self.head, batch);
+        let preparing = prepare::<D>(self.around.log.clone(), self.stream.clone(), self.head(), batch);
         ctx.spawn(preparing.into_actor(self).map(|prepared, entity, ctx| entity.decide(prepared, ctx)));
     }
 
     fn decide(&mut self, prepared: Vec<Prepared<D>>, ctx: &mut Context<Self>) {
-        let mut decided = decide::<D>(&self.stream, &mut self.state, self.head, &self.limits, prepared);
+        let (head, limits) = (self.head(), &self.around.limits);
+        let mut decided = decide::<D>(&self.stream, &mut self.state, head, limits, prepared);
         for pending in decided.left_over.drain(..).rev() {
             self.pending.push_front(pending);
         }
         if decided.envelopes.is_empty() {
+            self.go_on(decided.is_state_spoiled, ctx);
             self.settle(decided, &[]);
-            self.next_batch(ctx);
             return;
         }
         let append = Append {
             stream: self.stream.clone(),
-            expected: Expected::after(self.head),
+            expected: Expected::after(head),
             envelopes: std::mem::take(&mut decided.envelopes),
         };
-        let appending = self.log.append(append);
+        let appending = self.around.log.append(append);
         ctx.spawn(
             appending.into_actor(self).map(move |result, entity, ctx| entity.appended(result, decided, ctx)),
         );
@@ -188,9 +223,13 @@ impl<D: Decider> Entity<D> {
         match result {
             Ok(events) => {
                 self.conflicts = 0;
-                self.head = events.last().map(|event| event.revision).or(self.head);
-                self.next_batch(ctx);
+                self.last = events.last().map(|event| LastEvent::from(&**event)).or(self.last);
+                let is_state_spoiled = decided.is_state_spoiled;
+                self.go_on(is_state_spoiled, ctx);
                 self.settle(decided, &events);
+                if !is_state_spoiled {
+                    self.save_if_due(ctx);
+                }
             }
             Err(AppendError::Conflict { .. }) if self.conflicts < CONFLICT_RETRIES_MAX => {
                 self.conflicts += 1;
@@ -213,13 +252,18 @@ impl<D: Decider> Entity<D> {
         }
     }
 
+    /// Takes up what waits, on a state that was read again if it is not what was recorded.
+    fn go_on(&mut self, is_state_spoiled: bool, ctx: &mut Context<Self>) {
+        if is_state_spoiled { self.load(ctx) } else { self.next_batch(ctx) }
+    }
+
     fn settle(&mut self, decided: Decided<D>, events: &[Arc<Recorded>]) {
-        let head = self.head;
+        let head = self.head();
         let mut outgoing = Outgoing::default();
         let mut settled = 0;
         for (pending, verdict) in decided.verdicts {
             let outcome = verdict.resolve(events, head);
-            count(&outcome, &self.metrics);
+            count(&outcome, &self.around.metrics);
             let answer = Answer { id: pending.request.id, stream: self.stream.clone(), outcome };
             outgoing.push(pending.reply, answer);
             settled += 1;
@@ -228,17 +272,63 @@ impl<D: Decider> Entity<D> {
         outgoing.send();
     }
 
+    /// Saves the state, which must be what the log says up to the last event. Answers do not
+    /// wait for it: it is called when they are on their way.
+    fn save_if_due(&mut self, ctx: &mut Context<Self>) {
+        let events = event_count(self.last);
+        if self.saving.is_due(events)
+            && let Some(kept) = self.save(events)
+        {
+            ctx.spawn(kept.into_actor(self).map(move |kept, entity, _| entity.saving.ended(events, kept)));
+        }
+    }
+
+    /// Begins to save the state; whether it was kept is counted, and said to who waits.
+    fn save(&mut self, events: u64) -> Option<impl Future<Output = bool> + use<D>> {
+        let last = self.last?;
+        let state = match serde_json::to_vec(&self.state) {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(stream = %self.stream, %error, "an entity's state cannot be saved");
+                self.saving.failed(events);
+                return None;
+            }
+        };
+        self.saving.begun(events, state.len());
+        let key = key::<D>(&self.stream, self.epoch);
+        let saving = self.around.snapshots.save(&key, Snapshot { last, state });
+        let metrics = self.around.metrics.clone();
+        Some(async move {
+            let kept = saving.await;
+            metrics.snapshot(kept);
+            kept
+        })
+    }
+
     /// Leaves memory if nothing was asked for long enough. The count closes the race with a
     /// sender: once retired, no request can be counted, and the registry starts a new entity.
     fn retire_if_idle(&mut self, ctx: &mut Context<Self>) {
         let timeout = self.idle.as_ref().map_or(Duration::MAX, |idle| idle.timeout);
-        let due = self.head.is_none() || self.touched.elapsed() >= timeout;
-        if due && self.count.retire() {
-            if let Some(idle) = self.idle.take() {
-                (idle.retired)();
+        let left = timeout.saturating_sub(self.touched.elapsed());
+        let is_due = self.last.is_none() || left.is_zero();
+        if !is_due || !self.count.retire() {
+            if self.pending.is_empty() {
+                self.pending.shrink_to(IDLE_CAPACITY_MAX);
             }
-            ctx.stop();
+            ctx.run_later(left.max(NEXT_IDLE_CHECK.min(timeout)), Self::retire_if_idle);
+            return;
         }
+        let events = event_count(self.last);
+        if matches!(self.phase, Phase::Idle)
+            && self.saving.is_due_on_leaving(events)
+            && let Some(kept) = self.save(events)
+        {
+            actix_rt::spawn(kept);
+        }
+        if let Some(idle) = self.idle.take() {
+            (idle.retired)();
+        }
+        ctx.stop();
     }
 
     fn refuse_pending(&mut self, refused: &Refused) {
@@ -251,7 +341,7 @@ impl<D: Decider> Entity<D> {
         self.count.remove(pending.len());
         for Pending { request, reply } in pending {
             let outcome = Err(refused.clone());
-            count(&outcome, &self.metrics);
+            count(&outcome, &self.around.metrics);
             outgoing.push(reply, Answer { id: request.id, stream: self.stream.clone(), outcome });
         }
         outgoing.send();
@@ -263,7 +353,8 @@ impl<D: Decider> Actor for Entity<D> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.load(ctx);
-        ctx.run_interval(IDLE_CHECK, Self::retire_if_idle);
+        let timeout = self.idle.as_ref().map_or(Duration::MAX, |idle| idle.timeout);
+        ctx.run_later(timeout.min(FIRST_IDLE_CHECK), Self::retire_if_idle);
     }
 }
 

@@ -17,6 +17,7 @@ use dramatis_events::{MemberId, Recorded, Revision, StreamId};
 use tokio::sync::watch;
 
 use super::outbox::Outbox;
+use super::shrink::shrink;
 use crate::config::SocketConfig;
 use crate::log::{EventLog, Filter, LogError, Page, ReadLimit, Tail};
 use crate::protocol::{CloseCode, EventFrame, ServerMessage};
@@ -76,8 +77,19 @@ impl Rooms {
             room.followers.retain(|known| !Rc::ptr_eq(known, follow));
             if room.followers.is_empty() {
                 rooms.remove(&follow.stream);
+                shrink(&mut rooms);
             }
         }
+    }
+
+    /// How many rooms are followed.
+    pub fn len(&self) -> usize {
+        self.followed.borrow().len()
+    }
+
+    /// Whether no room is followed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Turns a place live, if its next revision is the hub's next; else the log must be read on.
@@ -97,7 +109,9 @@ impl Rooms {
 
     /// Takes a connection out.
     pub fn disconnect(&self, id: u64) {
-        if self.connections.borrow_mut().remove(&id).is_some() {
+        let mut connections = self.connections.borrow_mut();
+        if connections.remove(&id).is_some() {
+            shrink(&mut connections);
             self.metrics.connections.dec();
         }
     }

@@ -12,11 +12,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use dramatis_events::StreamId;
 
-use super::entity::{Entity, Idle, Pending, Submit};
+use super::entity::{Entity, Idle, Pending, Submit, Surroundings};
 use super::pending_count::{Added, PendingCount};
+use super::shrink::shrink;
 use crate::domain::Decider;
-use crate::log::EventLog;
-use crate::telemetry::metrics::EntityMetrics;
 
 /// What an operator sets for entities.
 #[derive(Debug, Clone)]
@@ -33,11 +32,9 @@ pub struct Registry<D: Decider> {
 }
 
 struct Shared<D: Decider> {
-    log: Arc<dyn EventLog>,
-    limits: D::Limits,
+    around: Surroundings<D>,
     options: EntityOptions,
     arbiters: Vec<ArbiterHandle>,
-    metrics: EntityMetrics,
     entities: Mutex<HashMap<StreamId, Handle<D>>>,
     started: AtomicUsize,
 }
@@ -61,15 +58,9 @@ impl<D: Decider> Clone for Registry<D> {
 
 impl<D: Decider> Registry<D> {
     /// A registry whose entities run on these arbiters in turn; on none, where they are asked for.
-    pub fn new(
-        log: Arc<dyn EventLog>,
-        limits: D::Limits,
-        options: EntityOptions,
-        arbiters: Vec<ArbiterHandle>,
-        metrics: EntityMetrics,
-    ) -> Self {
+    pub fn new(around: Surroundings<D>, options: EntityOptions, arbiters: Vec<ArbiterHandle>) -> Self {
         let (entities, started) = (Mutex::default(), AtomicUsize::new(0));
-        Self { shared: Arc::new(Shared { log, limits, options, arbiters, metrics, entities, started }) }
+        Self { shared: Arc::new(Shared { around, options, arbiters, entities, started }) }
     }
 
     /// Hands requests to the entity of this stream, in their order, starting it if need be.
@@ -125,14 +116,7 @@ impl<D: Decider> Registry<D> {
                 }
             }),
         };
-        let entity = Entity::<D>::new(
-            stream.clone(),
-            shared.log.clone(),
-            shared.limits.clone(),
-            count.clone(),
-            idle,
-            shared.metrics.clone(),
-        );
+        let entity = Entity::<D>::new(stream.clone(), shared.around.clone(), count.clone(), idle);
         let turn = shared.started.fetch_add(1, Ordering::Relaxed);
         let arbiter = turn.checked_rem(shared.arbiters.len()).and_then(|index| shared.arbiters.get(index));
         let entity = match arbiter {
@@ -148,6 +132,7 @@ impl<D: Decider> Shared<D> {
         let mut entities = self.entities.lock().unwrap_or_else(PoisonError::into_inner);
         if entities.get(stream).is_some_and(|handle| handle.count.is(count)) {
             entities.remove(stream);
+            shrink(&mut entities);
         }
     }
 }

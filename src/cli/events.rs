@@ -4,8 +4,10 @@ use std::io::{ErrorKind, Read, Write};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use dramatis_events::UnixMillis;
 
 use super::{Target, http};
+use crate::clock::parse_time;
 
 /// What to do with the events.
 #[derive(Debug, Subcommand)]
@@ -14,6 +16,7 @@ pub enum Events {
     #[command(after_help = "Examples:
   dramatis events read > all.ndjson
   dramatis events read --room lobby --from 120 --limit 10
+  dramatis events read --since 2024-01-31T12:00:00Z --before 2024-02-01T00:00:00Z
   dramatis events read --name MessagePosted --name MessageEdited | jq .data.text")]
     Read(Selection),
     /// Prints the events recorded so far, then each new one as it happens
@@ -29,12 +32,24 @@ pub struct Selection {
     /// Only this room
     #[arg(long, value_name = "ROOM")]
     room: Option<String>,
+    /// Only streams of this category, such as room
+    #[arg(long, value_name = "CATEGORY")]
+    category: Option<String>,
     /// Only events of this name; may be given more than once
     #[arg(long, value_name = "EVENT")]
     name: Vec<String>,
     /// The first to print: with --room a revision, otherwise a position
     #[arg(long, value_name = "NUMBER")]
     from: Option<u64>,
+    /// The last to print: with --room a revision, otherwise a position
+    #[arg(long, value_name = "NUMBER")]
+    to: Option<u64>,
+    /// Only what was recorded at this time or after it: RFC 3339, or Unix milliseconds
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<UnixMillis>,
+    /// Only what was recorded before this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    before: Option<UnixMillis>,
     /// How many at the most
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -55,8 +70,12 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
 fn query(selection: &Selection, follow: bool) -> Vec<(&'static str, String)> {
     let mut query = Vec::new();
     query.extend(selection.room.iter().map(|room| ("room", room.clone())));
+    query.extend(selection.category.iter().map(|category| ("category", category.clone())));
     query.extend(selection.name.iter().map(|name| ("name", name.clone())));
     query.extend(selection.from.map(|from| ("from", from.to_string())));
+    query.extend(selection.to.map(|to| ("to", to.to_string())));
+    query.extend(selection.since.map(|time| ("since", time.get().to_string())));
+    query.extend(selection.before.map(|time| ("before", time.get().to_string())));
     query.extend(selection.limit.map(|limit| ("limit", limit.to_string())));
     query.push(("follow", follow.to_string()));
     query
@@ -118,8 +137,18 @@ mod tests {
     fn the_query_says_what_was_selected() {
         let target = Target { url: "http://localhost:1".parse().unwrap() };
         let name = vec!["A".into(), "B".into()];
-        let selection = Selection { room: Some("den".into()), name, from: Some(7), limit: None, target };
+        let selection = Selection {
+            room: Some("den".into()),
+            category: None,
+            name,
+            from: Some(7),
+            to: Some(9),
+            since: Some(UnixMillis::new(5)),
+            before: None,
+            limit: None,
+            target,
+        };
         let got: Vec<String> = query(&selection, true).iter().map(|(n, v)| format!("{n}={v}")).collect();
-        assert_eq!(got.join("&"), "room=den&name=A&name=B&from=7&follow=true");
+        assert_eq!(got.join("&"), "room=den&name=A&name=B&from=7&to=9&since=5&follow=true");
     }
 }

@@ -2,13 +2,11 @@
 //! and `info` may run beside one.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::settings;
-use crate::config::Flag;
+use super::DataArguments;
 use crate::engines;
 use crate::log::embedded::offline::{Damage, Place};
 
@@ -35,7 +33,7 @@ Examples:
     Verify {
         /// Where the log is.
         #[command(flatten)]
-        files: Files,
+        files: DataArguments,
         /// Prints one JSON object instead of text
         #[arg(long)]
         json: bool,
@@ -52,7 +50,7 @@ Examples:
     Info {
         /// Where the log is.
         #[command(flatten)]
-        files: Files,
+        files: DataArguments,
         /// Reads the whole log and counts the events of each name and category
         #[arg(long)]
         full: bool,
@@ -72,7 +70,7 @@ Examples:
     Reindex {
         /// Where the log is.
         #[command(flatten)]
-        files: Files,
+        files: DataArguments,
         /// Writes the chain anew where it is broken or contradicts the segments
         #[arg(long)]
         accept_chain: bool,
@@ -94,41 +92,26 @@ Examples:
     Repair {
         /// Where the log is.
         #[command(flatten)]
-        files: Files,
+        files: DataArguments,
         /// Cuts, and says what was cut
         #[arg(long)]
         cut: bool,
     },
 }
 
-/// Which log.
-#[derive(Debug, Args)]
-pub struct Files {
-    /// Directory of the log and the read models, as `serve` was given it [default: data]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Settings, TOML, as `serve` was given them: they name the cold tier
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl Files {
-    fn place(self) -> anyhow::Result<Place> {
-        // Nothing listens here, so the address of the settings is nobody's risk.
-        let (key, name) = ("server.insecure_listen_anywhere", "--insecure-listen-anywhere");
-        let flags = vec![Flag { key, name, value: toml::Value::Boolean(true) }];
-        let config = settings(self.config.as_deref(), self.data, flags, std::env::vars_os())?;
-        Ok(engines::log_place(&config))
-    }
+/// Where the log of these settings is.
+fn place(files: &DataArguments) -> anyhow::Result<Place> {
+    let (dir, cold) = engines::log_dirs(&files.load()?);
+    Ok(Place { dir, cold })
 }
 
 /// Runs the subcommand.
 pub(super) fn run(command: Log) -> anyhow::Result<()> {
     match command {
-        Log::Verify { files, json } => verify::run(&files.place()?, json),
-        Log::Info { files, full, json } => info::run(&files.place()?, full, json),
-        Log::Reindex { files, accept_chain } => reindex::run(&files.place()?, accept_chain),
-        Log::Repair { files, cut } => repair::run(&files.place()?, cut),
+        Log::Verify { files, json } => verify::run(&place(&files)?, json),
+        Log::Info { files, full, json } => info::run(&place(&files)?, full, json),
+        Log::Reindex { files, accept_chain } => reindex::run(&place(&files)?, accept_chain),
+        Log::Repair { files, cut } => repair::run(&place(&files)?, cut),
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::actors::Stage;
 use crate::actors::directory::Directory;
+use crate::actors::entity::Surroundings;
 use crate::actors::registry::{EntityOptions, Registry};
 use crate::config::{Config, RoomConfig};
 use crate::domain::room::RoomLimits;
@@ -33,20 +34,22 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
-    let Engines { log, read_models } = engines;
+    let Engines { log, read_models, snapshots } = engines;
     let workers = workers(config.server.workers);
     let entity_threads = EntityThreads::start(workers);
     let metrics = Metrics::default();
-    let rooms = Registry::new(
-        log.clone(),
-        room_limits(&config.room),
-        EntityOptions {
-            pending_max: config.entity.pending_commands_max,
-            idle_timeout: Duration::from_millis(config.entity.idle_timeout_ms),
-        },
-        entity_threads.handles(),
-        metrics.entity(),
-    );
+    let around = Surroundings {
+        log: log.clone(),
+        snapshots,
+        snapshot_every_events: config.entity.snapshot_every_events,
+        limits: room_limits(&config.room),
+        metrics: metrics.entity(),
+    };
+    let entity_options = EntityOptions {
+        pending_max: config.entity.pending_commands_max,
+        idle_timeout: Duration::from_millis(config.entity.idle_timeout_ms),
+    };
+    let rooms = Registry::new(around, entity_options, entity_threads.handles());
     let stage = Arc::new(Stage {
         log: log.clone(),
         rooms,

@@ -52,7 +52,7 @@ fn every_key_has_a_comment_that_states_its_range() {
             comment.clear();
         }
     }
-    assert_eq!(keys, 38);
+    assert_eq!(keys, 40);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
     check(
         from_environment("DRAMATIS__ENTITY__SIZE", "0"),
         "unknown key entity.size = \"0\" (from environment variable DRAMATIS__ENTITY__SIZE): [entity] has \
-         idle_timeout_ms, pending_commands_max",
+         idle_timeout_ms, pending_commands_max, snapshot_every_events",
     );
     check(
         from_environment("DRAMATIS__TELEMETRY__FORMAT", "xml"),
@@ -121,7 +121,8 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
     );
     check(
         from_file("entity = 5"),
-        "unknown key entity = 5 (from file my.toml): [entity] has idle_timeout_ms, pending_commands_max",
+        "unknown key entity = 5 (from file my.toml): [entity] has idle_timeout_ms, pending_commands_max, \
+         snapshot_every_events",
     );
     check(
         from_file("[socket]\nmessage_bytes_max = 4096\nframe_bytes_max = 2048"),

@@ -43,6 +43,9 @@ use state::Phase;
 pub struct Room;
 
 impl Decider for Room {
+    const NAME: &'static str = "room";
+    const STATE_VERSION: u32 = 1;
+
     type Command = RoomCommand;
     type Event = RoomEvent;
     type State = RoomState;

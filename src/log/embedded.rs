@@ -39,9 +39,12 @@ use self::ring::Ring;
 use self::state::{Found, Next, State, head_before, older_next_revision};
 use self::storage::{Directory, Storage};
 use self::writer::{Answer, Message, Placed, Request, Writer};
-use super::{Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, LogError, Page, ReadLimit};
+use super::{
+    Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, LogError, Page, ReadLimit, Usage,
+};
 use crate::clock::Clock;
 
+pub mod backup;
 mod bytes;
 mod chain;
 mod closer;
@@ -75,6 +78,9 @@ pub struct Options {
     pub append_queue_len_max: usize,
     /// Recent events kept in memory, in bytes.
     pub live_bytes_max: usize,
+    /// Filters that spare lookups in closed segments, bytes in memory; the oldest segments go
+    /// without beyond that.
+    pub filter_bytes_max: u64,
     /// When an append is answered.
     pub durability: Durability,
     /// Appends are refused while the disk has fewer bytes free than this; 0 is no reserve.
@@ -91,6 +97,7 @@ impl Default for Options {
             segment_bytes: 128 * 1024 * 1024,
             append_queue_len_max: 16_384,
             live_bytes_max: 16 * 1024 * 1024,
+            filter_bytes_max: 128 * 1024 * 1024,
             durability: Durability::Sync,
             reserve_bytes: 0,
             cold_dir: None,
@@ -164,25 +171,27 @@ pub struct EmbeddedLog {
 
 impl EmbeddedLog {
     /// Opens a directory, making it if it is not there.
-    pub fn open(dir: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub fn open(dir: &Path, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         std::fs::create_dir_all(dir)?;
-        if let Some(cold) = &options.cold_dir {
+        let cold = options.cold_dir.take();
+        if let Some(cold) = &cold {
             std::fs::create_dir_all(cold)?;
         }
         let lock = lock(dir)?;
-        let storage = Arc::new(Directory::new(dir, options.cold_dir.as_deref()));
-        Self::open_storage(storage, Some(lock), options, clock, Closer::beside)
+        let storage = Arc::new(Directory::new(dir, cold.as_deref()));
+        Self::open_storage(storage, Some(lock), &options, clock, Closer::beside)
     }
 
     fn open_storage(
         storage: Arc<dyn Storage>,
         lock: Option<File>,
-        options: Options,
+        options: &Options,
         clock: Arc<dyn Clock>,
         closer: impl FnOnce(Work) -> io::Result<Closer>,
     ) -> Result<Self, OpenError> {
         let epoch = settled_epoch(&*storage, options.durability)?;
-        let Recovered { closed, open, chain, allocated } = recover(&storage, epoch)?;
+        let Recovered { closed, open, chain, allocated } =
+            recover(&storage, epoch, options.filter_bytes_max)?;
         let end = End {
             storage: storage.clone(),
             epoch,
@@ -211,7 +220,7 @@ impl EmbeddedLog {
             clock,
             durability: options.durability,
             end,
-            closer: closer(Work::new(shared.clone(), options.hot_segments_max)?)?,
+            closer: closer(Work::new(shared.clone(), options)?)?,
             heads: HashMap::with_hasher(RandomState::default()),
             poisoned: None,
             sync_at: None,
@@ -262,10 +271,10 @@ impl EventLog for EmbeddedLog {
             let (answer, answered) = oneshot::channel();
             let request = Request { draft: Draft::of(&append), answer, place };
             requests.send(Message::Append(request)).map_err(|_| closed())?;
-            let (placed, _draft): Answer = answered.await.map_err(|_| AppendError::Failure {
+            let (outcome, _draft): Answer = answered.await.map_err(|_| AppendError::Failure {
                 reason: "the log was closed before it answered".to_owned(),
             })?;
-            placed.map(|placed| recorded(append, placed))
+            outcome.map(|placed| recorded(append, placed))
         })
     }
 
@@ -383,6 +392,17 @@ impl EventLog for EmbeddedLog {
             warnings.extend(space.refuses(0, self.reserve_bytes));
         }
         warnings
+    }
+
+    fn usage(&self) -> Usage {
+        let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+        let closed: u64 = state.closed.iter().map(|closed| closed.facts.end).sum();
+        Usage {
+            segments: to_u64(state.closed.len()) + 1,
+            stored_bytes: closed + state.open.end,
+            free_bytes: self.shared.storage.space().map_or(0, |space| space.free),
+            relaxed: self.durability != Durability::Sync,
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use futures_util::future::{BoxFuture, ready};
 use tokio::sync::watch;
 
 use super::{
-    Append, AppendError, CommandOutcome, CommandRef, EventLog, Expected, Filter, Header, LogError, Page, ReadLimit,
+    Append, AppendError, CommandOutcome, CommandRef, EventLog, Expected, Filter, Header, LogError, Page,
+    ReadLimit,
 };
 use crate::clock::Clock;
 

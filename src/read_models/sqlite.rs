@@ -20,7 +20,10 @@ use worker::Worker;
 
 mod errors;
 mod schema;
+mod summary;
 mod worker;
+
+pub use summary::summary;
 
 /// How many connections read beside the writer.
 const READERS: usize = 3;

@@ -2,8 +2,8 @@
 #![allow(unreachable_pub, reason = "shared by the files of one test binary")]
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
-use std::sync::Arc;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use dramatis::clock::{ManualClock, SystemClock};
 use dramatis::log::embedded::offline::{self, Damage, Observer, Place, Verified};
@@ -15,6 +15,22 @@ use dramatis_events::{
 };
 
 use crate::support::dramatis;
+
+/// Between its fork and its program a child holds what this process holds, locks too: no lock is
+/// given back in the meantime.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// Does something that starts a process.
+pub fn spawning<T>(act: impl FnOnce() -> T) -> T {
+    let _alone = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    act()
+}
+
+/// Does something that gives a lock back.
+pub fn unlocking<T>(act: impl FnOnce() -> T) -> T {
+    let _no_forks = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+    act()
+}
 
 /// Small segments, and nothing read from memory.
 pub fn options() -> Options {
@@ -87,7 +103,7 @@ impl Data {
                 log.append(Append { stream, expected: Expected::after(head), envelopes }).await.unwrap();
             }
         });
-        log.close();
+        unlocking(|| drop(log));
     }
 
     pub fn open(&self) -> EmbeddedLog {
@@ -110,7 +126,10 @@ impl Data {
 
     pub fn events(&self) -> Vec<Arc<Recorded>> {
         let limit = ReadLimit { events: 100_000, bytes: usize::MAX };
-        block_on(self.open().read_all(None, Filter::default(), limit)).unwrap().events
+        let log = self.open();
+        let events = block_on(log.read_all(None, Filter::default(), limit)).unwrap().events;
+        unlocking(|| drop(log));
+        events
     }
 
     pub fn place(&self) -> Place {
@@ -148,7 +167,7 @@ impl Data {
         if self.cold.is_some() {
             command.arg("--config").arg(self.dir.path().join("dramatis.toml"));
         }
-        command.output().unwrap()
+        output(&mut command)
     }
 
     /// Runs the command, which must end with this code: what it prints, without what is never twice
@@ -204,6 +223,12 @@ pub fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = std::fs::read(path).unwrap();
     change(&mut bytes);
     std::fs::write(path, bytes).unwrap();
+}
+
+/// Runs a command to its end.
+pub fn output(command: &mut Command) -> Output {
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawning(|| command.spawn()).unwrap().wait_with_output().unwrap()
 }
 
 /// Keeps what is found.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dramatis_events::{Epoch, Recorded};
 
-use super::data::{Data, change, flip, name, verify};
+use super::data::{Data, change, flip, name, unlocking, verify};
 
 fn epoch(data: &Data) -> Epoch {
     std::fs::read_to_string(data.log_dir().join("epoch")).unwrap().trim().parse().unwrap()
@@ -240,6 +240,6 @@ fn nothing_is_mended_under_a_server() {
         let told = data.told(command, 1);
         assert!(told.contains("the log is in use by process"), "{told}");
     }
-    drop(log);
+    unlocking(|| drop(log));
     data.told(&["repair"], 0);
 }

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocket;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+pub mod documents;
 pub mod imports;
 
 /// Nothing in a test takes this long; waiting longer is a failure.

@@ -110,6 +110,8 @@ pub(super) struct Decided<D: Decider> {
     pub(super) verdicts: Vec<(Pending<D>, Verdict)>,
     /// What did not fit into this append, in order.
     pub(super) left_over: Vec<Pending<D>>,
+    /// The state is not what the events make of it and must be read again.
+    pub(super) is_state_spoiled: bool,
 }
 
 impl<D: Decider> Decided<D> {
@@ -135,9 +137,14 @@ pub(super) fn decide<D: Decider>(
         seen: HashMap::new(),
         envelopes: Vec::with_capacity(batch.len()),
         bytes: 0,
+        is_state_spoiled: false,
     };
-    let mut decided =
-        Decided { envelopes: Vec::new(), verdicts: Vec::with_capacity(batch.len()), left_over: Vec::new() };
+    let mut decided = Decided {
+        envelopes: Vec::new(),
+        verdicts: Vec::with_capacity(batch.len()),
+        left_over: Vec::new(),
+        is_state_spoiled: false,
+    };
     for prepared in batch {
         if !decided.left_over.is_empty() || deciding.is_full() {
             decided.left_over.push(prepared.pending);
@@ -147,6 +154,7 @@ pub(super) fn decide<D: Decider>(
         decided.verdicts.push((prepared.pending, verdict));
     }
     decided.envelopes = deciding.envelopes;
+    decided.is_state_spoiled = deciding.is_state_spoiled;
     decided
 }
 
@@ -159,6 +167,7 @@ struct Batch<'a, D: Decider> {
     seen: HashMap<CommandKey, (ContentHash, usize)>,
     envelopes: Vec<Envelope>,
     bytes: usize,
+    is_state_spoiled: bool,
 }
 
 /// Events one command may record; so many must be left in an append for one more command.
@@ -166,7 +175,8 @@ const COMMAND_EVENTS_MAX: usize = 16;
 
 impl<D: Decider> Batch<'_, D> {
     fn is_full(&self) -> bool {
-        self.envelopes.len() + COMMAND_EVENTS_MAX > APPEND_EVENTS_MAX
+        self.is_state_spoiled
+            || self.envelopes.len() + COMMAND_EVENTS_MAX > APPEND_EVENTS_MAX
             || self.bytes + EVENT_BYTES_MAX > APPEND_BYTES_MAX
     }
 
@@ -228,6 +238,8 @@ impl<D: Decider> Batch<'_, D> {
         for event in events {
             if let Err(error) = D::evolve(self.state, event) {
                 tracing::error!(stream = %self.stream, %error, "a decider returned an event it does not accept");
+                // Events of this command before it may be folded already.
+                self.is_state_spoiled = true;
                 return refuse(ErrorCode::Internal, error.to_string());
             }
         }

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may fail loudly")]
 
+mod careless;
+mod leaving;
+mod snapshots;
+
 use std::sync::Mutex;
 
 use dramatis_events::{Epoch, Position};
@@ -14,6 +18,7 @@ use crate::clock::SystemClock;
 use crate::domain::room::{OpenRoom, Room, RoomCommand, RoomLimits};
 use crate::log::memory::MemoryLog;
 use crate::log::{CommandOutcome, CommandRef, Filter, LogError, Page, ReadLimit};
+use crate::snapshots::NoSnapshots;
 use crate::telemetry::metrics::Metrics;
 
 /// A log whose next appends end as scripted, after recording all the same where that is `true`.
@@ -91,34 +96,64 @@ impl EventLog for Scripted {
     }
 }
 
-/// Opens a room once a line; each answer's code, or whether it was a duplicate.
+/// Rooms over this log and these snapshots, and what they count.
+fn rooms_over(
+    log: Arc<dyn EventLog>,
+    snapshots: Arc<dyn Snapshots>,
+    snapshot_every_events: u64,
+    idle_timeout: Duration,
+) -> (Registry<Room>, EntityMetrics) {
+    let metrics = Metrics::default().entity();
+    let around = Surroundings {
+        log,
+        snapshots,
+        snapshot_every_events,
+        limits: RoomLimits::default(),
+        metrics: metrics.clone(),
+    };
+    let options = EntityOptions { pending_max: 16, idle_timeout };
+    (Registry::new(around, options, Vec::new()), metrics)
+}
+
+fn room(id: &str) -> StreamId {
+    StreamId::parse(&format!("room-main.{id}")).unwrap()
+}
+
+/// Hands a command to a room; the answer is to come.
+fn submit(
+    rooms: &Registry<Room>,
+    stream: &StreamId,
+    author: &str,
+    id: &str,
+    command: RoomCommand,
+) -> oneshot::Receiver<Answer> {
+    let (caller, answer) = oneshot::channel();
+    let request = Request {
+        id: CommandId::parse(id).unwrap(),
+        hash: command.content_hash(stream),
+        author: MemberId::parse(author).unwrap(),
+        occurred_at: None,
+        expected: None,
+        command,
+    };
+    let pending = Pending { request, reply: ReplyTo::Caller(caller) };
+    assert!(rooms.submit(stream, vec![pending]).is_ok());
+    answer
+}
+
+fn open_room() -> RoomCommand {
+    OpenRoom { title: "Lobby".to_owned() }.into()
+}
+
+/// Opens a room so many times; each answer's code, or whether it was a duplicate.
 fn asked(script: Vec<(bool, AppendError)>, times: usize) -> Vec<Result<bool, ErrorCode>> {
     System::new().block_on(async move {
         let log = MemoryLog::new(Arc::new(SystemClock));
         let log = Arc::new(Scripted { log, next: Mutex::new(script.into()) });
-        let options = EntityOptions { pending_max: 16, idle_timeout: Duration::from_mins(1) };
-        let rooms = Registry::<Room>::new(
-            log,
-            RoomLimits::default(),
-            options,
-            Vec::new(),
-            Metrics::default().entity(),
-        );
-        let stream = StreamId::parse("room-main.lobby").unwrap();
+        let (rooms, _) = rooms_over(log, Arc::new(NoSnapshots), 0, Duration::from_mins(1));
         let mut answers = Vec::new();
         for _ in 0..times {
-            let (caller, answer) = oneshot::channel();
-            let command = RoomCommand::OpenRoom(OpenRoom { title: "Lobby".to_owned() });
-            let request = Request {
-                id: CommandId::parse("open").unwrap(),
-                hash: command.content_hash(&stream),
-                author: MemberId::parse("alice").unwrap(),
-                occurred_at: None,
-                expected: None,
-                command,
-            };
-            let pending = Pending { request, reply: ReplyTo::Caller(caller) };
-            assert!(rooms.submit(&stream, vec![pending]).is_ok());
+            let answer = submit(&rooms, &room("lobby"), "alice", "open", open_room());
             let outcome = answer.await.unwrap().outcome;
             answers.push(outcome.map(|accepted| accepted.duplicate).map_err(|refused| refused.code));
         }

@@ -4,17 +4,23 @@ use std::collections::BTreeMap;
 
 use dramatis_events::room::RoomEvent;
 use dramatis_events::{Event, MemberId, Personal};
+use serde::{Deserialize, Serialize};
 
 use crate::domain::IllegalEvent;
 
 /// A room as its events have made it. It grows with members, never with messages.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// Its serialized form is kept in entity snapshots: a change of it raises the decider's
+/// `STATE_VERSION`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RoomState {
     pub(super) phase: Phase,
 }
 
 /// A room's life: it is opened once and closed once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Phase {
     #[default]
     NotOpened,
@@ -23,7 +29,8 @@ pub(super) enum Phase {
 }
 
 /// What is known of a room from its opening on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Details {
     pub(super) title: String,
     pub(super) owner: MemberId,

@@ -11,6 +11,7 @@ use super::*;
 use crate::domain::{Rejection, RejectionClass, Target};
 
 mod histories;
+mod state_form;
 
 const OWNER: &str = "olga";
 const MEMBER: &str = "max";

@@ -5,13 +5,11 @@
 //!
 //! ```text
 //! segment <first position, 20 digits> <bytes> <blake3 of them> <link>
-//! anchor <what happened> <epoch> <next position, 20 digits> <link>
+//! anchor <what happened> <epoch> <first position of the segment that is open after it, 20 digits> <link>
 //! ```
 //!
-//! The anchors `repair`, `restore` and `accepted` void the lines of all segments from their
-//! position on, and that of the one before them: it is the open one again, or is named anew.
-//!
-//! A segment's last line counts. Segments are closed in order, so the lines of a whole chain
+//! A segment's last line counts; an anchor for a `repair` or `restore` voids the lines of its
+//! own segment and of all that came after, one for `accepted` those that are then written anew. Segments are closed in order, so the lines of a whole chain
 //! name every closed segment; a crash may leave out the last ones, which are then added when
 //! the log is opened.
 
@@ -99,11 +97,9 @@ impl Chain {
                 self.segments.insert(first, Sum { bytes, hash: Hash::from_hex(words.next()?).ok()? });
             }
             "anchor" => {
-                let (what, _, position) = (words.next()?, words.next()?, words.next()?);
-                if matches!(what, "repair" | "restore" | "accepted") {
+                let (_, _, position) = (words.next()?, words.next()?, words.next()?);
+                if matches!(said.split(' ').nth(1), Some("repair" | "restore" | "accepted")) {
                     self.segments.split_off(&position.parse().ok()?);
-                    // What is left of the last one is written to again.
-                    self.segments.pop_last();
                 }
             }
             _ => return None,
@@ -148,9 +144,10 @@ impl Chain {
         self.add(&format!("segment {first:020} {} {}", sum.bytes, sum.hash.to_hex()));
     }
 
-    /// Notes that history from this position on was cut or replaced, or that segments were moved.
-    pub(super) fn add_anchor(&mut self, what: &str, epoch: Epoch, next_position: u64) {
-        let said = format!("anchor {what} {epoch} {next_position:020}");
+    /// Notes that history was cut or replaced (`repair`, `restore`): the segment that begins at
+    /// this position is open now.
+    pub(super) fn add_anchor(&mut self, what: &str, epoch: Epoch, open_first: u64) {
+        let said = format!("anchor {what} {epoch} {open_first:020}");
         // It is of our own making, so it is one of the known ones.
         let _ = self.take(&said);
         self.add(&said);

@@ -10,11 +10,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use super::Shared;
 use super::chain::{Chain, sum};
 use super::format::{index_name, segment_name};
 use super::segment::{Closed, Index};
 use super::sidecar::Sidecar;
+use super::{Options, Shared};
 
 /// Segments that may wait; the writer waits when there are more, for each holds its index in memory.
 const WAITING_MAX: usize = 2;
@@ -26,11 +26,13 @@ pub(super) struct Work {
     chain: Option<Chain>,
     /// Closed segments kept beside the open one; older ones go to the cold tier.
     hot_segments: usize,
+    /// Bytes of lookup filters that stay in memory.
+    filter_bytes_max: u64,
     waiting: VecDeque<Arc<Closed>>,
 }
 
 impl Work {
-    pub(super) fn new(shared: Arc<Shared>, hot_segments: usize) -> io::Result<Self> {
+    pub(super) fn new(shared: Arc<Shared>, options: &Options) -> io::Result<Self> {
         let chain = Chain::read(&*shared.storage)?;
         if let Err(broken) = &chain {
             tracing::error!(
@@ -39,7 +41,13 @@ impl Work {
                 "the chain of segment hashes is broken: run `dramatis log verify`"
             );
         }
-        Ok(Self { shared, chain: chain.ok(), hot_segments, waiting: VecDeque::new() })
+        Ok(Self {
+            shared,
+            chain: chain.ok(),
+            hot_segments: options.hot_segments_max,
+            filter_bytes_max: options.filter_bytes_max,
+            waiting: VecDeque::new(),
+        })
     }
 
     /// Takes up what an earlier process left undone.
@@ -71,6 +79,9 @@ impl Work {
             }
             self.waiting.pop_front();
         }
+        if let Err(error) = self.bound_filters() {
+            tracing::warn!(%error, "the filter of an old segment stays in memory");
+        }
         if let Err(error) = self.cool() {
             tracing::warn!(%error, "a closed segment did not move to the cold tier");
         }
@@ -94,6 +105,26 @@ impl Work {
         {
             chain.add_segment(segment.first(), sum(&*file, segment.facts.end)?);
             chain.write(&*storage)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the oldest segments' filters while there are too many bytes of them.
+    fn bound_filters(&mut self) -> io::Result<()> {
+        let (closed, storage) = (self.closed(), &self.shared.storage);
+        let mut bytes: u64 = closed.iter().map(|closed| closed.filter_bytes()).sum();
+        for segment in closed.iter().filter(|closed| closed.filter_bytes() > 0) {
+            if bytes <= self.filter_bytes_max {
+                break;
+            }
+            let Some(mut sidecar) = Sidecar::read(&*storage.open(&index_name(segment.first()))?)? else {
+                continue;
+            };
+            bytes -= segment.filter_bytes();
+            sidecar.drop_filters();
+            let index = Index::Stored(sidecar);
+            let bare = Closed { storage: storage.clone(), facts: segment.facts, index };
+            self.shared.state.write().unwrap_or_else(PoisonError::into_inner).stored(Arc::new(bare));
         }
         Ok(())
     }

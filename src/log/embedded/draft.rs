@@ -51,7 +51,8 @@ impl Draft {
                     _ => CommandKey::derive(&append.stream, &envelope.author, &stamp.id).to_bytes(),
                 }
             });
-            last = envelope.command.as_ref().zip(command).map(|(stamp, key)| (&envelope.author, &stamp.id, key));
+            last =
+                envelope.command.as_ref().zip(command).map(|(stamp, key)| (&envelope.author, &stamp.id, key));
             draft.parts.push(Part { at: to_u32(draft.bytes.len()), command });
             if !draft.names.contains(&envelope.name) {
                 draft.names.push(envelope.name.clone());

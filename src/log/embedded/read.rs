@@ -167,7 +167,7 @@ pub(super) fn stored_page(
     let budget = look_at(filter, limit);
     let next = scan(stored, from, filter, budget, |raw| {
         if filter.passes(&header(&raw)) {
-            let event = raw.decode_beside(events.last().map(|last| &last.stream))?;
+            let event = raw.decode_beside(events.last().map(Arc::as_ref))?;
             if !left.take(event.envelope.data.len()) {
                 return Ok(false);
             }
@@ -197,7 +197,10 @@ pub(super) fn older_stream(
     limit: ReadLimit,
 ) -> Result<Vec<Arc<Recorded>>, LogError> {
     let (mut events, mut left, mut next) = (Vec::new(), Left::new(limit), from);
-    for segment in closed {
+    for segment in closed.get(first_with(closed, stream, from)?..).unwrap_or_default() {
+        if left.is_full() {
+            return Ok(events);
+        }
         let Some(span) = segment.span(stream)? else { continue };
         while next < span.next_revision() && !left.is_full() {
             let skip = next.saturating_sub(span.first_revision);
@@ -217,6 +220,32 @@ pub(super) fn older_stream(
     Ok(events)
 }
 
+/// The first segment that holds a stream's events from a revision on. Revisions ascend with the
+/// segments, so half of them are ruled out with each one that is asked.
+fn first_with(closed: &[Arc<Closed>], stream: &StreamId, from: u64) -> Result<usize, LogError> {
+    let (mut low, mut high) = (0, closed.len());
+    if from == 0 {
+        return Ok(low);
+    }
+    let mut found = high;
+    while low < high {
+        let middle = low.midpoint(high);
+        let mut asked = None;
+        for (index, segment) in closed.iter().enumerate().take(high).skip(middle) {
+            if let Some(span) = segment.span(stream)? {
+                asked = Some((index, span));
+                break;
+            }
+        }
+        match asked {
+            Some((index, span)) if span.next_revision() <= from => low = index + 1,
+            Some((index, _)) => (found, high) = (index, middle),
+            None => high = middle,
+        }
+    }
+    Ok(found)
+}
+
 /// Reads events of one stream; their revisions must follow on.
 pub(super) fn stream_events(
     places: &Places,
@@ -229,7 +258,7 @@ pub(super) fn stream_events(
         if raw.stream != stream.as_str() || raw.revision != *next {
             return Err("a record of another stream or revision stands here");
         }
-        let event = raw.decode_beside(Some(stream))?;
+        let event = raw.decode_beside(events.last().map(Arc::as_ref))?;
         if !left.take(event.envelope.data.len()) {
             return Ok(false);
         }

@@ -167,11 +167,19 @@ impl<'a> Raw<'a> {
         self.decode_beside(None)
     }
 
-    /// The same, sharing the stream's name with an event before it if that is of the same one.
-    pub(super) fn decode_beside(self, beside: Option<&StreamId>) -> Result<Recorded, &'static str> {
+    /// The same, sharing names with an event before it where they are the same.
+    pub(super) fn decode_beside(self, beside: Option<&Recorded>) -> Result<Recorded, &'static str> {
         let stream = match beside {
-            Some(stream) if stream.as_str() == self.stream => stream.clone(),
+            Some(other) if other.stream.as_str() == self.stream => other.stream.clone(),
             _ => StreamId::parse(self.stream).map_err(|_| "a stream name is malformed")?,
+        };
+        let name = match beside {
+            Some(other) if other.envelope.name.as_str() == self.name => other.envelope.name.clone(),
+            _ => EventName::parse(self.name).map_err(|_| "an event name is malformed")?,
+        };
+        let author = match beside {
+            Some(other) if other.envelope.author.as_str() == self.author => other.envelope.author.clone(),
+            _ => MemberId::parse(self.author).map_err(|_| "an author is malformed")?,
         };
         let mut rest = self.rest;
         let cut = "a record's optional fields are cut short";
@@ -199,10 +207,10 @@ impl<'a> Raw<'a> {
             recorded_at: UnixMillis::new(self.recorded_at),
             envelope: Envelope {
                 id: EventId::from_bytes(self.id),
-                name: EventName::parse(self.name).map_err(|_| "an event name is malformed")?,
+                name,
                 version: self.version,
                 occurred_at,
-                author: MemberId::parse(self.author).map_err(|_| "an author is malformed")?,
+                author,
                 command,
                 correlation_id,
                 causation_id,

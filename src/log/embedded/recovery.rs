@@ -38,17 +38,31 @@ pub(super) struct Recovered {
 const FIRST_BATCH: u64 = 1;
 
 /// Reads a directory, makes its tail whole and durable, and says what it holds.
-pub(super) fn recover(storage: &Arc<dyn Storage>, epoch: Epoch) -> Result<Recovered, OpenError> {
+pub(super) fn recover(
+    storage: &Arc<dyn Storage>,
+    epoch: Epoch,
+    filter_bytes_max: u64,
+) -> Result<Recovered, OpenError> {
     let mut firsts: Vec<u64> = storage.list()?.iter().filter_map(|name| parse_segment_name(name)).collect();
     firsts.sort_unstable();
-    let mut closed: Vec<Arc<Closed>> = Vec::new();
+    let mut closed: Vec<Closed> = Vec::new();
+    let (mut filter_bytes, mut without) = (0, 0);
     let mut at = LOG_START;
     let last = firsts.pop();
     let nexts = firsts.iter().skip(1).chain(&last).copied().collect::<Vec<_>>();
     for (first, next) in firsts.into_iter().zip(nexts) {
         let segment = close(storage, first..next, &at, epoch.log())?;
         at = Start { position: segment.end(), chain: chain_of(&segment.facts) };
-        closed.push(Arc::new(segment));
+        filter_bytes += segment.filter_bytes();
+        closed.push(segment);
+        // Beyond the bound the oldest go without.
+        while filter_bytes > filter_bytes_max
+            && let Some(oldest) = closed.get_mut(without)
+        {
+            filter_bytes -= oldest.filter_bytes();
+            oldest.drop_filters();
+            without += 1;
+        }
     }
     let scanned = match last {
         Some(first) => open_last(&**storage, first, &at, epoch)?,
@@ -56,6 +70,7 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, epoch: Epoch) -> Result<Recove
     };
     let Scanned { file, facts, index, size } = scanned;
     let open = Open { file, first: facts.first, end: facts.end, index };
+    let closed = closed.into_iter().map(Arc::new).collect();
     Ok(Recovered { closed, open, chain: chain_of(&facts), allocated: size })
 }
 
@@ -124,12 +139,7 @@ fn check_header(
     log: u64,
 ) -> Result<(), OpenError> {
     let bytes = read_up_to(file, 0, to_u64(SEGMENT_HEADER_BYTES))?;
-    let bytes: &[u8; SEGMENT_HEADER_BYTES] =
-        bytes.as_slice().try_into().map_err(|_| damaged(name, 0, "the segment header is cut short"))?;
-    let header = SegmentHeader::decode(bytes).map_err(|error| match error {
-        HeaderError::Newer(version) => OpenError::Newer { file: name.to_owned(), version },
-        HeaderError::Invalid(reason) => damaged(name, 0, reason),
-    })?;
+    let header = segment_header(&bytes, name)?;
     if header.log != log {
         return Err(damaged(name, 0, "the segment belongs to another log"));
     }
@@ -223,13 +233,43 @@ pub(super) fn facts_at(at: &Start) -> Facts {
 }
 
 /// What a segment's bytes hold up to the first batch that does not read back.
-struct Read {
-    facts: Facts,
+pub(super) struct Read {
+    pub(super) facts: Facts,
     index: MemoryIndex,
     /// Where the last batch begins; the file's start while there is none.
     last_batch_at: u64,
     /// Why reading ended before the zeros at the end.
-    stop: Option<&'static str>,
+    pub(super) stop: Option<&'static str>,
+}
+
+/// Reads a segment by itself: that it follows the one before it is not checked.
+pub(super) fn read_segment(bytes: &[u8], name: &str, log: u64) -> Result<Read, OpenError> {
+    let header = segment_header(bytes, name)?;
+    if header.log != log {
+        return Err(damaged(name, 0, "the segment belongs to another log"));
+    }
+    let chain =
+        Chain { next_batch: header.first_batch, last_crc: header.previous, last_recorded_at: i64::MIN };
+    read_batches(bytes, name, &Start { position: header.first_position, chain }, log)
+}
+
+/// The index file of a closed segment.
+pub(super) fn index_of(bytes: &[u8], name: &str, log: u64) -> Result<Vec<u8>, OpenError> {
+    let read = read_segment(bytes, name, log)?;
+    match read.stop {
+        Some(stop) => Err(damaged(name, read.facts.end, stop)),
+        None => Ok(Sidecar::build(read.facts, &read.index).1),
+    }
+}
+
+fn segment_header(bytes: &[u8], name: &str) -> Result<SegmentHeader, OpenError> {
+    let bytes = bytes
+        .first_chunk::<SEGMENT_HEADER_BYTES>()
+        .ok_or_else(|| damaged(name, 0, "the segment header is cut short"))?;
+    SegmentHeader::decode(bytes).map_err(|error| match error {
+        HeaderError::Newer(version) => OpenError::Newer { file: name.to_owned(), version },
+        HeaderError::Invalid(reason) => damaged(name, 0, reason),
+    })
 }
 
 fn read_batches(bytes: &[u8], name: &str, at: &Start, log: u64) -> Result<Read, OpenError> {

@@ -47,8 +47,8 @@ impl Block {
         for offset in &self.offsets {
             let record = self.bytes.get(to_usize(u64::from(*offset))..).unwrap_or_default();
             let raw = Raw::read(take_body(&mut Fields(record))?)?;
-            let stream = events.last().map(|last| &last.stream);
-            events.push(Arc::new(raw.decode_beside(stream)?));
+            let event = raw.decode_beside(events.last().map(Arc::as_ref))?;
+            events.push(Arc::new(event));
         }
         Ok(events)
     }

@@ -14,7 +14,7 @@ use super::table::TableError;
 use crate::log::{Filter, LogError};
 
 /// Bytes read at a time when a scan goes through a segment.
-const CHUNK_BYTES: u64 = 1024 * 1024;
+const CHUNK_BYTES: u64 = 256 * 1024;
 /// Bytes read for one record, mostly enough.
 const NEAR_BYTES: u64 = 4 * 1024;
 /// Offsets between the first and the last of a list that are read at once.
@@ -43,6 +43,20 @@ impl Closed {
 
     pub(super) fn end(&self) -> u64 {
         self.first() + u64::from(self.facts.count)
+    }
+
+    /// Bytes in memory that only speed lookups up.
+    pub(super) fn filter_bytes(&self) -> u64 {
+        match &self.index {
+            Index::Memory(_) => 0,
+            Index::Stored(sidecar) => sidecar.filter_bytes(),
+        }
+    }
+
+    pub(super) fn drop_filters(&mut self) {
+        if let Index::Stored(sidecar) = &mut self.index {
+            sidecar.drop_filters();
+        }
     }
 
     fn index_name(&self) -> String {
@@ -90,8 +104,7 @@ impl Closed {
             Index::Stored(sidecar) if !sidecar.may_hold_stream(stream) => return Ok(None),
             Index::Stored(sidecar) => sidecar,
         };
-        let spans =
-            sidecar.spans(&*self.index_file()?, stream).map_err(|error| self.index_error(error))?;
+        let spans = sidecar.spans(&*self.index_file()?, stream).map_err(|error| self.index_error(error))?;
         for span in spans {
             let [at] = self.list(span, 0, 1)?[..] else { return Err(self.astray()) };
             let found = self.one(at)?.stream;
@@ -108,14 +121,13 @@ impl Closed {
 
     /// The places of events by their indices, which ascend.
     pub(super) fn places(&self, list: &[u32]) -> Result<Vec<(u64, u64)>, LogError> {
-        let (Some(first), Some(last)) = (list.first().copied(), list.last().copied()) else {
-            return Ok(Vec::new());
-        };
-        let near = last.checked_sub(first).ok_or_else(|| self.astray())? < OFFSETS_MAX;
-        let together = if near { self.offsets(first, to_usize(u64::from(last - first)) + 1)? } else { Vec::new() };
+        let (Some(&low), Some(&high)) = (list.first(), list.last()) else { return Ok(Vec::new()) };
+        let between = high.checked_sub(low).ok_or_else(|| self.astray())?;
+        let near = between < OFFSETS_MAX;
+        let together = if near { self.offsets(low, to_usize(u64::from(between)) + 1)? } else { Vec::new() };
         let place = |at: &u32| {
             let offset = if near {
-                at.checked_sub(first).and_then(|skip| together.get(to_usize(u64::from(skip))).copied())
+                at.checked_sub(low).and_then(|skip| together.get(to_usize(u64::from(skip))).copied())
             } else {
                 self.offsets(*at, 1)?.first().copied()
             };
@@ -188,11 +200,9 @@ impl Closed {
         let name = self.index_name();
         match error {
             TableError::Io(error) => LogError::Failure { reason: format!("{name}: {error}") },
-            TableError::Damaged(offset) => damaged(
-                &name,
-                offset,
-                "a block's checksum is wrong: `dramatis log reindex` builds it again",
-            ),
+            TableError::Damaged(offset) => {
+                damaged(&name, offset, "a block's checksum is wrong: `dramatis log reindex` builds it again")
+            }
         }
     }
 }

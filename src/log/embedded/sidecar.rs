@@ -74,7 +74,7 @@ pub(super) struct Sidecar {
     streams: Table,
     lists: u64,
     commands: Table,
-    kinds: Option<Kinds>,
+    kinds: Kinds,
 }
 
 /// The event names and categories of a segment.
@@ -85,11 +85,8 @@ pub(super) struct Kinds {
 }
 
 impl Kinds {
-    fn encode(kinds: Option<&Self>, head: &mut Vec<u8>) {
-        let empty = Self::default();
-        head.push(u8::from(kinds.is_some()));
-        let kinds = kinds.unwrap_or(&empty);
-        for texts in [&kinds.names, &kinds.categories] {
+    fn encode(&self, head: &mut Vec<u8>) {
+        for texts in [&self.names, &self.categories] {
             head.extend_from_slice(&to_u32(texts.len()).to_le_bytes());
             for text in texts {
                 head.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
@@ -98,14 +95,13 @@ impl Kinds {
         }
     }
 
-    fn decode(fields: &mut Fields<'_>) -> Option<Option<Self>> {
-        let known = fields.u8()? == 1;
+    /// Kinds that are not known are told by names and categories that are empty.
+    fn decode(fields: &mut Fields<'_>) -> Option<Self> {
         let mut texts = || {
             let count = to_usize(u64::from(fields.u32()?)).min(KINDS_MAX);
             (0..count).map(|_| fields.text().map(str::to_owned)).collect::<Option<Vec<_>>>()
         };
-        let kinds = Self { names: texts()?, categories: texts()? };
-        Some(known.then_some(kinds))
+        Some(Self { names: texts()?, categories: texts()? })
     }
 }
 
@@ -139,16 +135,16 @@ impl Sidecar {
         let (mut streams, streams_bytes) = Table::build(&entries);
         let (mut commands, commands_bytes) = Table::build(&commands);
         let few = index.names.len() <= KINDS_MAX && index.categories.len() <= KINDS_MAX;
-        let kinds = few.then(|| Kinds {
-            names: index.names.iter().map(|name| name.as_str().to_owned()).collect(),
-            categories: index.categories.clone(),
-        });
+        let kinds = Kinds {
+            names: index.names.iter().map(|name| name.as_str().to_owned()).filter(|_| few).collect(),
+            categories: index.categories.iter().filter(|_| few).cloned().collect(),
+        };
 
         let mut head = Vec::new();
         facts.encode(&mut head);
         streams.encode(&mut head);
         commands.encode(&mut head);
-        Kinds::encode(kinds.as_ref(), &mut head);
+        kinds.encode(&mut head);
         let layout = Layout::of(to_u64(head.len()), facts.count, &mut streams, &mut commands);
         let mut file = Vec::with_capacity(head.len() + to_usize(layout.end));
         file.extend_from_slice(&MAGIC);
@@ -188,7 +184,18 @@ impl Sidecar {
 
     /// What kinds of events the segment holds; `None` if they are too many to say.
     pub(super) fn kinds(&self) -> Option<&Kinds> {
-        self.kinds.as_ref()
+        (!self.kinds.names.is_empty()).then_some(&self.kinds)
+    }
+
+    /// Bytes of the filters in memory.
+    pub(super) fn filter_bytes(&self) -> u64 {
+        self.streams.filter_bytes() + self.commands.filter_bytes()
+    }
+
+    /// Lets go of the filters.
+    pub(super) fn drop_filters(&mut self) {
+        self.streams.drop_filter();
+        self.commands.drop_filter();
     }
 
     /// How many streams begin in the segment.

@@ -76,7 +76,9 @@ impl Directory {
 
     fn try_open(path: &Path) -> io::Result<File> {
         match OpenOptions::new().read(true).write(true).open(path) {
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+            {
                 File::open(path)
             }
             opened => opened,

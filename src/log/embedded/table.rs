@@ -67,6 +67,16 @@ impl Table {
         u64::from(self.count) * to_u64(self.width)
     }
 
+    /// Bytes of the filter in memory.
+    pub(super) fn filter_bytes(&self) -> u64 {
+        self.filter.as_ref().map_or(0, |filter| to_u64(filter.fingerprints.len() * 2))
+    }
+
+    /// Lets go of the filter: lookups are as right as with it, and each reads a block.
+    pub(super) fn drop_filter(&mut self) {
+        self.filter = None;
+    }
+
     /// Whether the key may be here; "no" is certain.
     pub(super) fn may_hold(&self, key: u64) -> bool {
         self.count > 0 && self.filter.as_ref().is_none_or(|filter| filter.contains(&key))

@@ -17,6 +17,7 @@ use crate::log::contract;
 mod disk;
 mod faults;
 mod fuzz;
+mod golden;
 mod model;
 mod recovery;
 
@@ -29,12 +30,19 @@ fn open(dir: &Path, options: Options) -> Result<EmbeddedLog, OpenError> {
     EmbeddedLog::open(dir, options, Arc::new(ManualClock::default()))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as `open` takes them")]
 fn open_disk(disk: &disk::Disk, options: Options) -> Result<EmbeddedLog, OpenError> {
     let within = |mut work: Work| {
         work.begin();
         Ok(Closer::Within(Box::new(work)))
     };
-    EmbeddedLog::open_storage(Arc::new(disk.clone()), None, options, Arc::new(ManualClock::default()), within)
+    EmbeddedLog::open_storage(
+        Arc::new(disk.clone()),
+        None,
+        &options,
+        Arc::new(ManualClock::default()),
+        within,
+    )
 }
 
 async fn keeps_the_contract(options: Options) {

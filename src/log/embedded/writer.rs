@@ -312,8 +312,8 @@ impl Writer {
                 names: &draft.names,
             };
             let offsets = offsets.get(waiting.range.clone()).unwrap_or_default();
-            let places = offsets.iter().zip(&draft.parts);
-            state.open.index.push(&events, places.map(|(offset, part)| (start + offset, part.command)))?;
+            let each = offsets.iter().zip(&draft.parts);
+            state.open.index.push(&events, each.map(|(offset, part)| (start + offset, part.command)))?;
         }
         state.open.end = self.end.at;
         let gone = state.ring.push(Block::new(first, bytes, offsets));

@@ -4,25 +4,28 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
-use dramatis_events::{EntityId, EventName, Position, Recorded, Revision, StreamId};
+use dramatis_events::{Category, EntityId, EventName, Position, Recorded, Revision, StreamId};
 use futures_util::Stream;
 
 use super::{Api, problem};
-use crate::log::{EventLog, Filter, LogError, ReadLimit, Tail};
+use crate::clock::parse_time;
+use crate::log::{EventLog, Filter, Header, LogError, ReadLimit, Tail};
 use crate::protocol::ErrorCode;
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Asked {
     room: Option<EntityId>,
-    names: Vec<EventName>,
+    /// What headers must say.
+    filter: Filter,
     from: Option<u64>,
+    to: Option<u64>,
     limit: Option<u64>,
     follow: bool,
 }
 
-const QUERY_ALLOWED: &str =
-    "room, name (again for several), from (a revision with room, else a position), limit, follow=true";
+const QUERY_ALLOWED: &str = "room, category, name (again for several), from and to (revisions with room, else positions), since and \
+     before (times), limit, follow=true";
 
 impl Asked {
     fn parse(pairs: Vec<(String, String)>) -> Result<Self, String> {
@@ -32,7 +35,13 @@ impl Asked {
                 || value.parse().map(Some).map_err(|_| format!("{key} must be a number, got {value:?}"));
             match key.as_str() {
                 "room" => asked.room = Some(EntityId::parse(&value).map_err(|e| e.to_string())?),
-                "name" => asked.names.push(EventName::parse(&value).map_err(|e| e.to_string())?),
+                "category" => {
+                    asked.filter.category = Some(Category::parse(&value).map_err(|e| e.to_string())?);
+                }
+                "since" => asked.filter.recorded_from = Some(parse_time(&value)?),
+                "before" => asked.filter.recorded_before = Some(parse_time(&value)?),
+                "to" => asked.to = number()?,
+                "name" => asked.filter.names.push(EventName::parse(&value).map_err(|e| e.to_string())?),
                 "from" => asked.from = number()?,
                 "limit" => asked.limit = number()?,
                 "follow" => {
@@ -44,6 +53,13 @@ impl Asked {
         }
         Ok(asked)
     }
+
+    /// Whether an event comes after all that is asked for.
+    fn is_past(&self, event: &Recorded) -> bool {
+        let place = if self.room.is_some() { event.revision.get() } else { event.position.to_engine() };
+        self.to.is_some_and(|to| place > to)
+            || self.filter.recorded_before.is_some_and(|before| event.recorded_at >= before)
+    }
 }
 
 /// Recorded events, one JSON object a line, in the log's order.
@@ -51,6 +67,10 @@ impl Asked {
     ("room" = Option<String>, Query, description = "Only this room's"),
     ("name" = Option<Vec<String>>, Query, description = "Only events of these names"),
     ("from" = Option<u64>, Query, description = "From this revision of the room on, or this position of the log"),
+    ("to" = Option<u64>, Query, description = "Up to this revision or position"),
+    ("category" = Option<String>, Query, description = "Only streams of this category"),
+    ("since" = Option<String>, Query, description = "Only what was recorded at this time or later: RFC 3339 or Unix milliseconds"),
+    ("before" = Option<String>, Query, description = "Only what was recorded before this time"),
     ("limit" = Option<u64>, Query, description = "Events at the most"),
     ("follow" = Option<bool>, Query, description = "Stay and send what comes")),
     responses((status = 200, description = "Events", content_type = "application/x-ndjson"),
@@ -67,7 +87,7 @@ pub(super) async fn read(api: web::Data<Api>, query: web::Query<Vec<(String, Str
     HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header(("dramatis-epoch", api.stage.log.epoch().to_string()))
-        .streaming(lines(source, asked.names, asked.limit.unwrap_or(u64::MAX)))
+        .streaming(lines(source, asked))
 }
 
 /// Events read at a time.
@@ -91,7 +111,7 @@ impl Source {
             let next = Revision::new(asked.from.unwrap_or(0));
             return Ok(Self::Room { log, stream, next, follow: asked.follow });
         }
-        let filter = Filter { names: asked.names.clone(), ..Filter::default() };
+        let filter = asked.filter.clone();
         let head = *log.head().borrow();
         // The position before `from`: reading goes on after it.
         let after = asked.from.and_then(|from| from.checked_sub(1)).map(Position::from_engine);
@@ -134,21 +154,30 @@ impl Source {
     }
 }
 
-fn lines(source: Source, names: Vec<EventName>, limit: u64) -> impl Stream<Item = Result<Bytes, LogError>> {
-    futures_util::stream::try_unfold((source, names, limit), |(mut source, names, mut left)| async move {
+fn lines(source: Source, asked: Asked) -> impl Stream<Item = Result<Bytes, LogError>> {
+    let left = asked.limit.unwrap_or(u64::MAX);
+    futures_util::stream::try_unfold((source, asked, left), |(mut source, asked, mut left)| async move {
         if left == 0 {
             return Ok(None);
         }
         let Some(events) = source.next().await? else { return Ok(None) };
-        let wanted = events.iter().filter(|event| names.is_empty() || names.contains(&event.envelope.name));
         let mut text = Vec::new();
-        for event in wanted.take(usize::try_from(left).unwrap_or(usize::MAX)) {
-            serde_json::to_writer(&mut text, &**event)
-                .map_err(|error| LogError::Failure { reason: format!("an event is not JSON: {error}") })?;
-            text.push(b'\n');
-            left -= 1;
+        for event in events {
+            if asked.is_past(&event) {
+                left = 0;
+            }
+            if left == 0 {
+                break;
+            }
+            if asked.filter.passes(&Header::of(&event)) {
+                serde_json::to_writer(&mut text, &*event).map_err(|error| LogError::Failure {
+                    reason: format!("an event is not JSON: {error}"),
+                })?;
+                text.push(b'\n');
+                left -= 1;
+            }
         }
-        Ok(Some((Bytes::from(text), (source, names, left))))
+        Ok(Some((Bytes::from(text), (source, asked, left))))
     })
 }
 
@@ -163,11 +192,14 @@ mod tests {
     #[test]
     fn a_query_is_read_or_refused_with_what_is_allowed() {
         let asked = parse(&[("room", "lobby"), ("name", "MessagePosted"), ("from", "3"), ("follow", "true")]);
-        assert!(asked.is_ok_and(|asked| asked.from == Some(3) && asked.follow && asked.names.len() == 1));
+        assert!(
+            asked.is_ok_and(|asked| asked.from == Some(3) && asked.follow && asked.filter.names.len() == 1)
+        );
         for (query, part) in [
             ([("room", "a b")], "entity id"),
             ([("from", "x")], "from must be a number"),
             ([("follow", "yes")], "true or false"),
+            ([("since", "noon")], "expected a time"),
             ([("colour", "red")], "unknown parameter"),
         ] {
             assert!(parse(&query).is_err_and(|why| why.contains(part)), "{query:?}");

@@ -41,6 +41,12 @@ pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     if let Some(head) = *api.stage.log.head().borrow() {
         metrics.log_head.set(i64::try_from(head.to_engine()).unwrap_or(i64::MAX));
     }
+    let (usage, number) = (api.stage.log.usage(), |number| i64::try_from(number).unwrap_or(i64::MAX));
+    metrics.log_segments.set(number(usage.segments));
+    metrics.log_stored_bytes.set(number(usage.stored_bytes));
+    metrics.log_free_bytes.set(number(usage.free_bytes));
+    metrics.log_relaxed.set(i64::from(usage.relaxed));
+    metrics.log_poisoned.set(i64::from(api.stage.log.poisoned().is_some()));
     for status in api.projector.status() {
         let position =
             status.position.map_or(-1, |position| i64::try_from(position.to_engine()).unwrap_or(i64::MAX));

@@ -67,6 +67,24 @@ proptest! {
     }
 
     #[test]
+    fn a_snapshot_anywhere_and_what_came_after_it_give_the_same_state(script in any_script()) {
+        let (live, history) = run(&script);
+        let mut state = RoomState::default();
+        for at in 0..=history.len() {
+            let snapshot = serde_json::to_vec(&state).unwrap();
+            let mut opened: RoomState = serde_json::from_slice(&snapshot).unwrap();
+            prop_assert_eq!(&opened, &state);
+            for (_, event) in &history[at..] {
+                Room::evolve(&mut opened, event).unwrap();
+            }
+            prop_assert_eq!(&opened, &live, "from a snapshot of the first {} events", at);
+            if let Some((_, event)) = history.get(at) {
+                Room::evolve(&mut state, event).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn recorded_history_keeps_the_rules(script in any_script()) {
         let (state, history) = run(&script);
         prop_assert!(state.members().count() <= limits().members_max);

@@ -77,14 +77,14 @@ pub fn cut(place: &Place, folder: &str, observer: &mut dyn Observer) -> Result<R
         repair.epoch = epoch::next(repair.epoch);
         let folders = Folders::make(place, folder).map_err(OfflineError::io(folder))?;
         epoch::write(&*files.storage, repair.epoch).map_err(OfflineError::io(EPOCH))?;
-        void_lines(&files, &repair)?;
+        void_lines(&files, cut, repair.epoch)?;
         folders.take_indexes(&files, cut)?;
         for name in cut.later.iter().rev() {
             folders.take(name).map_err(OfflineError::io(name))?;
         }
         folders.shorten(&files, cut).map_err(OfflineError::io(&cut.file))?;
     }
-    recover(&files.storage, repair.epoch)?;
+    recover(&files.storage, repair.epoch, u64::MAX)?;
     Ok(repair)
 }
 
@@ -142,13 +142,16 @@ fn look(place: &Place, observer: &mut dyn Observer) -> Result<(Files, Repair), O
 
 /// Notes the cut in the chain, before anything is cut: lines that are then missing are added
 /// when the log is opened, while lines of segments that are gone would be damage.
-fn void_lines(files: &Files, repair: &Repair) -> Result<(), OfflineError> {
+fn void_lines(files: &Files, cut: &Cut, epoch: Epoch) -> Result<(), OfflineError> {
     let chain = read_chain(&*files.storage, &mut Findings::new(&mut Quiet))?;
     if !chain.whole {
         return Ok(());
     }
+    let cut_first = parse_segment_name(&cut.file).unwrap_or(0);
+    let before = files.firsts.iter().copied().filter(|first| *first < cut_first).max();
+    let open_first = if cut.offset == 0 { before.unwrap_or(0) } else { cut_first };
     let mut lines = chain.lines;
-    lines.add_anchor("repair", repair.epoch, repair.kept);
+    lines.add_anchor("repair", epoch, open_first);
     lines.write(&*files.storage).map_err(OfflineError::io(CHAIN))
 }
 

@@ -1,0 +1,228 @@
+//! `dramatis backup`: copies of the log, made beside a running server, and the way back.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use dramatis_events::{Position, UnixMillis};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+
+use super::DataArguments;
+use crate::clock::{Clock as _, SystemClock, parse_time};
+use crate::engines;
+use crate::log::embedded::backup::{self, Manifest, Source, Until};
+use crate::read_models::sqlite;
+
+/// What to do with backups.
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// Makes a backup of all that is recorded by now; the server may run meanwhile
+    ///
+    /// Segments that never change any more are copied once and shared by all backups of a store.
+    #[command(after_help = "Examples:
+  dramatis backup create --store /mnt/backups
+  dramatis backup create --store /mnt/backups --name before-upgrade --data /var/lib/dramatis")]
+    Create {
+        /// Where the backups are.
+        #[command(flatten)]
+        store: Store,
+        /// What to call it [default: the time, as 20240131T235959Z]
+        #[arg(long)]
+        name: Option<String>,
+        /// What is backed up.
+        #[command(flatten)]
+        data: DataArguments,
+    },
+    /// Lists the backups of a store, the oldest first
+    List {
+        /// Where the backups are.
+        #[command(flatten)]
+        store: Store,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads every byte of a backup and compares it with what was put there
+    Verify {
+        /// Where the backups are.
+        #[command(flatten)]
+        store: Store,
+        /// Which; all if none is named
+        name: Option<String>,
+    },
+    /// Restores a backup into an empty directory, whole or up to a point
+    ///
+    /// The log there begins a new epoch: clients start over with the restored history, and the
+    /// read models are built from it when the server starts.
+    #[command(after_help = "Examples:
+  dramatis backup restore --store /mnt/backups latest --into restored
+  dramatis backup restore --store /mnt/backups latest --into restored --until-time 2024-01-31T12:00:00Z
+  dramatis serve --data restored")]
+    Restore {
+        /// Where the backups are.
+        #[command(flatten)]
+        store: Store,
+        /// Which; `latest` is the last one made
+        name: String,
+        /// The data directory to make; it must be empty or not be there
+        #[arg(long, value_name = "DIR")]
+        into: PathBuf,
+        /// The position of the last event to restore; the rest of its command comes with it
+        #[arg(long, value_name = "POSITION", conflicts_with = "until_time")]
+        until_position: Option<Position>,
+        /// Restore what was recorded up to this time: RFC 3339, or Unix milliseconds
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        until_time: Option<UnixMillis>,
+    },
+}
+
+/// Where backups are.
+#[derive(Debug, Args)]
+pub struct Store {
+    /// The directory of the backups
+    #[arg(long, value_name = "DIR", env = "DRAMATIS_BACKUPS")]
+    store: PathBuf,
+}
+
+fn shown(time: UnixMillis) -> String {
+    Timestamp::from_millisecond(time.get()).map_or_else(|_| time.get().to_string(), |time| time.to_string())
+}
+
+/// Runs the subcommand.
+pub(super) fn run(command: Backup) -> anyhow::Result<()> {
+    match command {
+        Backup::Create { store, name, data } => create(&store.store, name, &data),
+        Backup::List { store, json } => list(&store.store, json),
+        Backup::Verify { store, name } => verify(&store.store, name),
+        Backup::Restore { store, name, into, until_position, until_time } => {
+            let until = match (until_position, until_time) {
+                (Some(position), _) => Until::Position(position),
+                (None, Some(time)) => Until::Time(time),
+                (None, None) => Until::Latest,
+            };
+            restore(&store.store, &name, &into, until)
+        }
+    }
+}
+
+fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::Result<()> {
+    let config = data.load()?;
+    let (hot, cold) = engines::log_dirs(&config);
+    anyhow::ensure!(
+        hot.is_dir(),
+        "{} holds no log: name the server's data directory with --data",
+        hot.display()
+    );
+    let now = SystemClock.now();
+    let name = match name {
+        Some(name) => name,
+        None => Timestamp::from_millisecond(now.get())?.strftime("%Y%m%dT%H%M%SZ").to_string(),
+    };
+    let read_models = sqlite::summary(&engines::read_models_file(&config))
+        .context("the names of the read models cannot be noted")?;
+    let bar = Bar::new("segments");
+    let made = backup::create(
+        &Source::new(&hot, cold.as_deref()),
+        store,
+        &name,
+        now,
+        read_models,
+        &mut |done, total| {
+            bar.at(done, total);
+        },
+    )?;
+    bar.end();
+    println!(
+        "backup {} holds {} events in {}, {} of them new in {}",
+        made.name,
+        made.events,
+        HumanBytes(made.bytes()),
+        HumanBytes(made.new_bytes),
+        store.display()
+    );
+    Ok(())
+}
+
+fn list(store: &Path, json: bool) -> anyhow::Result<()> {
+    let backups = backup::list(store)?;
+    if !json && backups.is_empty() {
+        println!("no backups in {}", store.display());
+    }
+    for backup in &backups {
+        println!("{}", if json { serde_json::to_string(backup)? } else { line(backup) });
+    }
+    Ok(())
+}
+
+fn line(backup: &Manifest) -> String {
+    let until = backup.times().map_or_else(|| "-".to_owned(), |(_, last)| shown(last));
+    format!(
+        "{:<20} {} events {:>12} {:>12} ({} new) last event {until} epoch {}",
+        backup.name,
+        shown(backup.created_at),
+        backup.events,
+        HumanBytes(backup.bytes()).to_string(),
+        HumanBytes(backup.new_bytes),
+        backup.epoch
+    )
+}
+
+fn verify(store: &Path, name: Option<String>) -> anyhow::Result<()> {
+    let names = match name {
+        Some(name) => vec![name],
+        None => backup::list(store)?.into_iter().map(|backup| backup.name).collect(),
+    };
+    for name in names {
+        let bar = Bar::new("bytes");
+        let whole = backup::verify(store, &name, &mut |done, total| bar.at(done, total))?;
+        bar.end();
+        println!("backup {} is whole: {} events in {}", whole.name, whole.events, HumanBytes(whole.bytes()));
+    }
+    Ok(())
+}
+
+fn restore(store: &Path, name: &str, into: &Path, until: Until) -> anyhow::Result<()> {
+    let bar = Bar::new("bytes");
+    let restored = backup::restore(store, name, into, until, SystemClock.now(), &mut |done, total| {
+        bar.at(done, total);
+    })?;
+    bar.end();
+    let last = restored.last_position.map_or_else(|| "none".to_owned(), |last| last.to_string());
+    println!(
+        "restored backup {} into {}: last position {last}, new epoch {}",
+        restored.manifest.name,
+        into.display(),
+        restored.epoch
+    );
+    println!("start it with: dramatis serve --data {}", into.display());
+    Ok(())
+}
+
+/// Progress on a terminal; nothing elsewhere, for the result says it all.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(unit: &str) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let (count, speed) = match unit {
+            "bytes" => ("{bytes}/{total_bytes}", "{bytes_per_sec}"),
+            _ => ("{pos}/{len}", "{per_sec}"),
+        };
+        let template = format!("{{wide_bar}} {count} {unit} {speed} {{eta}} left");
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self(ProgressBar::new(0).with_style(style))
+    }
+
+    fn at(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+
+    fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}

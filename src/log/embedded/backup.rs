@@ -1,0 +1,103 @@
+//! Backups of the embedded log: taken while it is in use, restored into an empty directory.
+//!
+//! A *store* is a directory of backups. Closed segments never change, so each is kept once,
+//! named by its first position and the hash of its bytes, and shared by all backups that hold
+//! it; what the open segment holds is copied each time. A backup is whole once its manifest is
+//! there, which is written last.
+//!
+//! ```text
+//! <store>/segments/<first position>-<hash>.segment
+//! <store>/<name>/tail.segment     what the open segment held
+//! <store>/<name>/chain            the chain of segment hashes
+//! <store>/<name>/manifest.json    what belongs to the backup, and the hash of each part
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::OpenError;
+
+mod create;
+mod manifest;
+mod restore;
+
+pub use create::{Source, create};
+pub use manifest::{Manifest, Part, list, verify};
+pub use restore::{Restored, Until, restore};
+
+/// Why a backup is not made, read or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The log's own bytes do not read back.
+    #[error("the log cannot be backed up: {0}")]
+    Log(#[from] OpenError),
+    /// A file cannot be read or written.
+    #[error("{path}: {error}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A part of a backup is not what was put there.
+    #[error("{path} is damaged: {reason}; take another backup, this one cannot be restored")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no such backup.
+    #[error("there is no backup {name} in {store}: `dramatis backup list` shows what there is")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Where.
+        store: PathBuf,
+    },
+    /// Something is where a restore would write.
+    #[error(
+        "{dir} is not empty: restore into a directory that is empty or not there, then point the server at it"
+    )]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The backup ends before the point that was asked for, or begins after it.
+    #[error("the backup does not reach {asked}: it holds {holds}")]
+    OutOfReach {
+        /// The point.
+        asked: String,
+        /// What there is.
+        holds: String,
+    },
+    /// A name that cannot be a directory's.
+    #[error(
+        "a backup's name must have 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or digit; got {0:?}"
+    )]
+    Name(String),
+}
+
+/// Told how many bytes are done, of how many.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |error| BackupError::Io { path, error }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), BackupError> {
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))
+}
+
+/// Writes a file beside its place, syncs it, and puts it there.
+fn put(
+    path: &Path,
+    write: impl FnOnce(&mut std::fs::File) -> Result<(), BackupError>,
+) -> Result<(), BackupError> {
+    let staged = path.with_extension("tmp");
+    let mut file = std::fs::File::create(&staged).map_err(at(&staged))?;
+    write(&mut file)?;
+    file.sync_all().map_err(at(&staged))?;
+    std::fs::rename(&staged, path).map_err(at(path))
+}

@@ -1,0 +1,212 @@
+//! Taking a backup beside the process that writes: nothing is locked, nothing waits.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dramatis_events::{Epoch, Position, UnixMillis};
+
+use super::manifest::is_name;
+use super::{BackupError, Manifest, Part, Progress, at, put, sync_dir};
+use crate::log::embedded::bytes::{to_u64, to_usize};
+use crate::log::embedded::chain::Chain;
+use crate::log::embedded::format::{index_name, parse_segment_name, segment_name};
+use crate::log::embedded::recovery::read_segment;
+use crate::log::embedded::sidecar::{Facts, Sidecar};
+use crate::log::embedded::storage::{Directory, Storage, StoredFile, read_up_to};
+use crate::log::embedded::{OpenError, epoch};
+
+/// Bytes copied at a time.
+const CHUNK_BYTES: u64 = 1024 * 1024;
+
+/// A log's directories, read beside the process that owns them.
+pub struct Source {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+}
+
+impl Source {
+    /// The log in these directories.
+    pub fn new(hot: &Path, cold: Option<&Path>) -> Self {
+        Self { storage: Arc::new(Directory::new(hot, cold)), dir: hot.to_owned() }
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn StoredFile>, BackupError> {
+        self.storage.open(name).map_err(at(&self.dir.join(name)))
+    }
+
+    fn firsts(&self) -> Result<Vec<u64>, BackupError> {
+        let names = self.storage.list().map_err(at(&self.dir))?;
+        let mut firsts: Vec<u64> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+        firsts.sort_unstable();
+        Ok(firsts)
+    }
+
+    /// What a segment that ends before position `next` holds: by its index, or read whole.
+    fn closed_facts(&self, first: u64, next: u64, log: u64) -> Result<Facts, BackupError> {
+        if let Ok(index) = self.storage.open(&index_name(first))
+            && let Ok(Some(sidecar)) = Sidecar::read(&*index)
+            && sidecar.facts.holds(&(first..next))
+        {
+            return Ok(sidecar.facts);
+        }
+        let facts = self.read(first, log)?.0;
+        if facts.holds(&(first..next)) {
+            return Ok(facts);
+        }
+        Err(OpenError::Damaged {
+            file: segment_name(first),
+            offset: facts.end,
+            reason: "the next segment does not begin where this one ends".to_owned(),
+        }
+        .into())
+    }
+
+    /// What a segment holds up to the last batch that is whole, and its bytes.
+    fn read(&self, first: u64, log: u64) -> Result<(Facts, Vec<u8>), BackupError> {
+        let name = segment_name(first);
+        let file = self.open(&name)?;
+        let size = file.size().map_err(at(&self.dir.join(&name)))?;
+        let bytes = read_up_to(&*file, 0, size).map_err(at(&self.dir.join(&name)))?;
+        Ok((read_segment(&bytes, &name, log)?.facts, bytes))
+    }
+}
+
+/// Makes a backup of all that is recorded by now. Segments that the store has are not copied again.
+pub fn create(
+    source: &Source,
+    store: &Path,
+    name: &str,
+    now: UnixMillis,
+    read_models: serde_json::Value,
+    progress: Progress<'_>,
+) -> Result<Manifest, BackupError> {
+    if !is_name(name) {
+        return Err(BackupError::Name(name.to_owned()));
+    }
+    let own = store.join(name);
+    let segments = store.join("segments");
+    std::fs::create_dir_all(&segments).map_err(at(&segments))?;
+    std::fs::create_dir(&own).map_err(at(&own))?;
+    let epoch = epoch::of(&*source.storage)?;
+    let chain =
+        Chain::read(&*source.storage).map_err(at(&source.dir))?.map_err(|broken| OpenError::Damaged {
+            file: "chain".to_owned(),
+            offset: broken.offset,
+            reason: broken.reason.to_owned(),
+        })?;
+    let firsts = source.firsts()?;
+    let mut copy = Copy { source, store, epoch, chain: &chain, parts: Vec::new(), new_bytes: 0 };
+    let total = to_u64(firsts.len());
+    for (done, pair) in (1..).zip(firsts.windows(2)) {
+        if let [first, next] = *pair {
+            copy.closed(first, next)?;
+        }
+        progress(done, total);
+    }
+    if let Some(first) = firsts.last() {
+        copy.tail(*first, name)?;
+        progress(total, total);
+    }
+    let Copy { parts, new_bytes, .. } = copy;
+    let text = own.join("chain");
+    put(&text, |file| file.write_all(chain.text().as_bytes()).map_err(at(&text)))?;
+    sync_dir(&segments)?;
+    let next = parts.last().map_or(0, |part| part.first + part.events);
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        name: name.to_owned(),
+        created_at: now,
+        epoch,
+        events: next,
+        last_position: next.checked_sub(1).map(Position::from_engine),
+        parts,
+        new_bytes,
+        read_models,
+    };
+    manifest.write(store)?;
+    sync_dir(&own)?;
+    sync_dir(store)?;
+    Ok(manifest)
+}
+
+/// A backup being made.
+struct Copy<'a> {
+    source: &'a Source,
+    store: &'a Path,
+    epoch: Epoch,
+    chain: &'a Chain,
+    parts: Vec<Part>,
+    new_bytes: u64,
+}
+
+impl Copy<'_> {
+    /// A closed segment: copied unless the store has it.
+    fn closed(&mut self, first: u64, next: u64) -> Result<(), BackupError> {
+        let facts = self.source.closed_facts(first, next, self.epoch.log())?;
+        let name = segment_name(first);
+        let known = self.chain.sum(first).filter(|sum| sum.bytes == facts.end);
+        if let Some(sum) = known {
+            let part = part(shared(first, &sum.hash), &facts, &sum.hash);
+            if std::fs::metadata(self.store.join(&part.file)).is_ok_and(|file| file.len() == facts.end) {
+                self.parts.push(part);
+                return Ok(());
+            }
+        }
+        let staged = self.store.join("segments").join(format!("{first:020}.part"));
+        let hash = copy(&*self.source.open(&name)?, facts.end, &staged)?;
+        if known.is_some_and(|sum| sum.hash != hash) {
+            let reason = "its hash is not the one in the chain".to_owned();
+            return Err(OpenError::Damaged { file: name, offset: 0, reason }.into());
+        }
+        let part = part(shared(first, &hash), &facts, &hash);
+        let there = self.store.join(&part.file);
+        std::fs::rename(&staged, &there).map_err(at(&there))?;
+        self.new_bytes += facts.end;
+        self.parts.push(part);
+        Ok(())
+    }
+
+    /// The open segment, up to its last whole batch.
+    fn tail(&mut self, first: u64, name: &str) -> Result<(), BackupError> {
+        let (facts, bytes) = self.source.read(first, self.epoch.log())?;
+        let bytes = bytes.get(..to_usize(facts.end)).unwrap_or_default();
+        let file = Path::new(name).join("tail.segment");
+        let there = self.store.join(&file);
+        put(&there, |file| file.write_all(bytes).map_err(at(&there)))?;
+        self.new_bytes += facts.end;
+        self.parts.push(part(file, &facts, &blake3::hash(bytes)));
+        Ok(())
+    }
+}
+
+fn shared(first: u64, hash: &blake3::Hash) -> PathBuf {
+    Path::new("segments").join(format!("{first:020}-{}.segment", hash.to_hex()))
+}
+
+fn part(file: PathBuf, facts: &Facts, hash: &blake3::Hash) -> Part {
+    Part {
+        file,
+        first: facts.first,
+        events: u64::from(facts.count),
+        bytes: facts.end,
+        blake3: hash.to_hex().to_string(),
+        first_recorded_at: UnixMillis::new(facts.first_recorded_at),
+        last_recorded_at: UnixMillis::new(facts.last_recorded_at),
+    }
+}
+
+/// Copies the first `bytes` of a file and syncs them; gives their hash.
+fn copy(from: &dyn StoredFile, bytes: u64, to: &Path) -> Result<blake3::Hash, BackupError> {
+    let (mut file, mut hasher) = (std::fs::File::create(to).map_err(at(to))?, blake3::Hasher::new());
+    let (mut chunk, mut done) = (Vec::new(), 0);
+    while done < bytes {
+        chunk.resize(to_usize(CHUNK_BYTES.min(bytes - done)), 0);
+        from.read_exact_at(&mut chunk, done).map_err(at(to))?;
+        hasher.update(&chunk);
+        file.write_all(&chunk).map_err(at(to))?;
+        done += to_u64(chunk.len());
+    }
+    file.sync_all().map_err(at(to))?;
+    Ok(hasher.finalize())
+}

@@ -1,0 +1,218 @@
+//! Restoring a backup, whole or up to a point, as a log of its own epoch.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dramatis_events::{Epoch, Position, UnixMillis};
+
+use super::{BackupError, Manifest, Part, Progress, at};
+use crate::log::embedded::bytes::{Fields, to_u32, to_u64, to_usize};
+use crate::log::embedded::chain::Chain;
+use crate::log::embedded::epoch;
+use crate::log::embedded::format::{
+    BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, index_name, segment_name,
+};
+use crate::log::embedded::record::{Raw, take_body};
+use crate::log::embedded::recovery::index_of;
+use crate::log::embedded::storage::{Directory, Storage};
+
+/// How far a backup is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// All of it.
+    Latest,
+    /// The event at this position is the last; the rest of its command's events come with it.
+    Position(Position),
+    /// The last event recorded at this time or before it is the last.
+    Time(UnixMillis),
+}
+
+/// What was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The backup.
+    pub manifest: Manifest,
+    /// The new epoch.
+    pub epoch: Epoch,
+    /// The last event; `None` if there is none.
+    pub last_position: Option<Position>,
+}
+
+/// Counters of restored epochs count seconds from here, 2024-01-01: two restores of one backup
+/// go different ways, so they must not share an epoch.
+const COUNTED_FROM_SECONDS: i64 = 1_704_067_200;
+
+/// Restores a backup into a directory that is empty or not there. It is whole once this returns:
+/// before that the log lies in `log.unfinished`, which no server opens.
+pub fn restore(
+    store: &Path,
+    name: &str,
+    data: &Path,
+    until: Until,
+    now: UnixMillis,
+    progress: Progress<'_>,
+) -> Result<Restored, BackupError> {
+    let manifest = Manifest::find(store, name)?;
+    reach(&manifest, until)?;
+    std::fs::create_dir_all(data).map_err(at(data))?;
+    if std::fs::read_dir(data).map_err(at(data))?.next().is_some() {
+        return Err(BackupError::NotEmpty { dir: data.to_owned() });
+    }
+    let unfinished = data.join("log.unfinished");
+    std::fs::create_dir(&unfinished).map_err(at(&unfinished))?;
+    let storage: Arc<dyn Storage> = Arc::new(Directory::new(&unfinished, None));
+    let chain = store.join(&manifest.name).join("chain");
+    let text = std::fs::read(&chain).map_err(at(&chain))?;
+    let mut chain = Chain::parse(&text)
+        .map_err(|broken| BackupError::Damaged { path: chain, reason: broken.reason.to_owned() })?;
+    let (mut done, total, mut next, mut open) = (0, manifest.bytes(), 0, 0);
+    let mut closed: Option<(u64, Vec<u8>)> = None;
+    for part in &manifest.parts {
+        let kept = take_part(store, part, manifest.epoch.log(), until)?;
+        (next, open) = (part.first + kept.events, part.first);
+        write(&*storage, part.first, &kept.bytes).map_err(at(&unfinished))?;
+        if let Some((first, bytes)) = closed.replace((part.first, kept.bytes)) {
+            let index = index_of(&bytes, &segment_name(first), manifest.epoch.log())?;
+            storage.replace(&index_name(first), &index).map_err(at(&unfinished))?;
+        }
+        done += part.bytes;
+        progress(done, total);
+        if kept.events < part.events {
+            break;
+        }
+    }
+    let seconds = now.get() / 1_000 - COUNTED_FROM_SECONDS;
+    let counter = manifest.epoch.counter().saturating_add(1).max(u32::try_from(seconds).unwrap_or(0));
+    let epoch = Epoch::new(manifest.epoch.log(), counter);
+    chain.add_anchor("restore", epoch, open);
+    chain.write(&*storage).map_err(at(&unfinished))?;
+    epoch::write(&*storage, epoch).map_err(at(&unfinished))?;
+    storage.sync_names().map_err(at(&unfinished))?;
+    let log = data.join("log");
+    std::fs::rename(&unfinished, &log).map_err(at(&log))?;
+    super::sync_dir(data)?;
+    Ok(Restored { manifest, epoch, last_position: next.checked_sub(1).map(Position::from_engine) })
+}
+
+/// Whether the point lies within the backup.
+fn reach(manifest: &Manifest, until: Until) -> Result<(), BackupError> {
+    let holds = || match (manifest.last_position, manifest.times()) {
+        (Some(last), Some((from, to))) => {
+            format!("positions 0 to {last}, recorded from {} to {} (Unix milliseconds)", from.get(), to.get())
+        }
+        _ => "no event".to_owned(),
+    };
+    let asked = match until {
+        Until::Position(asked) if manifest.last_position.is_none_or(|last| asked > last) => {
+            format!("position {asked}")
+        }
+        Until::Time(time) if time > manifest.created_at => format!("the time {}", time.get()),
+        _ => return Ok(()),
+    };
+    Err(BackupError::OutOfReach { asked, holds: holds() })
+}
+
+fn write(storage: &dyn Storage, first: u64, bytes: &[u8]) -> std::io::Result<()> {
+    let file = storage.create(&segment_name(first))?;
+    file.write_all_at(bytes, 0)?;
+    file.sync()
+}
+
+/// What of a part is restored.
+struct Kept {
+    bytes: Vec<u8>,
+    events: u64,
+}
+
+fn take_part(store: &Path, part: &Part, log: u64, until: Until) -> Result<Kept, BackupError> {
+    let path = store.join(&part.file);
+    let mut bytes = std::fs::read(&path).map_err(at(&path))?;
+    let damaged = |reason: &str| BackupError::Damaged { path: path.clone(), reason: reason.to_owned() };
+    let sum = part.sum().ok_or_else(|| damaged("the manifest's hash of it is malformed"))?;
+    if to_u64(bytes.len()) != sum.bytes || blake3::hash(&bytes) != sum.hash {
+        return Err(damaged("its bytes are not those that the manifest names"));
+    }
+    let whole = match until {
+        Until::Latest => true,
+        Until::Position(last) => part.first + part.events <= last.to_engine(),
+        Until::Time(time) => part.last_recorded_at <= time,
+    };
+    let mut events = part.events;
+    if !whole {
+        events = cut(&mut bytes, log, until).map_err(damaged)?;
+    }
+    Ok(Kept { bytes, events })
+}
+
+/// Cuts a segment after the last event that is to stay; gives how many stay.
+fn cut(bytes: &mut Vec<u8>, log: u64, until: Until) -> Result<u64, &'static str> {
+    let (mut at, mut events) = (SEGMENT_HEADER_BYTES, 0_u64);
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let (header, _) = BatchHeader::decode(rest, log)?;
+        let len = BATCH_HEADER_BYTES + to_usize(u64::from(header.body_len));
+        let body = rest.get(BATCH_HEADER_BYTES..len).ok_or("a batch is cut short")?;
+        let kept = keep(body, header.count, until)?;
+        events += u64::from(kept.events);
+        if kept.events == header.count {
+            at += len;
+            continue;
+        }
+        let front = if kept.events > 0 { shortened(header, &kept, log) } else { Vec::new() };
+        bytes.truncate(at);
+        bytes.extend_from_slice(&front);
+        return Ok(events);
+    }
+    Ok(events)
+}
+
+/// What is left of a batch, with a header of its own.
+fn shortened(header: BatchHeader, kept: &Shortened<'_>, log: u64) -> Vec<u8> {
+    let header = BatchHeader {
+        recorded_at: kept.recorded_at,
+        count: kept.events,
+        body_len: to_u32(kept.body.len()),
+        body_crc: crc32c::crc32c(kept.body),
+        ..header
+    };
+    let mut bytes = header.encode(log).0;
+    bytes.extend_from_slice(kept.body);
+    bytes
+}
+
+/// The front of a batch.
+struct Shortened<'a> {
+    body: &'a [u8],
+    events: u32,
+    recorded_at: i64,
+}
+
+fn keep(body: &[u8], count: u32, until: Until) -> Result<Shortened<'_>, &'static str> {
+    let mut fields = Fields(body);
+    let mut kept = Shortened { body: &[], events: 0, recorded_at: 0 };
+    let mut last: Option<Raw<'_>> = None;
+    for _ in 0..count {
+        let raw = Raw::read(take_body(&mut fields)?)?;
+        let stays = match until {
+            Until::Latest => true,
+            Until::Position(position) => {
+                raw.position <= position.to_engine() || goes_with(&raw, last.as_ref())
+            }
+            Until::Time(time) => raw.recorded_at <= time.get(),
+        };
+        if !stays {
+            break;
+        }
+        kept.body = body.get(..body.len() - fields.0.len()).unwrap_or_default();
+        (kept.events, kept.recorded_at) = (kept.events + 1, raw.recorded_at);
+        last = Some(raw);
+    }
+    Ok(kept)
+}
+
+/// Whether an event came from the same command as the one before it.
+fn goes_with(raw: &Raw<'_>, last: Option<&Raw<'_>>) -> bool {
+    last.is_some_and(|last| {
+        raw.command().is_some()
+            && (raw.stream, raw.author, raw.command()) == (last.stream, last.author, last.command())
+    })
+}

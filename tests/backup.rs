@@ -1,0 +1,187 @@
+//! Backups are taken while the server works and bring back what was, up to any point.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+
+use serde_json::{Value, json};
+use support::documents::{Documents, documents};
+use support::imports::{caught_up, chat_log, file, head, imported};
+use support::{Server, dramatis};
+
+/// Many segments, so that most of a log is closed.
+const SEGMENTS: [(&str, &str); 1] = [("DRAMATIS__LOG__SEGMENT_BYTES", "65536")];
+
+fn start(data: &Path) -> Server {
+    Server::start_with(data, &[], &SEGMENTS)
+}
+
+fn backup(arguments: &[&str], store: &Path) -> Output {
+    dramatis().arg("backup").args(arguments).arg("--store").arg(store).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
+
+fn backed_up(store: &Path, data: &Path, name: &str) -> Value {
+    let made = backup(&["create", "--name", name, "--data", data.to_str().unwrap()], store);
+    assert!(made.status.success(), "{}", text(&made));
+    let listed = backup(&["list", "--json"], store);
+    let listed = support::lines_of_json(&listed.stdout);
+    listed.into_iter().find(|backup| backup["name"] == name).unwrap()
+}
+
+fn importing(server: &Server, files: &[PathBuf]) -> Child {
+    dramatis()
+        .args(["import", "irc", "--room", "later", "--in-flight", "16", "--url", &server.url()])
+        .args(files)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn restored(store: &Path, name: &str, into: &Path, until: &[&str]) -> String {
+    let output = backup(&[&["restore", name, "--into", into.to_str().unwrap()], until].concat(), store);
+    assert!(output.status.success(), "{}", text(&output));
+    text(&output)
+}
+
+/// The events of a data directory, and its read models once they have caught up.
+fn served(data: &Path) -> (Vec<Value>, BTreeMap<String, Documents>) {
+    let server = start(data);
+    caught_up(&server);
+    let events = server.events(&[]);
+    assert_eq!(server.terminate(), Some(0));
+    (events, documents(data))
+}
+
+#[test]
+fn a_backup_under_load_brings_back_any_moment_of_it() {
+    let (data, store, logs) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = start(data.path());
+    let early = file(logs.path(), "den-2010-03-08.txt", chat_log(1_500, 3));
+    imported(&server, &[early], &["--room", "den"]);
+    let epoch = epoch_of(&server, "den");
+    assert_eq!(server.terminate(), Some(0));
+    let (then, documents_then) = served(data.path());
+    let last = then.last().unwrap();
+    let (position, time) = (last["position"].as_str().unwrap(), last["recorded_at"].to_string());
+
+    let server = start(data.path());
+    let late = file(logs.path(), "late-2010-03-09.txt", chat_log(4_000, 4));
+    let mut load = importing(&server, &[late]);
+    let standing = |server: &Server| head(server).unwrap();
+    let from = standing(&server);
+    while standing(&server) < from + 500 {
+        std::thread::yield_now();
+    }
+    let first = backed_up(store.path(), data.path(), "first");
+    while standing(&server) < from + 2_500 {
+        std::thread::yield_now();
+    }
+    let second = backed_up(store.path(), data.path(), "second");
+    assert!(load.wait().unwrap().success());
+    let all = server.events(&[]);
+    server.kill();
+    drop(data);
+
+    let count = |backup: &Value| usize::try_from(backup["events"].as_u64().unwrap()).unwrap();
+    assert!(count(&first) > then.len() && count(&second) > count(&first) && count(&second) < all.len());
+    let parts = |backup: &Value| -> BTreeMap<String, u64> {
+        let part =
+            |part: &Value| (part["file"].as_str().unwrap().to_owned(), part["bytes"].as_u64().unwrap());
+        backup["parts"].as_array().unwrap().iter().map(part).collect()
+    };
+    let (before, after) = (parts(&first), parts(&second));
+    assert!(after.keys().filter(|file| before.contains_key(*file)).count() >= 5);
+    let new: u64 = after.iter().filter(|(file, _)| !before.contains_key(*file)).map(|(_, bytes)| bytes).sum();
+    assert_eq!(second["new_bytes"], new, "closed segments are copied once");
+    assert!(second["read_models"]["aliases"].as_array().unwrap().len() >= 3);
+    let whole = backup(&["verify"], store.path());
+    assert!(whole.status.success() && text(&whole).contains("backup second is whole"), "{}", text(&whole));
+
+    let into = tempfile::tempdir().unwrap();
+    for until in [["--until-position", position], ["--until-time", &time]] {
+        let data = into.path().join(until[0]);
+        restored(store.path(), "second", &data, &until);
+        let (events, documents) = served(&data);
+        assert_eq!(events, then, "{until:?}");
+        assert_eq!(documents, documents_then, "{until:?}");
+    }
+    for made in [&first, &second] {
+        let name = made["name"].as_str().unwrap();
+        let data = into.path().join(name);
+        restored(store.path(), name, &data, &[]);
+        let (events, _) = served(&data);
+        assert_eq!(events, all[..count(made)]);
+        // What was restored goes on as a log of its own epoch.
+        let server = start(&data);
+        assert_ne!(epoch_of(&server, "den"), epoch);
+        assert_eq!(reset(&server, "den", &epoch), json!("reset"));
+        let mut client = server.client("zoe", &json!([]));
+        assert_eq!(client.ask("den", "join", &json!({}))["type"], "ack");
+        assert_eq!(server.terminate(), Some(0));
+        assert_eq!(served(&data).0.len(), count(made) + 1);
+    }
+}
+
+fn subscribed(server: &Server, room: &str, epoch: Option<&str>) -> Value {
+    let mut client = server.client("nobody", &json!([]));
+    client.send(&json!({"type": "subscribe", "id": "s", "room": room, "after": 3, "epoch": epoch}));
+    client.receive_type("subscribed")
+}
+
+fn epoch_of(server: &Server, room: &str) -> String {
+    subscribed(server, room, None)["epoch"].as_str().unwrap().to_owned()
+}
+
+fn reset(server: &Server, room: &str, epoch: &str) -> Value {
+    subscribed(server, room, Some(epoch))["how"].clone()
+}
+
+#[test]
+fn what_cannot_be_restored_is_refused_and_says_why() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = start(data.path());
+    let logs = tempfile::tempdir().unwrap();
+    imported(&server, &[file(logs.path(), "den-2010-03-08.txt", chat_log(800, 5))], &["--room", "den"]);
+    assert_eq!(server.terminate(), Some(0));
+    let made = backed_up(store.path(), data.path(), "only");
+    let refused = |arguments: &[&str], why: &str| {
+        let output = backup(arguments, store.path());
+        let said = text(&output);
+        assert!(!output.status.success() && said.contains(why), "{arguments:?}: {said}");
+    };
+    let (full, free) = (data.path().to_str().unwrap(), store.path().join("free"));
+    let free = free.to_str().unwrap();
+    refused(&["restore", "only", "--into", full], "is not empty");
+    refused(&["restore", "other", "--into", free], "there is no backup other");
+    refused(&["restore", "../only", "--into", free], "there is no backup ../only");
+    refused(&["restore", "only", "--into", free, "--until-position", "99999999"], "does not reach position");
+    refused(&["create", "--name", "a/b", "--data", full], "a backup's name must");
+    refused(&["create", "--name", "only", "--data", full], "exists");
+    refused(&["create", "--name", "none", "--data", free], "holds no log");
+    assert!(!Path::new(free).exists(), "a refused restore leaves nothing behind");
+
+    let part = store.path().join(made["parts"][1]["file"].as_str().unwrap());
+    let mut bytes = std::fs::read(&part).unwrap();
+    bytes[777] ^= 1;
+    std::fs::write(&part, &bytes).unwrap();
+    refused(&["verify", "only"], part.file_name().unwrap().to_str().unwrap());
+    refused(&["restore", "only", "--into", free], "is damaged");
+    bytes.truncate(800);
+    std::fs::write(&part, &bytes).unwrap();
+    refused(&["verify", "only"], "the manifest says");
+}
