@@ -18,7 +18,9 @@ fn spoil(chance: &mut Chance, bytes: &mut Vec<u8>) {
         0 => bytes[at] ^= 1 << chance.below(8),
         1 => bytes[at..=at + len].fill(0),
         2 => {
-            bytes[at..=at + len].iter_mut().for_each(|byte| *byte = u8::try_from(chance.below(256)).unwrap())
+            for byte in &mut bytes[at..=at + len] {
+                *byte = u8::try_from(chance.below(256)).unwrap();
+            }
         }
         3 => bytes.truncate(at),
         4 => drop(bytes.drain(at..=at + len)),
@@ -52,7 +54,7 @@ fn whatever_is_damaged_a_repair_leaves_a_beginning_of_the_history() {
             let before = std::fs::read(&segments[nth]).unwrap();
             change(&segments[nth], |bytes| {
                 if !bytes.is_empty() {
-                    spoil(&mut chance, bytes)
+                    spoil(&mut chance, bytes);
                 }
             });
             if std::fs::read(&segments[nth]).unwrap() != before {

@@ -194,7 +194,9 @@ fn forged(chain: &str, forge: impl Fn(usize, &str) -> Option<String>) -> String 
     for (nth, line) in chain.lines().enumerate() {
         let Some(said) = forge(nth, line.rsplit_once(' ').unwrap().0) else { continue };
         link = *blake3::Hasher::new().update(&link).update(said.as_bytes()).finalize().as_bytes();
-        text += &format!("{said} {}\n", blake3::Hash::from_bytes(link).to_hex());
+        for part in [said.as_str(), " ", blake3::Hash::from_bytes(link).to_hex().as_str(), "\n"] {
+            text.push_str(part);
+        }
     }
     text
 }
