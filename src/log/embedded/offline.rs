@@ -25,6 +25,7 @@ mod reindex;
 mod repair;
 mod walk;
 mod window;
+mod within;
 
 pub use self::check::{Verified, verify};
 pub use self::info::{Info, info};

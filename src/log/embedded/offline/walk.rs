@@ -9,16 +9,16 @@ use std::sync::Arc;
 use dramatis_events::{StreamId, UnixMillis};
 
 use super::window::Window;
+use super::within::{Within, record_len};
 use super::{Findings, OfflineError};
 use crate::log::Header;
 use crate::log::embedded::OpenError;
-use crate::log::embedded::bytes::{Fields, to_u64, to_usize};
+use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::end::Chain;
 use crate::log::embedded::format::{
     BATCH_HEADER_BYTES, BatchHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name,
 };
 use crate::log::embedded::index::MemoryIndex;
-use crate::log::embedded::record::{FRAME_BYTES, Raw, take_body};
 use crate::log::embedded::recovery::{LOG_START, Start, facts_at, index_record, is_begun};
 use crate::log::embedded::sidecar::Facts;
 use crate::log::embedded::storage::Storage;
@@ -453,42 +453,6 @@ impl Walk<'_, '_> {
         self.advance();
         self.walked
     }
-}
-
-/// Where in a batch a record must stand.
-struct Within {
-    position: u64,
-    end: u64,
-    recorded_at: i64,
-}
-
-impl Within {
-    fn read<'a>(&self, bytes: &'a [u8]) -> Result<Raw<'a>, &'static str> {
-        let raw = Raw::read(take_body(&mut Fields(bytes))?)?;
-        if raw.position != self.position || raw.position >= self.end {
-            return Err("a record does not stand at the next position");
-        }
-        if raw.recorded_at > self.recorded_at {
-            return Err("a record is younger than its batch");
-        }
-        raw.decode()?;
-        Ok(raw)
-    }
-
-    /// The next record of the batch that reads back: where it begins, and its position.
-    fn find(&self, bytes: &[u8]) -> Option<(usize, u64)> {
-        (0..bytes.len()).find_map(|skip| {
-            let rest = bytes.get(skip..)?;
-            let position = Fields(rest.get(FRAME_BYTES..)?).u64()?;
-            let fits = (self.position + 1..self.end).contains(&position);
-            let there = Self { position, ..*self };
-            (fits && there.read(rest).is_ok()).then_some((skip, position))
-        })
-    }
-}
-
-fn record_len(bytes: &[u8]) -> usize {
-    FRAME_BYTES + to_usize(u64::from(Fields(bytes).u32().unwrap_or(0)))
 }
 
 fn body_len(header: &BatchHeader) -> usize {
