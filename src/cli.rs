@@ -1,5 +1,5 @@
-//! The command line: one file a subcommand. `serve` is the server; the others are clients of a
-//! running one, over the same sockets and HTTP that everybody uses.
+//! The command line: one file a subcommand. `serve` is the server, `backup` and `log` look after its
+//! files; the others are clients of a running one, over the same sockets and HTTP that everybody uses.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ mod events;
 mod failure;
 mod http;
 mod import;
+mod log;
 mod projections;
 pub mod serve;
 mod server_url;
@@ -22,6 +23,7 @@ pub use backup::Backup;
 pub use events::Events;
 pub use failure::Failure;
 pub use import::Import;
+pub use log::Log;
 pub use projections::Projections;
 pub use server_url::ServerUrl;
 
@@ -68,6 +70,9 @@ RUST_LOG overrides the log level.")]
     /// Makes, lists, verifies and restores backups of the log
     #[command(subcommand)]
     Backup(Backup),
+    /// Looks after the files of the log: verify them, and mend them while no server runs
+    #[command(subcommand)]
+    Log(Log),
 }
 
 #[derive(Debug, Args)]
@@ -105,7 +110,8 @@ impl DataArguments {
             data: self.data.clone(),
             listen: None,
             config: self.config.clone(),
-            insecure_listen_anywhere: false,
+            // Nothing listens here, so the address of the settings is nobody's risk.
+            insecure_listen_anywhere: true,
         };
         serve.load(std::env::vars_os())
     }
@@ -121,7 +127,16 @@ pub struct Target {
 
 /// Runs the process's own command line; errors are printed.
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Help and the version are told this way too; a bad command line ends with 1 like all
+            // errors that have no code of their own.
+            let _ = told.print();
+            return ExitCode::from(u8::from(told.use_stderr()));
+        }
+    };
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dramatis: {error:#}");
@@ -148,6 +163,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Events(command) => events::run(command),
         Command::Projections(command) => projections::run(command),
         Command::Backup(command) => backup::run(command),
+        Command::Log(command) => log::run(command),
     }
 }
 
@@ -215,6 +231,10 @@ mod tests {
             "backup verify --store b n",
             "backup restore --store b latest --into d --until-time 2024-01-31T12:00:00Z",
             "backup restore --store b latest --into d --until-position 7",
+            "log verify --data d --config c.toml --json",
+            "log info --full --json",
+            "log reindex --accept-chain",
+            "log repair --cut",
         ] {
             Cli::try_parse_from(format!("dramatis {line}").split(' ')).unwrap();
         }

@@ -27,13 +27,22 @@ pub enum Failure {
         /// Commands with a positive answer in this run.
         acknowledged: u64,
     },
+    /// The log's files are damaged. Exit code 2.
+    #[error(
+        "the log is damaged in {places} place(s): restore the files from a backup, or see `dramatis log repair \
+         --help` and `dramatis log reindex --help`"
+    )]
+    Damage {
+        /// How many places there are.
+        places: u64,
+    },
 }
 
 impl Failure {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoServer { .. } => 2,
+            Self::NoServer { .. } | Self::Damage { .. } => 2,
             Self::Unfinished { .. } => 3,
         }
     }

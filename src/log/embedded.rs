@@ -6,6 +6,8 @@
 //! | `epoch` | the log's id and epoch counter, as text |
 //! | `<first position>.segment` | batches of records (`format`, `record` document the bytes) |
 //! | `<first position>.index` | derived, beside a closed segment; rebuilt when missing |
+//! | `chain` | a hash for each closed segment, each line linked to the one before it |
+//! | `cut-<time>/` | what a repair moved aside; never read again |
 //!
 //! One writer thread takes every append that waits, writes them as one batch with one
 //! `fdatasync`, publishes, and only then answers. Readers see what the writer has published,
@@ -52,6 +54,7 @@ mod epoch;
 mod format;
 mod index;
 mod lock;
+pub mod offline;
 mod read;
 mod record;
 mod recovery;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A segment's last line counts; an anchor for a `repair` or `restore` voids the lines of its
-//! own segment and of all that came after. Segments are closed in order, so the lines of a whole chain
+//! own segment and of all that came after, one for `accepted` those that are then written anew. Segments are closed in order, so the lines of a whole chain
 //! name every closed segment; a crash may leave out the last ones, which are then added when
 //! the log is opened.
 
@@ -98,7 +98,7 @@ impl Chain {
             }
             "anchor" => {
                 let (_, _, position) = (words.next()?, words.next()?, words.next()?);
-                if matches!(said.split(' ').nth(1), Some("repair" | "restore")) {
+                if matches!(said.split(' ').nth(1), Some("repair" | "restore" | "accepted")) {
                     self.segments.split_off(&position.parse().ok()?);
                 }
             }
@@ -121,6 +121,11 @@ impl Chain {
     /// The position of the last segment that is named.
     pub(super) fn last(&self) -> Option<u64> {
         self.segments.last_key_value().map(|(first, _)| *first)
+    }
+
+    /// The positions of all segments that are named.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = u64> {
+        self.segments.keys().copied()
     }
 
     /// The last link: who keeps it can prove later that nothing before it was changed.

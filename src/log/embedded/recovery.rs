@@ -50,8 +50,7 @@ pub(super) fn recover(
     firsts.sort_unstable();
     let mut closed: Vec<Closed> = Vec::new();
     let (mut filter_bytes, mut without) = (0, 0);
-    let mut at =
-        Start { position: 0, chain: Chain { next_batch: FIRST_BATCH, last_crc: 0, last_recorded_at: 0 } };
+    let mut at = LOG_START;
     let last = firsts.pop();
     let nexts = firsts.iter().skip(1).chain(&last).copied().collect::<Vec<_>>();
     for (first, next) in firsts.into_iter().zip(nexts) {
@@ -79,10 +78,15 @@ pub(super) fn recover(
 }
 
 /// Where a segment must go on.
-struct Start {
-    position: u64,
-    chain: Chain,
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    pub(super) position: u64,
+    pub(super) chain: Chain,
 }
+
+/// Where the first segment of a log begins.
+pub(super) const LOG_START: Start =
+    Start { position: 0, chain: Chain { next_batch: FIRST_BATCH, last_crc: 0, last_recorded_at: 0 } };
 
 fn chain_of(facts: &Facts) -> Chain {
     Chain { next_batch: facts.next_batch, last_crc: facts.last_crc, last_recorded_at: facts.last_recorded_at }
@@ -198,7 +202,7 @@ fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Res
 
 /// Whether a segment's header was never finished. It is durable before the first batch is
 /// written, so a bad header with anything behind it is damage.
-fn is_begun(bytes: &[u8]) -> bool {
+pub(super) fn is_begun(bytes: &[u8]) -> bool {
     let mut torn = [0; SEGMENT_HEADER_BYTES];
     for (to, from) in torn.iter_mut().zip(bytes) {
         *to = *from;
@@ -243,7 +247,7 @@ fn begin(storage: &dyn Storage, at: &Start, epoch: Epoch) -> Result<Scanned, Ope
     Ok(Scanned { file, facts: facts_at(at), index: MemoryIndex::default(), size })
 }
 
-fn facts_at(at: &Start) -> Facts {
+pub(super) fn facts_at(at: &Start) -> Facts {
     Facts {
         first: at.position,
         count: 0,
@@ -350,35 +354,47 @@ fn index_batch(read: &mut Read, header: &BatchHeader, body: &[u8], start: u64) -
     for _ in 0..header.count {
         let offset = start + to_u64(body.len() - fields.0.len());
         let raw = Raw::read(take_body(&mut fields)?)?;
-        if raw.position != read.facts.first + u64::from(read.facts.count) {
-            return Err("a record does not stand at the next position");
-        }
-        let stream = match &mut stream {
-            Some(stream) if stream.as_str() == raw.stream => stream,
-            other => other.insert(StreamId::parse(raw.stream).map_err(|_| "a stream name is malformed")?),
-        };
-        let key = match raw.command() {
-            Some(id) => Some(command_key(stream, raw.author, id)?),
-            None => None,
-        };
-        let name = if read.index.knows_name(raw.name) {
-            None
-        } else {
-            Some(EventName::parse(raw.name).map_err(|_| "an event name is malformed")?)
-        };
-        let events = Following {
-            stream,
-            first_revision: raw.revision,
-            recorded_at: raw.recorded_at,
-            names: name.as_slice(),
-        };
-        read.index.push(&events, std::iter::once((to_u32(to_usize(offset)), key)))?;
-        if read.facts.count == 0 {
-            read.facts.first_recorded_at = raw.recorded_at;
-        }
-        read.facts.count += 1;
+        index_record(&mut read.facts, &mut read.index, &raw, offset, &mut stream)?;
     }
     if fields.0.is_empty() { Ok(()) } else { Err("a batch holds more than its records") }
+}
+
+/// Adds the next record of a segment; `stream` is that of the one before it in the batch.
+pub(super) fn index_record(
+    facts: &mut Facts,
+    index: &mut MemoryIndex,
+    raw: &Raw<'_>,
+    offset: u64,
+    stream: &mut Option<StreamId>,
+) -> Result<(), &'static str> {
+    if raw.position != facts.first + u64::from(facts.count) {
+        return Err("a record does not stand at the next position");
+    }
+    let stream = match stream {
+        Some(stream) if stream.as_str() == raw.stream => stream,
+        other => other.insert(StreamId::parse(raw.stream).map_err(|_| "a stream name is malformed")?),
+    };
+    let key = match raw.command() {
+        Some(id) => Some(command_key(stream, raw.author, id)?),
+        None => None,
+    };
+    let name = if index.knows_name(raw.name) {
+        None
+    } else {
+        Some(EventName::parse(raw.name).map_err(|_| "an event name is malformed")?)
+    };
+    let events = Following {
+        stream,
+        first_revision: raw.revision,
+        recorded_at: raw.recorded_at,
+        names: name.as_slice(),
+    };
+    index.push(&events, std::iter::once((to_u32(to_usize(offset)), key)))?;
+    if facts.count == 0 {
+        facts.first_recorded_at = raw.recorded_at;
+    }
+    facts.count += 1;
+    Ok(())
 }
 
 fn command_key(stream: &StreamId, author: &str, id: &str) -> Result<[u8; 16], &'static str> {

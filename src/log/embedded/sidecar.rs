@@ -198,9 +198,15 @@ impl Sidecar {
         self.commands.drop_filter();
     }
 
-    /// Streams in the segment.
-    pub(super) fn streams(&self) -> u32 {
-        self.streams.count()
+    /// How many streams begin in the segment.
+    pub(super) fn begun(&self, file: &dyn StoredFile) -> Result<u64, TableError> {
+        let mut begun = 0;
+        self.streams.each(file, |entry| {
+            let mut fields = Fields(entry);
+            let _key = fields.u64();
+            begun += u64::from(fields.u64() == Some(0));
+        })?;
+        Ok(begun)
     }
 
     pub(super) fn may_hold_stream(&self, stream: &StreamId) -> bool {

@@ -62,11 +62,6 @@ impl Table {
         self.base = base;
     }
 
-    /// Entries.
-    pub(super) fn count(&self) -> u32 {
-        self.count
-    }
-
     /// Bytes of all entries.
     pub(super) fn bytes(&self) -> u64 {
         u64::from(self.count) * to_u64(self.width)
@@ -95,14 +90,7 @@ impl Table {
             if *start > key {
                 break;
             }
-            let skipped = number * BLOCK_ENTRIES;
-            let entries = to_usize(u64::from(self.count)).saturating_sub(skipped).min(BLOCK_ENTRIES);
-            let offset = self.base + to_u64(skipped * self.width);
-            let mut block = vec![0; entries * self.width];
-            file.read_exact_at(&mut block, offset).map_err(TableError::Io)?;
-            if crc32c::crc32c(&block) != *crc {
-                return Err(TableError::Damaged(offset));
-            }
+            let block = self.block(file, number, *crc)?;
             for entry in block.chunks_exact(self.width) {
                 let mut fields = Fields(entry);
                 if fields.u64() == Some(key) {
@@ -111,6 +99,23 @@ impl Table {
             }
         }
         Ok(found)
+    }
+
+    /// Visits every entry, its key included.
+    pub(super) fn each(&self, file: &dyn StoredFile, mut visit: impl FnMut(&[u8])) -> Result<(), TableError> {
+        for (number, (_, crc)) in self.fence.iter().enumerate() {
+            self.block(file, number, *crc)?.chunks_exact(self.width).for_each(&mut visit);
+        }
+        Ok(())
+    }
+
+    fn block(&self, file: &dyn StoredFile, number: usize, crc: u32) -> Result<Vec<u8>, TableError> {
+        let skipped = number * BLOCK_ENTRIES;
+        let entries = to_usize(u64::from(self.count)).saturating_sub(skipped).min(BLOCK_ENTRIES);
+        let offset = self.base + to_u64(skipped * self.width);
+        let mut block = vec![0; entries * self.width];
+        file.read_exact_at(&mut block, offset).map_err(TableError::Io)?;
+        if crc32c::crc32c(&block) == crc { Ok(block) } else { Err(TableError::Damaged(offset)) }
     }
 
     /// Appends the part for memory to an index file's head.

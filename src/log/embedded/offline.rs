@@ -1,0 +1,205 @@
+//! Looking after a log's files without serving them: `verify` and `info` read only and may run
+//! beside a server; `reindex` and `repair` take the directory's lock.
+//!
+//! Nothing here trusts an index or what an earlier run found: it is the segments' own bytes
+//! that are walked. What is found is told as it is found, so that a stopped run has told all
+//! it saw. Memory is bounded by one segment's index and its longest batch.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dramatis_events::{Epoch, ParseEpochError};
+
+use self::walk::Files;
+use super::OpenError;
+use super::bytes::to_u64;
+use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_name, segment_name};
+use super::storage::{Directory, Storage, read_up_to};
+use crate::log::Header;
+
+mod check;
+mod info;
+mod reindex;
+mod repair;
+mod walk;
+mod window;
+mod within;
+
+pub use self::check::{Verified, verify};
+pub use self::info::{Info, info};
+pub use self::reindex::{Reindexed, reindex};
+pub use self::repair::{Cut, Repair, cut, plan};
+
+/// Where a log's files are.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The log's own directory.
+    pub dir: PathBuf,
+    /// The cold tier, if there is one.
+    pub cold: Option<PathBuf>,
+}
+
+/// Stored bytes that are not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file's name.
+    pub file: String,
+    /// Where in the file: the record, header or line that holds it begins there.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
+}
+
+/// Follows a walk while it goes on.
+pub trait Observer {
+    /// So many bytes of segments will be walked.
+    fn begin(&mut self, bytes: u64);
+    /// So many more of them are.
+    fn advance(&mut self, bytes: u64);
+    /// Damage was found.
+    fn damage(&mut self, damage: &Damage);
+    /// Something worth knowing that is no damage.
+    fn note(&mut self, note: &str);
+    /// An event read back.
+    fn event(&mut self, _header: &Header<'_>, _position: u64, _revision: u64) {}
+}
+
+/// Why an offline command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// There is nothing to look after.
+    #[error("there is no log in {dir}: name the data directory of `dramatis serve` with --data or --config")]
+    NoLog {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A part of the log is out of reach.
+    #[error("the cold tier {dir} (log.cold_dir) is not there: mount it, or correct the setting")]
+    NoColdTier {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The files are another process's, or a newer release's.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The system does not read or write.
+    #[error("{file}: {error}")]
+    Io {
+        /// The file's name.
+        file: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl OfflineError {
+    fn io(file: &str) -> impl Fn(io::Error) -> Self + use<> {
+        let file = file.to_owned();
+        move |error| Self::Io { file: file.clone(), error }
+    }
+}
+
+impl Place {
+    fn storage(&self) -> Result<Arc<dyn Storage>, OfflineError> {
+        if !self.dir.is_dir() {
+            return Err(OfflineError::NoLog { dir: self.dir.clone() });
+        }
+        if let Some(cold) = self.cold.as_ref().filter(|cold| !cold.is_dir()) {
+            return Err(OfflineError::NoColdTier { dir: cold.clone() });
+        }
+        Ok(Arc::new(Directory::new(&self.dir, self.cold.as_deref())))
+    }
+
+    fn is_cold(&self, name: &str) -> bool {
+        self.cold.is_some() && !self.dir.join(name).exists()
+    }
+
+    /// Takes the directory from every server until the file is dropped.
+    fn lock(&self) -> Result<File, OfflineError> {
+        // A directory without a log gets no lock file.
+        survey(self, &mut Findings::new(&mut Quiet))?;
+        Ok(super::lock::lock(&self.dir)?)
+    }
+}
+
+/// Follows a walk without a word: what it finds is told elsewhere.
+struct Quiet;
+
+impl Observer for Quiet {
+    fn begin(&mut self, _: u64) {}
+    fn advance(&mut self, _: u64) {}
+    fn damage(&mut self, _: &Damage) {}
+    fn note(&mut self, _: &str) {}
+}
+
+/// Tells what is found and counts it.
+struct Findings<'a> {
+    observer: &'a mut dyn Observer,
+    damaged: u64,
+}
+
+impl<'a> Findings<'a> {
+    fn new(observer: &'a mut dyn Observer) -> Self {
+        Self { observer, damaged: 0 }
+    }
+
+    fn damage(&mut self, file: &str, offset: u64, reason: impl Into<String>) {
+        self.damaged += 1;
+        self.observer.damage(&Damage { file: file.to_owned(), offset, reason: reason.into() });
+    }
+}
+
+/// The file that names the log and its epoch.
+const EPOCH: &str = "epoch";
+
+/// What is to be walked, and the epoch if its file reads back; damage to that is told.
+fn survey(place: &Place, findings: &mut Findings<'_>) -> Result<(Files, Option<Epoch>), OfflineError> {
+    let storage = place.storage()?;
+    let names = storage.list().map_err(OfflineError::io("the log's directory"))?;
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+    firsts.sort_unstable();
+    let known = names.iter().any(|name| name == EPOCH);
+    if firsts.is_empty() && !known {
+        return Err(OfflineError::NoLog { dir: place.dir.clone() });
+    }
+    let epoch = if known {
+        let text = storage.open(EPOCH).and_then(|file| read_up_to(&*file, 0, 64));
+        let text = text.map_err(OfflineError::io(EPOCH))?;
+        let read: Result<Epoch, ParseEpochError> = String::from_utf8_lossy(&text).trim().parse();
+        read.map_err(|error| findings.damage(EPOCH, 0, error.to_string())).ok()
+    } else {
+        findings.damage(EPOCH, 0, "it is missing, although there are segments");
+        None
+    };
+    let log = match epoch {
+        Some(epoch) => epoch.log(),
+        None => first_log(&*storage, &firsts)?,
+    };
+    Ok((Files { storage, names, firsts, log }, epoch))
+}
+
+/// The log's id as the first segment tells it whose header reads back.
+fn first_log(storage: &dyn Storage, firsts: &[u64]) -> Result<u64, OfflineError> {
+    for first in firsts {
+        if let Some(header) = header(storage, *first)? {
+            return Ok(header.log);
+        }
+    }
+    Ok(0)
+}
+
+/// A segment's header, if it reads back.
+fn header(storage: &dyn Storage, first: u64) -> Result<Option<SegmentHeader>, OfflineError> {
+    let name = segment_name(first);
+    let bytes = storage.open(&name).and_then(|file| read_up_to(&*file, 0, to_u64(SEGMENT_HEADER_BYTES)));
+    let bytes = bytes.map_err(OfflineError::io(&name))?;
+    let bytes: Option<&[u8; SEGMENT_HEADER_BYTES]> = bytes.as_slice().try_into().ok();
+    Ok(bytes.and_then(|bytes| SegmentHeader::decode(bytes).ok()))
+}
+
+/// The first position that an index's file name tells.
+fn parse_index_name(name: &str) -> Option<u64> {
+    parse_segment_name(&format!("{}.segment", name.strip_suffix(".index")?))
+}
