@@ -31,7 +31,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
-    ("web", &["actors", "config", "domain", "log", "projector", "protocol", "read_models", "telemetry"]),
+    (
+        "web",
+        &["actors", "clock", "config", "domain", "log", "projector", "protocol", "read_models", "telemetry"],
+    ),
     ("engines", &["clock", "config", "log", "read_models", "snapshots"]),
     ("actors", &["config", "domain", "log", "protocol", "snapshots", "telemetry"]),
     ("projector", &["log", "read_models"]),

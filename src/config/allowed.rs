@@ -39,12 +39,11 @@ impl Allowed {
             "log.segment_bytes" => Self::Integer(65_536, 1_073_741_824),
             "log.append_queue_len_max" | "entity.pending_commands_max" => Self::Integer(1, 1_048_576),
             "entity.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
-            "entity.snapshot_every_events" => Self::Integer(0, 1_000_000),
+            "entity.snapshot_every_events" | "log.hot_segments_max" => Self::Integer(0, 1_000_000),
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
             "log.durability" => Self::Word(&["sync", "interval"]),
             "log.reserve_bytes" | "log.filter_bytes_max" => Self::Integer(0, 1_099_511_627_776),
             "log.cold_dir" => Self::TextOrNone,
-            "log.hot_segments_max" => Self::Integer(0, 1_000_000),
             "socket.hello_timeout_ms" | "socket.heartbeat_ms" | "socket.heartbeat_grace_ms" => {
                 Self::Integer(100, 600_000)
             }

@@ -76,12 +76,13 @@ impl SegmentHeader {
         if magic != SEGMENT_MAGIC {
             return Err(HeaderError::Invalid("the segment header is missing"));
         }
-        if version > VERSION {
-            return Err(HeaderError::Newer(version));
-        }
+        // Every version keeps the header's length and its checksum: what is damaged is not called newer.
         let (covered, crc) = bytes.split_at(SEGMENT_HEADER_BYTES - 4);
         if crc32c::crc32c(covered).to_le_bytes() != crc {
             return Err(HeaderError::Invalid("the segment header's checksum is wrong"));
+        }
+        if version > VERSION {
+            return Err(HeaderError::Newer(version));
         }
         Ok(Self {
             counter: fields.u32().ok_or(short)?,

@@ -148,10 +148,6 @@ impl World {
                 assert_eq!((&file, offset), (&flip.file, at), "{} at {}", flip.what, flip.at);
                 self.put_back(&flip, bits);
             }
-            (Err(OpenError::Newer { file, .. }), Outcome::Refused(0) | Outcome::Right) => {
-                assert_eq!((&file, flip.at), (&flip.file, 8));
-                self.put_back(&flip, bits);
-            }
             // Its index is not written yet, so the segment is read whole.
             (Err(OpenError::Damaged { file, .. }), Outcome::Reads) if file == flip.file => {
                 self.put_back(&flip, bits);
