@@ -1,5 +1,5 @@
-//! A byte that changed on the disk, in a segment that is closed or in its index: nobody is ever
-//! told what was not recorded.
+//! A byte that changed on the disk, in a segment that is closed or in its index: `dramatis log
+//! verify` names the place, and nobody is ever told what was not recorded.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,9 +13,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-use serde_json::json;
-use support::Server;
+use serde_json::{Value, json};
 use support::imports::{Chance, long_tier};
+use support::{Server, dramatis};
 
 const MESSAGES: usize = 800;
 const SETTINGS: [(&str, &str); 1] = [("DRAMATIS__LOG__SEGMENT_BYTES", "65536")];
@@ -164,4 +164,37 @@ fn a_flipped_byte_is_never_told_as_an_event() {
     }
     println!("{flips} flipped bits, {told_whole} of them beside what was read; nothing altered");
     assert!(told_whole < flips, "no flipped bit was met");
+}
+
+/// Runs `dramatis log verify`: its exit code, and each damage as file and offset.
+fn verified(data: &Path) -> (Option<i32>, Vec<(String, u64)>) {
+    let output = dramatis().args(["log", "verify", "--json", "--data"]).arg(data).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let document: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let place =
+        |found: &Value| (found["file"].as_str().unwrap().to_owned(), found["offset"].as_u64().unwrap());
+    (output.status.code(), document["damage"].as_array().unwrap().iter().map(place).collect())
+}
+
+#[test]
+fn a_flipped_byte_is_found_and_its_place_named() {
+    let (directory, mut chance) = (tempfile::tempdir().unwrap(), Chance::new());
+    let data = directory.path();
+    record(data);
+    assert_eq!(verified(data), (Some(0), Vec::new()));
+    let flips = if long_tier() { 1_000 } else { 40 };
+    let segments = closed_segments(data);
+    for flip in 0..flips {
+        let segment = &segments[below(&mut chance, segments.len())];
+        let flipped = any_flip(segment, flip % 4 == 0, &mut chance);
+        let (code, damage) = verified(data);
+        let named = |(file, offset): &(String, u64)| {
+            *file == flipped.name() && *offset <= u64::try_from(flipped.offset).unwrap()
+        };
+        assert_eq!(code, Some(2), "not found: {flipped}");
+        assert!(damage.iter().any(named), "{flipped} is not named by {damage:?}");
+    }
+    assert_eq!(verified(data), (Some(0), Vec::new()));
+    println!("{flips} flipped bits, all found and named");
 }
