@@ -14,7 +14,7 @@
 //! from memory if it is recent, else from the files. A failed write poisons the writer: it is
 //! never tried again on the same file; reads go on; a restart recovers by scan.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ use foldhash::fast::RandomState;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::batch::{Answer, Batch, Placed, Request};
 use self::bytes::{to_u64, to_usize};
 use self::closer::{Closer, Work};
 use self::draft::Draft;
@@ -38,13 +39,15 @@ use self::recovery::{Recovered, recover};
 use self::ring::Ring;
 use self::state::{Found, Next, State, head_before, older_next_revision};
 use self::storage::{Directory, Storage};
-use self::writer::{Answer, Message, Placed, Request, Writer};
+use self::syncer::Syncer;
+use self::writer::{Message, Writer};
 use super::{
     Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, LogError, Page, ReadLimit, Usage,
 };
 use crate::clock::Clock;
 
 pub mod backup;
+mod batch;
 mod bytes;
 mod chain;
 mod closer;
@@ -63,6 +66,7 @@ mod segment;
 mod sidecar;
 mod state;
 mod storage;
+mod syncer;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -215,7 +219,10 @@ impl EmbeddedLog {
         });
         let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
         let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
+        let (requests, messages) = mpsc::channel();
         let writer = Writer {
+            syncer: Syncer::start(requests.clone())?,
+            messages,
             shared: shared.clone(),
             clock,
             durability: options.durability,
@@ -224,11 +231,12 @@ impl EmbeddedLog {
             heads: HashMap::with_hasher(RandomState::default()),
             poisoned: None,
             sync_at: None,
-            batch_bytes: 0,
+            batch: Batch::with_capacity(0),
+            in_flight: None,
+            overflow: VecDeque::new(),
+            closing: false,
         };
-        let (requests, arriving) = mpsc::channel();
-        let thread =
-            std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(&arriving))?;
+        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run())?;
         Ok(Self {
             shared,
             epoch,

@@ -12,6 +12,7 @@ use super::index::MemoryIndex;
 use super::segment::Open;
 use super::sidecar::Facts;
 use super::storage::{Storage, StoredFile};
+use super::syncer::Job;
 
 /// Bytes filled with zeros ahead of small batches: a sync that need not grow the file is quicker,
 /// and so few at a time delay the batch that meets them little.
@@ -43,6 +44,9 @@ pub(super) struct Sealed {
     pub(super) bytes: Vec<u8>,
     pub(super) count: u32,
     pub(super) recorded_at: i64,
+    /// Where it goes, once it has a place.
+    pub(super) first_position: u64,
+    pub(super) at: u64,
 }
 
 /// See the module.
@@ -79,8 +83,9 @@ impl End {
         self.storage.space().ok()?.refuses(to_u64(batch.bytes.len()), self.reserve_bytes)
     }
 
-    /// Writes the batch; it is durable after [`End::sync`]. After an error nothing more may be written.
-    pub(super) fn write(&mut self, batch: &mut Sealed) -> io::Result<()> {
+    /// Gives the batch its header and its place, and takes its bytes. Once it is written it is
+    /// durable after [`End::sync`]; after an error nothing more may be written.
+    pub(super) fn place(&mut self, batch: &mut Sealed) -> Job {
         let body = batch.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
         let (header, crc) = BatchHeader {
             number: self.chain.next_batch,
@@ -97,9 +102,10 @@ impl End {
         if let Some(head) = batch.bytes.get_mut(..BATCH_HEADER_BYTES) {
             head.copy_from_slice(&header);
         }
+        (batch.first_position, batch.at) = (self.next_position, self.at);
         let until = self.at + to_u64(batch.bytes.len());
-        self.allocate(until)?;
-        self.file.write_all_at(&batch.bytes, self.at)?;
+        let bytes = std::mem::take(&mut batch.bytes);
+        let job = Job { file: self.file.clone(), bytes, at: self.at, zeros: self.ahead(until) };
         self.at = until;
         self.next_position += u64::from(batch.count);
         self.chain = Chain {
@@ -107,30 +113,33 @@ impl End {
             last_crc: crc,
             last_recorded_at: batch.recorded_at,
         };
-        Ok(())
+        job
     }
 
     /// Makes what was written durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.file.sync()?;
-        self.synced = self.chain.next_batch;
+        self.synced();
         Ok(())
     }
 
-    /// Fills with zeros ahead, so that a sync need not wait for the file to grow.
-    fn allocate(&mut self, until: u64) -> io::Result<()> {
+    /// All that has a place is durable.
+    pub(super) fn synced(&mut self) {
+        self.synced = self.chain.next_batch;
+    }
+
+    /// Where to fill in zeros ahead, so that a sync need not wait for the file to grow.
+    fn ahead(&mut self, until: u64) -> Option<(u64, u64)> {
         if until <= self.allocated {
-            return Ok(());
+            return None;
         }
         if until - self.at >= AHEAD_BATCH_BYTES_MAX {
             self.allocated = until;
-            return Ok(());
+            return None;
         }
         let target = until.saturating_add(AHEAD_BYTES).min(self.segment_bytes.max(until));
-        let zeros = vec![0; to_usize(target.saturating_sub(self.allocated))];
-        self.file.write_all_at(&zeros, self.allocated)?;
-        self.allocated = target;
-        Ok(())
+        let from = std::mem::replace(&mut self.allocated, target);
+        Some((from, target))
     }
 
     /// Begins the next segment; gives what the one before it holds.

@@ -1,60 +1,48 @@
-//! The one thread that writes: it takes everything that waits, checks it, writes it as one
-//! batch with one sync, publishes it, and only then answers.
+//! The one thread that decides what is recorded, and where: it takes everything that waits,
+//! checks it, has it written as one batch with one sync, publishes it, and only then answers.
+//!
+//! A small batch it writes itself. A large one goes to the disk on the syncer's thread, and the
+//! next is put together meanwhile; it is sent on its way when the one before it is durable.
 
-use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use dramatis_events::{Position, StreamId, UnixMillis};
 use foldhash::fast::RandomState;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Shared;
+use super::batch::{Batch, Placed, Request, Waiting};
 use super::bytes::{to_u32, to_u64, to_usize};
 use super::closer::Closer;
 use super::draft::Draft;
-use super::end::{Durability, End, Sealed};
+use super::end::{Durability, End};
 use super::epoch;
-use super::format::BATCH_HEADER_BYTES;
 use super::index::{Following, MemoryIndex};
-use super::record;
 use super::ring::Block;
 use super::segment::{Closed, Index};
 use super::state::{head_before, older_next_revision};
+use super::syncer::{Job, Syncer, Written};
 #[cfg(test)]
 use super::tests::bugs::{self, Bug};
 use crate::clock::Clock;
 use crate::log::{AppendError, Expected, LogError};
 
-/// An append on its way, and the place it takes in the queue.
-pub(super) struct Request {
-    pub(super) draft: Draft,
-    pub(super) answer: oneshot::Sender<Answer>,
-    pub(super) place: OwnedSemaphorePermit,
-}
-
-/// What the writer is asked.
+/// What the writer is told.
 pub(super) enum Message {
     Append(Request),
+    /// The batch that was on its way.
+    Written(Written),
     /// End after what waits.
     Close,
 }
 
-/// Where an append's events stand.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Placed {
-    pub(super) position: u64,
-    pub(super) revision: u64,
-    pub(super) recorded_at: UnixMillis,
-}
-
-/// The outcome, and the draft: who asked lets go of its memory.
-pub(super) type Answer = (Result<Placed, AppendError>, Draft);
-
 /// Bytes of records written with one sync, at about the most.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Batches from this size on are written beside the writer: below it, handing one over would
+/// take longer than it saves.
+const BESIDE_BYTES: usize = 32 * 1024;
 /// Stream heads kept in memory; past this, old ones are looked up in the segments again.
 const HEADS_MAX: usize = 262_144;
 
@@ -64,113 +52,89 @@ pub(super) struct Writer {
     pub(super) durability: Durability,
     pub(super) end: End,
     pub(super) closer: Closer,
+    pub(super) syncer: Syncer,
+    pub(super) messages: Receiver<Message>,
     /// The next revision of streams, what waits to be written included.
     pub(super) heads: HashMap<StreamId, u64, RandomState>,
     pub(super) poisoned: Option<String>,
     /// When what was answered must be synced, in the relaxed mode.
     pub(super) sync_at: Option<Instant>,
-    /// What the last batch took: about what the next one will.
-    pub(super) batch_bytes: usize,
-}
-
-/// One batch while it is put together.
-#[derive(Default)]
-struct Batch {
-    sealed: Sealed,
-    /// Where each record begins in its bytes.
-    offsets: Vec<u32>,
-    waiting: Vec<Waiting>,
-}
-
-/// An append of the batch, until it is answered.
-struct Waiting {
-    request: Request,
-    /// Where its events go, or why they go nowhere.
-    placed: Result<Placed, AppendError>,
-    /// Its events in the batch.
-    range: Range<usize>,
-}
-
-/// What an append of a failed batch is told. A conflict may have been with an event of that
-/// very batch, so it is not told as one.
-fn after_failure<T>(placed: &Result<T, AppendError>, reason: &str) -> AppendError {
-    match placed {
-        Ok(_) => AppendError::Failure { reason: reason.to_owned() },
-        Err(AppendError::Conflict { .. }) => AppendError::Unavailable { reason: reason.to_owned() },
-        Err(error) => error.clone(),
-    }
-}
-
-/// What came behind the end was not recorded.
-fn refuse_rest(requests: &Receiver<Message>) {
-    while let Ok(message) = requests.try_recv() {
-        if let Message::Append(Request { answer, draft, .. }) = message {
-            let refused = Err(AppendError::Unavailable { reason: "it is being closed".to_owned() });
-            let _ = answer.send((refused, draft));
-        }
-    }
+    /// What is put together.
+    pub(super) batch: Batch,
+    /// What is on its way to the disk.
+    pub(super) in_flight: Option<Batch>,
+    /// What came while the batch was full.
+    pub(super) overflow: VecDeque<Request>,
+    pub(super) closing: bool,
 }
 
 impl Writer {
-    pub(super) fn run(mut self, requests: &Receiver<Message>) {
-        while let Some(first) = self.first(requests) {
-            let mut batch = self.begin();
-            self.add(&mut batch, first);
-            let mut closing = false;
-            while batch.sealed.bytes.len() < BATCH_BYTES {
-                match requests.try_recv() {
-                    Ok(Message::Append(request)) => self.add(&mut batch, request),
-                    Ok(Message::Close) | Err(TryRecvError::Disconnected) => {
-                        closing = true;
-                        break;
-                    }
-                    Err(TryRecvError::Empty) => break,
+    pub(super) fn run(mut self) {
+        loop {
+            if self.in_flight.is_none() {
+                self.drain();
+                if !self.batch.waiting.is_empty() {
+                    self.commit();
+                    continue;
+                }
+                if self.closing {
+                    break;
                 }
             }
-            self.commit(batch);
-            if closing {
-                break;
-            }
+            self.wait();
         }
-        refuse_rest(requests);
         self.finish();
     }
 
-    /// Waits for an append, and for the time to sync; `None` at the end.
-    fn first(&mut self, requests: &Receiver<Message>) -> Option<Request> {
-        loop {
-            let message = match self.sync_at {
-                None => requests.recv().ok()?,
-                Some(at) => match requests.recv_timeout(at.saturating_duration_since(Instant::now())) {
-                    Ok(message) => message,
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.sync_late();
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Disconnected) => return None,
-                },
-            };
-            match message {
-                Message::Append(request) => return Some(request),
-                Message::Close => return None,
-            }
+    /// Takes all that waits, without waiting for more.
+    fn drain(&mut self) {
+        while !self.is_full()
+            && let Some(request) = self.overflow.pop_front()
+        {
+            self.add(request);
+        }
+        while !self.is_full()
+            && let Ok(message) = self.messages.try_recv()
+        {
+            self.hear(message);
         }
     }
 
-    fn begin(&self) -> Batch {
-        let mut bytes = Vec::with_capacity(self.batch_bytes);
-        bytes.resize(BATCH_HEADER_BYTES, 0);
-        Batch { sealed: Sealed { bytes, ..Sealed::default() }, ..Batch::default() }
+    /// Waits for one message, or for the time to sync.
+    fn wait(&mut self) {
+        let message = match self.sync_at {
+            None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => self.messages.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        match message {
+            Ok(message) => self.hear(message),
+            Err(RecvTimeoutError::Timeout) => self.sync_late(),
+            Err(RecvTimeoutError::Disconnected) => self.closing = true,
+        }
     }
 
-    fn add(&mut self, batch: &mut Batch, request: Request) {
-        let from = batch.offsets.len();
-        let placed = self.take(batch, &request.draft);
-        batch.waiting.push(Waiting { request, placed, range: from..batch.offsets.len() });
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Append(request) if self.closing => request.refuse("it is being closed"),
+            Message::Append(request) if self.is_full() => self.overflow.push_back(request),
+            Message::Append(request) => self.add(request),
+            Message::Written(written) => self.written(written),
+            Message::Close => self.closing = true,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.sealed.bytes.len() >= BATCH_BYTES
+    }
+
+    fn add(&mut self, request: Request) {
+        let from = self.batch.offsets.len();
+        let placed = self.take(&request.draft);
+        self.batch.waiting.push(Waiting { request, placed, range: from..self.batch.offsets.len() });
     }
 
     /// Checks an append and puts its events into the batch.
-    fn take(&mut self, batch: &mut Batch, draft: &Draft) -> Result<Placed, AppendError> {
+    fn take(&mut self, draft: &Draft) -> Result<Placed, AppendError> {
         if let Some(reason) = &self.poisoned {
             return Err(AppendError::Unavailable { reason: reason.clone() });
         }
@@ -183,22 +147,15 @@ impl Writer {
         if !fits {
             return Err(AppendError::Conflict { expected: draft.expected, actual: head_before(next) });
         }
-        let last = batch.sealed.recorded_at.max(self.end.chain.last_recorded_at);
-        let recorded_at = last.max(self.clock.now().get());
-        batch.sealed.recorded_at = recorded_at;
-        let position = self.end.next_position + to_u64(batch.offsets.len());
-        let start = batch.sealed.bytes.len();
-        batch.sealed.bytes.extend_from_slice(&draft.bytes);
-        let mut ends = draft.parts.iter().skip(1).map(|part| part.at).chain([to_u32(draft.bytes.len())]);
-        for (nth, part) in (0_u64..).zip(&draft.parts) {
-            let (from, to) = (to_usize(u64::from(part.at)), to_usize(u64::from(ends.next().unwrap_or(0))));
-            batch.offsets.push(to_u32(start + from));
-            if let Some(record) = batch.sealed.bytes.get_mut(start + from..start + to) {
-                record::place(record, position + nth, next + nth, recorded_at);
-            }
-        }
+        let last = self.batch.sealed.recorded_at.max(self.end.chain.last_recorded_at);
+        let placed = Placed {
+            position: self.end.next_position + to_u64(self.batch.offsets.len()),
+            revision: next,
+            recorded_at: UnixMillis::new(last.max(self.clock.now().get())),
+        };
+        self.batch.push(draft, placed);
         self.remember(&draft.stream, next + to_u64(draft.parts.len()));
-        Ok(Placed { position, revision: next, recorded_at: UnixMillis::new(recorded_at) })
+        Ok(placed)
     }
 
     fn remember(&mut self, stream: &StreamId, next: u64) {
@@ -224,70 +181,97 @@ impl Writer {
         older_next_revision(&closed, stream).map_err(unavailable)
     }
 
-    fn commit(&mut self, mut batch: Batch) {
-        batch.sealed.count = to_u32(batch.offsets.len());
-        if !batch.offsets.is_empty() {
-            if let Some(reason) = self.end.refuses(&batch.sealed) {
-                self.refuse(&mut batch, &reason);
-            } else if let Err(error) = self.write(&mut batch.sealed) {
-                let reason =
-                    format!("a write to the log failed, no further one is tried until a restart: {error}");
-                self.poison(&reason);
-                for Waiting { placed, .. } in &mut batch.waiting {
-                    *placed = Err(after_failure(placed, &reason));
-                }
-            } else if let Err(reason) = self.publish(&mut batch) {
-                self.poison(&format!("the index refuses an event that was recorded: {reason}"));
+    fn taken(&mut self) -> Batch {
+        let next = Batch::with_capacity(self.batch.sealed.bytes.len());
+        std::mem::replace(&mut self.batch, next)
+    }
+
+    /// Writes the batch, or sends it on its way; nothing else is on its way.
+    fn commit(&mut self) {
+        let mut batch = self.taken();
+        if batch.offsets.is_empty() {
+            batch.answer();
+            return;
+        }
+        if let Some(reason) = self.end.refuses(&batch.sealed) {
+            tracing::warn!(%reason, "appends are refused");
+            // All that was recorded is published: the state knows every head.
+            self.heads.clear();
+            batch.refuse(&reason);
+            batch.answer();
+            return;
+        }
+        if self.end.is_full(&batch.sealed)
+            && let Err(error) = self.roll()
+        {
+            self.fail(batch, &error);
+            return;
+        }
+        let job = self.end.place(&mut batch.sealed);
+        if self.goes_beside(&job.bytes) {
+            self.send(batch, job);
+            return;
+        }
+        let written = job.write().and_then(|()| self.sync());
+        batch.sealed.bytes = job.bytes;
+        match written {
+            Ok(()) => self.publish(batch),
+            Err(error) => self.fail(batch, &error),
+        }
+    }
+
+    fn goes_beside(&self, bytes: &[u8]) -> bool {
+        self.durability == Durability::Sync && bytes.len() >= BESIDE_BYTES
+    }
+
+    fn send(&mut self, mut batch: Batch, job: Job) {
+        match self.syncer.take(job) {
+            Ok(()) => self.in_flight = Some(batch),
+            Err(job) => {
+                batch.sealed.bytes = job.bytes;
+                self.fail(batch, &std::io::Error::other("the thread that syncs has ended"));
             }
         }
-        for Waiting { request: Request { draft, answer, place }, placed, .. } in batch.waiting {
-            drop(place);
-            let _ = answer.send((placed, draft));
-        }
-        if self.heads.len() > HEADS_MAX {
-            self.heads.clear();
-        }
     }
 
-    /// Nothing of the batch is written, and the next one may be.
-    fn refuse(&mut self, batch: &mut Batch, reason: &str) {
-        tracing::warn!(%reason, "appends are refused");
-        self.heads.clear();
-        for Waiting { placed, .. } in &mut batch.waiting {
-            *placed = match placed {
-                Err(error) if !matches!(error, AppendError::Conflict { .. }) => continue,
-                _ => Err(AppendError::Unavailable { reason: reason.to_owned() }),
-            };
+    /// What was on its way has arrived, or not: the next one goes, then this one is published.
+    fn written(&mut self, written: Written) {
+        let Some(mut batch) = self.in_flight.take() else { return };
+        batch.sealed.bytes = written.bytes;
+        if let Err(error) = written.result {
+            self.fail(batch, &error);
+            return;
         }
+        if let Some(reason) = &self.poisoned {
+            batch.fail(reason);
+            batch.answer();
+            return;
+        }
+        self.end.synced();
+        self.drain();
+        let next = &self.batch.sealed;
+        if self.goes_beside(&next.bytes) && !self.end.is_full(next) && self.end.refuses(next).is_none() {
+            let mut next = self.taken();
+            let job = self.end.place(&mut next.sealed);
+            self.send(next, job);
+        }
+        self.publish(batch);
     }
 
-    fn poison(&mut self, reason: &str) {
-        tracing::error!(%reason, "the log is poisoned");
-        self.poisoned = Some(reason.to_owned());
-        *self.shared.poisoned.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-    }
-
-    /// Writes the batch, and makes it durable unless the mode is relaxed.
-    fn write(&mut self, batch: &mut Sealed) -> std::io::Result<()> {
-        if self.end.is_full(batch) {
-            self.roll()?;
-        }
-        self.end.write(batch)?;
+    /// Makes what was written durable, unless the mode is relaxed and its time has not come.
+    fn sync(&mut self) -> std::io::Result<()> {
         #[cfg(test)]
         if bugs::has(Bug::AckBeforeSync) {
             return Ok(());
         }
-        match self.durability {
-            Durability::Sync => self.end.sync()?,
-            Durability::Interval(every) => {
-                let at = *self.sync_at.get_or_insert_with(|| Instant::now() + every);
-                if at <= Instant::now() {
-                    self.sync_at = None;
-                    self.end.sync()?;
-                }
+        if let Durability::Interval(every) = self.durability {
+            let at = *self.sync_at.get_or_insert_with(|| Instant::now() + every);
+            if at > Instant::now() {
+                return Ok(());
             }
+            self.sync_at = None;
         }
-        Ok(())
+        self.end.sync()
     }
 
     /// Syncs what was answered before.
@@ -300,13 +284,38 @@ impl Writer {
         }
     }
 
-    /// Shows the batch to readers.
-    fn publish(&mut self, batch: &mut Batch) -> Result<(), &'static str> {
+    /// A write failed: whether the batch is recorded is not known, and nothing more is written.
+    fn fail(&mut self, mut batch: Batch, error: &std::io::Error) {
+        let reason = format!("a write to the log failed, no further one is tried until a restart: {error}");
+        self.poison(&reason);
+        batch.fail(&reason);
+        batch.answer();
+        let mut rest = self.taken();
+        rest.refuse(&reason);
+        rest.answer();
+    }
+
+    fn poison(&mut self, reason: &str) {
+        tracing::error!(%reason, "the log is poisoned");
+        self.poisoned = Some(reason.to_owned());
+        *self.shared.poisoned.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+
+    /// Shows the batch to readers, then answers.
+    fn publish(&mut self, mut batch: Batch) {
+        if let Err(reason) = self.show(&mut batch) {
+            self.poison(&format!("the index refuses an event that was recorded: {reason}"));
+        }
+        self.forget();
+        batch.answer();
+    }
+
+    fn show(&self, batch: &mut Batch) -> Result<(), &'static str> {
         let bytes = std::mem::take(&mut batch.sealed.bytes);
         let offsets = std::mem::take(&mut batch.offsets);
-        self.batch_bytes = bytes.len();
-        let first = self.end.next_position - u64::from(batch.sealed.count);
-        let start = to_u32(to_usize(self.end.at) - bytes.len());
+        let (first, start) = (batch.sealed.first_position, to_u32(to_usize(batch.sealed.at)));
+        let end = batch.sealed.at + to_u64(bytes.len());
+        let last = first + to_u64(offsets.len()) - 1;
         let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
         for waiting in &batch.waiting {
             let Ok(placed) = &waiting.placed else { continue };
@@ -321,12 +330,25 @@ impl Writer {
             let each = offsets.iter().zip(&draft.parts);
             state.open.index.push(&events, each.map(|(offset, part)| (start + offset, part.command)))?;
         }
-        state.open.end = self.end.at;
+        state.open.end = end;
         let gone = state.ring.push(Block::new(first, bytes, offsets));
         drop(state);
         drop(gone);
-        self.shared.head.send_replace(self.end.next_position.checked_sub(1).map(Position::from_engine));
+        self.shared.head.send_replace(Some(Position::from_engine(last)));
         Ok(())
+    }
+
+    /// Bounds the known heads: those that are not published yet must stay.
+    fn forget(&mut self) {
+        if self.heads.len() <= HEADS_MAX {
+            return;
+        }
+        let mut kept = HashMap::with_hasher(RandomState::default());
+        for waiting in self.in_flight.iter().chain([&self.batch]).flat_map(|batch| &batch.waiting) {
+            let stream = &waiting.request.draft.stream;
+            kept.extend(self.heads.get(stream).map(|next| (stream.clone(), *next)));
+        }
+        self.heads = kept;
     }
 
     /// Closes the open segment and begins the next.
@@ -350,9 +372,13 @@ impl Writer {
 
     /// The end: what was answered is synced, what closed segments lack is made.
     fn finish(mut self) {
+        while let Ok(message) = self.messages.try_recv() {
+            self.hear(message);
+        }
         if self.sync_at.is_some() {
             self.sync_late();
         }
+        self.syncer.end();
         self.closer.end();
         if self.durability != Durability::Sync
             && self.poisoned.is_none()

@@ -9,20 +9,26 @@ use crate::log::contract::{append, event, everything, fill, stream};
 
 const PAGE: ReadLimit = ReadLimit { events: 100_000, bytes: usize::MAX };
 
+/// Bytes of an event whose batch the writer writes itself, and of one whose batch goes beside it.
+const SMALL: usize = 4_000;
+const LARGE: usize = 50_000;
+
 async fn all(log: &EmbeddedLog) -> Vec<Arc<Recorded>> {
     everything(log, &Filter::default(), PAGE).await
 }
 
 #[tokio::test]
 async fn nothing_is_answered_or_shown_before_its_sync() {
-    for options in [Options::default(), tiny()] {
+    for (options, data) in
+        [(Options::default(), SMALL), (tiny(), SMALL), (Options::default(), LARGE), (tiny(), LARGE)]
+    {
         let disk = Disk::default();
         let log = open_disk(&disk, options).unwrap();
         let room = stream("room-main.lobby");
         fill(&log, &room, 2, "before").await;
         let (before, head) = (all(&log).await, log.head());
         let (entered, release) = disk.hold(Op::Sync);
-        let envelopes = vec![event("Held", "1"), event("Held", "2")];
+        let envelopes = vec![event("Held", vec![b'1'; data]), event("Held", "2")];
         let append = Append { stream: room.clone(), expected: Expected::Any, envelopes };
         let answer = tokio::spawn(log.append(append));
         while entered.try_recv().is_err() {
@@ -46,14 +52,14 @@ async fn nothing_is_answered_or_shown_before_its_sync() {
 }
 
 /// Lets the `nth` operation fail, wherever that is; then the log is poisoned until a restart.
-async fn poisons(nth: usize, fault: Fault, options: Options, reboot: bool) -> bool {
+async fn poisons(nth: usize, fault: Fault, options: Options, bytes: usize, reboot: bool) -> bool {
     let disk = Disk::seeded(nth as u64, None);
     let log = open_disk(&disk, options.clone()).unwrap();
     let room = stream("room-main.lobby");
     fill(&log, &room, 3, "before").await;
     let before = all(&log).await;
     disk.plan(nth, fault);
-    let data = vec![b'x'; 4_000];
+    let data = vec![b'x'; bytes];
     let result = append(&log, &room, Expected::Any, vec![event("Fated", data.clone())]).await;
     if result.is_ok() {
         return false;
@@ -90,12 +96,12 @@ async fn poisons(nth: usize, fault: Fault, options: Options, reboot: bool) -> bo
 #[tokio::test]
 async fn a_failed_write_or_sync_poisons_until_a_restart() {
     for fault in [Fault::Error, Fault::Cut] {
-        for options in [Options::default(), tiny()] {
+        for (options, bytes) in [(Options::default(), SMALL), (tiny(), SMALL), (tiny(), LARGE)] {
             for reboot in [false, true] {
                 // Not every operation is the append's own: what an index lacks fails no append.
                 let mut failed = 0;
                 for nth in 0..12 {
-                    failed += usize::from(poisons(nth, fault, options.clone(), reboot).await);
+                    failed += usize::from(poisons(nth, fault, options.clone(), bytes, reboot).await);
                 }
                 assert!(failed >= 2, "a write and a sync at least: {failed}");
             }
@@ -131,6 +137,55 @@ async fn a_conflict_with_what_failed_is_not_told() {
     assert!(matches!(answers[0], AppendError::Failure { .. }), "{answers:?}");
     assert!(matches!(answers[1], AppendError::Unavailable { .. }), "{answers:?}");
     assert_eq!(log.stream_head(&room).await.unwrap(), None);
+}
+
+/// While a large batch is on its way, others are decided on what it will have recorded: they
+/// stand or fall with it.
+#[tokio::test]
+async fn what_is_put_together_meanwhile_stands_on_what_is_on_its_way() {
+    for fails in [false, true] {
+        let disk = Disk::default();
+        let log = open_disk(&disk, Options::default()).unwrap();
+        let room = stream("room-main.lobby");
+        let (entered, release) = disk.hold(Op::Sync);
+        let one = |expected, bytes| Append {
+            stream: room.clone(),
+            expected,
+            envelopes: vec![event("Beside", vec![b'x'; bytes])],
+        };
+        let exact = |revision| Expected::Exact(Revision::new(revision));
+        let first = tokio::spawn(log.append(one(Expected::NoStream, LARGE)));
+        while entered.try_recv().is_err() {
+            assert!(!first.is_finished(), "an answer left without a sync");
+            tokio::task::yield_now().await;
+        }
+        let next = tokio::spawn(log.append(one(exact(0), LARGE)));
+        let last = tokio::spawn(log.append(one(exact(1), SMALL)));
+        let wrong = tokio::spawn(log.append(one(exact(0), SMALL)));
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!next.is_finished() && !wrong.is_finished(), "an answer left before its sync");
+        assert_eq!(log.stream_head(&room).await.unwrap(), None);
+        if fails {
+            disk.plan(0, Fault::Sync);
+        }
+        release.send(()).unwrap();
+        let answers = [first.await.unwrap(), next.await.unwrap(), last.await.unwrap(), wrong.await.unwrap()];
+        if fails {
+            assert!(matches!(answers[0], Err(AppendError::Failure { .. })), "{answers:?}");
+            for answer in &answers[1..] {
+                assert!(matches!(answer, Err(AppendError::Unavailable { .. })), "{answers:?}");
+            }
+            assert_eq!(all(&log).await, []);
+            continue;
+        }
+        let conflict = AppendError::Conflict { expected: exact(0), actual: Some(Revision::new(2)) };
+        assert_eq!(answers[3], Err(conflict));
+        let recorded: Vec<_> = answers.into_iter().take(3).flat_map(Result::unwrap).collect();
+        assert_eq!(all(&log).await, recorded);
+        assert_eq!(all(&open_disk(&disk.durable(), tiny()).unwrap()).await, recorded);
+    }
 }
 
 /// In the relaxed mode the sync comes later, without another append.

@@ -24,6 +24,8 @@ impl World {
     pub(super) fn build(&mut self, stream: StreamId, expected: Expected, may_repeat: bool) -> Append {
         self.appends += 1;
         let bytes = [40, 40, 40, 40, 400, 400, 3_000][self.chance.below(7)];
+        // Now and then so large that it is written beside the writer.
+        let bytes = if self.chance.below(40) == 0 { 60_000 } else { bytes };
         let bytes = self.chance.below(bytes);
         let count = 1 + self.chance.below(4);
         let repeated = if may_repeat && self.chance.below(8) == 0 { self.repeated(&stream) } else { None };
