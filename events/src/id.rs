@@ -223,11 +223,15 @@ pub struct CommandKey([u8; 16]);
 impl CommandKey {
     /// Derives the key.
     pub fn derive(stream: &StreamId, author: &MemberId, command: &CommandId) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        for part in [stream.as_str(), author.as_str(), command.as_str()] {
-            hasher.update(part.as_bytes()).update(&[0]);
+        // One call over one buffer: commands are hashed with every append.
+        let parts = [stream.as_str(), author.as_str(), command.as_str()];
+        let mut text = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+        for part in parts {
+            text.extend_from_slice(part.as_bytes());
+            text.push(0);
         }
-        Self(first_16(&hasher))
+        let hash = blake3::hash(&text);
+        Self(hash.as_bytes().first_chunk().copied().unwrap_or_default())
     }
 
     /// The raw bits, as an index stores them.
