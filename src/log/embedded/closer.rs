@@ -135,9 +135,10 @@ impl Work {
         let stored = closed.iter().take_while(|closed| matches!(closed.index, Index::Stored(_)));
         let old = closed.len().saturating_sub(self.hot_segments);
         for segment in stored.take(old) {
-            // The index goes after its segment: found without it, it is built again.
-            if self.shared.storage.cool(&segment_name(segment.first()))? {
-                self.shared.storage.cool(&index_name(segment.first()))?;
+            // The index goes after its segment, and so it does if a crash came between the two.
+            let moved = self.shared.storage.cool(&segment_name(segment.first()))?;
+            self.shared.storage.cool(&index_name(segment.first()))?;
+            if moved {
                 tracing::info!(segment = %segment_name(segment.first()), "a closed segment moved to the cold tier");
             }
         }

@@ -80,7 +80,8 @@ impl End {
         if self.reserve_bytes == 0 || (until <= self.allocated && !self.is_full(batch)) {
             return None;
         }
-        self.storage.space().ok()?.refuses(to_u64(batch.bytes.len()), self.reserve_bytes)
+        // What is filled in ahead takes space too.
+        self.storage.space().ok()?.refuses(to_u64(batch.bytes.len()) + AHEAD_BYTES, self.reserve_bytes)
     }
 
     /// Gives the batch its header and its place, and takes its bytes. Once it is written it is
