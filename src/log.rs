@@ -252,10 +252,10 @@ pub struct Filter {
 /// What of an event a filter looks at.
 #[derive(Debug, Clone, Copy)]
 pub struct Header<'a> {
-    /// The stream's name.
-    pub stream: &'a str,
-    /// The event's name.
-    pub name: &'a str,
+    /// The stream's name, UTF-8.
+    pub stream: &'a [u8],
+    /// The event's name, UTF-8.
+    pub name: &'a [u8],
     /// When the log took it.
     pub recorded_at: UnixMillis,
 }
@@ -263,18 +263,23 @@ pub struct Header<'a> {
 impl<'a> Header<'a> {
     /// The header of an event.
     pub fn of(event: &'a Recorded) -> Self {
-        let (stream, name) = (event.stream.as_str(), event.envelope.name.as_str());
+        let (stream, name) = (event.stream.as_str().as_bytes(), event.envelope.name.as_str().as_bytes());
         Self { stream, name, recorded_at: event.recorded_at }
+    }
+
+    /// The stream's category.
+    pub fn category(&self) -> &'a [u8] {
+        self.stream.split(|byte| *byte == b'-').next().unwrap_or_default()
     }
 }
 
 impl Filter {
     /// Whether an event with this header passes.
     pub fn passes(&self, header: &Header<'_>) -> bool {
-        let category = || header.stream.split_once('-').map_or("", |(category, _)| category);
-        self.stream.as_ref().is_none_or(|wanted| wanted.as_str() == header.stream)
-            && self.category.as_ref().is_none_or(|wanted| wanted.as_str() == category())
-            && (self.names.is_empty() || self.names.iter().any(|wanted| wanted.as_str() == header.name))
+        self.stream.as_ref().is_none_or(|wanted| wanted.as_str().as_bytes() == header.stream)
+            && self.category.as_ref().is_none_or(|wanted| wanted.as_str().as_bytes() == header.category())
+            && (self.names.is_empty()
+                || self.names.iter().any(|wanted| wanted.as_str().as_bytes() == header.name))
             && self.recorded_from.is_none_or(|from| header.recorded_at >= from)
             && self.recorded_before.is_none_or(|before| header.recorded_at < before)
     }

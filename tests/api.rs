@@ -226,6 +226,7 @@ fn room_ids_are_percent_decoded() {
 fn events_are_selected_by_kind_time_and_place() {
     let (_data, server) = start();
     for room in ["den", "hall"] {
+        server.open_room(room, "alice");
         say(&server, room, 5);
     }
     let all = server.events(&[]);

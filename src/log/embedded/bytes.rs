@@ -37,10 +37,15 @@ impl<'a> Fields<'a> {
         self.array().map(i64::from_le_bytes)
     }
 
+    /// A text behind a one-byte length, as bytes.
+    pub(super) fn short(&mut self) -> Option<&'a [u8]> {
+        let len = self.u8()?;
+        self.take(usize::from(len))
+    }
+
     /// A text behind a one-byte length.
     pub(super) fn text(&mut self) -> Option<&'a str> {
-        let len = self.u8()?;
-        std::str::from_utf8(self.take(usize::from(len))?).ok()
+        std::str::from_utf8(self.short()?).ok()
     }
 }
 

@@ -80,8 +80,8 @@ impl MemoryIndex {
         to_u32(self.offsets.len())
     }
 
-    pub(super) fn knows_name(&self, name: &str) -> bool {
-        self.names.iter().any(|known| known.as_str() == name)
+    pub(super) fn knows_name(&self, name: &[u8]) -> bool {
+        self.names.iter().any(|known| known.as_str().as_bytes() == name)
     }
 
     /// Adds the next events, each by its offset and command; refuses them if their revisions do

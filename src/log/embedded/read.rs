@@ -105,7 +105,7 @@ pub(super) fn scan(
         budget = budget.saturating_sub(to_u64(at.len()));
         let mut proven = |raw: Raw<'_>| {
             if let (Some(stream), Some(revision)) = (&filter.stream, &mut revision) {
-                if raw.stream != stream.as_str() || raw.revision != *revision {
+                if raw.stream != stream.as_str().as_bytes() || raw.revision != *revision {
                     return Err("a record of another stream or revision stands here");
                 }
                 *revision = revision.saturating_add(1);
@@ -280,7 +280,7 @@ pub(super) fn stream_events(
     events: &mut Vec<Arc<Recorded>>,
 ) -> Result<(), LogError> {
     places.bytes.scan(&places.at, |raw| {
-        if raw.stream != stream.as_str() || raw.revision != *next {
+        if raw.stream != stream.as_str().as_bytes() || raw.revision != *next {
             return Err("a record of another stream or revision stands here");
         }
         let event = raw.decode_beside(events.last().map(Arc::as_ref))?;

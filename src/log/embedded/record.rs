@@ -115,7 +115,12 @@ pub(super) fn take_body<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], &'stati
     if right { Ok(body) } else { Err("a record's checksum is wrong") }
 }
 
-/// The raw fields of a record: enough to filter and to index, nothing allocated.
+/// A stored text as an id; `None` if it is none.
+pub(super) fn parsed<T, E>(text: &[u8], parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+    parse(std::str::from_utf8(text).ok()?).ok()
+}
+
+/// The raw fields of a record: enough to filter and to index, nothing allocated, texts as bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Raw<'a> {
     pub(super) position: u64,
@@ -124,9 +129,9 @@ pub(super) struct Raw<'a> {
     id: [u8; 16],
     version: u16,
     flags: u8,
-    pub(super) stream: &'a str,
-    pub(super) name: &'a str,
-    pub(super) author: &'a str,
+    pub(super) stream: &'a [u8],
+    pub(super) name: &'a [u8],
+    pub(super) author: &'a [u8],
     rest: Fields<'a>,
 }
 
@@ -142,9 +147,9 @@ impl<'a> Raw<'a> {
                 id: fields.array()?,
                 version: fields.u16()?,
                 flags: fields.u8()?,
-                stream: fields.text()?,
-                name: fields.text()?,
-                author: fields.text()?,
+                stream: fields.short()?,
+                name: fields.short()?,
+                author: fields.short()?,
                 rest: fields,
             })
         })();
@@ -156,7 +161,7 @@ impl<'a> Raw<'a> {
     }
 
     /// The command's id, if the record names one.
-    pub(super) fn command(&self) -> Option<&'a str> {
+    pub(super) fn command(&self) -> Option<&'a [u8]> {
         let mut rest = self.rest;
         if self.flags & COMMAND == 0 {
             return None;
@@ -164,7 +169,7 @@ impl<'a> Raw<'a> {
         if self.flags & OCCURRED != 0 {
             rest.u64()?;
         }
-        rest.text()
+        rest.short()
     }
 
     /// The whole event; every field passes the door that new events pass.
@@ -175,23 +180,27 @@ impl<'a> Raw<'a> {
     /// The same, sharing names with an event before it where they are the same.
     pub(super) fn decode_beside(self, beside: Option<&Recorded>) -> Result<Recorded, &'static str> {
         let stream = match beside {
-            Some(other) if other.stream.as_str() == self.stream => other.stream.clone(),
-            _ => StreamId::parse(self.stream).map_err(|_| "a stream name is malformed")?,
+            Some(other) if other.stream.as_str().as_bytes() == self.stream => other.stream.clone(),
+            _ => parsed(self.stream, StreamId::parse).ok_or("a stream name is malformed")?,
         };
         let name = match beside {
-            Some(other) if other.envelope.name.as_str() == self.name => other.envelope.name.clone(),
-            _ => EventName::parse(self.name).map_err(|_| "an event name is malformed")?,
+            Some(other) if other.envelope.name.as_str().as_bytes() == self.name => {
+                other.envelope.name.clone()
+            }
+            _ => parsed(self.name, EventName::parse).ok_or("an event name is malformed")?,
         };
         let author = match beside {
-            Some(other) if other.envelope.author.as_str() == self.author => other.envelope.author.clone(),
-            _ => MemberId::parse(self.author).map_err(|_| "an author is malformed")?,
+            Some(other) if other.envelope.author.as_str().as_bytes() == self.author => {
+                other.envelope.author.clone()
+            }
+            _ => parsed(self.author, MemberId::parse).ok_or("an author is malformed")?,
         };
         let mut rest = self.rest;
         let cut = "a record's optional fields are cut short";
         let has = |bit| self.flags & bit != 0;
         let occurred_at = if has(OCCURRED) { Some(UnixMillis::new(rest.i64().ok_or(cut)?)) } else { None };
         let command = if has(COMMAND) {
-            let id = CommandId::parse(rest.text().ok_or(cut)?).map_err(|_| "a command id is malformed")?;
+            let id = parsed(rest.short().ok_or(cut)?, CommandId::parse).ok_or("a command id is malformed")?;
             Some(CommandStamp { id, hash: ContentHash::from_bytes(rest.array().ok_or(cut)?) })
         } else {
             None
@@ -201,7 +210,7 @@ impl<'a> Raw<'a> {
         };
         let (correlation_id, causation_id) = (id_if(CORRELATION)?, id_if(CAUSATION)?);
         let subject = if has(SUBJECT) {
-            Some(UserId::parse(rest.text().ok_or(cut)?).map_err(|_| "a subject is malformed")?)
+            Some(parsed(rest.short().ok_or(cut)?, UserId::parse).ok_or("a subject is malformed")?)
         } else {
             None
         };

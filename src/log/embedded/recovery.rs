@@ -21,7 +21,7 @@ use super::format::{
     index_name, parse_segment_name, segment_name,
 };
 use super::index::{Following, MemoryIndex};
-use super::record::{Raw, take_body};
+use super::record::{Raw, parsed, take_body};
 use super::segment::{Closed, Index, Open};
 use super::sidecar::{Facts, Sidecar};
 use super::storage::{Storage, StoredFile, read_up_to};
@@ -371,8 +371,8 @@ pub(super) fn index_record(
         return Err("a record does not stand at the next position");
     }
     let stream = match stream {
-        Some(stream) if stream.as_str() == raw.stream => stream,
-        other => other.insert(StreamId::parse(raw.stream).map_err(|_| "a stream name is malformed")?),
+        Some(stream) if stream.as_str().as_bytes() == raw.stream => stream,
+        other => other.insert(parsed(raw.stream, StreamId::parse).ok_or("a stream name is malformed")?),
     };
     let key = match raw.command() {
         Some(id) => Some(command_key(stream, raw.author, id)?),
@@ -381,7 +381,7 @@ pub(super) fn index_record(
     let name = if index.knows_name(raw.name) {
         None
     } else {
-        Some(EventName::parse(raw.name).map_err(|_| "an event name is malformed")?)
+        Some(parsed(raw.name, EventName::parse).ok_or("an event name is malformed")?)
     };
     let events = Following {
         stream,
@@ -397,9 +397,9 @@ pub(super) fn index_record(
     Ok(())
 }
 
-fn command_key(stream: &StreamId, author: &str, id: &str) -> Result<[u8; 16], &'static str> {
-    let author = MemberId::parse(author).map_err(|_| "an author is malformed")?;
-    let id = CommandId::parse(id).map_err(|_| "a command id is malformed")?;
+fn command_key(stream: &StreamId, author: &[u8], id: &[u8]) -> Result<[u8; 16], &'static str> {
+    let author = parsed(author, MemberId::parse).ok_or("an author is malformed")?;
+    let id = parsed(id, CommandId::parse).ok_or("a command id is malformed")?;
     Ok(CommandKey::derive(stream, &author, &id).to_bytes())
 }
 

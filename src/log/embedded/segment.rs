@@ -260,7 +260,8 @@ impl SegmentBytes {
         let mut window = Window { start: 0, bytes: Vec::new() };
         for (position, offset) in places.iter().copied() {
             self.load(&mut window, offset, last)?;
-            let enough = window.body(offset).and_then(Raw::read).and_then(|raw| {
+            let body = window.body(offset);
+            let enough = body.and_then(Raw::read).and_then(|raw| {
                 if raw.position == position {
                     visit(raw)
                 } else {

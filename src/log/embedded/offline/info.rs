@@ -181,15 +181,16 @@ impl Observer for Tally<'_> {
         info.streams = info.streams.map(|streams| streams + u64::from(revision == 0));
         info.saw(header.recorded_at);
         count(&mut info.names, header.name);
-        count(&mut info.categories, header.stream.split_once('-').map_or("", |(category, _)| category));
+        count(&mut info.categories, header.category());
     }
 }
 
-fn count(counts: &mut BTreeMap<String, Option<u64>>, name: &str) {
-    match counts.get_mut(name) {
+fn count(counts: &mut BTreeMap<String, Option<u64>>, name: &[u8]) {
+    let name = String::from_utf8_lossy(name);
+    match counts.get_mut(&*name) {
         Some(count) => *count = count.map(|count| count + 1),
         None => {
-            counts.insert(name.to_owned(), Some(1));
+            counts.insert(name.into_owned(), Some(1));
         }
     }
 }
