@@ -160,7 +160,7 @@ fn fill_peers(options: &Options, dir: &Path) -> anyhow::Result<Vec<(&'static str
 /// Makes an event one of another name, so that a search by name has something to find and no
 /// segment can be skipped.
 fn make_rare(envelope: &mut Envelope) -> anyhow::Result<()> {
-    let event = RoomEvent::from(RoomRenamed { title: "another name".to_owned().into() });
+    let event = RoomEvent::from(RoomRenamed { title: "another name".to_owned() });
     (envelope.name, envelope.version, envelope.data) = (event.event_name(), event.version(), event.encode()?);
     Ok(())
 }
