@@ -73,7 +73,8 @@ pub(super) fn draw_options(chance: &mut Chance) -> Options {
         live_bytes_max,
         durability,
         reserve_bytes: RESERVE_BYTES,
-        append_queue_len_max: 64,
+        // So many that what waits together shares a batch, as the model takes for granted.
+        append_queue_len_max: 65_536,
         ..Options::default()
     }
 }
