@@ -1,15 +1,15 @@
 //! `dramatis backup`: copies of the log, made beside a running server, and the way back.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use dramatis_events::{Position, UnixMillis};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 use jiff::Timestamp;
 
 use super::DataArguments;
+use super::log::Progress;
 use crate::clock::{Clock as _, SystemClock, parse_time};
 use crate::engines;
 use crate::log::embedded::backup::{self, Manifest, Source, Until};
@@ -122,7 +122,7 @@ fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::R
     };
     let read_models = sqlite::summary(&engines::read_models_file(&config))
         .context("the names of the read models cannot be noted")?;
-    let bar = Bar::new("segments");
+    let mut progress = Progress::new(true);
     let made = backup::create(
         &Source::new(&hot, cold.as_deref()),
         store,
@@ -130,10 +130,10 @@ fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::R
         now,
         read_models,
         &mut |done, total| {
-            bar.at(done, total);
+            progress.reach(done, total);
         },
     )?;
-    bar.end();
+    progress.finish();
     println!(
         "backup {} holds {} events in {}, {} of them new in {}",
         made.name,
@@ -175,20 +175,20 @@ fn verify(store: &Path, name: Option<String>) -> anyhow::Result<()> {
         None => backup::list(store)?.into_iter().map(|backup| backup.name).collect(),
     };
     for name in names {
-        let bar = Bar::new("bytes");
-        let whole = backup::verify(store, &name, &mut |done, total| bar.at(done, total))?;
-        bar.end();
+        let mut progress = Progress::new(true);
+        let whole = backup::verify(store, &name, &mut |done, total| progress.reach(done, total))?;
+        progress.finish();
         println!("backup {} is whole: {} events in {}", whole.name, whole.events, HumanBytes(whole.bytes()));
     }
     Ok(())
 }
 
 fn restore(store: &Path, name: &str, into: &Path, until: Until) -> anyhow::Result<()> {
-    let bar = Bar::new("bytes");
+    let mut progress = Progress::new(true);
     let restored = backup::restore(store, name, into, until, SystemClock.now(), &mut |done, total| {
-        bar.at(done, total);
+        progress.reach(done, total);
     })?;
-    bar.end();
+    progress.finish();
     let last = restored.last_position.map_or_else(|| "none".to_owned(), |last| last.to_string());
     println!(
         "restored backup {} into {}: last position {last}, new epoch {}",
@@ -198,31 +198,4 @@ fn restore(store: &Path, name: &str, into: &Path, until: Until) -> anyhow::Resul
     );
     println!("start it with: dramatis serve --data {}", into.display());
     Ok(())
-}
-
-/// Progress on a terminal; nothing elsewhere, for the result says it all.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new(unit: &str) -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self(ProgressBar::hidden());
-        }
-        let (count, speed) = match unit {
-            "bytes" => ("{bytes}/{total_bytes}", "{bytes_per_sec}"),
-            _ => ("{pos}/{len}", "{per_sec}"),
-        };
-        let template = format!("{{wide_bar}} {count} {unit} {speed} {{eta}} left");
-        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self(ProgressBar::new(0).with_style(style))
-    }
-
-    fn at(&self, done: u64, total: u64) {
-        self.0.set_length(total);
-        self.0.set_position(done);
-    }
-
-    fn end(&self) {
-        self.0.finish_and_clear();
-    }
 }

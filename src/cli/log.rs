@@ -16,6 +16,8 @@ mod reindex;
 mod repair;
 mod verify;
 
+pub(super) use progress::Progress;
+
 /// What to do with the files.
 #[derive(Debug, Subcommand)]
 pub enum Log {

@@ -235,6 +235,7 @@ impl EmbeddedLog {
             in_flight: None,
             overflow: VecDeque::new(),
             closing: false,
+            refusing: false,
         };
         let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run())?;
         Ok(Self {

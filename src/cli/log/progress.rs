@@ -12,7 +12,7 @@ use crate::log::embedded::offline::{Damage, Observer};
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
 /// Follows a walk.
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
     bar: Option<ProgressBar>,
     /// Whether findings are printed as they come, or kept for one document at the end.
     print: bool,
@@ -28,7 +28,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Prints what is found, or keeps it.
-    pub(super) fn new(print: bool) -> Self {
+    pub(in crate::cli) fn new(print: bool) -> Self {
         let now = Instant::now();
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = "{wide_bar} {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}, eta {eta}";
@@ -38,8 +38,14 @@ impl Progress {
         Self { bar, print, bytes: 0, done: 0, started: now, told: now, damage: Vec::new(), notes: Vec::new() }
     }
 
+    /// So many bytes are done, of so many.
+    pub(in crate::cli) fn reach(&mut self, done: u64, total: u64) {
+        self.begin(total);
+        self.advance(done.saturating_sub(self.done));
+    }
+
     /// Removes the bar.
-    pub(super) fn finish(&self) {
+    pub(in crate::cli) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -15,7 +15,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::OpenError;
+use super::{OpenError, storage};
 
 mod create;
 mod manifest;
@@ -87,7 +87,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
 }
 
 fn sync_dir(dir: &Path) -> Result<(), BackupError> {
-    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))
+    storage::sync_dir(dir).map_err(at(dir))
 }
 
 /// Writes a file beside its place, syncs it, and puts it there.

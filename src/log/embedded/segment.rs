@@ -81,13 +81,19 @@ impl Closed {
                     && (filter.names.is_empty() || filter.names.iter().any(|name| named(name.as_str())))
             }),
         };
-        in_time && of_kind() && filter.stream.as_ref().is_none_or(|stream| self.may_hold_stream(stream))
+        in_time
+            && of_kind()
+            && filter
+                .stream
+                .as_ref()
+                .is_none_or(|stream| self.may_hold_stream(stream, stream_key(stream.as_str())))
     }
 
-    pub(super) fn may_hold_stream(&self, stream: &StreamId) -> bool {
+    /// Whether events of a stream, whose key is made once for all segments, may be here.
+    pub(super) fn may_hold_stream(&self, stream: &StreamId, key: u64) -> bool {
         match &self.index {
             Index::Memory(index) => index.span(stream).is_some(),
-            Index::Stored(sidecar) => sidecar.may_hold_stream(stream),
+            Index::Stored(sidecar) => sidecar.may_hold_stream(key),
         }
     }
 
@@ -102,7 +108,9 @@ impl Closed {
     pub(super) fn span(&self, stream: &StreamId) -> Result<Option<RunSpan>, LogError> {
         let sidecar = match &self.index {
             Index::Memory(index) => return Ok(index.span(stream)),
-            Index::Stored(sidecar) if !sidecar.may_hold_stream(stream) => return Ok(None),
+            Index::Stored(sidecar) if !sidecar.may_hold_stream(stream_key(stream.as_str())) => {
+                return Ok(None);
+            }
             Index::Stored(sidecar) => sidecar,
         };
         let spans = sidecar.spans(&*self.index_file()?, stream).map_err(|error| self.index_error(error))?;

@@ -209,8 +209,8 @@ impl Sidecar {
         Ok(begun)
     }
 
-    pub(super) fn may_hold_stream(&self, stream: &StreamId) -> bool {
-        self.streams.may_hold(stream_key(stream.as_str()))
+    pub(super) fn may_hold_stream(&self, key: u64) -> bool {
+        self.streams.may_hold(key)
     }
 
     pub(super) fn may_hold_command(&self, key: [u8; 16]) -> bool {

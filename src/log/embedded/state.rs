@@ -10,6 +10,7 @@ use dramatis_events::{Position, Revision, StreamId};
 use super::bytes::{to_u32, to_usize};
 use super::ring::{Block, Live, Ring};
 use super::segment::{Closed, Open, SegmentBytes};
+use super::sidecar::stream_key;
 use crate::log::{CommandRef, Filter, LogError, ReadLimit};
 
 pub(super) struct State {
@@ -62,9 +63,7 @@ impl State {
                 let skip = from - span.first_revision;
                 self.open_events(self.open.index.list(span, skip, limit.events.max(1)))
             }
-            None if !self.closed.iter().any(|closed| closed.may_hold_stream(stream)) => {
-                Found::Here(Vec::new())
-            }
+            None if !self.may_be_closed(stream) => Found::Here(Vec::new()),
             _ => Found::Older,
         }
     }
@@ -114,8 +113,14 @@ impl State {
     pub(super) fn next_revision(&self, stream: &StreamId) -> Option<u64> {
         match self.open.index.span(stream) {
             Some(span) => Some(span.next_revision()),
-            None => (!self.closed.iter().any(|closed| closed.may_hold_stream(stream))).then_some(0),
+            None => (!self.may_be_closed(stream)).then_some(0),
         }
+    }
+
+    /// Whether a closed segment may hold events of a stream.
+    fn may_be_closed(&self, stream: &StreamId) -> bool {
+        let key = stream_key(stream.as_str());
+        self.closed.iter().any(|closed| closed.may_hold_stream(stream, key))
     }
 
     /// The first outcome of a command in the open segment: in memory, or where to read it.

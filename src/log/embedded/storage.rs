@@ -93,7 +93,8 @@ fn names_in(dir: &Path, names: &mut Vec<String>) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
+/// Makes the names of a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 

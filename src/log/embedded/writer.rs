@@ -66,6 +66,8 @@ pub(super) struct Writer {
     /// What came while the batch was full.
     pub(super) overflow: VecDeque<Request>,
     pub(super) closing: bool,
+    /// Whether the last batch was refused for lack of space: that is logged once.
+    pub(super) refusing: bool,
 }
 
 impl Writer {
@@ -194,7 +196,10 @@ impl Writer {
             return;
         }
         if let Some(reason) = self.end.refuses(&batch.sealed) {
-            tracing::warn!(%reason, "appends are refused");
+            if !self.refusing {
+                tracing::warn!(%reason, "appends are refused");
+            }
+            self.refusing = true;
             // All that was recorded is published: the state knows every head.
             self.heads.clear();
             batch.refuse(&reason);
@@ -207,6 +212,7 @@ impl Writer {
             self.fail(batch, &error);
             return;
         }
+        self.refusing = false;
         let job = self.end.place(&mut batch.sealed);
         if self.goes_beside(&job.bytes) {
             self.send(batch, job);

@@ -42,6 +42,15 @@ impl Source {
         Ok(firsts)
     }
 
+    /// Bytes of these segments.
+    fn bytes(&self, firsts: &[u64]) -> Result<u64, BackupError> {
+        let size = |first: &u64| {
+            let name = segment_name(*first);
+            self.open(&name)?.size().map_err(at(&self.dir.join(&name)))
+        };
+        firsts.iter().map(size).sum()
+    }
+
     /// What a segment that ends before position `next` holds: by its index, or read whole.
     fn closed_facts(&self, first: u64, next: u64, log: u64) -> Result<Facts, BackupError> {
         if let Ok(index) = self.storage.open(&index_name(first))
@@ -97,12 +106,12 @@ pub fn create(
         })?;
     let firsts = source.firsts()?;
     let mut copy = Copy { source, store, epoch, chain: &chain, parts: Vec::new(), new_bytes: 0 };
-    let total = to_u64(firsts.len());
-    for (done, pair) in (1..).zip(firsts.windows(2)) {
+    let total = source.bytes(&firsts)?;
+    for pair in firsts.windows(2) {
         if let [first, next] = *pair {
             copy.closed(first, next)?;
         }
-        progress(done, total);
+        progress(copy.parts.iter().map(|part| part.bytes).sum(), total);
     }
     if let Some(first) = firsts.last() {
         copy.tail(*first, name)?;

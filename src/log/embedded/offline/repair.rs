@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dramatis_events::Epoch;
 
@@ -18,7 +18,7 @@ use crate::log::embedded::OpenError;
 use crate::log::embedded::epoch;
 use crate::log::embedded::format::parse_segment_name;
 use crate::log::embedded::recovery::recover;
-use crate::log::embedded::storage::read_up_to;
+use crate::log::embedded::storage::{read_up_to, sync_dir};
 
 /// What a repair would do, or did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,8 +218,4 @@ impl Folders {
         }
         Ok(())
     }
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
