@@ -16,7 +16,7 @@ pub use members::{Member, Members};
 pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection};
 pub use rooms::{LastMessage, Room, Rooms};
 pub use timeline::{Message, Redaction, Timeline};
-pub use working_set::{DeadLetter, Fold, Folded, Stored, WorkingSet, Write};
+pub use working_set::{DeadLetter, Fold, Folded, Skipped, Stored, WorkingSet, Write};
 
 /// Every projection there is.
 pub fn all() -> &'static [&'static dyn DynProjection] {
