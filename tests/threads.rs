@@ -78,10 +78,10 @@ fn shown(server: &Server, room: &str, position: &str) -> Trees {
         let path = format!("/api/rooms/{room}/threads?limit=100&min_position={position}{after}");
         let page = server.get_json(&path);
         for thread in page["threads"].as_array().unwrap() {
-            let root = thread["root"].as_u64().unwrap();
-            let links = links(server, room, root, position);
+            let first = thread["root"].as_u64().unwrap();
+            let links = links(server, room, first, position);
             assert_eq!(thread["replies"].as_u64(), u64::try_from(links.len()).ok(), "{thread}");
-            assert!(trees.insert(root, links).is_none(), "thread {root} was listed twice");
+            assert!(trees.insert(first, links).is_none(), "thread {first} was listed twice");
         }
         match page["next"].as_str() {
             Some(next) => after = format!("&after={next}"),
@@ -90,14 +90,14 @@ fn shown(server: &Server, room: &str, position: &str) -> Trees {
     }
 }
 
-fn links(server: &Server, room: &str, root: u64, position: &str) -> Vec<(u64, u64)> {
+fn links(server: &Server, room: &str, first: u64, position: &str) -> Vec<(u64, u64)> {
     let (mut links, mut after) = (Vec::new(), String::new());
     loop {
-        let path = format!("/api/rooms/{room}/threads/{root}?limit=50&min_position={position}{after}");
+        let path = format!("/api/rooms/{room}/threads/{first}?limit=50&min_position={position}{after}");
         let page = server.get_json(&path);
         let messages = page["messages"].as_array().unwrap();
         if after.is_empty() {
-            assert_eq!(messages[0]["revision"], root, "a thread begins with its first message");
+            assert_eq!(messages[0]["revision"], first, "a thread begins with its first message");
         }
         let of = |message: &Value, field: &str| message[field].as_u64();
         links.extend(messages.iter().filter_map(|m| Some((of(m, "revision")?, of(m, "reply_to")?))));
@@ -143,7 +143,7 @@ fn threads_equal_the_reply_links_of_the_real_logs() {
     let Some(logs) = irc_logs() else { return skipped("threads of the real logs: they are not there") };
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
-    let (mut lines, mut links, mut threads) = (0, 0, 0);
+    let (mut lines, mut replies, mut threads) = (0, 0, 0);
     for log in &logs {
         let name = log.file_name().unwrap().to_str().unwrap();
         let said = real(log);
@@ -152,11 +152,11 @@ fn threads_equal_the_reply_links_of_the_real_logs() {
         let trees = sent(&said, &revisions);
         assert_eq!(shown(&server, &room, &position), trees, "{room}");
         lines += said.len();
-        links += trees.values().map(Vec::len).sum::<usize>();
+        replies += trees.values().map(Vec::len).sum::<usize>();
         threads += trees.len();
     }
-    println!("{lines} lines, {links} reply links in {threads} threads");
-    assert!(links > 1_000, "{links}");
+    println!("{lines} lines, {replies} reply links in {threads} threads");
+    assert!(replies > 1_000, "{replies}");
 }
 
 /// A real log, each line a message; which answers which is in the file beside it, if there is one.

@@ -31,9 +31,9 @@ pub async fn threads(
 pub async fn thread(
     store: &dyn ReadModels,
     room: &StreamId,
-    root: Revision,
+    first: Revision,
 ) -> Result<Option<Box<RawValue>>, ReadModelError> {
-    one(store, Threads::NAME, &Threads::key(room, root)).await
+    one(store, Threads::NAME, &Threads::key(room, first)).await
 }
 
 /// Messages of a thread in the order of the room, its first one at the head: those past `after`.
@@ -41,22 +41,22 @@ pub async fn thread(
 pub async fn messages(
     store: &dyn ReadModels,
     room: &StreamId,
-    root: Revision,
+    first: Revision,
     after: Option<Revision>,
     limit: usize,
 ) -> Result<Listing, ReadModelError> {
     let query = Query {
-        key_prefix: Some(Replies::key_prefix(room, root)),
+        key_prefix: Some(Replies::key_prefix(room, first)),
         equal: Vec::new(),
         sort: None,
         direction: Direction::Ascending,
-        after: after.map(|after| Place { value: None, key: Replies::key(room, root, after) }),
+        after: after.map(|after| Place { value: None, key: Replies::key(room, first, after) }),
         limit,
     };
     let (replies, more) = page(store, Replies::NAME, query).await?;
-    let first = after.is_none().then_some(root);
+    let head = after.is_none().then_some(first);
     let mut wanted = Vec::with_capacity(replies.len() + 1);
-    wanted.extend(first.map(|root| Timeline::key(room, root)));
+    wanted.extend(head.map(|first| Timeline::key(room, first)));
     for Document { key, body, .. } in &replies {
         let reply: Reply = serde_json::from_str(body).map_err(|e| unreadable(key, &e))?;
         wanted.push(Timeline::key(room, reply.revision));
@@ -64,7 +64,7 @@ pub async fn messages(
     let mut bodies = of_timeline(store, wanted.clone()).await?;
     let found: Vec<_> = wanted.into_iter().map_while(|key| Some((bodies.remove(&key)?, key))).collect();
     let last = found.last().map(|(_, key)| Place { value: None, key: key.clone() });
-    let all = found.len() == replies.len() + usize::from(first.is_some());
+    let all = found.len() == replies.len() + usize::from(head.is_some());
     let items = found.into_iter().map(|(body, key)| raw(&key, body)).collect::<Result<_, _>>()?;
     Ok(Listing { items, next: last.filter(|_| more || !all) })
 }

@@ -70,7 +70,7 @@ pub(super) struct ThreadQuery {
 }
 
 #[derive(Serialize)]
-struct Thread {
+struct Conversation {
     /// Nothing was answered yet: a message alone.
     thread: Option<Box<RawValue>>,
     messages: Vec<Box<RawValue>>,
@@ -93,18 +93,18 @@ pub(super) async fn one(
             return answer;
         }
     }
-    let (room, root) = path.into_inner();
-    let (stream, root) = (StreamId::room(&room), Revision::new(root));
+    let (room, first) = path.into_inner();
+    let (stream, first) = (StreamId::room(&room), Revision::new(first));
     let after = query.after.map(Revision::new);
     let reading = async {
         let store = &*api.read_models;
-        let messages = threads::messages(store, &stream, root, after, page_len(query.limit)).await?;
-        Ok((threads::thread(store, &stream, root).await?, messages))
+        let messages = threads::messages(store, &stream, first, after, page_len(query.limit)).await?;
+        Ok((threads::thread(store, &stream, first).await?, messages))
     };
     answer(reading.await, |(thread, Listing { items, next })| {
         if items.is_empty() && after.is_none() {
-            return problem(ErrorCode::NotFound, format!("room {room} has no message {root}"));
+            return problem(ErrorCode::NotFound, format!("room {room} has no message {first}"));
         }
-        HttpResponse::Ok().json(Thread { thread, messages: items, more: next.is_some() })
+        HttpResponse::Ok().json(Conversation { thread, messages: items, more: next.is_some() })
     })
 }
