@@ -13,7 +13,7 @@ mod working_set;
 
 pub use digest::Digest;
 pub use members::{Member, Members};
-pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection};
+pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection, TextField};
 pub use rooms::{LastMessage, Room, Rooms};
 pub use timeline::{Message, Redaction, Timeline};
 pub use working_set::{DeadLetter, Fold, Folded, Stored, WorkingSet, Write};
