@@ -95,11 +95,12 @@ struct Words {
 impl Words {
     fn new(collection: &str, fields: Vec<String>) -> Result<Self, ReadModelError> {
         let table = schema::words_table(collection)?;
-        let columns = fields.iter().map(|field| format!(", {}{field}", schema::WORDS_OF)).collect::<String>();
+        let columns = fields.iter().map(|field| format!("{}{field}", schema::WORDS_OF));
+        let columns = columns.collect::<Vec<_>>().join(", ");
         let places = ", ?".repeat(fields.len());
         Ok(Self {
             fields,
-            put: format!("INSERT OR REPLACE INTO {table} (rowid{columns}) VALUES (?{places})"),
+            put: format!("INSERT OR REPLACE INTO {table} (rowid, {columns}) VALUES (?{places})"),
             remove: format!("DELETE FROM {table} WHERE rowid = ?"),
         })
     }
