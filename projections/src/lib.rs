@@ -35,3 +35,8 @@ pub fn all() -> &'static [&'static dyn DynProjection] {
 pub fn named(name: &str) -> Option<&'static dyn DynProjection> {
     all().iter().copied().find(|projection| projection.name() == name)
 }
+
+/// Holds the example of the crate's README to the code.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
