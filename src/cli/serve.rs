@@ -88,7 +88,17 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
 fn projector_options(config: &Config) -> projector::Options {
     let defaults = projector::Options::default();
     let page = ReadLimit { events: config.projections.batch_events, ..defaults.page };
-    projector::Options { page, seed: uuid::Uuid::new_v4().as_u64_pair().0, ..defaults }
+    let settings = &config.projections;
+    projector::Options {
+        page,
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        warm: Duration::from_millis(settings.warm_ms),
+        retention: Duration::from_millis(settings.retention_ms),
+        rebuild_share_percent: settings.rebuild_share_percent,
+        accept_new_versions: settings.accept_new_versions,
+        lease: Duration::from_millis(settings.lease_ms),
+        ..defaults
+    }
 }
 
 fn workers(configured: usize) -> usize {

@@ -57,6 +57,11 @@ impl Allowed {
             "room.text_chars_max" | "socket.rooms_per_session_max" | "projections.batch_events" => {
                 Self::Integer(1, 100_000)
             }
+            "projections.warm_ms" => Self::Integer(0, 86_400_000),
+            "projections.retention_ms" => Self::Integer(0, 31_536_000_000),
+            "projections.rebuild_share_percent" => Self::Integer(1, 100),
+            "projections.accept_new_versions" => Self::Boolean,
+            "projections.lease_ms" => Self::Integer(1_000, 600_000),
             "room.title_chars_max" | "room.reason_chars_max" | "socket.malformed_per_minute_max" => {
                 Self::Integer(1, 10_000)
             }

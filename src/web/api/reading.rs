@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use dramatis_events::Position;
+use dramatis_events::{Epoch, Position};
+use serde::Deserialize;
 
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
@@ -38,16 +39,53 @@ pub(super) fn answer<T>(
 pub(super) async fn wait(
     api: &Api,
     projection: &str,
-    position: Option<Position>,
+    position: Option<MinPosition>,
 ) -> Result<(), HttpResponse> {
     let Some(position) = position else { return Ok(()) };
-    if Some(position) > *api.stage.log.head().borrow() {
-        return Err(problem(ErrorCode::AheadOfLog, format!("position {position} is past the log's end")));
-    }
+    let position = position.check(api)?;
     api.projector
         .wait_for(projection, position, MIN_POSITION_WITHIN)
         .await
         .map_err(|error| problem(ErrorCode::Unavailable, error.to_string()))
+}
+
+/// A position that a client hands in: alone, or with its epoch and a colon before it, and then it
+/// is refused if the log has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct MinPosition {
+    epoch: Option<Epoch>,
+    position: Position,
+}
+
+impl TryFrom<String> for MinPosition {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let (epoch, position) = match text.split_once(':') {
+            Some((epoch, position)) => (Some(epoch.parse().map_err(|e| format!("{e}"))?), position),
+            None => (None, text.as_str()),
+        };
+        Ok(Self { epoch, position: position.parse().map_err(|e| format!("{e}"))? })
+    }
+}
+
+impl MinPosition {
+    /// The position, if it is one of this history.
+    pub(super) fn check(self, api: &Api) -> Result<Position, HttpResponse> {
+        let (log, position) = (&api.stage.log, self.position);
+        let present = log.epoch();
+        if let Some(epoch) = self.epoch.filter(|epoch| *epoch != present) {
+            let why = format!(
+                "position {position} is of epoch {epoch}, the log is in epoch {present}: what was read before is \
+                 of another history; read again"
+            );
+            return Err(problem(ErrorCode::Conflict, why));
+        }
+        if Some(position) > *log.head().borrow() {
+            return Err(problem(ErrorCode::AheadOfLog, format!("position {position} is past the log's end")));
+        }
+        Ok(position)
+    }
 }
 
 /// A place in a list that is sorted by a number, as clients hand it back.

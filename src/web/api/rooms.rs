@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
-use super::reading::{answer, limit_default, page_len, wait};
+use super::reading::{MinPosition, answer, limit_default, page_len, wait};
 use super::{Api, problem, titled};
 use crate::actors::answer::{Accepted, Answer, ReplyTo};
 use crate::actors::entity::{Pending, Request};
@@ -101,7 +101,7 @@ pub(super) struct RoomsQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
@@ -185,7 +185,7 @@ pub(super) struct TimelineQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Serialize)]
@@ -227,7 +227,7 @@ pub(super) struct MembersQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Serialize)]
