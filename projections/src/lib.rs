@@ -4,23 +4,31 @@
 //! same events give the same documents, byte for byte, however they are cut into batches and
 //! however often a batch comes again. It never does I/O, reads a clock or knows a database.
 
+mod activity;
 mod digest;
 mod members;
 mod projection;
+mod replies;
 mod rooms;
+mod statistics;
+mod threads;
 mod timeline;
 mod working_set;
 
+pub use activity::{Activity, MemberActivity};
 pub use digest::Digest;
 pub use members::{Member, Members};
 pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection};
+pub use replies::{Replies, Reply};
 pub use rooms::{LastMessage, Room, Rooms};
+pub use statistics::{Hour, Statistics};
+pub use threads::{REPLIERS_MAX, Thread, Threads};
 pub use timeline::{Message, Redaction, Timeline};
 pub use working_set::{DeadLetter, Fold, Folded, Stored, WorkingSet, Write};
 
 /// Every projection there is.
 pub fn all() -> &'static [&'static dyn DynProjection] {
-    &[&Rooms, &Timeline, &Members]
+    &[&Rooms, &Timeline, &Members, &Threads, &Replies, &Activity, &Statistics]
 }
 
 /// The projection of this name.

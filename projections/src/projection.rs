@@ -207,7 +207,7 @@ pub(crate) mod testing {
             let event = P::Event::from_envelope(&recorded.envelope)?;
             let mut keys = Vec::new();
             P::keys(recorded, &event, &mut keys);
-            assert_eq!(!keys.is_empty(), P::EVENTS.contains(&event.name()), "{} and EVENTS", event.name());
+            assert!(keys.is_empty() || P::EVENTS.contains(&event.name()), "EVENTS lacks {}", event.name());
             if keys.iter().any(|k| k == key) {
                 P::fold(&mut document, recorded, &event)?;
             }
