@@ -78,6 +78,7 @@ pub struct OpenRoom {
     pub visibility: Visibility,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
 fn is_default(visibility: &Visibility) -> bool {
     *visibility == Visibility::default()
 }

@@ -20,8 +20,8 @@ fn limits() -> UserLimits {
     UserLimits { display_name_chars_max: 6, avatar_chars_max: 10, device_chars_max: 5, invitations_max: 2 }
 }
 
-fn plain(text: &str) -> Option<Personal<String>> {
-    Some(Personal::Plain(text.to_owned()))
+fn plain(text: &str) -> Personal<String> {
+    Personal::Plain(text.to_owned())
 }
 
 fn invited(id: &str) -> UserEvent {
@@ -61,21 +61,24 @@ fn check(given: &[UserEvent], when: impl Into<UserCommand>, then: &[UserEvent]) 
 }
 
 #[track_caller]
-fn check_rejected(given: &[UserEvent], when: UserCommand, word: &str) {
-    let rejection = decide(&fold(given), &when).expect_err(word);
+fn check_rejected(given: &[UserEvent], when: &UserCommand, word: &str) {
+    let rejection = decide(&fold(given), when).expect_err(word);
     assert_eq!(rejection.word(), word, "{when:?}");
 }
 
 #[test]
 fn a_profile_is_told_as_a_whole() {
     let set = |data: Value| command("set_profile", &data);
-    let whole =
-        ProfileChanged { display_name: plain("Bob"), avatar: plain("cat.png"), locale: plain("pt-BR") };
+    let whole = ProfileChanged {
+        display_name: Some(plain("Bob")),
+        avatar: Some(plain("cat.png")),
+        locale: Some(plain("pt-BR")),
+    };
     let given = [UserEvent::from(whole.clone())];
     let told = json!({"display_name": "Bob", "avatar": "cat.png", "locale": "pt-BR"});
     check(&[], set(told.clone()), &given);
     check(&given, set(told), &[]);
-    let only_name = ProfileChanged { display_name: plain("Bob"), ..ProfileChanged::default() };
+    let only_name = ProfileChanged { display_name: Some(plain("Bob")), ..ProfileChanged::default() };
     check(&given, set(json!({"display_name": "Bob"})), &[only_name.into()]);
     check(&given, set(json!({})), &[ProfileChanged::default().into()]);
     check(&[], set(json!({})), &[]);
@@ -92,7 +95,7 @@ fn a_profile_is_told_as_a_whole() {
         (json!({"locale": "pt-"}), "locale_invalid"),
         (json!({"locale": "en-a-bb-cc-dd-ee-ff-gg-hh-ii-jj-kk-ll"}), "locale_invalid"),
     ] {
-        check_rejected(&[], set(data), word);
+        check_rejected(&[], &set(data), word);
     }
 }
 
@@ -106,9 +109,9 @@ fn invitations_are_noticed_and_end() {
     check(&[invited("den")], accept("den"), &[ended("den", InvitationOutcome::Accepted)]);
     check(&[], accept("den"), &[]);
     check(&[invited("den")], dismiss("den"), &[ended("den", InvitationOutcome::Dismissed)]);
-    check_rejected(&[], dismiss("den"), "invitation_not_found");
+    check_rejected(&[], &dismiss("den"), "invitation_not_found");
     let full = [invited("den"), invited("attic")];
-    check_rejected(&full, receive("hall").into(), "too_many_invitations");
+    check_rejected(&full, &receive("hall").into(), "too_many_invitations");
     check(&full, receive("den"), &[invited("den")]);
 }
 
@@ -142,9 +145,12 @@ fn a_device_is_named_within_limits() {
         let session = CommandId::parse("tab-1").unwrap();
         StartSession { session, device: device.map(str::to_owned) }
     };
-    for (said, recorded) in
-        [(None, None), (Some(" "), None), (Some("\u{1b}Phone 12"), plain("Phone")), (Some("PC"), plain("PC"))]
-    {
+    for (said, recorded) in [
+        (None, None),
+        (Some(" "), None),
+        (Some("\u{1b}Phone 12"), Some(plain("Phone"))),
+        (Some("PC"), Some(plain("PC"))),
+    ] {
         let started = SessionStarted { session: CommandId::parse("tab-1").unwrap(), device: recorded };
         check(&[], start(said), &[started.into()]);
     }
@@ -168,7 +174,7 @@ fn the_form_changes_only_with_the_version() {
         ProfileChanged {
             display_name: Some(Personal::Sealed { sealed }),
             avatar: None,
-            locale: plain("pt-BR"),
+            locale: Some(plain("pt-BR")),
         }
         .into(),
         invited("den"),
