@@ -123,6 +123,7 @@ fn room_limits(config: &RoomConfig) -> RoomLimits {
         emoji_chars_max,
         reason_chars_max,
         members_max,
+        invitations_max,
     } = *config;
     RoomLimits {
         text_chars_max,
@@ -131,6 +132,7 @@ fn room_limits(config: &RoomConfig) -> RoomLimits {
         emoji_chars_max,
         reason_chars_max,
         members_max,
+        invitations_max,
     }
 }
 

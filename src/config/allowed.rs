@@ -62,6 +62,10 @@ impl Allowed {
             "projections.rebuild_share_percent" => Self::Integer(1, 100),
             "projections.accept_new_versions" => Self::Boolean,
             "projections.lease_ms" => Self::Integer(1_000, 600_000),
+            "room.text_chars_max"
+            | "room.invitations_max"
+            | "socket.rooms_per_session_max"
+            | "projections.batch_events" => Self::Integer(1, 100_000),
             "room.title_chars_max" | "room.reason_chars_max" | "socket.malformed_per_minute_max" => {
                 Self::Integer(1, 10_000)
             }

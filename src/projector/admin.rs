@@ -27,7 +27,9 @@ pub enum AdminError {
         state: JobState,
     },
     /// There is no job, or it is over.
-    #[error("{projection} has no build under way: start one with `dramatis projections rebuild {projection}`")]
+    #[error(
+        "{projection} has no build under way: start one with `dramatis projections rebuild {projection}`"
+    )]
     NoJob {
         /// The projection.
         projection: &'static str,

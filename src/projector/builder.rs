@@ -261,8 +261,7 @@ impl Builder {
     ) -> Result<Option<(Vec<String>, Completion)>, RunError> {
         let (store, new) = (self.shared.store.clone(), sitting.run.collection.clone());
         for _ in 0..MERGES_MAX {
-            let (mut suspects, completion) =
-                merge(store.as_ref(), live, &new, sitting.run.position).await?;
+            let (mut suspects, completion) = merge(store.as_ref(), live, &new, sitting.run.position).await?;
             let too_many = suspects.len() > SUSPECTS_MAX;
             *difference = Difference::default();
             for _ in 0..LOOKS_MAX {
@@ -282,7 +281,8 @@ impl Builder {
                 return Ok(Some((suspects, completion)));
             }
         }
-        let reason = format!("{new} could not be compared: more than {SUSPECTS_MAX} documents moved meanwhile");
+        let reason =
+            format!("{new} could not be compared: more than {SUSPECTS_MAX} documents moved meanwhile");
         Err(ReadModelError::Failure { reason }.into())
     }
 
@@ -349,7 +349,8 @@ impl Builder {
     /// A rebuild that differs waits for an admin; a check has said what it was to say.
     async fn note_difference(&mut self, job: &Job, difference: Difference) -> Result<(), RunError> {
         tracing::error!(
-            projection = self.projection.name(), collection = job.collection,
+            projection = self.projection.name(),
+            collection = job.collection,
             documents = difference.documents,
             "the new build shows other documents than the live one, which stays"
         );
@@ -472,11 +473,7 @@ impl Builder {
     }
 
     /// Writes down what was done for a job, and a change, if the job is active still.
-    async fn note(
-        &self,
-        job: &Job,
-        mut change: impl FnMut(&mut Record, &mut Job),
-    ) -> Result<(), RunError> {
+    async fn note(&self, job: &Job, mut change: impl FnMut(&mut Record, &mut Job)) -> Result<(), RunError> {
         let change = |record: &mut Record| {
             let Some(mut noted) = record.active_mut(&job.collection).map(|noted| noted.clone()) else {
                 return Ok::<_, RunError>(());

@@ -164,7 +164,14 @@ fn store(folder: &TempDir) -> Arc<dyn ReadModels> {
 fn options(events: usize) -> Options {
     let backoff = Duration::from_millis(1);
     let page = ReadLimit::events(events);
-    Options { page, documents_max: 2, backoff_min: backoff, backoff_max: backoff, seed: 3, ..Options::default() }
+    Options {
+        page,
+        documents_max: 2,
+        backoff_min: backoff,
+        backoff_max: backoff,
+        seed: 3,
+        ..Options::default()
+    }
 }
 
 async fn reached(projector: &Projector, position: Position) {
@@ -246,8 +253,7 @@ async fn a_run_stops_at_its_target_within_a_page() {
     let (_stop, stop) = watch::channel(false);
     let clock = Arc::new(SystemClock);
     let (log_, store_) = (log.clone(), store.clone());
-    let shared =
-        Shared { log: log_, store: store_, clock, options: options(100), holder: "me".into(), stop };
+    let shared = Shared { log: log_, store: store_, clock, options: options(100), holder: "me".into(), stop };
     let timeline = dramatis_projections::named("timeline").unwrap();
     let mut run = run::Run::create(&shared, timeline, "timeline@1".into()).await.unwrap();
     let first_message = Some(log.all()[2].position);

@@ -1,4 +1,4 @@
-//! The chat page and the JavaScript client: plain files, compiled in.
+//! The chat page, the page of admins and the JavaScript client: plain files, compiled in.
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -26,15 +26,24 @@ macro_rules! files {
 
 const FILES: &[File] = files! {
     "/": HTML "index.html",
+    "/admin": HTML "admin.html",
+    "/ui/admin.css": CSS "admin.css",
+    "/ui/admin.js": SCRIPT "admin.js",
+    "/ui/base.css": CSS "base.css",
     "/ui/chat.css": CSS "chat.css",
-    "/ui/icon.svg": SVG "icon.svg",
     "/ui/chat.js": SCRIPT "chat.js",
     "/ui/composer.js": SCRIPT "composer.js",
-    "/ui/connection.js": SCRIPT "connection.js",
+    "/ui/conversation.js": SCRIPT "conversation.js",
     "/ui/dom.js": SCRIPT "dom.js",
-    "/ui/room.js": SCRIPT "room.js",
+    "/ui/icon.svg": SVG "icon.svg",
+    "/ui/icons.js": SCRIPT "icons.js",
+    "/ui/message-list.js": SCRIPT "message-list.js",
+    "/ui/panel.js": SCRIPT "panel.js",
     "/ui/sidebar.js": SCRIPT "sidebar.js",
+    "/ui/status.js": SCRIPT "status.js",
     "/ui/timeline.js": SCRIPT "timeline.js",
+    "/ui/welcome.js": SCRIPT "welcome.js",
+    "/ui/window.js": SCRIPT "window.js",
     "/client.js": SCRIPT "client.js",
     "/client/api.js": SCRIPT "client/api.js",
     "/client/backoff.js": SCRIPT "client/backoff.js",

@@ -81,7 +81,10 @@ fn ended(of: &Of, job: &Value) -> Option<anyhow::Result<()>> {
         }
         _ => {
             let why = job.get("error").and_then(Value::as_str).unwrap_or("see the server's log");
-            Some(Err(anyhow::anyhow!("the build of {} came to nothing and the live build stays: {why}", of.name)))
+            Some(Err(anyhow::anyhow!(
+                "the build of {} came to nothing and the live build stays: {why}",
+                of.name
+            )))
         }
     }
 }

@@ -97,7 +97,9 @@ pub(super) fn job(name: &str, job: &Value) -> String {
         ("as_of", "done") => {
             format!("{name} as of position {} is {build}: {completion}\n", field(job, "as_of"))
         }
-        (_, "building" | "proving") => format!("{name}: {build} is {} %, {}\n", field(job, "percent"), progress(job)),
+        (_, "building" | "proving") => {
+            format!("{name}: {build} is {} %, {}\n", field(job, "percent"), progress(job))
+        }
         (_, "differs") => format!(
             "{name}: {build} is complete and differs from the live build; nothing was switched. \
              `dramatis projections accept {name}` switches, `cancel` drops it\n"
@@ -116,8 +118,7 @@ fn difference(difference: &Value) -> String {
     let mut text = format!("{} documents differ", field(difference, "documents"));
     text.push_str(if shown.is_empty() { "\n" } else { ", among them:\n" });
     for document in shown {
-        let fields: Vec<_> =
-            rows(document.get("fields").unwrap_or(&Value::Null)).iter().map(plain).collect();
+        let fields: Vec<_> = rows(document.get("fields").unwrap_or(&Value::Null)).iter().map(plain).collect();
         let fields = if fields.is_empty() { String::new() } else { format!(" in {}", fields.join(", ")) };
         text.push_str(&format!(
             "  {}{fields}\n    live {:>8}  {}\n    new  {:>8}  {}\n",
@@ -133,7 +134,11 @@ fn difference(difference: &Value) -> String {
 
 /// The parked keys.
 pub(super) fn dead_letters(letters: &Value) -> String {
-    if rows(letters).is_empty() { "nothing is parked\n".to_owned() } else { table(rows(letters), &LETTER_COLUMNS) }
+    if rows(letters).is_empty() {
+        "nothing is parked\n".to_owned()
+    } else {
+        table(rows(letters), &LETTER_COLUMNS)
+    }
 }
 
 /// What came of trying a key again.

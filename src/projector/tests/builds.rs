@@ -8,7 +8,8 @@ pub(super) const REBUILD: Order = Order { purpose: Purpose::Rebuild, accept: fal
 /// Waits until the last job of a projection is in a state, and answers it.
 pub(super) async fn job_in(projector: &Projector, projection: &str, state: JobState) -> Job {
     let mut progress = projector.watch_job(projection).unwrap();
-    let there = progress.wait_for(|progress| progress.as_ref().is_some_and(|progress| progress.job.state == state));
+    let there =
+        progress.wait_for(|progress| progress.as_ref().is_some_and(|progress| progress.job.state == state));
     match tokio::time::timeout(LONG, there).await {
         Ok(progress) => progress.unwrap().as_ref().unwrap().job.clone(),
         Err(_) => panic!("{projection} should come to {state:?}: {:?}", projector.job(projection)),
@@ -72,8 +73,10 @@ async fn a_rebuild_that_differs_waits_for_an_admin() {
     let shown: Vec<_> = difference.shown.iter().map(|document| document.key.as_str()).collect();
     assert_eq!((difference.documents, shown.as_slice()), (1, [key].as_slice()));
     assert!(difference.shown[0].fields.contains(&"forged".to_owned()), "{difference:?}");
-    assert_eq!(projector.order("timeline", REBUILD).await.unwrap_err().to_string(),
-        "timeline has a build under way (differs): wait for its end, accept it or cancel it");
+    assert_eq!(
+        projector.order("timeline", REBUILD).await.unwrap_err().to_string(),
+        "timeline has a build under way (differs): wait for its end, accept it or cancel it"
+    );
     assert!(dump(store.as_ref()).await.contains("forged"), "the live build stays");
     projector.wish("timeline", Wish::Accept).await.unwrap();
     job_in(&projector, "timeline", JobState::Done).await;
@@ -94,7 +97,8 @@ async fn a_rightly_empty_build_is_one() {
         let order = projector.order("timeline", REBUILD).await.unwrap();
         let done = |job: &Job| job.collection == order.collection && job.state == JobState::Done;
         let mut progress = projector.watch_job("timeline").unwrap();
-        let ended = progress.wait_for(|progress| progress.as_ref().is_some_and(|progress| done(&progress.job)));
+        let ended =
+            progress.wait_for(|progress| progress.as_ref().is_some_and(|progress| done(&progress.job)));
         let job = tokio::time::timeout(LONG, ended).await.unwrap().unwrap().clone().unwrap().job;
         let completion = job.completion.unwrap();
         assert_eq!((completion.position, completion.documents), (position, 0));
@@ -130,9 +134,11 @@ async fn a_build_is_held_up_resumed_over_a_restart_and_cancelled() {
     assert!(job.events >= events, "{job:?}");
     projector.wish("timeline", Wish::Cancel).await.unwrap();
     job_in(&projector, "timeline", JobState::Cancelled).await;
-    let gone = async { while store.builds().await.unwrap().iter().any(|build| build.collection == job.collection) {
-        tokio::task::yield_now().await;
-    } };
+    let gone = async {
+        while store.builds().await.unwrap().iter().any(|build| build.collection == job.collection) {
+            tokio::task::yield_now().await;
+        }
+    };
     tokio::time::timeout(LONG, gone).await.unwrap();
     assert!(projector.wish("timeline", Wish::Resume).await.is_err());
     projector.stop().await;
@@ -210,7 +216,10 @@ async fn one_projector_works_and_the_other_takes_over() {
     let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"both"}"#);
     reached(&second, position).await;
     first.stop().await;
-    tokio::time::timeout(LONG, status.wait_for(|status| status.health == Health::Live)).await.unwrap().unwrap();
+    tokio::time::timeout(LONG, status.wait_for(|status| status.health == Health::Live))
+        .await
+        .unwrap()
+        .unwrap();
     let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"alone"}"#);
     reached(&second, position).await;
     second.stop().await;
@@ -222,9 +231,14 @@ async fn what_was_kept_is_dropped_in_time() {
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     let position = log.write(STORY);
     let clock = crate::clock::ManualClock::default();
-    let options = Options { warm: Duration::from_secs(60), retention: Duration::from_secs(120), ..options(2) };
+    let options =
+        Options { warm: Duration::from_secs(60), retention: Duration::from_secs(120), ..options(2) };
     let projector = Projector::start_these(
-        dramatis_projections::all(), log.clone(), store.clone(), Arc::new(clock.clone()), options,
+        dramatis_projections::all(),
+        log.clone(),
+        store.clone(),
+        Arc::new(clock.clone()),
+        options,
     );
     reached(&projector, position).await;
     projector.order("rooms", REBUILD).await.unwrap();
@@ -235,7 +249,11 @@ async fn what_was_kept_is_dropped_in_time() {
     };
     assert_eq!(names().await, ["rooms@1", "rooms@2"]);
     clock.set(UnixMillis::new(120_001));
-    let dropped = async { while names().await.len() > 1 { tokio::time::sleep(Duration::from_millis(5)).await; } };
+    let dropped = async {
+        while names().await.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
     tokio::time::timeout(LONG, dropped).await.unwrap();
     assert!(matches!(projector.roll_back("rooms").await, Err(AdminError::NothingKept { .. })));
     projector.stop().await;

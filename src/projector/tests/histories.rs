@@ -81,7 +81,11 @@ fn any_cut() -> impl Strategy<Value = Cut> {
         Just(Death::BeforeCheckpoint),
         Just(Death::AfterCheckpoint),
     ];
-    (0..12_usize, 0..9_usize, prop::option::of(death)).prop_map(|(length, back, dies)| Cut { length, back, dies })
+    (0..12_usize, 0..9_usize, prop::option::of(death)).prop_map(|(length, back, dies)| Cut {
+        length,
+        back,
+        dies,
+    })
 }
 
 struct Torn<'a> {
@@ -147,7 +151,8 @@ async fn torn(
     };
     store.create(build).await.unwrap();
     let mut torn = Torn { projection, store, collection, fold: projection.start(3) };
-    let after = |position: Option<Position>| events.iter().filter(|event| Some(event.position) <= position).count();
+    let after =
+        |position: Option<Position>| events.iter().filter(|event| Some(event.position) <= position).count();
     let mut end = 0;
     let last = Cut { length: events.len(), back: 0, dies: None };
     for Cut { length, back, dies } in cuts.iter().copied().chain([last]) {

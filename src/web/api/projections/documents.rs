@@ -96,7 +96,8 @@ async fn now(
     let of_live = build.is_none();
     let Some(collection) = collection(api, name, build).await? else { return Ok(None) };
     let found = api.read_models.get(&collection, key).await.map_err(store)?;
-    let waits = |parked: &str| parked == key || key.strip_prefix(parked).is_some_and(|rest| rest.starts_with('/'));
+    let waits =
+        |parked: &str| parked == key || key.strip_prefix(parked).is_some_and(|rest| rest.starts_with('/'));
     let letter = letters.into_iter().find(|letter| of_live && waits(&letter.key));
     let parked = letter.map(|letter| Parked { position: letter.position, error: letter.error });
     found.map(|found| view(key, Some(found.position), found.body, parked)).transpose()

@@ -87,9 +87,7 @@ pub(in crate::web::api) async fn skip(
 
 async fn mend(api: &Api, name: &str, key: String, skip: bool) -> HttpResponse {
     match api.projector.mend(name, &key, skip).await {
-        Ok(mended) => {
-            HttpResponse::Ok().json(Mending { key, events: mended.events, parked: mended.parked })
-        }
+        Ok(mended) => HttpResponse::Ok().json(Mending { key, events: mended.events, parked: mended.parked }),
         Err(error) => refused(&error),
     }
 }
