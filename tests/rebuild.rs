@@ -160,11 +160,11 @@ fn the_list_shows_where_each_projection_stands() {
     let table = String::from_utf8(output.stdout).unwrap();
     let mut rows: Vec<String> =
         table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(rows.remove(0), "name version build position head state documents parked");
+    assert_eq!(rows.remove(0), "name version build position head lag_events lag_ms state documents parked");
     rows.sort();
     let head = head(&server).unwrap();
     for (name, documents) in [("members", 1), ("rooms", 1), ("timeline", 0)] {
-        let row = format!("{name} 1 {name}@1 {head} {head} live {documents} 0");
+        let row = format!("{name} 1 {name}@1 {head} {head} 0 0 live {documents} 0");
         assert!(rows.contains(&row), "{row:?} is not in {rows:#?}");
     }
 }

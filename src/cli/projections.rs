@@ -19,6 +19,7 @@ mod show;
 pub enum Projections {
     /// Lists them: where each stands, how far it is behind, how many documents it keeps
     List {
+        /// The server.
         #[command(flatten)]
         target: Target,
         /// Prints the server's JSON
@@ -33,6 +34,7 @@ pub enum Projections {
     #[command(after_help = "Example:
   dramatis projections rebuild timeline")]
     Rebuild {
+        /// Which one.
         #[command(flatten)]
         of: Of,
         /// Switches although documents differ, for example after a fix
@@ -47,46 +49,55 @@ pub enum Projections {
     },
     /// Builds one beside the live one only to tell whether they are the same
     Verify {
+        /// Which one.
         #[command(flatten)]
         of: Of,
     },
     /// Follows the build under way until it ends
     Watch {
+        /// Which one.
         #[command(flatten)]
         of: Of,
     },
     /// Holds the build under way up
     Pause {
+        /// Which one.
         #[command(flatten)]
         of: Of,
     },
     /// Goes on with a build that was held up
     Resume {
+        /// Which one.
         #[command(flatten)]
         of: Of,
     },
     /// Drops the build under way
     Cancel {
+        /// Which one.
         #[command(flatten)]
         of: Of,
     },
     /// Switches to the build under way although its documents differ
     Accept {
+        /// Which one.
         #[command(flatten)]
         of: Of,
     },
     /// Goes back to the build that was live before: at once while that is kept warm
     Rollback {
+        /// Which one.
         #[command(flatten)]
         of: Of,
     },
     /// Lists the keys that wait because an event could not be folded
     DeadLetters {
+        /// Which one.
         #[command(flatten)]
         of: Of,
     },
     /// Folds a parked key again, after a fix
     Retry {
+        /// Which one.
         #[command(flatten)]
         of: Of,
         /// The key, as `dead-letters` shows it
@@ -94,6 +105,7 @@ pub enum Projections {
     },
     /// Folds a parked key again without the event that parked it
     Skip {
+        /// Which one.
         #[command(flatten)]
         of: Of,
         /// The key, as `dead-letters` shows it
@@ -101,6 +113,7 @@ pub enum Projections {
     },
     /// Shows a document, as it is or as it was
     Get {
+        /// Which one.
         #[command(flatten)]
         of: Of,
         /// The document's key, such as room-main.lobby
@@ -114,6 +127,7 @@ pub enum Projections {
     },
     /// Lists the events that made a document what it is
     Why {
+        /// Which one.
         #[command(flatten)]
         of: Of,
         /// The document's key
@@ -121,6 +135,7 @@ pub enum Projections {
     },
     /// Builds a whole read model as it was, to be read for a while with `get` over HTTP
     AsOf {
+        /// Which one.
         #[command(flatten)]
         of: Of,
         /// The position
@@ -137,6 +152,7 @@ pub enum Projections {
 pub struct Of {
     /// The projection's name, as `list` shows it
     name: String,
+    /// The server.
     #[command(flatten)]
     target: Target,
     /// Prints the server's JSON

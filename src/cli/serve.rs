@@ -17,7 +17,7 @@ use crate::actors::registry::{EntityOptions, Registry};
 use crate::config::{Config, RoomConfig};
 use crate::domain::room::RoomLimits;
 use crate::engines::{self, Engines};
-use crate::log::ReadLimit;
+use crate::log::{EventLog as _, ReadLimit};
 use crate::projector::{self, Projector};
 use crate::telemetry::metrics::Metrics;
 use crate::web::api::Api;
@@ -57,7 +57,8 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
         limits: config.socket.clone(),
         metrics,
     });
-    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), projector_options(&config)));
+    let options = projector::Options { node: log.epoch().log(), ..projector_options(&config) };
+    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), options));
     let (ending, ended) = watch::channel(false);
     let server_options = server::Options {
         workers,

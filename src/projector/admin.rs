@@ -178,7 +178,7 @@ impl Projector {
             Ok(())
         };
         running.ledger.update(begin).await?;
-        running.wake();
+        running.wake(&job);
         Ok(job)
     }
 
@@ -214,7 +214,7 @@ impl Projector {
             Ok(job)
         };
         let job = running.ledger.update(change).await?;
-        running.wake();
+        running.wake(&job);
         Ok(job)
     }
 

@@ -127,13 +127,21 @@ impl Worker {
         };
         let new = run.collection.clone();
         let kept = comparable.then(|| self.kept(old.clone()));
+        let mut wanted = false;
         self.note(&new, |record| {
-            if let Some(job) = record.active_mut(&new) {
+            let job = record.active_mut(&new).filter(|job| job.state != JobState::Paused);
+            wanted = job.is_some();
+            if let Some(job) = job {
                 (job.completion, job.replaced) = (Some(completion), Some(old.clone()));
+                record.kept.extend(kept.clone());
             }
-            record.kept.extend(kept.clone());
         })
         .await?;
+        if !wanted {
+            // An admin was faster. The builder finds out what is wanted instead.
+            let reason = format!("{new} was cancelled or paused in the moment of its switch");
+            return Err(ReadModelError::Failure { reason }.into());
+        }
         if !store.swap_alias(name, Some(old.clone()), &new).await? {
             return Err(RunError::AliasMoved { projection: name, collection: new });
         }

@@ -233,6 +233,9 @@ impl Builder {
             sitting.job.completion = Some(completion);
             return self.differs(sitting, difference).await;
         }
+        if self.wake.has_changed().unwrap_or(true) {
+            return self.save(&mut sitting).await;
+        }
         self.hand_over(sitting, suspects, completion, difference).await
     }
 

@@ -206,7 +206,7 @@ async fn several_are_built_side_by_side_while_the_log_grows() {
 async fn one_projector_works_and_the_other_takes_over() {
     let folder = tempfile::tempdir().unwrap();
     let (log, store, first) = started(&folder, 2).await;
-    let second = Options { seed: 9, ..options(2) };
+    let second = Options { node: 9, ..options(2) };
     let second = Projector::start(log.clone(), store.clone(), second);
     let mut status = second.watch("rooms").unwrap();
     let stands_by = |status: &Status| matches!(&status.health, Health::Standby { .. });

@@ -1,7 +1,7 @@
 //! Who did how much where, and what happened when.
 
 use actix_web::{HttpResponse, web};
-use dramatis_events::{EntityId, MemberId, Position, StreamId, UnixMillis};
+use dramatis_events::{EntityId, MemberId, StreamId, UnixMillis};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;

@@ -1,7 +1,7 @@
 //! Reading threads: which there are in a room, and what was said in one.
 
 use actix_web::{HttpResponse, web};
-use dramatis_events::{EntityId, Position, Revision, StreamId};
+use dramatis_events::{EntityId, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
