@@ -57,13 +57,13 @@ pub trait DynProjection: Send + Sync + 'static {
     fn event_names(&self) -> &'static [&'static str];
     /// What the store is to index.
     fn indexes(&self) -> &'static [Index];
+    /// What full-text search looks into.
+    fn text(&self) -> &'static [TextField];
     /// The streams whose events may change the document of this key; empty if only the whole
     /// log would do, or the key is none.
     fn streams_of(&self, key: &str) -> Vec<StreamId>;
     /// Which documents an event changes; none if the projection does not fold it.
     fn keys_of(&self, recorded: &Recorded) -> Result<Vec<String>, FoldError>;
-    /// What full-text search looks into.
-    fn text(&self) -> &'static [TextField];
     /// A fold with an empty working set, that keeps at about the most so many documents.
     fn start(&self, documents_max: usize) -> Box<dyn Fold>;
 }
@@ -89,6 +89,10 @@ impl<P: Projection> DynProjection for P {
         P::INDEXES
     }
 
+    fn text(&self) -> &'static [TextField] {
+        P::TEXT
+    }
+
     fn streams_of(&self, key: &str) -> Vec<StreamId> {
         P::streams_of(key)
     }
@@ -99,10 +103,6 @@ impl<P: Projection> DynProjection for P {
             P::keys(recorded, &P::Event::from_envelope(&recorded.envelope)?, &mut keys);
         }
         Ok(keys)
-    }
-
-    fn text(&self) -> &'static [TextField] {
-        P::TEXT
     }
 
     fn start(&self, documents_max: usize) -> Box<dyn Fold> {

@@ -31,7 +31,6 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS dead_letters (
         collection TEXT NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
         event TEXT NOT NULL, error TEXT NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS build_notes (collection TEXT PRIMARY KEY, note TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS leases (
         name TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL,
         until_ms INTEGER NOT NULL) WITHOUT ROWID;";
@@ -107,7 +106,7 @@ pub(super) fn drop_collection(collection: &str) -> Result<String, ReadModelError
     let mut statements = [table(collection)?, words_table(collection)?]
         .map(|name| format!("DROP TABLE IF EXISTS {name}"))
         .to_vec();
-    let tables = ["dead_letters", "build_notes", "builds"];
+    let tables = ["dead_letters", "builds"];
     statements.extend(tables.map(|name| format!("DELETE FROM {name} WHERE collection = '{collection}'")));
     Ok(statements.join(";\n"))
 }
