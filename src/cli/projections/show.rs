@@ -197,7 +197,13 @@ mod tests {
             {"name": "members", "position": null, "parked": 2, "state": "frozen", "error": "it is of version 1",
              "job": {"build": "members@2", "state": "differs", "purpose": "rebuild"}},
         ]);
-        insta::assert_snapshot!(list(&rows), @"");
+        insta::assert_snapshot!(list(&rows), @r#"
+        name      version  build       position  head  lag_events  lag_ms  state   documents  parked
+        timeline  1        timeline@1  41        42    1           20      live    1234       0
+        members   -        -           -         -     -           -       frozen  -          2
+        members: it is of version 1
+        members: members@2 is complete and differs from the live build; nothing was switched. `dramatis projections accept members` switches, `cancel` drops it
+        "#);
     }
 
     #[test]
@@ -218,6 +224,20 @@ mod tests {
             json!({"build": "rooms@2", "purpose": "rebuild", "state": "paused"}),
         ];
         let told: String = jobs.iter().map(|one| job("rooms", one)).collect();
-        insta::assert_snapshot!(told, @"");
+        insta::assert_snapshot!(told, @r#"
+        rooms: rooms@2 is 40 %, building: position 4 of 9, 100 events/s, 5 documents written, 1.2 s left
+        rooms is rebuilt and rooms@2 is live: 3 documents at position 9, digest ab
+        rooms: rooms@2 is complete and differs from the live build; nothing was switched. `dramatis projections accept rooms` switches, `cancel` drops it
+        2 documents differ, among them:
+          room-main.a in title
+            live        3  {"title":"a"}
+            new         3  {"title":"b"}
+          room-main.b
+            live        -  -
+            new         4  {}
+        rooms is what the log says: 3 documents at position 9, digest ab
+        rooms as of position 9 is rooms@2: 3 documents at position 9, digest ab
+        rooms: rooms@2 is paused
+        "#);
     }
 }
