@@ -33,6 +33,7 @@ mod history;
 mod mend;
 mod record;
 mod run;
+mod sitting;
 mod status;
 mod worker;
 
@@ -82,8 +83,8 @@ impl Default for Options {
             backoff_max: Duration::from_secs(10),
             seed: 1,
             node: 1,
-            warm: Duration::from_secs(600),
-            retention: Duration::from_secs(24 * 3_600),
+            warm: Duration::from_mins(10),
+            retention: Duration::from_hours(24),
             rebuild_share_percent: 50,
             accept_new_versions: false,
             lease: Duration::from_secs(10),

@@ -19,8 +19,8 @@ use support::documents::{Documents, documents};
 use support::imports::{Chance, caught_up, chat_log, file, imported, long_tier};
 use support::{Client, PATIENCE, Server};
 
-/// Small batches, so that there is much to interrupt.
-const SMALL: [(&str, &str); 1] = [("DRAMATIS__PROJECTIONS__BATCH_EVENTS", "20")];
+/// Batches small enough that there is much to interrupt.
+const SMALL: [(&str, &str); 1] = [("DRAMATIS__PROJECTIONS__BATCH_EVENTS", "100")];
 
 fn lived_in(server: &Server, lines: u64) {
     let logs = tempfile::tempdir().unwrap();
@@ -67,8 +67,9 @@ fn a_rebuild_killed_at_random_ends_right() {
             // Slow enough to be hit.
             let (status, answer) =
                 now.post("/api/projections/timeline/rebuild?events_per_second=3000", &json!({}));
-            assert_eq!(status, 202, "{answer}");
-            rebuilds += 1;
+            // A server that has just started may not have said yet that it goes on with one.
+            assert!(status == 202 || status == 409, "{answer}");
+            rebuilds += u64::from(status == 202);
         }
         let more = chance.below(600);
         let reached = |standing: &Value| {

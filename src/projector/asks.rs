@@ -216,6 +216,11 @@ impl Worker {
         let (to, version) = (build.collection.clone(), self.projection.version());
         let back = if build.version == version { Some(self.rewarmed(build).await?) } else { None };
         let kept = self.kept(from.clone());
+        let keep = |record: &mut Record| {
+            record.kept.push(kept.clone());
+            Ok::<_, RunError>(())
+        };
+        self.ledger.update(keep).await?;
         if !store.swap_alias(name, Some(from.clone()), &to).await.map_err(RunError::Store)? {
             return Err(RunError::AliasMoved { projection: name, collection: to }.into());
         }
@@ -225,11 +230,7 @@ impl Worker {
             // Of another version: it is found again, and stands as it is.
             None => self.run.take(),
         };
-        self.note(&to, |record| {
-            record.kept.push(kept.clone());
-            record.held_version = held;
-        })
-        .await?;
+        self.note(&to, |record| record.held_version = held).await?;
         if held.is_some() {
             self.frozen = None;
             let warm = self.warm.take();
@@ -284,12 +285,12 @@ impl Worker {
             self.ledger.update(add).await?;
         }
         let mended = mend::mend(&self.shared, self.projection, live, &letter).await?;
-        live.forget();
+        live.reload().await?;
         if let Some(warm) = &mut self.warm {
             let parked = warm.dead_letters().await?.into_iter().find(|letter| letter.key == key);
             if let Some(letter) = parked {
                 mend::mend(&self.shared, self.projection, warm, &letter).await?;
-                warm.forget();
+                warm.reload().await?;
             }
         }
         Ok(mended)

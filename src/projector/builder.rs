@@ -13,6 +13,7 @@ use super::backoff::Backoff;
 use super::compare::{Difference, SUSPECTS_MAX, complete, look_again, merge};
 use super::record::{Completion, Job, JobState, Kept, Ledger, Purpose, Record};
 use super::run::{Run, RunError};
+use super::sitting::{Pace, Sitting, left};
 use super::status::JobProgress;
 use super::{Health, Shared, Status};
 use crate::read_models::ReadModelError;
@@ -45,26 +46,6 @@ enum Flow {
     On,
     /// An admin changed something, the process ends, or another projector took over.
     Halt,
-}
-
-/// A build on its way, and what was done for it before this sitting.
-struct Sitting {
-    job: Job,
-    run: Run,
-    began: Instant,
-    saved: Instant,
-}
-
-impl Sitting {
-    /// The job with what was done in this sitting counted in.
-    fn job(&self) -> Job {
-        let mut job = self.job.clone();
-        job.events += self.run.events;
-        job.documents_written += self.run.documents_written;
-        let worked = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        job.worked_ms = job.worked_ms.saturating_add(worked);
-        job
-    }
 }
 
 impl Builder {
@@ -204,16 +185,16 @@ impl Builder {
         };
         let mut difference = sitting.job.difference.clone().unwrap_or_default();
         let mut compared = sitting.job.difference.is_some();
-        if let Some(at @ Some(_)) = frozen {
-            if !compared {
-                if self.read_to(&mut sitting, at).await? == Flow::Halt {
-                    return self.save(&mut sitting).await;
-                }
-                difference = self.compare_with_frozen(&mut sitting, &live, at).await?;
-                compared = true;
-                if difference.documents > 0 && !sitting.job.accept {
-                    return self.differs(sitting, difference).await;
-                }
+        if let Some(at @ Some(_)) = frozen
+            && !compared
+        {
+            if self.read_to(&mut sitting, at).await? == Flow::Halt {
+                return self.save(&mut sitting).await;
+            }
+            difference = self.compare_with_frozen(&mut sitting, &live, at).await?;
+            compared = true;
+            if difference.documents > 0 && !sitting.job.accept {
+                return self.differs(sitting, difference).await;
             }
         }
         if self.read_to(&mut sitting, None).await? == Flow::Halt {
@@ -383,10 +364,12 @@ impl Builder {
         Ok(())
     }
 
-    /// Reads and folds up to the target, or to the log's end.
+    /// Reads and folds up to the target, or up to a page before the log's end, which moves on: the
+    /// moment of the switch does the rest.
     async fn read_to(&mut self, sitting: &mut Sitting, target: Option<Position>) -> Result<Flow, RunError> {
         let mut head = self.shared.log.head();
         let (from, began) = (sitting.run.events, Instant::now());
+        let mut pace = Pace { left: u64::MAX, since: began, gains: true };
         loop {
             if *self.shared.stop.borrow() || self.wake.has_changed().unwrap_or(true) {
                 return Ok(Flow::Halt);
@@ -400,7 +383,9 @@ impl Builder {
                 None => sitting.run.step().await?,
             };
             self.publish(&sitting.job(), sitting.run.position);
-            if !moved {
+            let left = left(sitting.run.position, *head.borrow());
+            let near = u64::try_from(self.shared.options.page.events).unwrap_or(u64::MAX);
+            if !moved || (target.is_none() && left <= near) {
                 return Ok(Flow::On);
             }
             if sitting.saved.elapsed() >= SAVE_EVERY {
@@ -408,7 +393,7 @@ impl Builder {
             }
             let busy = head.has_changed().unwrap_or(false);
             head.borrow_and_update();
-            self.give_way(page.elapsed(), busy).await;
+            self.give_way(page.elapsed(), busy && pace.gains(left)).await;
             if let Some(max) = sitting.job.events_per_s_max {
                 let folded = sitting.run.events.saturating_sub(from);
                 let due = Duration::from_millis(folded.saturating_mul(1_000) / max.max(1));

@@ -59,7 +59,7 @@ pub(super) struct Run {
     pub(super) folded_at: Option<UnixMillis>,
     pub(super) events: u64,
     pub(super) documents_written: u64,
-    pub(super) parked: usize,
+    pub(super) parked: Arc<Vec<DeadLetter>>,
 }
 
 struct Unwritten {
@@ -180,7 +180,9 @@ impl Run {
         if let Some(Unwritten { batch, events }) = self.unwritten.take() {
             self.position = batch.checkpoint.position;
             self.events += events;
-            self.parked += batch.parked.len();
+            if !batch.parked.is_empty() {
+                Arc::make_mut(&mut self.parked).extend(batch.parked);
+            }
             let documents = u64::try_from(batch.writes.len()).unwrap_or(u64::MAX);
             self.documents_written = self.documents_written.saturating_add(documents);
         }
@@ -188,8 +190,10 @@ impl Run {
     }
 
     /// Has the next page start from what the store holds: parked keys were changed there.
-    pub(super) fn forget(&mut self) {
+    pub(super) async fn reload(&mut self) -> Result<(), RunError> {
         self.stale = true;
+        self.parked = Arc::new(self.dead_letters().await?);
+        Ok(())
     }
 
     /// What is parked in this build.
@@ -211,21 +215,20 @@ pub(super) async fn next_collection(shared: &Shared, projection: &str) -> Result
     Ok(format!("{projection}@{}", last + 1))
 }
 
-/// A fold without documents, and how many keys it has parked.
+/// A fold without documents, and what it has parked.
 async fn start(
     shared: &Shared,
     projection: &'static dyn DynProjection,
     collection: &str,
-) -> Result<(Box<dyn Fold>, usize), RunError> {
+) -> Result<(Box<dyn Fold>, Arc<Vec<DeadLetter>>), RunError> {
     let letters = shared.store.dead_letters(collection).await?;
-    let parked = letters.len();
     let mut fold = projection.start(shared.options.documents_max);
     fold.park(&letters);
     let record = Ledger::new(shared.store.clone(), projection.name()).read().await?;
     if record.skipped_in == Some(shared.log.epoch()) {
         fold.skip(record.skipped);
     }
-    Ok((fold, parked))
+    Ok((fold, Arc::new(letters)))
 }
 
 pub(super) fn filter(projection: &'static dyn DynProjection) -> Result<Filter, RunError> {

@@ -1,7 +1,9 @@
 //! How a projection stands, as admins and waiting queries see it.
 
+use std::sync::Arc;
+
 use dramatis_events::{Epoch, Position, UnixMillis};
-use dramatis_projections::DynProjection;
+use dramatis_projections::{DeadLetter, DynProjection};
 
 use super::record::{Job, Kept};
 use super::{Purpose, Shared};
@@ -27,8 +29,8 @@ pub struct Status {
     pub lag_ms: u64,
     /// Events folded into documents since the process started.
     pub events: u64,
-    /// Keys parked in the live build.
-    pub parked: usize,
+    /// What is parked in the live build.
+    pub parked: Arc<Vec<DeadLetter>>,
     /// How it fares.
     pub health: Health,
     /// Builds that stay for a while beside the live one.
@@ -89,7 +91,7 @@ impl Status {
             behind_since: None,
             lag_ms: 0,
             events: 0,
-            parked: 0,
+            parked: Arc::default(),
             health: Health::CatchingUp,
             kept: Vec::new(),
         }
@@ -100,6 +102,13 @@ impl Status {
         // Positions count from 0: having none is one more behind than having the first.
         let count = |position: Option<Position>| position.map_or(0, |p| p.to_engine().saturating_add(1));
         count(self.head).saturating_sub(count(self.position))
+    }
+
+    /// What keeps documents from being up to date: of one key, or of all keys below a stream.
+    pub fn waits(&self, key: &str) -> Option<&DeadLetter> {
+        let below = |key: &str, of: &str| key.strip_prefix(of).is_some_and(|rest| rest.starts_with('/'));
+        let concerns = |parked: &str| parked == key || below(key, parked) || below(parked, key);
+        self.parked.iter().find(|letter| concerns(&letter.key))
     }
 
     /// The same, with the head and the lag of now.

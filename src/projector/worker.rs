@@ -1,9 +1,10 @@
 //! The task that keeps one projection's live build up with the log, and the build before it warm.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dramatis_events::{Position, UnixMillis};
-use dramatis_projections::DynProjection;
+use dramatis_projections::{DeadLetter, DynProjection};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ use crate::read_models::{Build, ReadModelError};
 const TICK: Duration = Duration::from_secs(1);
 /// Tombstones are purged once they have been below the durable checkpoint for this long: much
 /// longer than a batch is on its way.
-const TOMBSTONES_FOR: Duration = Duration::from_secs(60);
+const TOMBSTONES_FOR: Duration = Duration::from_mins(1);
 
 pub(super) struct Worker {
     pub(super) projection: &'static dyn DynProjection,
@@ -205,7 +206,7 @@ impl Worker {
         if let Ok(Some((build, letters))) = self.looked_up().await {
             let epoch = self.shared.log.epoch();
             self.status.send_modify(|status| {
-                status.parked = letters;
+                status.parked = Arc::new(letters);
                 status.position = Some(build.checkpoint)
                     .filter(|checkpoint| checkpoint.epoch == epoch)
                     .and_then(|checkpoint| checkpoint.position);
@@ -225,10 +226,10 @@ impl Worker {
         }
     }
 
-    async fn looked_up(&self) -> Result<Option<(Build, usize)>, ReadModelError> {
+    async fn looked_up(&self) -> Result<Option<(Build, Vec<DeadLetter>)>, ReadModelError> {
         let store = &self.shared.store;
         let Some(alias) = store.alias(self.projection.name()).await? else { return Ok(None) };
-        let letters = store.dead_letters(&alias).await?.len();
+        let letters = store.dead_letters(&alias).await?;
         let build = store.builds().await?.into_iter().find(|build| build.collection == alias);
         Ok(build.map(|build| (build, letters)))
     }
@@ -407,10 +408,10 @@ impl Worker {
         if self.purge.as_ref().is_some_and(|(since, ..)| since.elapsed() < TOMBSTONES_FOR) {
             return Ok(());
         }
-        if let Some((_, collection, up_to)) = self.purge.take() {
-            if collection == run.collection {
-                self.shared.store.purge_tombstones(&collection, up_to).await?;
-            }
+        if let Some((_, collection, up_to)) = self.purge.take()
+            && collection == run.collection
+        {
+            self.shared.store.purge_tombstones(&collection, up_to).await?;
         }
         self.purge = run.position.map(|position| (Instant::now(), run.collection.clone(), position));
         Ok(())
@@ -460,13 +461,13 @@ impl Worker {
             if let Some(frozen) = &self.frozen {
                 status.collection.clone_from(&frozen.collection);
                 status.position = frozen.position;
-                status.parked = 0;
+                status.parked = Arc::default();
             }
             if let Some(run) = &self.run {
                 status.collection.clone_from(&run.collection);
                 status.epoch = run.epoch;
                 status.position = run.position;
-                status.parked = run.parked;
+                status.parked.clone_from(&run.parked);
                 status.events = self.events_before + run.events;
             }
         });

@@ -12,7 +12,7 @@ use super::{Of, show, told};
 /// How often the server is asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long a server that went away may take to come back.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(60);
+const COMES_BACK_WITHIN: Duration = Duration::from_mins(1);
 
 /// Shows the progress of the build under way until it ends.
 pub(super) fn follow(of: &Of) -> anyhow::Result<()> {

@@ -52,7 +52,7 @@ pub(super) fn list(standings: &Value) -> String {
     for standing in rows(standings) {
         let name = field(standing, "name");
         if let Some(error) = standing.get("error").and_then(Value::as_str) {
-            text.push_str(&format!("{name}: {error}\n"));
+            text.extend([name.as_str(), ": ", error, "\n"]);
         }
         let active = |state: &str| matches!(state, "building" | "proving" | "paused" | "differs");
         if let Some(one) = standing.get("job").filter(|one| active(&field(one, "state"))) {
@@ -120,14 +120,15 @@ fn difference(difference: &Value) -> String {
     for document in shown {
         let fields: Vec<_> = rows(document.get("fields").unwrap_or(&Value::Null)).iter().map(plain).collect();
         let fields = if fields.is_empty() { String::new() } else { format!(" in {}", fields.join(", ")) };
-        text.push_str(&format!(
+        let both = format!(
             "  {}{fields}\n    live {:>8}  {}\n    new  {:>8}  {}\n",
             field(document, "key"),
             field(document, "live_position"),
             field(document, "live"),
             field(document, "new_position"),
             field(document, "new"),
-        ));
+        );
+        text.push_str(&both);
     }
     text
 }
@@ -170,7 +171,7 @@ pub(super) fn cause(event: &Value) -> String {
         text.push_str("  (skipped)");
     }
     if let Some(why) = event.get("unreadable").and_then(Value::as_str) {
-        text.push_str(&format!("  (cannot be read: {why})"));
+        text.extend(["  (cannot be read: ", why, ")"]);
     }
     text.push('\n');
     text

@@ -10,10 +10,10 @@ pub(super) async fn job_in(projector: &Projector, projection: &str, state: JobSt
     let mut progress = projector.watch_job(projection).unwrap();
     let there =
         progress.wait_for(|progress| progress.as_ref().is_some_and(|progress| progress.job.state == state));
-    match tokio::time::timeout(LONG, there).await {
-        Ok(progress) => progress.unwrap().as_ref().unwrap().job.clone(),
-        Err(_) => panic!("{projection} should come to {state:?}: {:?}", projector.job(projection)),
-    }
+    let Ok(there) = tokio::time::timeout(LONG, there).await else {
+        panic!("{projection} should come to {state:?}: {:?}", projector.job(projection));
+    };
+    there.unwrap().as_ref().unwrap().job.clone()
 }
 
 /// Writes a document that no event made into a live build.
@@ -232,8 +232,7 @@ async fn what_was_kept_is_dropped_in_time() {
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     let position = log.write(STORY);
     let clock = crate::clock::ManualClock::default();
-    let options =
-        Options { warm: Duration::from_secs(60), retention: Duration::from_secs(120), ..options(2) };
+    let options = Options { warm: Duration::from_mins(1), retention: Duration::from_mins(2), ..options(2) };
     let projector = Projector::start_these(
         dramatis_projections::all(),
         log.clone(),

@@ -56,19 +56,22 @@ async fn a_parked_key_goes_on_after_a_fix() {
     // Without a fix it stays where it is.
     let mended = projector.mend("rooms", "room-main.lobby", false).await.unwrap();
     assert!(mended.parked.unwrap().contains("the fault"));
+    let status = projector.status().remove(0);
+    assert!(status.waits("room-main.lobby").is_some() && status.waits("room-main.den").is_none());
     assert_eq!(projector.dead_letters("rooms").await.unwrap().len(), 1);
     projector.stop().await;
 
     let projector = Projector::start(log.clone(), store.clone(), options(2));
     reached(&projector, position).await;
-    assert_eq!(projector.watch("rooms").unwrap().borrow().parked, 1);
+    assert_eq!(projector.watch("rooms").unwrap().borrow().parked.len(), 1);
     let mended = projector.mend("rooms", "room-main.lobby", false).await.unwrap();
     assert_eq!((mended.events, mended.parked), (2, None));
     assert_eq!(projector.dead_letters("rooms").await.unwrap(), []);
+    assert_eq!(projector.status().remove(0).waits("room-main.lobby"), None);
     let position = log.write(r#"lobby alice MessagePosted {"kind":"text","text":"and on"}"#);
     reached(&projector, position).await;
     assert_eq!(room(store.as_ref(), "room-main.lobby").await["message_count"], 5);
-    assert_eq!(projector.watch("rooms").unwrap().borrow().parked, 0);
+    assert_eq!(projector.watch("rooms").unwrap().borrow().parked.len(), 0);
     assert!(matches!(
         projector.mend("rooms", "room-main.lobby", false).await,
         Err(AdminError::NotParked { .. })

@@ -26,7 +26,8 @@ pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
 
 fn troubles(status: &Status) -> Vec<String> {
     let name = status.projection;
-    let parked = (status.parked > 0).then(|| format!("projection {name} has {} keys parked", status.parked));
+    let parked = status.parked.len();
+    let parked = (parked > 0).then(|| format!("projection {name} has {parked} keys parked"));
     let late = status.lag_ms > LAG_MS_MAX && status.health == Health::CatchingUp;
     let late = late.then(|| {
         format!("projection {name} is {} events and {} ms behind", status.lag_events(), status.lag_ms)
@@ -71,7 +72,7 @@ fn of_projections(api: &Api) {
         let projections = &metrics.projections;
         projections.lag_events.get_or_create(&of).set(number(status.lag_events()));
         projections.lag_ms.get_or_create(&of).set(number(status.lag_ms));
-        projections.parked.get_or_create(&of).set(i64::try_from(status.parked).unwrap_or(i64::MAX));
+        projections.parked.get_or_create(&of).set(i64::try_from(status.parked.len()).unwrap_or(i64::MAX));
         let job = api.projector.job(status.projection).ok().flatten();
         let building = job.filter(|progress| progress.job.state.is_active());
         let percent = building.map_or(-1, |progress| number(progress.percent));

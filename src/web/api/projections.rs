@@ -211,7 +211,7 @@ async fn standing(api: &Api, status: Status, counts: bool) -> Result<Standing, R
         lag_ms: status.lag_ms,
         events: status.events,
         documents,
-        parked: status.parked,
+        parked: status.parked.len(),
         job: job.map(JobView::from),
         kept: status.kept.into_iter().map(KeptView::from).collect(),
     })

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use dramatis_events::{Epoch, Position};
 use serde::Deserialize;
 
@@ -14,6 +15,9 @@ use crate::read_models::{Place, ReadModelError, Value};
 const PAGE_MAX: u16 = 500;
 /// How long a query waits for `min_position` at the most.
 const MIN_POSITION_WITHIN: Duration = Duration::from_secs(5);
+
+/// The header of an answer whose documents wait.
+const PARKED_FROM: &str = "dramatis-parked-from";
 
 /// Documents of one page, unless the client says otherwise.
 pub(super) const fn limit_default() -> u16 {
@@ -42,7 +46,7 @@ pub(super) async fn wait(
     position: Option<MinPosition>,
 ) -> Result<(), HttpResponse> {
     let Some(position) = position else { return Ok(()) };
-    let position = position.check(api)?;
+    let position = position.check(api).map_err(|(code, why)| problem(code, why))?;
     api.projector
         .wait_for(projection, position, MIN_POSITION_WITHIN)
         .await
@@ -71,7 +75,7 @@ impl TryFrom<String> for MinPosition {
 
 impl MinPosition {
     /// The position, if it is one of this history.
-    pub(super) fn check(self, api: &Api) -> Result<Position, HttpResponse> {
+    pub(super) fn check(self, api: &Api) -> Result<Position, (ErrorCode, String)> {
         let (log, position) = (&api.stage.log, self.position);
         let present = log.epoch();
         if let Some(epoch) = self.epoch.filter(|epoch| *epoch != present) {
@@ -79,13 +83,24 @@ impl MinPosition {
                 "position {position} is of epoch {epoch}, the log is in epoch {present}: what was read before is \
                  of another history; read again"
             );
-            return Err(problem(ErrorCode::Conflict, why));
+            return Err((ErrorCode::Conflict, why));
         }
         if Some(position) > *log.head().borrow() {
-            return Err(problem(ErrorCode::AheadOfLog, format!("position {position} is past the log's end")));
+            return Err((ErrorCode::AheadOfLog, format!("position {position} is past the log's end")));
         }
         Ok(position)
     }
+}
+
+/// Says in a header from which event on documents of the answer wait, because it could not be
+/// folded: of one key, or of all keys below a stream.
+pub(super) fn marked(api: &Api, projection: &str, key: &str, mut answer: HttpResponse) -> HttpResponse {
+    let status = api.projector.status().into_iter().find(|status| status.projection == projection);
+    let position = status.as_ref().and_then(|status| status.waits(key)).map(|letter| letter.position);
+    if let Some(position) = position.and_then(|position| HeaderValue::from_str(&position.to_string()).ok()) {
+        answer.headers_mut().insert(HeaderName::from_static(PARKED_FROM), position);
+    }
+    answer
 }
 
 /// A place in a list that is sorted by a number, as clients hand it back.

@@ -61,7 +61,7 @@ pub(in crate::web::api) async fn one(
 ) -> HttpResponse {
     let DocumentQuery { key, as_of, as_of_time, build, min_position } = query.into_inner();
     let found = match past(&api, as_of, as_of_time.as_deref()) {
-        Err(answer) => return answer,
+        Err((code, why)) => return problem(code, why),
         Ok(Some(_)) if build.is_some() || min_position.is_some() => {
             return problem(ErrorCode::Malformed, "as_of goes with neither build nor min_position");
         }
@@ -92,14 +92,13 @@ async fn now(
     key: &str,
     build: Option<String>,
 ) -> Result<Option<DocumentView>, AdminError> {
-    let letters = api.projector.dead_letters(name).await?;
+    api.projector.job(name)?;
     let of_live = build.is_none();
     let Some(collection) = collection(api, name, build).await? else { return Ok(None) };
     let found = api.read_models.get(&collection, key).await.map_err(store)?;
-    let waits =
-        |parked: &str| parked == key || key.strip_prefix(parked).is_some_and(|rest| rest.starts_with('/'));
-    let letter = letters.into_iter().find(|letter| of_live && waits(&letter.key));
-    let parked = letter.map(|letter| Parked { position: letter.position, error: letter.error });
+    let status = api.projector.status().into_iter().find(|status| status.projection == name && of_live);
+    let letter = status.as_ref().and_then(|status| status.waits(key));
+    let parked = letter.map(|letter| Parked { position: letter.position, error: letter.error.clone() });
     found.map(|found| view(key, Some(found.position), found.body, parked)).transpose()
 }
 

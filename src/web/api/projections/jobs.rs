@@ -69,7 +69,7 @@ pub(in crate::web::api) async fn as_of(
     let as_of = match past(&api, query.position, query.time.as_deref()) {
         Ok(Some(as_of)) => as_of,
         Ok(None) => return problem(ErrorCode::Malformed, "either position or time says as of when"),
-        Err(answer) => return answer,
+        Err((code, why)) => return problem(code, why),
     };
     match api.projector.position_at(as_of).await {
         Ok(position) => {
@@ -85,14 +85,12 @@ pub(super) fn past(
     api: &Api,
     position: Option<MinPosition>,
     time: Option<&str>,
-) -> Result<Option<AsOf>, HttpResponse> {
+) -> Result<Option<AsOf>, (ErrorCode, String)> {
+    let malformed = |why: String| (ErrorCode::Malformed, why);
     match (position, time) {
-        (Some(_), Some(_)) => Err(problem(ErrorCode::Malformed, "give a position or a time, not both")),
+        (Some(_), Some(_)) => Err(malformed("give a position or a time, not both".to_owned())),
         (Some(position), None) => position.check(api).map(|position| Some(AsOf::Position(position))),
-        (None, Some(time)) => match parse_time(time) {
-            Ok(time) => Ok(Some(AsOf::Time(time))),
-            Err(why) => Err(problem(ErrorCode::Malformed, why)),
-        },
+        (None, Some(time)) => parse_time(time).map(|time| Some(AsOf::Time(time))).map_err(malformed),
         (None, None) => Ok(None),
     }
 }
