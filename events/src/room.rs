@@ -57,6 +57,7 @@ impl RoomEvent {
 
 /// See [`RoomEvent::RoomOpened`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RoomOpened {
     /// What the room is called.
@@ -67,6 +68,7 @@ pub struct RoomOpened {
 
 /// See [`RoomEvent::RoomRenamed`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RoomRenamed {
     /// The new title.
@@ -75,6 +77,7 @@ pub struct RoomRenamed {
 
 /// See [`RoomEvent::RoomClosed`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RoomClosed {
     /// Why, if it was said.
@@ -84,16 +87,19 @@ pub struct RoomClosed {
 
 /// See [`RoomEvent::MemberJoined`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemberJoined {
     /// Who came in.
     pub member: MemberId,
     /// The name shown in this room.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
     pub display_name: Personal<String>,
 }
 
 /// See [`RoomEvent::MemberLeft`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemberLeft {
     /// Who left; where the author is someone else, they were removed.
@@ -105,16 +111,19 @@ pub struct MemberLeft {
 
 /// See [`RoomEvent::MemberRenamed`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemberRenamed {
     /// Whose name it is.
     pub member: MemberId,
     /// The name shown from now on.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
     pub display_name: Personal<String>,
 }
 
 /// How a message is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MessageKind {
     /// Said: "hello".
@@ -126,11 +135,13 @@ pub enum MessageKind {
 
 /// See [`RoomEvent::MessagePosted`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MessagePosted {
     /// Said or done.
     pub kind: MessageKind,
     /// The words.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
     pub text: Personal<String>,
     /// The message this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,16 +153,19 @@ pub struct MessagePosted {
 
 /// See [`RoomEvent::MessageEdited`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MessageEdited {
     /// The message.
     pub target: Revision,
     /// Its words from now on.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
     pub text: Personal<String>,
 }
 
 /// See [`RoomEvent::MessageRedacted`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MessageRedacted {
     /// The message.
@@ -163,6 +177,7 @@ pub struct MessageRedacted {
 
 /// See [`RoomEvent::ReactionAdded`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReactionAdded {
     /// The message.
@@ -173,6 +188,7 @@ pub struct ReactionAdded {
 
 /// See [`RoomEvent::ReactionRemoved`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReactionRemoved {
     /// The message.

@@ -23,6 +23,7 @@ after(async () => {
 
 function client(user, options = {}) {
   const made = connect({ url: proxy.url, user, ...options });
+  made.on("problem", (error) => { throw error; });
   open.add(made);
   return made;
 }
@@ -84,39 +85,62 @@ describe("a client", () => {
   });
 });
 
-describe("after an interruption a client", () => {
-  test("resumes without loss or repetition, and its commands have one effect", async () => {
-    const [alice, bob] = [client("alice"), client("bob")];
-    const id = await openRoom(alice);
-    const heard = collect(bob.room(id));
-    await until("bob is live", () => bob.room(id).state === "live");
-    const sent = [];
-    for (let round = 0; round < 10; round += 1) {
-      sent.push(alice.room(id).post(`round ${round} a`));
-      if (round % 2 === 0) proxy.cut();
-      sent.push(alice.room(id).post(`round ${round} b`));
-      proxy.restore();
-      await sent.at(-1);
-    }
-    await Promise.all(sent);
-    const want = Array.from({ length: 10 }, (_, round) => [`round ${round} a`, `round ${round} b`]).flat();
-    await until("bob has heard all", () => texts(heard).length >= want.length);
-    assert.deepEqual(texts(heard), want);
-  });
+for (const transport of ["socket", "stream", "poll"]) {
+  describe(`over ${transport}, after an interruption, a client`, () => {
+    const through = (user) => client(user, { transports: [transport] });
 
-  test("finds its place after the server was killed", async () => {
-    const [alice, bob] = [client("alice"), client("bob")];
+    test("resumes without loss or repetition, and its commands have one effect", async () => {
+      const [alice, bob] = [through("alice"), through("bob")];
+      const id = await openRoom(alice);
+      const heard = collect(bob.room(id));
+      await until("bob is live", () => bob.room(id).state === "live");
+      assert.equal(bob.status.transport, transport);
+      const sent = [];
+      for (let round = 0; round < 10; round += 1) {
+        sent.push(alice.room(id).post(`round ${round} a`));
+        if (round % 2 === 0) proxy.cut();
+        sent.push(alice.room(id).post(`round ${round} b`));
+        proxy.restore();
+        await sent.at(-1);
+      }
+      await Promise.all(sent);
+      const want = Array.from({ length: 10 }, (_, round) => [`round ${round} a`, `round ${round} b`]).flat();
+      await until("bob has heard all", () => texts(heard).length >= want.length);
+      assert.deepEqual(texts(heard), want);
+    });
+
+    test("finds its place after the server was killed", async () => {
+      const [alice, bob] = [through("alice"), through("bob")];
+      const id = await openRoom(alice);
+      const heard = collect(bob.room(id));
+      await until("bob is live", () => bob.room(id).state === "live");
+      const sent = Array.from({ length: 30 }, (_, count) => alice.room(id).post(`before ${count}`));
+      await sent[10];
+      await server.kill();
+      sent.push(...Array.from({ length: 20 }, (_, count) => alice.room(id).post(`while away ${count}`)));
+      await server.up();
+      await Promise.all(sent);
+      await until("bob has heard all", () => texts(heard).length >= 50);
+      assert.equal(new Set(texts(heard)).size, 50);
+    });
+  });
+}
+
+describe("where a WebSocket does not get through", () => {
+  test("a client falls back, and comes back to it without losing its place", async () => {
+    proxy.refusesSockets = true;
+    const [alice, bob] = [client("alice"), client("bob", { transports: ["socket", "stream"] })];
     const id = await openRoom(alice);
+    assert.equal(alice.status.transport, "stream");
     const heard = collect(bob.room(id));
-    await until("bob is live", () => bob.room(id).state === "live");
-    const sent = Array.from({ length: 50 }, (_, count) => alice.room(id).post(`before ${count}`));
-    await sent[20];
-    await server.kill();
-    sent.push(...Array.from({ length: 20 }, (_, count) => alice.room(id).post(`while away ${count}`)));
-    await server.up();
-    await Promise.all(sent);
-    await until("bob has heard all", () => texts(heard).length >= 70);
-    assert.equal(new Set(texts(heard)).size, 70);
+    await alice.room(id).post("over a stream");
+    await until("bob hears it", () => texts(heard).length === 1);
+    proxy.refusesSockets = false;
+    proxy.cut();
+    proxy.restore();
+    await alice.room(id).post("after the cut");
+    await until("bob hears that too", () => texts(heard).length === 2);
+    assert.deepEqual(texts(heard), ["over a stream", "after the cut"]);
   });
 });
 

@@ -7,6 +7,7 @@ use dramatis_events::room::MessageKind;
 use dramatis_events::{ContentHash, MemberId, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 /// Declares the enum of commands, each variant holding one struct of its name.
 macro_rules! room_commands {
@@ -102,7 +103,7 @@ impl RoomCommand {
 }
 
 /// See [`RoomCommand::OpenRoom`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OpenRoom {
     /// What the room is to be called.
@@ -110,7 +111,7 @@ pub struct OpenRoom {
 }
 
 /// See [`RoomCommand::RenameRoom`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenameRoom {
     /// The title from now on.
@@ -118,7 +119,7 @@ pub struct RenameRoom {
 }
 
 /// See [`RoomCommand::CloseRoom`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloseRoom {
     /// Why, if the owner says so.
@@ -127,7 +128,7 @@ pub struct CloseRoom {
 }
 
 /// See [`RoomCommand::Join`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Join {
     /// The name to be shown in this room; without it, the author's id without its kind.
@@ -136,7 +137,7 @@ pub struct Join {
 }
 
 /// See [`RoomCommand::Leave`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Leave {
     /// Why, if the member says so.
@@ -145,7 +146,7 @@ pub struct Leave {
 }
 
 /// See [`RoomCommand::RemoveMember`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveMember {
     /// Who is to go.
@@ -156,7 +157,7 @@ pub struct RemoveMember {
 }
 
 /// See [`RoomCommand::RenameMember`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenameMember {
     /// The author's own name from now on.
@@ -164,7 +165,7 @@ pub struct RenameMember {
 }
 
 /// See [`RoomCommand::PostMessage`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PostMessage {
     /// The words. Any character is allowed, control characters included.
@@ -178,7 +179,7 @@ pub struct PostMessage {
 }
 
 /// See [`RoomCommand::EditMessage`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditMessage {
     /// The message.
@@ -188,7 +189,7 @@ pub struct EditMessage {
 }
 
 /// See [`RoomCommand::RedactMessage`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedactMessage {
     /// The message.
@@ -199,7 +200,7 @@ pub struct RedactMessage {
 }
 
 /// See [`RoomCommand::AddReaction`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddReaction {
     /// The message.
@@ -209,7 +210,7 @@ pub struct AddReaction {
 }
 
 /// See [`RoomCommand::RemoveReaction`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveReaction {
     /// The message.

@@ -5,6 +5,7 @@ import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { byId, button, make, paintAvatar, recall, remember, say } from "./dom.js";
 import { describe } from "./message-list.js";
+import { Invitations } from "./invitations.js";
 import { Panel } from "./panel.js";
 import { Sidebar } from "./sidebar.js";
 import { StatusView } from "./status.js";
@@ -35,8 +36,9 @@ class Chat {
     this.timeline = new Timeline(
       { scroller: byId("scroller"), list: byId("timeline"), pill: byId("pill"), historyNote: byId("history-note") },
       { ...calls, atBottom: () => this.markSeen() });
-    this.panel = new Panel({ ...calls, saveEdit: (item, text) => this.saveEdit(item, text), leave: () => this.leave() });
+    this.panel = new Panel({ ...calls, saveEdit: (item, text) => this.saveEdit(item, text), leave: () => this.leave(), invite: (member) => this.invite(member) });
     this.composer = this.makeComposer();
+    new Invitations(this.client, (room) => this.go(room));
     this.wire();
     this.sidebar.refresh();
     this.enter(roomInAddress());
@@ -256,6 +258,15 @@ class Chat {
     if (!window.confirm("Leave this room? You can still read it, and join again.")) return;
     this.panel.close();
     this.ask(() => this.current.room.leave());
+  }
+
+  async invite(member) {
+    try {
+      await this.current.room.command("invite_member", { member });
+      return `Invited ${member}.`;
+    } catch (error) {
+      return error.message;
+    }
   }
 
   saveEdit(item, text) {

@@ -178,6 +178,7 @@ export class Window {
         this.names.set(data.member, personal(data.display_name) || bareId(data.member));
         break;
       case "MemberLeft":
+      case "MemberRemoved":
         this.told.add(data.member);
         this.members.delete(data.member);
         break;
@@ -218,6 +219,13 @@ export class Window {
       case "RoomClosed": return `${this.nameOf(by)} closed the room${why}`;
       case "MemberJoined": return `${who} joined`;
       case "MemberRenamed": return `${bareId(data.member)} is now known as ${personal(data.display_name)}`;
+      case "MemberRemoved": return `${this.nameOf(by)} removed ${who}${why}`;
+      case "MemberInvited": return `${this.nameOf(by)} invited ${who}`;
+      case "InvitationAccepted": return null; // that they joined says it
+      case "InvitationDeclined": return `${who} declined the invitation${why}`;
+      case "InvitationWithdrawn": return `${this.nameOf(by)} withdrew the invitation of ${who}`;
+      case "RoomVisibilitySet":
+        return `${this.nameOf(by)} made the room readable ${data.visibility === "invited" ? "for members only" : "for everyone"}`;
       case "MemberLeft":
         return by === data.member ? `${who} left${why}` : `${this.nameOf(by)} removed ${who}${why}`;
       default: return `${this.nameOf(by)}: ${name}`; // a newer server may say more
