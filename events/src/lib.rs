@@ -13,6 +13,7 @@ pub mod room;
 pub mod schema;
 mod sealed;
 mod stream;
+pub mod user;
 
 pub use envelope::{CommandStamp, Envelope, EventName, Recorded};
 pub use event::{DecodeError, EncodeError, Event};

@@ -1,10 +1,10 @@
 //! The description of the socket's protocol: an `AsyncAPI` 3 document, made from the frames.
 
 use actix_web::{HttpRequest, HttpResponse};
-use dramatis_events::room as events;
+use dramatis_events::{room as events, user as own};
 use serde_json::{Map, Value, json};
 
-use crate::domain::room as commands;
+use crate::domain::{room as commands, user};
 use crate::protocol::SUBPROTOCOL;
 use crate::protocol::schema::{
     Message, Schemas, Side, client_messages, event_head, reference, server_messages,
@@ -88,14 +88,25 @@ fn event_payloads(schemas: &mut Schemas) -> Vec<(&'static str, String)> {
         "RoomOpened" events::RoomOpened,
         "RoomRenamed" events::RoomRenamed,
         "RoomClosed" events::RoomClosed,
+        "RoomVisibilitySet" events::RoomVisibilitySet,
         "MemberJoined" events::MemberJoined,
         "MemberLeft" events::MemberLeft,
+        "MemberRemoved" events::MemberRemoved,
         "MemberRenamed" events::MemberRenamed,
+        "MemberInvited" events::MemberInvited,
+        "InvitationAccepted" events::InvitationAccepted,
+        "InvitationDeclined" events::InvitationDeclined,
+        "InvitationWithdrawn" events::InvitationWithdrawn,
         "MessagePosted" events::MessagePosted,
         "MessageEdited" events::MessageEdited,
         "MessageRedacted" events::MessageRedacted,
         "ReactionAdded" events::ReactionAdded,
         "ReactionRemoved" events::ReactionRemoved,
+        "ProfileChanged" own::ProfileChanged,
+        "InvitationReceived" own::InvitationReceived,
+        "InvitationEnded" own::InvitationEnded,
+        "ReadMarkerMoved" own::ReadMarkerMoved,
+        "SessionStarted" own::SessionStarted,
     ]
 }
 
@@ -104,15 +115,21 @@ fn command_data(schemas: &mut Schemas) -> Vec<(&'static str, String)> {
         "open_room" commands::OpenRoom,
         "rename_room" commands::RenameRoom,
         "close_room" commands::CloseRoom,
+        "set_visibility" commands::SetVisibility,
         "join" commands::Join,
         "leave" commands::Leave,
         "remove_member" commands::RemoveMember,
+        "invite_member" commands::InviteMember,
+        "decline_invitation" commands::DeclineInvitation,
+        "withdraw_invitation" commands::WithdrawInvitation,
         "rename_member" commands::RenameMember,
         "post_message" commands::PostMessage,
         "edit_message" commands::EditMessage,
         "redact_message" commands::RedactMessage,
         "add_reaction" commands::AddReaction,
         "remove_reaction" commands::RemoveReaction,
+        "set_profile" user::SetProfile,
+        "dismiss_invitation" user::DismissInvitation,
     ]
 }
 
@@ -143,9 +160,11 @@ fn operation(action: &str, summary: &str, by: Side, messages: &[Message]) -> Val
 mod tests {
     use dramatis_events::Event;
     use dramatis_events::room::RoomEvent;
+    use dramatis_events::user::UserEvent;
 
     use super::*;
     use crate::domain::room::RoomCommand;
+    use crate::domain::user::UserCommand;
 
     fn resolves(document: &Value, value: &Value, count: &mut usize) {
         match value {
@@ -174,12 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn every_event_and_command_of_a_room_is_described() {
+    fn every_event_and_command_is_described() {
         let mut schemas = Schemas::default();
         let events: Vec<_> = event_payloads(&mut schemas).into_iter().map(|(name, _)| name).collect();
-        let known: Vec<_> = RoomEvent::NAMES.iter().map(|(name, _)| *name).collect();
+        let known: Vec<_> = RoomEvent::NAMES.iter().chain(UserEvent::NAMES).map(|(name, _)| *name).collect();
         assert_eq!(events, known);
         let commands: Vec<_> = command_data(&mut schemas).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(commands, RoomCommand::NAMES);
+        assert_eq!(commands, [RoomCommand::NAMES, UserCommand::NAMES].concat());
     }
 }
