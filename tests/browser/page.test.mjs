@@ -26,6 +26,7 @@ after(async () => {
 
 afterEach(async () => {
   proxy.restore();
+  proxy.refusesSockets = false;
   const faults = people.flatMap(({ faults }) => faults);
   for (const person of people) await person.leave();
   people = [];
@@ -86,6 +87,44 @@ describe("two people", () => {
     await alice.picture("thread");
     await alice.page.keyboard.press("Escape");
     await alice.page.locator("#panel").waitFor({ state: "hidden" });
+  });
+
+  test("see each other come, write and go", async () => {
+    const { alice, bob } = await two("Presence");
+    await alice.page.locator("#room-about", { hasText: "2 here" }).waitFor();
+    await bob.composer.pressSequentially("thinking");
+    await alice.page.locator("#typing", { hasText: "bob is writing" }).waitFor();
+    await alice.picture("typing");
+    await bob.composer.fill("");
+    await until("bob has stopped", async () => await alice.page.locator("#typing").innerText() === "");
+    await bob.page.close();
+    await alice.page.locator("#room-about", { hasText: "1 here" }).waitFor();
+  });
+
+  test("see what they have not read, until they have read it", async () => {
+    const { alice, bob, room } = await two("Unread");
+    await alice.openRoom("Elsewhere");
+    await bob.say("are you there?");
+    const entry = alice.page.locator(`[data-room="${room}"]`);
+    await entry.locator(".count", { hasText: "1" }).waitFor();
+    await alice.picture("unread");
+    await entry.click();
+    await alice.hears("are you there?");
+    await entry.locator(".count").waitFor({ state: "detached" });
+  });
+
+  test("invite each other", async () => {
+    const alice = await come("alice");
+    const room = await alice.openRoom("By invitation");
+    const bob = await come("bob");
+    await alice.page.click("#members-open");
+    await alice.page.getByLabel("Whom to invite").fill("bob");
+    await alice.page.getByRole("button", { name: "Invite" }).click();
+    await bob.page.getByRole("button", { name: "Join By invitation" }).click();
+    await bob.composer.waitFor();
+    assert.equal(new URL(bob.page.url()).hash, `#${room}`);
+    await bob.say("thank you");
+    await alice.hears("thank you");
   });
 
   test("see names, members and a plain text where someone writes HTML", async () => {
@@ -158,6 +197,24 @@ describe("without a network", () => {
   });
 });
 
+describe("where a WebSocket does not get through", () => {
+  test("the page talks over a stream", async () => {
+    proxy.refusesSockets = true;
+    const { alice, bob } = await two("No WebSocket");
+    await alice.say("no socket needed");
+    await bob.hears("no socket needed");
+    await bob.say("indeed");
+    await alice.hears("indeed");
+    assert.equal(await alice.page.locator("#line").innerText(), "Connected (event stream)");
+    proxy.cut();
+    await alice.page.locator("#banner").waitFor();
+    await alice.say("written offline");
+    proxy.restore();
+    await bob.hears("written offline");
+    assert.deepEqual(await bob.texts(), ["no socket needed", "indeed", "written offline"]);
+  });
+});
+
 describe("a person's tabs", () => {
   test("share one line, and the next takes it over when the first goes", async () => {
     const alice = await come("alice");
@@ -211,6 +268,22 @@ describe("a long conversation", () => {
     const texts = await alice.texts();
     assert.deepEqual(texts, [...Array.from({ length: 180 }, (_, count) => `line ${count}`), "news"]);
     writer.close();
+  });
+});
+
+describe("the page of the HTTP API", () => {
+  test("sends a request and shows its answer", async () => {
+    const alice = await come("alice");
+    await alice.openRoom("Shown by the API");
+    await alice.page.goto(`${proxy.url}/docs`);
+    const operation = alice.page.locator(".operation", { has: alice.page.locator(".path", { hasText: /^\/api\/rooms$/ }) }).first();
+    await operation.locator("summary").click();
+    await operation.getByRole("button", { name: "Send" }).click();
+    await operation.locator(".status-good", { hasText: "200" }).waitFor();
+    await operation.locator("pre", { hasText: "Shown by the API" }).waitFor();
+    await alice.picture("docs");
+    await alice.page.fill("#filter", "no such operation");
+    assert.equal(await alice.page.locator(".operation:visible").count(), 0);
   });
 });
 

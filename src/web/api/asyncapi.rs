@@ -63,21 +63,21 @@ pub(super) fn protocol() -> (Vec<Message>, Map<String, Value>) {
     let events = event_payloads(&mut schemas);
     let command = json!({"type": "object", "properties": {"command":
         {"type": "string", "description": "The command it came from; only its author is told"}}});
-    let event = json!({"allOf": [reference(&head.schema), command, one_of(&events)]});
+    let event = json!({"allOf": [reference(&head.schema), command, one_of(&events, &["name", "data"])]});
     schemas.put("Event", event);
     messages.push(Message { schema: "Event".to_owned(), ..head });
     let command = command_data(&mut schemas);
     if let Some(frame) = messages.iter_mut().find(|message| message.kind == "command") {
-        schemas.put("Command", json!({"allOf": [reference(&frame.schema), one_of(&command)]}));
+        schemas.put("Command", json!({"allOf": [reference(&frame.schema), one_of(&command, &["name"])]}));
         "Command".clone_into(&mut frame.schema);
     }
     (messages, schemas.into_map().into_iter().collect())
 }
 
 /// One of these names, with the data of that name.
-fn one_of(named: &[(&'static str, String)]) -> Value {
+fn one_of(named: &[(&'static str, String)], required: &[&str]) -> Value {
     let each = named.iter().map(|(name, schema)| {
-        json!({"type": "object", "required": ["name"], "properties":
+        json!({"type": "object", "required": required, "properties":
             {"name": {"type": "string", "const": name}, "data": reference(schema)}})
     });
     json!({"oneOf": each.collect::<Vec<_>>()})

@@ -40,8 +40,13 @@ fn printed() -> String {
 
 fn comment(schema: &Value, indent: &str) -> String {
     let Some(words) = schema.get("description").and_then(Value::as_str) else { return String::new() };
-    let words = words.replace("*/", "*\u{200b}/").replace('\n', " ");
-    format!("{indent}/** {words} */\n")
+    let words = words.replace("*/", "*\u{200b}/").split_whitespace().collect::<Vec<_>>().join(" ");
+    // "See [`ServerMessage::Ack`]." leads somewhere in Rust only.
+    let words = match words.strip_prefix("See [`").and_then(|rest| rest.split_once("`].")) {
+        Some((_, rest)) => rest.trim_start(),
+        None => &words,
+    };
+    if words.is_empty() { String::new() } else { format!("{indent}/** {words} */\n") }
 }
 
 /// A schema as a type.
@@ -76,7 +81,10 @@ fn expression(schema: &Value, indent: &str) -> String {
 fn joined(parts: &[Value], between: &str, indent: &str) -> String {
     let each = parts.iter().map(|part| {
         let text = expression(part, indent);
-        if text.contains(" | ") && !text.starts_with('{') { format!("({text})") } else { text }
+        let is_choice = part.get("oneOf").is_some()
+            || part.get("anyOf").is_some()
+            || part.get("type").is_some_and(Value::is_array);
+        if is_choice { format!("({text})") } else { text }
     });
     each.collect::<Vec<_>>().join(between)
 }

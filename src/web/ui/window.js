@@ -225,13 +225,6 @@ export class Window {
       case "RoomVisibilitySet":
         return `${this.nameOf(by)} opened the room to ${data.visibility === "open" ? "anyone" : "members only"}`;
       case "MemberRenamed": return `${bareId(data.member)} is now known as ${personal(data.display_name)}`;
-      case "MemberRemoved": return `${this.nameOf(by)} removed ${who}${why}`;
-      case "MemberInvited": return `${this.nameOf(by)} invited ${who}`;
-      case "InvitationAccepted": return null; // that they joined says it
-      case "InvitationDeclined": return `${who} declined the invitation${why}`;
-      case "InvitationWithdrawn": return `${this.nameOf(by)} withdrew the invitation of ${who}`;
-      case "RoomVisibilitySet":
-        return `${this.nameOf(by)} made the room readable ${data.visibility === "invited" ? "for members only" : "for everyone"}`;
       case "MemberLeft":
       case "MemberRemoved":
         return by === data.member ? `${who} left${why}` : `${this.nameOf(by)} removed ${who}${why}`;
