@@ -1,6 +1,5 @@
 // The messages of the protocol. Generated from the server's own types: do not edit.
 
-/** See [`ServerMessage::Ack`]. */
 export interface Ack {
   type: "ack";
   /** It had been recorded before. */
@@ -13,7 +12,6 @@ export interface Ack {
   room: EntityId;
 }
 
-/** See [`RoomCommand::AddReaction`]. */
 export interface AddReaction {
   /** The reaction, usually one emoji. */
   emoji: string;
@@ -48,7 +46,6 @@ export interface Authenticated {
 /** How a client wants to catch up. */
 export type CatchUp = "events" | "state";
 
-/** See [`RoomCommand::CloseRoom`]. */
 export interface CloseRoom {
   /** Why, if the owner says so. */
   reason?: string | null;
@@ -66,7 +63,7 @@ export interface Closed {
 /** Why a room is no longer the client's to read. */
 export type ClosedCode = "removed" | "erased" | "closed";
 
-export type Command = CommandFrame & {
+export type Command = CommandFrame & ({
   data?: OpenRoom;
   name: "open_room";
 } | {
@@ -120,9 +117,8 @@ export type Command = CommandFrame & {
 } | {
   data?: DismissInvitation;
   name: "dismiss_invitation";
-};
+});
 
-/** See [`ClientMessage::Command`]. */
 export interface CommandFrame {
   type: "command";
   by?: MemberId | null;
@@ -141,13 +137,11 @@ export interface CommandFrame {
 /** A client-made id: 1 to 128 visible ASCII characters */
 export type CommandId = string;
 
-/** See [`RoomCommand::DeclineInvitation`]. */
 export interface DeclineInvitation {
   /** Why, if they say so. */
   reason?: string | null;
 }
 
-/** See [`UserCommand::DismissInvitation`]. */
 export interface DismissInvitation {
   /** The room. */
   room: EntityId;
@@ -164,7 +158,6 @@ export interface Drain {
   ticket: string;
 }
 
-/** See [`RoomCommand::EditMessage`]. */
 export interface EditMessage {
   /** The message. */
   target: Revision;
@@ -199,7 +192,7 @@ export interface EphemeralFrame {
   room: EntityId;
 }
 
-/** What kind of ephemeral it is, such as `typing` or `caret`: 1 to 32 of a-z, 0-9 and _.  Of those by one member with one name in one room only the newest counts. */
+/** What kind of ephemeral it is, such as `typing` or `caret`: 1 to 32 of a-z, 0-9 and _. Of those by one member with one name in one room only the newest counts. */
 export type EphemeralName = string;
 
 /** Names one history of the log; raised when recorded history was cut or replaced */
@@ -211,73 +204,73 @@ export type ErrorCode = "malformed" | "forbidden" | "not_found" | "not_a_member"
 export type Event = EventHead & {
   /** The command it came from; only its author is told */
   command?: string;
-} & {
-  data?: RoomOpened;
+} & ({
+  data: RoomOpened;
   name: "RoomOpened";
 } | {
-  data?: RoomRenamed;
+  data: RoomRenamed;
   name: "RoomRenamed";
 } | {
-  data?: RoomClosed;
+  data: RoomClosed;
   name: "RoomClosed";
 } | {
-  data?: RoomVisibilitySet;
+  data: RoomVisibilitySet;
   name: "RoomVisibilitySet";
 } | {
-  data?: MemberJoined;
+  data: MemberJoined;
   name: "MemberJoined";
 } | {
-  data?: MemberLeft;
+  data: MemberLeft;
   name: "MemberLeft";
 } | {
-  data?: MemberRemoved;
+  data: MemberRemoved;
   name: "MemberRemoved";
 } | {
-  data?: MemberRenamed;
+  data: MemberRenamed;
   name: "MemberRenamed";
 } | {
-  data?: MemberInvited;
+  data: MemberInvited;
   name: "MemberInvited";
 } | {
-  data?: InvitationAccepted;
+  data: InvitationAccepted;
   name: "InvitationAccepted";
 } | {
-  data?: InvitationDeclined;
+  data: InvitationDeclined;
   name: "InvitationDeclined";
 } | {
-  data?: InvitationWithdrawn;
+  data: InvitationWithdrawn;
   name: "InvitationWithdrawn";
 } | {
-  data?: MessagePosted;
+  data: MessagePosted;
   name: "MessagePosted";
 } | {
-  data?: MessageEdited;
+  data: MessageEdited;
   name: "MessageEdited";
 } | {
-  data?: MessageRedacted;
+  data: MessageRedacted;
   name: "MessageRedacted";
 } | {
-  data?: ReactionAdded;
+  data: ReactionAdded;
   name: "ReactionAdded";
 } | {
-  data?: ReactionRemoved;
+  data: ReactionRemoved;
   name: "ReactionRemoved";
 } | {
-  data?: ProfileChanged;
+  data: ProfileChanged;
   name: "ProfileChanged";
 } | {
-  data?: InvitationReceived;
+  data: InvitationReceived;
   name: "InvitationReceived";
 } | {
-  data?: InvitationEnded;
+  data: InvitationEnded;
   name: "InvitationEnded";
 } | {
-  data?: ReadMarkerMoved;
+  data: ReadMarkerMoved;
   name: "ReadMarkerMoved";
 } | {
-  data?: SessionStarted;
+  data: SessionStarted;
   name: "SessionStarted";
-};
+});
 
 /** The fields that every `event` has. */
 export interface EventHead {
@@ -307,7 +300,6 @@ export interface Hello {
   user?: MemberId | null;
 }
 
-/** See [`ClientMessage::History`]. */
 export interface HistoryRequest {
   type: "history";
   before?: Revision | null;
@@ -322,13 +314,12 @@ export interface HistoryRequest {
 /** How a room's cursor was taken. */
 export type How = "events" | "state" | "reset" | "denied";
 
-/** See [`RoomEvent::InvitationAccepted`]. Their `MemberJoined` follows. */
+/** Their `MemberJoined` follows. */
 export interface InvitationAccepted {
   /** Who was invited. */
   member: MemberId;
 }
 
-/** See [`RoomEvent::InvitationDeclined`]. */
 export interface InvitationDeclined {
   /** Who was invited. */
   member: MemberId;
@@ -336,7 +327,6 @@ export interface InvitationDeclined {
   reason?: string | null;
 }
 
-/** See [`UserEvent::InvitationEnded`]. */
 export interface InvitationEnded {
   /** How. */
   outcome: InvitationOutcome;
@@ -347,7 +337,6 @@ export interface InvitationEnded {
 /** How an invitation ended. */
 export type InvitationOutcome = "accepted" | "declined" | "withdrawn" | "dismissed";
 
-/** See [`UserEvent::InvitationReceived`]. */
 export interface InvitationReceived {
   /** Who invited. */
   by: MemberId;
@@ -357,25 +346,21 @@ export interface InvitationReceived {
   title: string;
 }
 
-/** See [`RoomEvent::InvitationWithdrawn`]. */
 export interface InvitationWithdrawn {
   /** Who was invited. */
   member: MemberId;
 }
 
-/** See [`RoomCommand::InviteMember`]. */
 export interface InviteMember {
   /** Who is to come: a person or a persona. */
   member: MemberId;
 }
 
-/** See [`RoomCommand::Join`]. */
 export interface Join {
   /** The name to be shown in this room; without it, the author's id without its kind. */
   display_name?: string | null;
 }
 
-/** See [`RoomCommand::Leave`]. */
 export interface Leave {
   /** Why, if the member says so. */
   reason?: string | null;
@@ -395,7 +380,6 @@ export interface Limits {
   rooms_max: number;
 }
 
-/** See [`ServerMessage::Live`]. */
 export interface Live {
   type: "live";
   revision?: Revision | null;
@@ -406,7 +390,7 @@ export interface Live {
 /** Who: a user's id, or persona:NAME or integration:NAME */
 export type MemberId = string;
 
-/** See [`RoomEvent::MemberInvited`]. Its author invites. */
+/** Its author invites. */
 export interface MemberInvited {
   /** Who is asked to come. */
   member: MemberId;
@@ -414,7 +398,6 @@ export interface MemberInvited {
   title: string;
 }
 
-/** See [`RoomEvent::MemberJoined`]. */
 export interface MemberJoined {
   /** The name shown in this room. */
   display_name: PersonalText;
@@ -422,7 +405,6 @@ export interface MemberJoined {
   member: MemberId;
 }
 
-/** See [`RoomEvent::MemberLeft`]. */
 export interface MemberLeft {
   /** Who left; where the author is someone else, they were removed, as releases before [`MemberRemoved`] told it. */
   member: MemberId;
@@ -430,7 +412,7 @@ export interface MemberLeft {
   reason?: string | null;
 }
 
-/** See [`RoomEvent::MemberRemoved`]. They read the room no more until they join it again. */
+/** They read the room no more until they join it again. */
 export interface MemberRemoved {
   /** Who had to go. */
   member: MemberId;
@@ -438,7 +420,6 @@ export interface MemberRemoved {
   reason?: string | null;
 }
 
-/** See [`RoomEvent::MemberRenamed`]. */
 export interface MemberRenamed {
   /** The name shown from now on. */
   display_name: PersonalText;
@@ -446,7 +427,6 @@ export interface MemberRenamed {
   member: MemberId;
 }
 
-/** See [`RoomEvent::MessageEdited`]. */
 export interface MessageEdited {
   /** The message. */
   target: Revision;
@@ -457,7 +437,6 @@ export interface MessageEdited {
 /** How a message is to be read. */
 export type MessageKind = "text" | "action";
 
-/** See [`RoomEvent::MessagePosted`]. */
 export interface MessagePosted {
   /** Said or done. */
   kind: MessageKind;
@@ -467,7 +446,6 @@ export interface MessagePosted {
   thread_root?: Revision | null;
 }
 
-/** See [`RoomEvent::MessageRedacted`]. */
 export interface MessageRedacted {
   /** Why, if it was said. */
   reason?: string | null;
@@ -475,7 +453,6 @@ export interface MessageRedacted {
   target: Revision;
 }
 
-/** See [`RoomCommand::OpenRoom`]. */
 export interface OpenRoom {
   /** What the room is to be called. */
   title: string;
@@ -483,7 +460,6 @@ export interface OpenRoom {
   visibility?: Visibility;
 }
 
-/** See [`ServerMessage::Page`]. */
 export interface Page {
   type: "page";
   /** `event` messages, ascending by revision. */
@@ -512,7 +488,6 @@ export interface Pong {
 /** A place in the whole log; opaque, ordered within one epoch */
 export type Position = string;
 
-/** See [`RoomCommand::PostMessage`]. */
 export interface PostMessage {
   /** Said (the default) or done. */
   kind?: MessageKind;
@@ -552,14 +527,13 @@ export type PresenceChange = {
   };
 };
 
-/** See [`UserEvent::ProfileChanged`]. The whole profile from now on: what is absent is not told. */
+/** The whole profile from now on: what is absent is not told. */
 export interface ProfileChanged {
   avatar?: PersonalText | null;
   display_name?: PersonalText | null;
   locale?: PersonalText | null;
 }
 
-/** See [`RoomEvent::ReactionAdded`]. */
 export interface ReactionAdded {
   /** The reaction, usually one emoji. */
   emoji: string;
@@ -567,7 +541,6 @@ export interface ReactionAdded {
   target: Revision;
 }
 
-/** See [`RoomEvent::ReactionRemoved`]. */
 export interface ReactionRemoved {
   /** The reaction. */
   emoji: string;
@@ -575,7 +548,7 @@ export interface ReactionRemoved {
   target: Revision;
 }
 
-/** See [`UserEvent::ReadMarkerMoved`]. A marker never moves back. */
+/** A marker never moves back. */
 export interface ReadMarkerMoved {
   /** The last revision read, on whichever device. */
   revision: Revision;
@@ -583,7 +556,6 @@ export interface ReadMarkerMoved {
   room: EntityId;
 }
 
-/** See [`ServerMessage::Ready`]. */
 export interface Ready {
   type: "ready";
   /** This connection's id, as logs and metrics name it. */
@@ -611,7 +583,6 @@ export interface Reconnect {
   jitter: string;
 }
 
-/** See [`RoomCommand::RedactMessage`]. */
 export interface RedactMessage {
   /** Why, if it is said. */
   reason?: string | null;
@@ -619,7 +590,6 @@ export interface RedactMessage {
   target: Revision;
 }
 
-/** See [`ServerMessage::Reject`]. */
 export interface Reject {
   type: "reject";
   /** When to ask again, in milliseconds. */
@@ -636,7 +606,6 @@ export interface Reject {
   retry: boolean;
 }
 
-/** See [`RoomCommand::RemoveMember`]. */
 export interface RemoveMember {
   /** Who is to go. */
   member: MemberId;
@@ -644,7 +613,6 @@ export interface RemoveMember {
   reason?: string | null;
 }
 
-/** See [`RoomCommand::RemoveReaction`]. */
 export interface RemoveReaction {
   /** The reaction. */
   emoji: string;
@@ -652,13 +620,11 @@ export interface RemoveReaction {
   target: Revision;
 }
 
-/** See [`RoomCommand::RenameMember`]. */
 export interface RenameMember {
   /** The author's own name from now on. */
   display_name: string;
 }
 
-/** See [`RoomCommand::RenameRoom`]. */
 export interface RenameRoom {
   /** The title from now on. */
   title: string;
@@ -667,7 +633,6 @@ export interface RenameRoom {
 /** A place in a room: 0, 1, 2 and so on, without gaps */
 export type Revision = number;
 
-/** See [`RoomEvent::RoomClosed`]. */
 export interface RoomClosed {
   /** Why, if it was said. */
   reason?: string | null;
@@ -695,7 +660,6 @@ export interface RoomEntry {
   room: Followed;
 }
 
-/** See [`RoomEvent::RoomOpened`]. */
 export interface RoomOpened {
   /** Who may rename and close it, remove members and redact any message. */
   owner: MemberId;
@@ -703,7 +667,6 @@ export interface RoomOpened {
   title: string;
 }
 
-/** See [`RoomEvent::RoomRenamed`]. */
 export interface RoomRenamed {
   /** The new title. */
   title: string;
@@ -722,7 +685,6 @@ export interface RoomState {
   state: unknown;
 }
 
-/** See [`RoomEvent::RoomVisibilitySet`]. */
 export interface RoomVisibilitySet {
   /** Who may read it from now on. */
   visibility: Visibility;
@@ -747,14 +709,13 @@ export interface Seen {
   room: EntityId;
 }
 
-/** See [`UserEvent::SessionStarted`]. Coming back to a session is not recorded. */
+/** Coming back to a session is not recorded. */
 export interface SessionStarted {
   device?: PersonalText | null;
   /** The session's name, made by the client. */
   session: CommandId;
 }
 
-/** See [`UserCommand::SetProfile`]. */
 export interface SetProfile {
   /** Where a picture is: an address, or a name that the product understands. */
   avatar?: string | null;
@@ -764,13 +725,11 @@ export interface SetProfile {
   locale?: string | null;
 }
 
-/** See [`RoomCommand::SetVisibility`]. */
 export interface SetVisibility {
   /** Who may read it from now on. */
   visibility: Visibility;
 }
 
-/** See [`ClientMessage::Subscribe`]. */
 export interface Subscribe {
   type: "subscribe";
   after?: Revision | null;
@@ -783,7 +742,6 @@ export interface Subscribe {
   room: Followed;
 }
 
-/** See [`ServerMessage::Subscribed`]. */
 export type Subscribed = RoomEntry & {
   /** The request's id. */
   id: CommandId;
@@ -797,7 +755,6 @@ export type Token = string;
 /** Milliseconds since 1970-01-01T00:00:00Z */
 export type UnixMillis = number;
 
-/** See [`ClientMessage::Unsubscribe`]. */
 export interface Unsubscribe {
   type: "unsubscribe";
   /** Comes back in the answer. */
@@ -806,7 +763,6 @@ export interface Unsubscribe {
   room: Followed;
 }
 
-/** See [`ServerMessage::Unsubscribed`]. */
 export interface Unsubscribed {
   type: "unsubscribed";
   /** The request's id. */
@@ -818,7 +774,6 @@ export interface Unsubscribed {
 /** Who may read a room. */
 export type Visibility = "open" | "invited";
 
-/** See [`RoomCommand::WithdrawInvitation`]. */
 export interface WithdrawInvitation {
   /** Who was invited. */
   member: MemberId;
