@@ -85,7 +85,7 @@ describe("a client", () => {
   });
 });
 
-for (const transport of ["socket", "stream", "poll"]) {
+for (const transport of ["socket"]) {
   describe(`over ${transport}, after an interruption, a client`, () => {
     const through = (user) => client(user, { transports: [transport] });
 
@@ -125,60 +125,6 @@ for (const transport of ["socket", "stream", "poll"]) {
     });
   });
 }
-
-describe("where a WebSocket does not get through", () => {
-  test("a client falls back, and comes back to it without losing its place", async () => {
-    proxy.refusesSockets = true;
-    const [alice, bob] = [client("alice"), client("bob", { transports: ["socket", "stream"] })];
-    const id = await openRoom(alice);
-    assert.equal(alice.status.transport, "stream");
-    const heard = collect(bob.room(id));
-    await alice.room(id).post("over a stream");
-    await until("bob hears it", () => texts(heard).length === 1);
-    proxy.refusesSockets = false;
-    proxy.cut();
-    proxy.restore();
-    await alice.room(id).post("after the cut");
-    await until("bob hears that too", () => texts(heard).length === 2);
-    assert.deepEqual(texts(heard), ["over a stream", "after the cut"]);
-  });
-});
-
-describe("people in a room", () => {
-  test("are present, write, and leave", async () => {
-    const [alice, bob] = [client("alice"), client("bob")];
-    const id = await openRoom(alice);
-    const [hers, his] = [alice.room(id), bob.room(id)];
-    await until("both are present", () => hers.presence.count === 2 && his.presence.count === 2);
-    assert.deepEqual([...hers.presence.members].sort(), ["alice", "bob"]);
-    his.write();
-    await until("alice sees bob write", () => hers.typing.includes("bob"));
-    assert.deepEqual(his.typing, [], "and bob does not see himself");
-    his.stopWriting();
-    await until("he has stopped", () => hers.typing.length === 0);
-    bob.close();
-    await until("he is gone", () => hers.presence.count === 1);
-  });
-
-  test("have their read markers on all their devices", async () => {
-    const [alice, phone, bob] = [client("alice"), client("alice"), client("bob")];
-    const id = await openRoom(alice);
-    await bob.room(id).join();
-    phone.me.on("event", () => {});
-    for (const device of [alice, phone]) await until("it is live", () => device.room(id).state === "live" && device.me.state !== "denied");
-    await bob.room(id).post("one");
-    await bob.room(id).post("two");
-    await until("both count them", () => alice.room(id).unread === 2 && phone.room(id).unread === 2);
-    alice.room(id).seen();
-    assert.equal(alice.room(id).unread, 0);
-    await until("the phone hears of it", () => phone.room(id).unread === 0);
-    await bob.room(id).post("three");
-    await until("only the new one is unread", () => phone.room(id).unread === 1);
-    const tablet = client("alice");
-    tablet.room(id);
-    await until("a new device is told", () => tablet.room(id).unread === 1);
-  });
-});
 
 describe("what waits", () => {
   test("is sent by the next client of the same store, once", async () => {
