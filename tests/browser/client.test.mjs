@@ -126,6 +126,32 @@ for (const transport of ["socket"]) {
   });
 }
 
+describe("when history was replaced", () => {
+  test("a client drops what it held and takes what is there now", async () => {
+    const own = await Server.start();
+    const made = connect({ url: own.url, user: "alice" });
+    open.add(made);
+    await made.command("past", "open_room", { title: "Past" });
+    const room = made.room("past");
+    const heard = collect(room);
+    await room.post("in the backup");
+    await own.run("backup", "create", "--data", own.data, "--store", `${own.root}/backups`);
+    await room.post("after the backup");
+    await until("it is heard", () => texts(heard).length === 2);
+    await own.kill();
+    await own.run("backup", "restore", "--store", `${own.root}/backups`, "latest", "--into", `${own.root}/restored`);
+    const reset = room.once("reset");
+    own.data = `${own.root}/restored`;
+    await own.up();
+    await reset;
+    await until("what was cut is gone", () => texts(heard).join() === "in the backup");
+    await room.post("and on it goes");
+    await until("it goes on", () => texts(heard).join() === "in the backup,and on it goes");
+    made.close();
+    await own.stop();
+  });
+});
+
 describe("what waits", () => {
   test("is sent by the next client of the same store, once", async () => {
     const store = memoryStore();

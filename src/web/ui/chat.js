@@ -10,22 +10,25 @@ import { Panel } from "./panel.js";
 import { Sidebar } from "./sidebar.js";
 import { StatusView } from "./status.js";
 import { Timeline } from "./timeline.js";
-import { who } from "./welcome.js";
+import { forget, refused, who } from "./welcome.js";
 
 /** Rooms that stay followed, so that coming back to one is immediate. */
 const HELD_MAX = 12;
 const ANNOUNCE_MS = 1_000;
 const FACES_MAX = 3;
+/** The server wants a token, or another one. */
+const TOKEN_CLOSE = 4501;
 
 class Chat {
-  constructor(me) {
+  constructor(me, token) {
     this.me = me;
     this.held = new Map(); // room -> Conversation, the longest unvisited first
     this.current = null;
     this.news = [];
     byId("my-name").textContent = me;
     paintAvatar(byId("my-avatar"), me, me);
-    this.client = connect({ user: me });
+    this.client = connect(token ? { token, account: me } : { user: me });
+    this.client.user = me;
     new StatusView(this.client);
     this.sidebar = new Sidebar(this.client, {
       pick: (room) => this.go(room),
@@ -69,7 +72,7 @@ class Chat {
     byId("members-open").addEventListener("click", () => this.panel.toggleMembers(this.current));
     byId("change-name").addEventListener("click", () => {
       this.client.close();
-      remember("sessionStorage", "user", "");
+      forget();
       const address = new URL(location.href);
       address.searchParams.delete("user");
       history.replaceState(null, "", address);
@@ -79,7 +82,7 @@ class Chat {
     document.addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("visibilitychange", () => document.hidden || this.timeline.due());
     this.client.on("ready", () => this.sidebar.refreshSoon());
-    this.client.on("status", () => this.changed());
+    this.client.on("status", ({ code }) => (code === TOKEN_CLOSE ? refused() : this.changed()));
   }
 
   key(event) {
@@ -220,12 +223,13 @@ class Chat {
     byId("room-about").textContent = room.presence.count > 0 ? `${members} · ${room.presence.count} here` : members;
     const faces = (here.length > 0 ? here : [...window.members.keys()]).slice(0, FACES_MAX).map((member) => {
       const face = make("span", "avatar small");
+      face.setAttribute("aria-hidden", "true");
       paintAvatar(face, member, window.nameOf(member));
       return face;
     });
     const open = byId("members-open");
     open.replaceChildren(...faces, make("span", "people-count", String(count)));
-    open.setAttribute("aria-label", `${members}${here.length > 0 ? `, ${here.length} here` : ""}: show them`);
+    open.setAttribute("aria-label", `${members}: show who is here`);
     open.title = members;
   }
 
@@ -307,4 +311,4 @@ function roomInAddress() {
   return new URLSearchParams(location.search).get("room") ?? recall("sessionStorage", "room");
 }
 
-who((name) => new Chat(name));
+who((name, token) => new Chat(name, token));

@@ -31,9 +31,9 @@ class Operation {
       make("span", "dim", summary ?? ""));
     const form = make("form", "inside");
     if (description && description !== summary) form.append(make("p", "dim", description));
-    if (parameters.length > 0) form.append(make("h3", "", "Parameters"), ...parameters.map((parameter) => this.field(parameter)));
+    if (parameters.length > 0) form.append(make("h2", "", "Parameters"), ...parameters.map((parameter) => this.field(parameter)));
     if (requestBody) form.append(...this.bodyField(requestBody));
-    form.append(make("h3", "", "Answers"), make("ul", "answers", ...Object.entries(responses).map(([status, response]) =>
+    form.append(make("h2", "", "Answers"), make("ul", "answers", ...Object.entries(responses).map(([status, response]) =>
       make("li", "", make("b", "", status), ` ${this.resolve(response).description ?? ""}`))));
     this.stop = button("", "Stop reading", "Stop", () => this.ending?.abort());
     this.stop.hidden = true;
@@ -77,7 +77,7 @@ class Operation {
     this.body.spellcheck = false;
     this.body.setAttribute("aria-label", "Body");
     this.body.value = JSON.stringify(this.example(schema), null, 2) ?? "";
-    return [make("h3", "", `Body (${kind})`), description ? make("p", "dim", description) : null, this.body].filter(Boolean);
+    return [make("h2", "", `Body (${kind})`), description ? make("p", "dim", description) : null, this.body].filter(Boolean);
   }
 
   /** A value that a schema would take, to start from. */
@@ -113,7 +113,7 @@ class Operation {
     const { url, init } = this.request();
     const output = make("pre", "", "…");
     const line = make("p", "", `${init.method} ${url}`);
-    this.answer.replaceChildren(make("h3", "", "Answer"), line, output);
+    this.answer.replaceChildren(make("h2", "", "Answer"), line, output);
     this.stop.hidden = false;
     const startedAt = performance.now();
     try {
