@@ -176,6 +176,6 @@ fn a_projection_that_is_not_there_is_named_with_those_that_are() {
     let output = server.run(&["projections", "rebuild", "timelines"]);
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("no projection \"timelines\"; there are rooms, timeline and members"), "{told}");
+    assert!(told.contains("no projection \"timelines\"; there are rooms, timeline, members"), "{told}");
     assert!(server.events(&[]).is_empty(), "an empty log is no error");
 }

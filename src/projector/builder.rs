@@ -369,7 +369,7 @@ impl Builder {
     async fn read_to(&mut self, sitting: &mut Sitting, target: Option<Position>) -> Result<Flow, RunError> {
         let mut head = self.shared.log.head();
         let (from, began) = (sitting.run.events, Instant::now());
-        let mut pace = Pace { left: u64::MAX, since: began, gains: true };
+        let mut pace = Pace::new();
         loop {
             if *self.shared.stop.borrow() || self.wake.has_changed().unwrap_or(true) {
                 return Ok(Flow::Halt);
@@ -377,7 +377,7 @@ impl Builder {
             if matches!(self.live.borrow().health, Health::Standby { .. }) {
                 return Ok(Flow::Halt);
             }
-            let page = Instant::now();
+            let started = Instant::now();
             let moved = match target {
                 Some(target) => sitting.run.step_to(Some(target)).await?,
                 None => sitting.run.step().await?,
@@ -393,7 +393,7 @@ impl Builder {
             }
             let busy = head.has_changed().unwrap_or(false);
             head.borrow_and_update();
-            self.give_way(page.elapsed(), busy && pace.gains(left)).await;
+            self.give_way(started.elapsed(), busy && pace.gains(left)).await;
             if let Some(max) = sitting.job.events_per_s_max {
                 let folded = sitting.run.events.saturating_sub(from);
                 let due = Duration::from_millis(folded.saturating_mul(1_000) / max.max(1));

@@ -33,12 +33,17 @@ impl Sitting {
 
 /// Whether a build gains on the log. One that does not would never end by giving way.
 pub(super) struct Pace {
-    pub(super) left: u64,
-    pub(super) since: Instant,
+    left: u64,
+    since: Instant,
     gains: bool,
 }
 
 impl Pace {
+    pub(super) fn new() -> Self {
+        Self { left: u64::MAX, since: Instant::now(), gains: true }
+    }
+
+    /// What is left now; whether that is less than a while ago.
     pub(super) fn gains(&mut self, left: u64) -> bool {
         if self.since.elapsed() >= LOOK_EVERY {
             self.gains = left < self.left;
