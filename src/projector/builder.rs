@@ -364,8 +364,8 @@ impl Builder {
         Ok(())
     }
 
-    /// Reads and folds up to the target, or up to a page before the log's end, which moves on: the
-    /// moment of the switch does the rest.
+    /// Reads and folds up to the target, or to the log's end; while that moves on, up to a page
+    /// before it, and the moment of the switch does the rest.
     async fn read_to(&mut self, sitting: &mut Sitting, target: Option<Position>) -> Result<Flow, RunError> {
         let mut head = self.shared.log.head();
         let (from, began) = (sitting.run.events, Instant::now());
@@ -385,13 +385,13 @@ impl Builder {
             self.publish(&sitting.job(), sitting.run.position);
             let left = left(sitting.run.position, *head.borrow());
             let near = u64::try_from(self.shared.options.page.events).unwrap_or(u64::MAX);
-            if !moved || (target.is_none() && left <= near) {
+            let busy = head.has_changed().unwrap_or(false);
+            if !moved || (target.is_none() && busy && left <= near) {
                 return Ok(Flow::On);
             }
             if sitting.saved.elapsed() >= SAVE_EVERY {
                 self.save(sitting).await?;
             }
-            let busy = head.has_changed().unwrap_or(false);
             head.borrow_and_update();
             self.give_way(started.elapsed(), busy && pace.gains(left)).await;
             if let Some(max) = sitting.job.events_per_s_max {

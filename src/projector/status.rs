@@ -154,7 +154,7 @@ impl JobProgress {
         let left = all.saturating_sub(done);
         let percent = match (left, job.state) {
             // The log may be empty, and the build complete all the same.
-            (0, super::JobState::Building) if position < target => 99,
+            (0, super::JobState::Building) if position.is_none() || position < target => 0,
             (0, _) => 100,
             _ => share(done, 100, all).min(99),
         };

@@ -115,7 +115,10 @@ pub(super) fn job(name: &str, job: &Value) -> String {
 /// Which documents differ, and how.
 fn difference(difference: &Value) -> String {
     let shown = rows(difference.get("shown").unwrap_or(&Value::Null));
-    let mut text = format!("{} documents differ", field(difference, "documents"));
+    let mut text = match field(difference, "documents").as_str() {
+        "1" => "1 document differs".to_owned(),
+        documents => format!("{documents} documents differ"),
+    };
     text.push_str(if shown.is_empty() { "\n" } else { ", among them:\n" });
     for document in shown {
         let fields: Vec<_> = rows(document.get("fields").unwrap_or(&Value::Null)).iter().map(plain).collect();

@@ -131,7 +131,7 @@ function differences(difference) {
     make("pre", "live", `live  ${document.live ?? "no such document"}`),
     make("pre", "new", `new   ${document.new ?? "no such document"}`)));
   return make("details", "",
-    make("summary", "", `${number.format(difference.documents)} documents differ`),
+    make("summary", "", difference.documents === 1 ? "1 document differs" : `${number.format(difference.documents)} documents differ`),
     make("ul", "rows", ...rows));
 }
 
@@ -163,7 +163,7 @@ function deadLetters(name) {
         `It is left out of ${letter.key} for good, in this build and in later ones. What waits behind it is folded.`,
         "Skip it", () => act(name, `/skip?key=${encodeURIComponent(letter.key)}`)))),
     make("div", "dim", `${letter.event} at position ${letter.position}: ${letter.error}`)));
-  return make("details", "", make("summary", "", `${rows.length} parked keys: their later events wait`), make("ul", "rows", ...rows));
+  return make("details", "", make("summary", "", `${rows.length === 1 ? "1 parked key" : `${rows.length} parked keys`}: later events wait`), make("ul", "rows", ...rows));
 }
 
 function kept(standing) {
@@ -173,7 +173,7 @@ function kept(standing) {
     const what = build.as_of ? `as of position ${build.as_of}` : warm ? "kept warm" : "kept, not up to date";
     return make("li", "", make("span", "", make("span", "key", build.build), ` ${what}, dropped ${time.format(build.drop_at)}`));
   };
-  return make("details", "", make("summary", "", `${standing.kept.length} other builds`), make("ul", "rows", ...standing.kept.map(line)));
+  return make("details", "", make("summary", "", `${standing.kept.length} other build${standing.kept.length === 1 ? "" : "s"}`), make("ul", "rows", ...standing.kept.map(line)));
 }
 
 function buttons(standing) {
