@@ -172,6 +172,7 @@ pub(crate) fn happened_at(recorded: &Recorded) -> UnixMillis {
 )]
 pub(crate) mod testing {
     use dramatis_events::room::RoomEvent;
+    use dramatis_events::user::UserEvent;
     use dramatis_events::{
         Envelope, Event, EventId, MemberId, Position, Recorded, Revision, StreamId, UnixMillis,
     };
@@ -180,7 +181,11 @@ pub(crate) mod testing {
 
     /// An event of `room-main.lobby`, recorded at 1000 plus its revision, position revision plus 100.
     pub(crate) fn recorded(revision: u64, by: &str, event: &RoomEvent) -> Recorded {
-        let stream = StreamId::parse("room-main.lobby").unwrap();
+        recorded_in("room-main.lobby", revision, by, event)
+    }
+
+    fn recorded_in(stream: &str, revision: u64, by: &str, event: &impl Event) -> Recorded {
+        let stream = StreamId::parse(stream).unwrap();
         let revision = Revision::new(revision);
         let envelope = Envelope {
             id: EventId::at(&stream, revision),
@@ -215,6 +220,17 @@ pub(crate) mod testing {
             events.push(recorded(u64::try_from(events.len()).unwrap(), by, &event));
         }
         events
+    }
+
+    /// Reads `Name {json}` lines as events of `user-main.alice`, the line's number being the revision.
+    pub(crate) fn user_history(lines: &str) -> Vec<Recorded> {
+        let lines = (0..).zip(lines.lines().map(str::trim));
+        let event = |(revision, line): (u64, &str)| {
+            let (name, data) = line.split_once(' ').unwrap();
+            let event = UserEvent::decode(name, 1, data.as_bytes()).unwrap();
+            recorded_in("user-main.alice", revision, "alice", &event)
+        };
+        lines.map(event).collect()
     }
 
     /// Folds the events of one key, and shows the document.
