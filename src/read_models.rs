@@ -55,9 +55,6 @@ pub trait ReadModels: Send + Sync + 'static {
     /// events up to there is still on its way: it would bring a document back.
     fn purge_tombstones(&self, collection: &str, up_to: Position) -> Answer<u64>;
 
-    /// Keeps a note of the projector's with a build, in place of the last one; it goes with it.
-    fn annotate(&self, collection: &str, note: String) -> Answer<()>;
-
     /// One document; `None` if it does not exist or was deleted.
     fn get(&self, collection: &str, key: &str) -> Answer<Option<Document>>;
 
@@ -76,6 +73,13 @@ pub trait ReadModels: Send + Sync + 'static {
     /// The collection of a projection's live build.
     fn alias(&self, projection: &str) -> Answer<Option<String>>;
 
+    /// A note: a small text kept under a name, such as how far a rebuild is.
+    fn note(&self, name: &str) -> Answer<Option<String>>;
+
+    /// Keeps another text under a name (`None` for none), if what is kept is what `expected`
+    /// says; tells whether it did. A crash may lose it as it may lose the last batches.
+    fn swap_note(&self, name: &str, expected: Option<String>, note: Option<String>) -> Answer<bool>;
+
     /// Names another live build, if the alias stands where `expected` says; tells whether it did.
     fn swap_alias(&self, projection: &str, expected: Option<String>, collection: &str) -> Answer<bool>;
 
@@ -87,8 +91,17 @@ pub trait ReadModels: Send + Sync + 'static {
     /// Gives a lease back; does nothing if somebody else holds it.
     fn release(&self, name: &str, holder: &str) -> Answer<()>;
 
-    /// Answers once the store does.
-    fn ping(&self) -> Answer<()>;
+    /// How the store answers at present.
+    fn health(&self) -> StoreHealth;
+}
+
+/// How a store answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// How long its answer took when it was last asked; `None` where there is nobody to ask.
+    pub latency: Option<Duration>,
+    /// Why it does not answer; `None` while it does.
+    pub trouble: Option<String>,
 }
 
 /// Who holds a lease.
@@ -130,8 +143,6 @@ pub struct Build {
     pub version: u32,
     /// How far it got.
     pub checkpoint: Checkpoint,
-    /// What the projector noted with it.
-    pub note: Option<String>,
 }
 
 /// Up to where a build is done.

@@ -30,7 +30,7 @@ pub use sessions::{Sessions, UserSession};
 pub use statistics::{Hour, Statistics};
 pub use threads::{REPLIERS_MAX, Thread, Threads};
 pub use timeline::{Message, Redaction, Timeline};
-pub use working_set::{DeadLetter, Fold, Folded, Stored, WorkingSet, Write};
+pub use working_set::{DeadLetter, Fold, Folded, Skipped, Stored, WorkingSet, Write};
 
 /// Every projection there is.
 pub fn all() -> &'static [&'static dyn DynProjection] {

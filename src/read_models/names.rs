@@ -1,5 +1,7 @@
 //! Names and values that every engine checks before they stand in a statement.
 
+use dramatis_events::Position;
+
 use super::{Place, Query, ReadModelError};
 
 /// Checks a collection's name: a projection's name, `@` and a number, as `rooms@1`.
@@ -39,6 +41,20 @@ pub(super) fn past_prefix(prefix: &str) -> Result<String, ReadModelError> {
     let expected = "text that ends in an ASCII character";
     let next = next.ok_or_else(|| unfit("a key's prefix", expected, prefix))?;
     Ok(format!("{}{next}", chars.as_str()))
+}
+
+/// Positions are unsigned, the integers of the stores are not.
+pub(super) fn to_stored(position: Position) -> Result<i64, ReadModelError> {
+    let stored = i64::try_from(position.to_engine());
+    stored.map_err(|_| unfit("a position", "a number below 2^63", &position.to_string()))
+}
+
+pub(super) fn from_stored(place: &str, stored: i64) -> Result<Position, ReadModelError> {
+    let damaged = |_| ReadModelError::Damaged {
+        place: place.to_owned(),
+        reason: format!("the position {stored} is negative"),
+    };
+    u64::try_from(stored).map(Position::from_engine).map_err(damaged)
 }
 
 pub(super) fn unfit(what: &'static str, expected: &'static str, got: &str) -> ReadModelError {

@@ -14,12 +14,14 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_ite
 
 use super::{
     Answer, Batch, Build, Checkpoint, Document, Lease, NewBuild, Query, ReadModelError, ReadModels, Search,
+    StoreHealth, names,
 };
-use errors::{damaged, failed, from_column, to_column};
+use errors::{damaged, failed};
 use worker::Worker;
 
 mod errors;
 mod lease;
+mod notes;
 mod schema;
 mod summary;
 mod worker;
@@ -141,7 +143,7 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 }
 
 fn stored(place: &str, (key, position, body): Row) -> Result<Stored, ReadModelError> {
-    Ok(Stored { key, position: from_column(place, position)?, body })
+    Ok(Stored { key, position: names::from_stored(place, position)?, body })
 }
 
 fn document(place: &str, row: Row) -> Result<Document, ReadModelError> {
@@ -171,20 +173,19 @@ impl ReadModels for SqliteReadModels {
         let place = self.place.clone();
         let rows = self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT collection, projection, version, epoch, position, note
-                 FROM builds LEFT JOIN notes USING (collection) ORDER BY collection",
+                "SELECT collection, projection, version, epoch, position FROM builds ORDER BY collection",
             )?;
             let rows = statement.query_map([], |row| {
                 let (epoch, position): (String, Option<i64>) = (row.get(3)?, row.get(4)?);
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, epoch, position, row.get(5)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, epoch, position))
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         });
         Box::pin(async move {
             let rows = rows.await?.into_iter();
-            let builds = rows.map(|(collection, projection, version, epoch, position, note)| {
+            let builds = rows.map(|(collection, projection, version, epoch, position)| {
                 let checkpoint = checkpoint(&place, &epoch, position)?;
-                Ok(Build { collection, projection, version, checkpoint, note })
+                Ok(Build { collection, projection, version, checkpoint })
             });
             builds.collect()
         })
@@ -244,7 +245,7 @@ impl ReadModels for SqliteReadModels {
         let place = self.place.clone();
         Box::pin(async move {
             let letters = rows.await?.into_iter().map(|(key, position, event, error)| {
-                Ok(DeadLetter { key, position: from_column(&place, position)?, event, error })
+                Ok(DeadLetter { key, position: names::from_stored(&place, position)?, event, error })
             });
             letters.collect()
         })
@@ -252,7 +253,7 @@ impl ReadModels for SqliteReadModels {
 
     fn remove_dead_letter(&self, collection: &str, key: &str, position: Position) -> Answer<bool> {
         let (collection, key) = (collection.to_owned(), key.to_owned());
-        let position = match to_column(position) {
+        let position = match names::to_stored(position) {
             Ok(position) => position,
             Err(error) => return Self::refuse(error),
         };
@@ -263,7 +264,7 @@ impl ReadModels for SqliteReadModels {
     }
 
     fn purge_tombstones(&self, collection: &str, up_to: Position) -> Answer<u64> {
-        let purge = schema::purge(collection).and_then(|sql| Ok((sql, to_column(up_to)?)));
+        let purge = schema::purge(collection).and_then(|sql| Ok((sql, names::to_stored(up_to)?)));
         let (sql, up_to) = match purge {
             Ok(purge) => purge,
             Err(error) => return Self::refuse(error),
@@ -272,11 +273,6 @@ impl ReadModels for SqliteReadModels {
         self.change(move |connection| {
             Ok(u64::try_from(connection.execute(&sql, params![up_to, collection])?).unwrap_or(u64::MAX))
         })
-    }
-
-    fn annotate(&self, collection: &str, note: String) -> Answer<()> {
-        let (place, collection) = (self.place.clone(), collection.to_owned());
-        self.writer.run(move |connection| write::note(connection, &place, collection, &note))
     }
 
     fn get(&self, collection: &str, key: &str) -> Answer<Option<Document>> {
@@ -338,6 +334,19 @@ impl ReadModels for SqliteReadModels {
         })
     }
 
+    fn note(&self, name: &str) -> Answer<Option<String>> {
+        let name = name.to_owned();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached("SELECT note FROM notes WHERE name = ?")?;
+            statement.query_row([name], |row| row.get(0)).optional()
+        })
+    }
+
+    fn swap_note(&self, name: &str, expected: Option<String>, note: Option<String>) -> Answer<bool> {
+        let name = name.to_owned();
+        self.change(move |connection| notes::swap(connection, &name, expected, note))
+    }
+
     fn swap_alias(&self, projection: &str, expected: Option<String>, collection: &str) -> Answer<bool> {
         let (projection, collection) = (projection.to_owned(), collection.to_owned());
         self.change(move |connection| {
@@ -365,15 +374,15 @@ impl ReadModels for SqliteReadModels {
         self.change(move |connection| lease::give_back(connection, &name, &holder))
     }
 
-    fn ping(&self) -> Answer<()> {
-        // The writer is the one that may be held up.
-        self.change(|connection| connection.query_row("SELECT 1", [], |_| Ok(())))
+    fn health(&self) -> StoreHealth {
+        // It is a part of this process.
+        StoreHealth { latency: None, trouble: None }
     }
 }
 
 fn checkpoint(place: &str, epoch: &str, position: Option<i64>) -> Result<Checkpoint, ReadModelError> {
     let epoch: Epoch = epoch.parse().map_err(|e| damaged(place, format!("{e}")))?;
-    let position = position.map(|column| from_column(place, column)).transpose()?;
+    let position = position.map(|column| names::from_stored(place, column)).transpose()?;
     Ok(Checkpoint { epoch, position })
 }
 

@@ -9,6 +9,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use super::ReadModelError;
+use super::names::unfit;
 
 /// The most words that one search may ask for.
 pub const SEARCH_WORDS_MAX: usize = 32;
@@ -47,13 +48,14 @@ pub fn phrases(search: &str) -> Result<Vec<String>, ReadModelError> {
     phrases.retain(|phrase| !phrase.is_empty());
     let asked: usize = phrases.iter().map(|phrase| phrase.split(' ').count()).sum();
     if asked > SEARCH_WORDS_MAX {
-        return Err(ReadModelError::Unfit {
-            what: "a search",
-            expected: "at most 32 words",
-            got: format!("{asked} words"),
-        });
+        return Err(unfit("a search", "at most 32 words", &format!("{asked} words")));
     }
     Ok(phrases)
+}
+
+/// That a build has no text fields.
+pub(super) fn not_searched(collection: &str) -> ReadModelError {
+    unfit("a search", "a build whose projection declares text fields", collection)
 }
 
 fn letters(text: &str) -> impl Iterator<Item = char> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Lease, ReadModels};
 
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 const SHORT: Duration = Duration::from_millis(50);
 const DEADLINE: Duration = Duration::from_secs(30);
 

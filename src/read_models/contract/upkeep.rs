@@ -1,15 +1,14 @@
-//! What a projector and its admins tidy: dead letters, tombstones, notes.
+//! What a projector and its admins tidy: dead letters and tombstones.
 
 use dramatis_events::Position;
 use dramatis_projections::DeadLetter;
 
-use super::{ReadModelError, ReadModels, batch, new_build};
+use super::{ReadModels, batch, new_build};
 
 pub(super) async fn run(store: &dyn ReadModels) {
     dead_letters(store).await;
     tombstones(store).await;
-    notes(store).await;
-    store.ping().await.unwrap();
+    assert_eq!(store.health().trouble, None);
 }
 
 async fn dead_letters(store: &dyn ReadModels) {
@@ -45,23 +44,4 @@ async fn tombstones(store: &dyn ReadModels) {
     let mut left: Vec<_> = store.load("stones@1", keys).await.unwrap().into_iter().map(|s| s.key).collect();
     left.sort();
     assert_eq!(left, ["b", "e"]);
-}
-
-async fn notes(store: &dyn ReadModels) {
-    store.create(new_build("noted@1")).await.unwrap();
-    let note = async || {
-        let builds = store.builds().await.unwrap();
-        builds.into_iter().find(|build| build.collection == "noted@1").unwrap().note
-    };
-    assert_eq!(note().await, None);
-    for text in ["{}", "it is \"done\""] {
-        store.annotate("noted@1", text.to_owned()).await.unwrap();
-        store.create(new_build("noted@1")).await.unwrap();
-        assert_eq!(note().await.as_deref(), Some(text));
-    }
-    store.drop_build("noted@1").await.unwrap();
-    let gone = store.annotate("noted@1", "late".to_owned()).await.unwrap_err();
-    assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
-    store.create(new_build("noted@1")).await.unwrap();
-    assert_eq!(note().await, None, "it went with its build");
 }

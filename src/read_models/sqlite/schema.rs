@@ -1,8 +1,8 @@
 //! Tables and statements, as text.
 //!
-//! `builds` holds checkpoints, `aliases` the live builds, `dead_letters` the parked keys; each
-//! build has a table of documents named after its collection, and one of their words if it is
-//! searched. Fields are indexed by
+//! `builds` holds checkpoints, `aliases` the live builds, `dead_letters` the parked keys, `notes`
+//! what the projector keeps about its work; each build has a table of documents named after its
+//! collection, and one of their words if it is searched. Fields are indexed by
 //! expression, so that a document is stored once.
 
 use dramatis_projections::Field;
@@ -26,10 +26,11 @@ const TABLES: &str = "
         epoch TEXT NOT NULL, position INTEGER) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS aliases (
         projection TEXT PRIMARY KEY, collection TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS notes (
+        name TEXT PRIMARY KEY, note TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS dead_letters (
         collection TEXT NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
         event TEXT NOT NULL, error TEXT NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS notes (collection TEXT PRIMARY KEY, note TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS leases (
         name TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL,
         until_ms INTEGER NOT NULL) WITHOUT ROWID;";
@@ -105,7 +106,7 @@ pub(super) fn drop_collection(collection: &str) -> Result<String, ReadModelError
     let mut statements = [table(collection)?, words_table(collection)?]
         .map(|name| format!("DROP TABLE IF EXISTS {name}"))
         .to_vec();
-    let tables = ["dead_letters", "notes", "builds"];
+    let tables = ["dead_letters", "builds"];
     statements.extend(tables.map(|name| format!("DELETE FROM {name} WHERE collection = '{collection}'")));
     Ok(statements.join(";\n"))
 }

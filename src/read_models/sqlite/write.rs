@@ -1,11 +1,11 @@
 //! What a batch does to the tables.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::Value;
 
-use super::errors::{failed, to_column};
+use super::errors::failed;
 use super::{checkpoint, schema};
-use crate::read_models::{Batch, ReadModelError, text};
+use crate::read_models::{Batch, ReadModelError, names, text};
 
 /// Documents, dead letters and checkpoint in one transaction.
 pub(super) fn batch(
@@ -36,7 +36,7 @@ pub(super) fn batch(
     );
     let mut upsert = transaction.prepare_cached(&sql).map_err(failed)?;
     for document in &batch.writes {
-        let values = params![document.key, to_column(document.position)?, document.body];
+        let values = params![document.key, names::to_stored(document.position)?, document.body];
         match &words {
             None => upsert.execute(values).map(drop),
             Some(words) => {
@@ -47,7 +47,7 @@ pub(super) fn batch(
         .map_err(failed)?;
     }
     for letter in &batch.parked {
-        let position = to_column(letter.position)?;
+        let position = names::to_stored(letter.position)?;
         let sql = "INSERT INTO dead_letters (collection, key, position, event, error)
                    VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
         let values = params![collection, letter.key, position, letter.event, letter.error];
@@ -55,24 +55,9 @@ pub(super) fn batch(
     }
     if let Some(position) = batch.checkpoint.position {
         let sql = "UPDATE builds SET position = max(coalesce(position, 0), ?) WHERE collection = ?";
-        transaction.execute(sql, params![to_column(position)?, collection]).map_err(failed)?;
+        transaction.execute(sql, params![names::to_stored(position)?, collection]).map_err(failed)?;
     }
     Ok(())
-}
-
-/// Keeps a note with a build.
-pub(super) fn note(
-    connection: &Connection,
-    place: &str,
-    collection: String,
-    note: &str,
-) -> Result<(), ReadModelError> {
-    let sql = "INSERT OR REPLACE INTO notes (collection, note)
-               SELECT collection, ? FROM builds WHERE collection = ?";
-    match connection.execute(sql, [note, &collection]).map_err(|e| failed(place, &e))? {
-        0 => Err(ReadModelError::NoBuild { collection }),
-        _ => Ok(()),
-    }
 }
 
 /// The fields whose words a collection indexes; `None` if it is not searched.
@@ -95,11 +80,12 @@ struct Words {
 impl Words {
     fn new(collection: &str, fields: Vec<String>) -> Result<Self, ReadModelError> {
         let table = schema::words_table(collection)?;
-        let columns = fields.iter().map(|field| format!(", {}{field}", schema::WORDS_OF)).collect::<String>();
+        let columns = fields.iter().map(|field| format!("{}{field}", schema::WORDS_OF));
+        let columns = columns.collect::<Vec<_>>().join(", ");
         let places = ", ?".repeat(fields.len());
         Ok(Self {
             fields,
-            put: format!("INSERT OR REPLACE INTO {table} (rowid{columns}) VALUES (?{places})"),
+            put: format!("INSERT OR REPLACE INTO {table} (rowid, {columns}) VALUES (?{places})"),
             remove: format!("DELETE FROM {table} WHERE rowid = ?"),
         })
     }
