@@ -29,6 +29,13 @@ pub trait Projection: Send + Sync + 'static {
     /// Which documents the event changes, told from the event alone.
     fn keys(recorded: &Recorded, event: &Self::Event, keys: &mut Vec<String>);
 
+    /// Whether the event is the first of each of its documents, so that none needs to be looked
+    /// for in the store. Should one be there, written by a batch that comes again, it stands at
+    /// a later position, and the guard keeps it.
+    fn is_first(_: &Self::Event) -> bool {
+        false
+    }
+
     /// The streams whose events may change the document of this key: they are all it takes to
     /// fold it again as of any position. Empty if only the whole log would do, or the key is none.
     fn streams_of(key: &str) -> Vec<StreamId> {

@@ -71,6 +71,10 @@ impl Projection for Search {
         keys.push(Timeline::key(&recorded.stream, message));
     }
 
+    fn is_first(event: &RoomEvent) -> bool {
+        matches!(event, RoomEvent::MessagePosted(_))
+    }
+
     fn fold(document: &mut Option<Found>, recorded: &Recorded, event: &RoomEvent) -> Result<(), FoldError> {
         match event {
             RoomEvent::MessagePosted(posted) => *document = Some(Found::posted(recorded, &posted.text)),
