@@ -1,3 +1,5 @@
+//! The contract on a file, and what a file is beside that.
+
 use super::*;
 use crate::read_models::contract;
 
