@@ -72,6 +72,7 @@ fn the_description_lists_every_path_and_each_is_served() {
         "/api/rooms/{room}/threads/{root}",
         "/api/rooms/{room}/activity",
         "/api/rooms/{room}/statistics",
+        "/api/search",
         "/api/users/{user}/activity",
         "/api/events",
         "/api/projections",
@@ -96,7 +97,7 @@ fn the_description_lists_every_path_and_each_is_served() {
     assert_eq!(paths, want);
     for (path, operations) in document["paths"].as_object().unwrap() {
         let path = path.replace("{room}", "lobby").replace("{name}", "rooms").replace("{user}", "alice");
-        let path = path.replace("{root}", "2");
+        let path = path.replace("{root}", "2").replace("/api/search", "/api/search?q=number");
         for method in operations.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
             let body = r#"{"user":"alice","room":"den","title":"Den"}"#;
             let (status, answer) = send(&server, &method, &path, JSON, body);

@@ -21,6 +21,7 @@ mod operations;
 mod projections;
 mod reading;
 mod rooms;
+mod search;
 mod threads;
 #[cfg(test)]
 mod typescript;
@@ -57,6 +58,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .route("/api/rooms/{room}/threads/{root}", web::get().to(threads::one))
         .route("/api/rooms/{room}/activity", web::get().to(insight::of_room))
         .route("/api/rooms/{room}/statistics", web::get().to(insight::statistics))
+        .route("/api/search", web::get().to(search::messages))
         .route("/api/users/{user}/activity", web::get().to(insight::of_user))
         .route("/api/events", web::get().to(events::read))
         .route("/api/projections", web::get().to(projections::list))

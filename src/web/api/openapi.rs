@@ -16,6 +16,7 @@ use utoipa::OpenApi;
         super::rooms::one,
         super::rooms::timeline,
         super::rooms::members,
+        super::search::messages,
         super::threads::list,
         super::threads::one,
         super::insight::of_room,
