@@ -10,9 +10,14 @@ pub mod entity;
 pub mod hub;
 pub mod outbox;
 pub mod pending_count;
+pub mod presence;
 pub mod registry;
+pub mod relay;
 pub mod session;
+pub mod share;
 mod shrink;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -29,6 +34,10 @@ pub struct Stage {
     pub rooms: registry::Registry<Room>,
     /// Which session is on which connection.
     pub directory: directory::Directory,
+    /// Who is present in which room.
+    pub presence: presence::Presence,
+    /// The way of ephemerals from thread to thread.
+    pub relay: relay::Relay,
     /// What a connection may hold.
     pub limits: SocketConfig,
     /// What is counted.

@@ -5,6 +5,7 @@
 
 mod catch_up;
 mod commands;
+mod ephemerals;
 mod greet;
 
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use super::answer::Answers;
 use super::directory::{Arrival, Replaced};
 use super::hub::{Follow, Rooms};
 use super::outbox::{CatchUp, Outbox};
+use super::presence::Leaving;
 use crate::log::{LogError, ReadLimit};
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject,
@@ -62,6 +64,7 @@ pub struct Session {
     follows: Vec<Rc<Follow>>,
     catching_up: bool,
     malformed: Malformed,
+    ephemeral_rate: ephemerals::Rate,
     /// Messages behind one that waits.
     rest: String,
 }
@@ -92,6 +95,7 @@ impl Session {
                 follows: Vec::new(),
                 catching_up: false,
                 malformed: Malformed::default(),
+                ephemeral_rate: ephemerals::Rate::default(),
                 rest: String::new(),
             }
         });
@@ -150,7 +154,7 @@ impl Session {
             (ClientMessage::History(request), user) => return self.history(user, request, ctx),
             (ClientMessage::Unsubscribe(unsubscribe), _) => self.unsubscribe(unsubscribe),
             (ClientMessage::Pong, _) => {}
-            (ClientMessage::Ephemeral(_), _) => self.not_taken(None, "ephemeral"),
+            (ClientMessage::Ephemeral(ephemeral), user) => self.ephemeral(&user, &ephemeral),
             (ClientMessage::Seen(_), _) => self.not_taken(None, "seen"),
             (ClientMessage::Authenticate(request), _) => self.not_taken(Some(request.id), "authenticate"),
             (ClientMessage::Hello(_), _) => {
@@ -185,7 +189,7 @@ impl Session {
         self.follows.retain(|follow| {
             let keep = follow.stream != *stream;
             if !keep {
-                rooms.unfollow(follow);
+                rooms.unfollow(follow, Leaving::Asked);
             }
             keep
         });
@@ -196,7 +200,7 @@ impl Session {
         let events = limit.clamp(1, HISTORY_EVENTS_MAX);
         let limit = ReadLimit {
             events: usize::try_from(events).unwrap_or(1),
-            bytes: self.stage.limits.outbox_bytes_max,
+            bytes: self.outbox.bytes_max_now() / 2,
         };
         let (log, outbox, stream) = (self.stage.log.clone(), self.outbox.clone(), StreamId::room(&room));
         let reading = async move {
@@ -252,7 +256,7 @@ impl Actor for Session {
 
     fn stopped(&mut self, ctx: &mut Self::Context) {
         for follow in self.follows.drain(..) {
-            self.rooms.unfollow(&follow);
+            self.rooms.unfollow(&follow, Leaving::Gone);
         }
         if let Some(identity) = &self.identity {
             self.stage.directory.leave(&identity.user, &identity.session, &ctx.address().recipient());

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use crate::actors::Stage;
 use crate::actors::directory::Directory;
 use crate::actors::entity::Surroundings;
+use crate::actors::presence::Presence;
 use crate::actors::registry::{EntityOptions, Registry};
+use crate::actors::relay::Relay;
 use crate::config::{Config, RoomConfig};
 use crate::domain::room::RoomLimits;
 use crate::engines::{self, Engines};
@@ -54,6 +56,8 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
         log: log.clone(),
         rooms,
         directory: Directory::default(),
+        presence: Presence::new(&config.socket.presence),
+        relay: Relay::new(metrics.ephemerals.clone()),
         limits: config.socket.clone(),
         metrics,
     });

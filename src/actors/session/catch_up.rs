@@ -14,7 +14,7 @@ use crate::log::{EventLog, LogError, ReadLimit};
 use crate::protocol::{CloseCode, EventFrame, Live, ServerMessage};
 
 /// Events read at a time.
-const PAGE: ReadLimit = ReadLimit { events: 256, bytes: 128 * 1024 };
+const PAGE_EVENTS: usize = 256;
 
 impl Session {
     /// Catches up on every room that is not live. One run at a time serves all of them.
@@ -22,7 +22,7 @@ impl Session {
         if self.catching_up || self.outbox.is_closing() {
             return;
         }
-        let behind: Vec<_> = self.follows.iter().filter(|follow| !follow.live.get()).cloned().collect();
+        let behind: Vec<_> = self.follows.iter().filter(|follow| !follow.is_live()).cloned().collect();
         if behind.is_empty() {
             return;
         }
@@ -50,12 +50,12 @@ async fn run(
 ) -> Result<(), LogError> {
     for follow in behind {
         loop {
-            // One holder is this list alone: the session has unsubscribed.
-            if !outbox.has_room().await || Rc::strong_count(&follow) == 1 {
+            if !outbox.has_room().await || follow.is_gone() {
                 break;
             }
-            let page = log.read_stream(&follow.stream, follow.next.get(), PAGE).await?;
-            if Rc::strong_count(&follow) == 1 {
+            let limit = ReadLimit { events: PAGE_EVENTS, bytes: outbox.bytes_max_now() / 4 };
+            let page = log.read_stream(&follow.stream, follow.next.get(), limit).await?;
+            if follow.is_gone() {
                 break;
             }
             if push(&outbox, &follow, &page) || !rooms.try_live(&follow) {
@@ -72,7 +72,7 @@ async fn run(
 fn push(outbox: &Outbox, follow: &Follow, page: &[Arc<Recorded>]) -> bool {
     let Some(last) = page.last() else { return false };
     let frames: Vec<_> = page.iter().map(|event| EventFrame::encode(event)).collect();
-    outbox.push(joined(&frames, Some(&follow.reader)));
+    outbox.push(joined(&frames, &follow.reader));
     follow.next.set(last.revision.next());
     true
 }
