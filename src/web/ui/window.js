@@ -10,7 +10,7 @@ export const ITEMS_MAX = 500;
 const CHANGES_MAX = 5_000;
 const TARGETED = new Set(["MessageEdited", "MessageRedacted", "ReactionAdded", "ReactionRemoved"]);
 
-export class Room {
+export class Window {
   constructor(id) {
     this.id = id;
     this.title = id;
@@ -75,6 +75,20 @@ export class Room {
       this.forget(this.items.pop());
       this.isDetached = true;
     }
+  }
+
+  // The messages of a thread, its first one included.
+  thread(root) {
+    return this.items.filter((item) => item.revision === root || item.threadRoot === root);
+  }
+
+  // Answers in each thread, by its first message, as far as they are held.
+  replyCounts() {
+    const counts = new Map();
+    for (const { threadRoot } of this.items) {
+      if (threadRoot != null) counts.set(threadRoot, (counts.get(threadRoot) ?? 0) + 1);
+    }
+    return counts;
   }
 
   // Drops the oldest beyond the limit; history brings them back.
@@ -190,8 +204,9 @@ export class Room {
       const line = this.line(event);
       return line === null ? null : { ...item, type: "line", text: line };
     }
-    const { kind, text, reply_to } = event.data;
-    return { ...item, type: "message", kind, text: personal(text), replyTo: reply_to ?? null };
+    const { kind, text, reply_to, thread_root } = event.data;
+    const replyTo = reply_to ?? null;
+    return { ...item, type: "message", kind, text: personal(text), replyTo, threadRoot: thread_root ?? replyTo };
   }
 
   line({ name, data, by }) {
