@@ -178,6 +178,7 @@ export class Window {
         this.names.set(data.member, personal(data.display_name) || bareId(data.member));
         break;
       case "MemberLeft":
+      case "MemberRemoved":
         this.told.add(data.member);
         this.members.delete(data.member);
         break;
@@ -217,8 +218,15 @@ export class Window {
       case "RoomRenamed": return `${this.nameOf(by)} renamed the room to “${data.title}”`;
       case "RoomClosed": return `${this.nameOf(by)} closed the room${why}`;
       case "MemberJoined": return `${who} joined`;
+      case "MemberInvited": return `${this.nameOf(by)} invited ${who}`;
+      case "InvitationAccepted": return null; // their joining is told
+      case "InvitationDeclined": return `${who} will not come${why}`;
+      case "InvitationWithdrawn": return `${this.nameOf(by)} took the invitation of ${who} back`;
+      case "RoomVisibilitySet":
+        return `${this.nameOf(by)} opened the room to ${data.visibility === "open" ? "anyone" : "members only"}`;
       case "MemberRenamed": return `${bareId(data.member)} is now known as ${personal(data.display_name)}`;
       case "MemberLeft":
+      case "MemberRemoved":
         return by === data.member ? `${who} left${why}` : `${this.nameOf(by)} removed ${who}${why}`;
       default: return `${this.nameOf(by)}: ${name}`; // a newer server may say more
     }
