@@ -3,6 +3,8 @@
 //! reading while too much waits. All live on one thread.
 
 mod fleeting;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -232,10 +234,10 @@ impl Outbox {
             return Poll::Ready(Next::Control(control));
         }
         let mut queue = self.queue.borrow_mut();
-        if queue.is_empty() {
-            if let Some(code) = self.closing.get() {
-                return Poll::Ready(Next::Close(code));
-            }
+        if queue.is_empty()
+            && let Some(code) = self.closing.get()
+        {
+            return Poll::Ready(Next::Close(code));
         }
         let (mut taken, mut size) = (Vec::new(), 0);
         while let Some(front) = queue.front()

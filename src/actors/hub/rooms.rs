@@ -58,15 +58,15 @@ impl Rooms {
 
     /// Registers a place: from now on the hub keeps the room's head in mind, and the reader is
     /// present in the room.
-    pub fn follow(&self, follow: Rc<Follow>) {
+    pub fn follow(&self, follow: &Rc<Follow>) {
         {
             let mut rooms = self.followed.borrow_mut();
             let room = rooms.entry(follow.stream.clone()).or_default();
             follow.slot.set(room.followers.len());
             room.followers.push(follow.clone());
         }
-        if shows_presence(&follow) {
-            self.stage.presence.enter(self.hub, &follow.stream, &follow.reader, counts(&follow));
+        if shows_presence(follow) {
+            self.stage.presence.enter(self.hub, &follow.stream, &follow.reader, counts(follow));
         }
     }
 

@@ -191,6 +191,8 @@ fn pass(book: &mut Book, pending: &mut Pending, followers: &mut [Follower], now_
     }
     for (stream, untold) in pending.take_due(now_ms) {
         let news = book.news(stream, untold).unwrap();
-        followers.iter_mut().for_each(|follower| follower.hear(&news));
+        for follower in &mut *followers {
+            follower.hear(&news);
+        }
     }
 }

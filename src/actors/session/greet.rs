@@ -136,7 +136,7 @@ impl Session {
     fn follow(&mut self, stream: StreamId, next: Revision, user: &MemberId) {
         self.unfollow(&stream);
         let follow = Rc::new(Follow::new(stream, user.clone(), next, self.outbox.clone()));
-        self.rooms.follow(follow.clone());
+        self.rooms.follow(&follow);
         self.follows.push(follow);
     }
 }

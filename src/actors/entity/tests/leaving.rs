@@ -67,7 +67,7 @@ fn a_hub_forgets_rooms_that_nobody_follows() {
         let follow = |number: usize| {
             let place = room(&(number / 2).to_string());
             let follow = Rc::new(Follow::new(place, alice.clone(), Revision::FIRST, outbox.clone()));
-            rooms.follow(follow.clone());
+            rooms.follow(&follow);
             follow
         };
         let follows: Vec<_> = (0..2 * MANY).map(follow).collect();
