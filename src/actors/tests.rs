@@ -1,6 +1,9 @@
 //! What tests of actors share, and the suites over several of them at once.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail loudly")]
 
+mod large;
+mod race;
+
 use std::sync::Arc;
 use std::time::Duration;
 
