@@ -10,14 +10,18 @@ pub mod entity;
 pub mod hub;
 pub mod outbox;
 pub mod pending_count;
+pub mod read_markers;
 pub mod registry;
+pub mod rights;
 pub mod session;
+mod session_notes;
 mod shrink;
 
 use std::sync::Arc;
 
 use crate::config::SocketConfig;
 use crate::domain::room::Room;
+use crate::domain::user::User;
 use crate::log::EventLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -27,6 +31,10 @@ pub struct Stage {
     pub log: Arc<dyn EventLog>,
     /// The rooms' entities.
     pub rooms: registry::Registry<Room>,
+    /// The users' entities.
+    pub users: registry::Registry<User>,
+    /// How far people have read, before it is recorded.
+    pub read_markers: read_markers::ReadMarkers,
     /// Which session is on which connection.
     pub directory: directory::Directory,
     /// What a connection may hold.

@@ -17,10 +17,11 @@ use dramatis_events::{MemberId, Recorded, Revision, StreamId};
 use tokio::sync::watch;
 
 use super::outbox::Outbox;
+use super::rights::{Changes, Rights};
 use super::shrink::shrink;
 use crate::config::SocketConfig;
 use crate::log::{EventLog, Filter, LogError, Page, ReadLimit, Tail};
-use crate::protocol::{CloseCode, EventFrame, ServerMessage};
+use crate::protocol::{CloseCode, Closed, EventFrame, Followed, ServerMessage};
 use crate::telemetry::metrics::Metrics;
 
 /// One connection's place in one room.
@@ -35,14 +36,31 @@ pub struct Follow {
     pub live: Cell<bool>,
     /// Whether the client was told that history is done.
     pub announced: Cell<bool>,
+    /// Whether the state is to be sent before anything else.
+    pub wants_state: Cell<bool>,
+    /// Whether the reader may still read.
+    pub rights: Rights,
     outbox: Rc<Outbox>,
 }
 
 impl Follow {
     /// A place from which the log must be read first.
-    pub fn new(stream: StreamId, reader: MemberId, next: Revision, outbox: Rc<Outbox>) -> Self {
-        let (live, announced) = (Cell::new(false), Cell::new(false));
-        Self { stream, reader, next: Cell::new(next), live, announced, outbox }
+    pub fn new(
+        stream: StreamId,
+        reader: MemberId,
+        next: Revision,
+        outbox: Rc<Outbox>,
+        rights: Rights,
+    ) -> Self {
+        let (live, announced, wants_state) = (Cell::new(false), Cell::new(false), Cell::new(false));
+        Self { stream, reader, next: Cell::new(next), live, announced, wants_state, rights, outbox }
+    }
+
+    /// The last message of a room that the reader may read no more.
+    pub fn goodbye(&self) -> Option<Bytes> {
+        self.live.set(false);
+        let Followed::Room(room) = Followed::of(&self.stream) else { return None };
+        Some(ServerMessage::Closed(Closed { room, code: self.rights.code() }).encode())
     }
 }
 
@@ -96,7 +114,7 @@ impl Rooms {
     pub fn try_live(&self, follow: &Follow) -> bool {
         let rooms = self.followed.borrow();
         let head = rooms.get(&follow.stream).and_then(|room| room.head);
-        let live = head.is_none_or(|head| head < follow.next.get());
+        let live = head.is_none_or(|head| head < follow.next.get()) && !follow.rights.have_ended();
         follow.live.set(live);
         live
     }
@@ -132,8 +150,9 @@ impl Rooms {
         for event in events.iter().filter(|event| rooms.contains_key(&event.stream)) {
             let batch = batches.entry(event.stream.clone()).or_insert_with(|| {
                 order.push(event.stream.clone());
-                Batch { first: event.revision, frames: Vec::new(), shared: None }
+                Batch { first: event.revision, frames: Vec::new(), shared: None, changes: Changes::default() }
             });
+            batch.changes.note(event);
             batch.frames.push(EventFrame::encode(event));
         }
         for stream in order {
@@ -173,6 +192,7 @@ struct Batch {
     first: Revision,
     frames: Vec<EventFrame>,
     shared: Option<Bytes>,
+    changes: Changes,
 }
 
 impl Batch {
@@ -194,6 +214,16 @@ impl Batch {
                 continue;
             }
             let known = usize::try_from(next.get().saturating_sub(self.first.get())).unwrap_or(usize::MAX);
+            if !self.changes.is_empty()
+                && let Some(end) = follow.rights.end_at(&self.changes, &follow.reader)
+            {
+                let to = usize::try_from(end.next().get().saturating_sub(self.first.get())).unwrap_or(usize::MAX);
+                let theirs = frames.get(known..to).unwrap_or_default();
+                follow.outbox.push(joined(theirs, Some(&follow.reader)));
+                follow.outbox.push(follow.goodbye().unwrap_or_default());
+                follow.outbox.set_behind();
+                continue;
+            }
             let new = frames.get(known..).unwrap_or_default();
             let bytes = if known == 0 && !authors.contains(&follow.reader) {
                 self.shared.get_or_insert_with(|| joined(new, None)).clone()

@@ -5,11 +5,13 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::Followed;
+
 /// The server's `room_state`: what a latecomer gets in place of a room's history.
 #[derive(Debug, Serialize)]
 pub struct RoomState {
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
     /// The revision that `state` was read at; the next event is the one after it.
     pub revision: Revision,
     /// The public state.
@@ -33,6 +35,8 @@ pub struct Closed {
 pub enum ClosedCode {
     /// The member was removed from it.
     Removed,
+    /// Only members read it, and the client is none (any more).
+    NotAMember,
     /// The room was erased.
     Erased,
     /// The room was closed.

@@ -38,6 +38,9 @@ fn ready() -> ServerMessage<'static> {
         epoch: Epoch::first(7),
         head: head.map(Revision::new),
         how,
+        seen: None,
+        unread: None,
+        unread_more: false,
         code,
     };
     ServerMessage::Ready(Ready {
