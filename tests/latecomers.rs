@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 use support::{Client, Server};
 
 fn subscribe(client: &mut Client, catch_up: &str, after: Option<u64>) -> Value {
-    client.send(&json!({"type": "subscribe", "id": "s", "room": "lobby", "after": after, "catch_up": catch_up}));
+    client.send(
+        &json!({"type": "subscribe", "id": "s", "room": "lobby", "after": after, "catch_up": catch_up}),
+    );
     client.answer("s")
 }
 
@@ -75,7 +77,8 @@ fn what_happens_meanwhile_is_in_the_state_or_follows_it() {
             }
         });
         for round in 0..rounds {
-            let mut bob = server.client(&format!("bob-{round}"), &json!([{"room": "lobby", "catch_up": "state"}]));
+            let mut bob =
+                server.client(&format!("bob-{round}"), &json!([{"room": "lobby", "catch_up": "state"}]));
             let shown = bob.receive_type("room_state");
             let at = shown["revision"].as_u64().unwrap();
             let last = shown["events"].as_array().unwrap().last().unwrap();

@@ -203,8 +203,10 @@ fn no_invitation_is_lost_or_told_twice_when_the_server_dies() {
     for round in 0..4 {
         let (mut alice, _) = hello(&server, "alice", "tab", &json!([]));
         let names: Vec<String> = (0..25).map(|number| format!("guest-{round}-{number}")).collect();
-        let ids: Vec<String> =
-            names.iter().map(|name| alice.command("den", "invite_member", &json!({"member": name}))).collect();
+        let ids: Vec<String> = names
+            .iter()
+            .map(|name| alice.command("den", "invite_member", &json!({"member": name})))
+            .collect();
         for id in ids {
             assert_eq!(alice.answer(&id)["type"], "ack");
         }
@@ -218,7 +220,8 @@ fn no_invitation_is_lost_or_told_twice_when_the_server_dies() {
         server = Server::start(data.path());
     }
     // Notices are told in the order of their causes: with the last one all are there.
-    let (mut last, _) = hello(&server, invited.last().unwrap(), "tab", &json!([{"room": "me", "after": null}]));
+    let (mut last, _) =
+        hello(&server, invited.last().unwrap(), "tab", &json!([{"room": "me", "after": null}]));
     event(&mut last, "InvitationReceived");
     let events = server.events(&[]);
     let mut told: Vec<String> = named(&events, "InvitationReceived")

@@ -87,7 +87,10 @@ fn a_removed_member_hears_of_it_on_every_device_and_then_nothing() {
     assert_eq!(bob.answer("h")["code"], "forbidden");
     let ready = Client::connect(server.address).hello("bob", "new", &json!([{"room": "lobby", "after": 3}]));
     let entry = &ready["rooms"][0];
-    assert_eq!((&entry["how"], &entry["code"], &entry["head"]), (&json!("denied"), &json!("forbidden"), &Value::Null));
+    assert_eq!(
+        (&entry["how"], &entry["code"], &entry["head"]),
+        (&json!("denied"), &json!("forbidden"), &Value::Null)
+    );
 
     assert_eq!(bob.ask("lobby", "join", &json!({}))["type"], "ack");
     assert_eq!(subscribe(bob, Some(2))["how"], "events");

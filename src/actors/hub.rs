@@ -217,7 +217,8 @@ impl Batch {
             if !self.changes.is_empty()
                 && let Some(end) = follow.rights.end_at(&self.changes, &follow.reader)
             {
-                let to = usize::try_from(end.next().get().saturating_sub(self.first.get())).unwrap_or(usize::MAX);
+                let to =
+                    usize::try_from(end.next().get().saturating_sub(self.first.get())).unwrap_or(usize::MAX);
                 let theirs = frames.get(known..to).unwrap_or_default();
                 follow.outbox.push(joined(theirs, Some(&follow.reader)));
                 follow.outbox.push(follow.goodbye().unwrap_or_default());

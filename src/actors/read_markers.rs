@@ -75,7 +75,8 @@ impl ReadMarkers {
             let command = UserCommand::from(MoveReadMarker { room, revision });
             let hash = command.content_hash(&stream);
             let author = author.clone();
-            let request = Request { id, hash, author, occurred_at: None, expected: None, cause: None, command };
+            let request =
+                Request { id, hash, author, occurred_at: None, expected: None, cause: None, command };
             let (caller, answer) = oneshot::channel();
             pending.push(Pending { request, reply: ReplyTo::Caller(caller) });
             answers.push(answer);

@@ -101,7 +101,12 @@ impl<D: Decider> Registry<D> {
                     handle.entity.do_send(Ask(question));
                     break;
                 }
-                Added::Full => return Err(Refused::new(ErrorCode::Unavailable, "too much waits there: ask a little later")),
+                Added::Full => {
+                    return Err(Refused::new(
+                        ErrorCode::Unavailable,
+                        "too much waits there: ask a little later",
+                    ));
+                }
                 Added::Retired => self.shared.forget(stream, &handle.count),
             }
         }

@@ -24,7 +24,8 @@ use super::directory::{Arrival, Replaced};
 use super::hub::{Follow, Rooms};
 use super::outbox::{CatchUp, Outbox};
 use crate::protocol::{
-    ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed, parse_message,
+    ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed,
+    parse_message,
 };
 
 /// What a transport hears of its client.

@@ -31,7 +31,8 @@ impl Stage {
                 Err(error) => return tracing::warn!(%error, "whether a session is new cannot be told"),
             }
             let hash = command.content_hash(&stream);
-            let request = Request { id, hash, author, occurred_at: None, expected: None, cause: None, command };
+            let request =
+                Request { id, hash, author, occurred_at: None, expected: None, cause: None, command };
             let (caller, _) = tokio::sync::oneshot::channel();
             let pending = Pending { request, reply: ReplyTo::Caller(caller) };
             if stage.users.submit(&stream, vec![pending]).is_err() {

@@ -111,7 +111,7 @@ fn answers() {
 fn rooms() {
     let (alice, bob) = (member("alice"), member("bob"));
     let state = RoomState {
-        room: room(),
+        room: room().into(),
         revision: Revision::new(41),
         state: raw(r#"{"title":"Lobby"}"#),
         events: vec![raw(r#"{"type":"event"}"#)],

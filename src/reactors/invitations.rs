@@ -19,8 +19,7 @@ use crate::domain::user::{EndInvitation, ReceiveInvitation, User, UserCommand};
 use crate::log::{EventLog, Filter, LogError, ReadLimit, Tail};
 
 /// The events it reacts to.
-const EVENTS: &[&str] =
-    &["MemberInvited", "InvitationAccepted", "InvitationDeclined", "InvitationWithdrawn"];
+const EVENTS: &[&str] = &["MemberInvited", "InvitationAccepted", "InvitationDeclined", "InvitationWithdrawn"];
 /// In whose name notices are written.
 const AUTHOR: &str = "system:invitations";
 /// Events read at a time.

@@ -70,9 +70,9 @@ pub(super) async fn take_one(stage: &Stage, user: &MemberId, cursor: RoomCursor)
 async fn seen(
     stage: &Stage,
     user: &MemberId,
-    rooms: impl Iterator<Item = EntityId>,
+    rooms: impl IntoIterator<Item = EntityId>,
 ) -> Result<HashMap<EntityId, Revision>, LogError> {
-    let rooms: Vec<EntityId> = rooms.collect();
+    let rooms: Vec<EntityId> = rooms.into_iter().collect();
     let (Some(stream), false) = (Followed::Me.stream(user), rooms.is_empty()) else {
         return Ok(HashMap::new());
     };
@@ -114,7 +114,8 @@ async fn stands(
         Err(refused) => Ok(Err(refused.code)),
         Ok(None) => Ok(Err(ErrorCode::NotFound)),
         Ok(Some(known)) => {
-            let (reading, at) = if after > Some(known.1) { read_on(stage, &stream, user, known).await? } else { known };
+            let (reading, at) =
+                if after > Some(known.1) { read_on(stage, &stream, user, known).await? } else { known };
             if !reading.may_read() {
                 return Ok(Err(unreadable(reading)));
             }
@@ -186,7 +187,10 @@ async fn take(
         code: None,
     };
     let rights = stands.reading.map_or_else(Rights::default, |(reading, at)| Rights::at(reading, at));
-    Ok(Taken { entry, place: Some(Place { stream, next: start.next, rights, wants_state: start.wants_state }) })
+    Ok(Taken {
+        entry,
+        place: Some(Place { stream, next: start.next, rights, wants_state: start.wants_state }),
+    })
 }
 
 struct Denied(ErrorCode);

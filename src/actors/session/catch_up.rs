@@ -83,17 +83,18 @@ async fn run(
 
 /// Sends the stream's state and its last events up to that, in place of all before.
 async fn show(stage: &Stage, outbox: &Outbox, follow: &Follow) -> Result<(), LogError> {
-    let Some((state, revision)) = state_of(stage, follow).await else { return Ok(()) };
+    let Some((shown, revision)) = state_of(stage, follow).await else { return Ok(()) };
     let limit = ReadLimit { events: STATE_EVENTS, bytes: PAGE.bytes };
     let events = stage.log.read_stream_backwards(&follow.stream, Some(revision.next()), limit).await?;
     // Whoever has unsubscribed or may read no more meanwhile gets none of it.
     if follow.rights.have_ended() {
-        return Ok(end(outbox, follow));
+        end(outbox, follow);
+        return Ok(());
     }
     let events = events.iter().rev().filter_map(|event| EventFrame::encode(event).to_json(&follow.reader));
     let room = Followed::of(&follow.stream);
-    let shown = RoomState { room, revision, state, events: events.collect() };
-    outbox.push(ServerMessage::RoomState(shown).encode());
+    let message = RoomState { room, revision, state: shown, events: events.collect() };
+    outbox.push(ServerMessage::RoomState(message).encode());
     follow.next.set(revision.next());
     Ok(())
 }
@@ -111,9 +112,9 @@ async fn state_of(stage: &Stage, follow: &Follow) -> Option<(Box<RawValue>, Revi
             reading.zip(presented::room(standing.state)).zip(standing.head)
         });
         asked.await.map(|found| {
-            let ((reading, state), revision) = found?;
+            let ((reading, shown), revision) = found?;
             follow.rights.renew(reading, revision);
-            Some((state, revision))
+            Some((shown, revision))
         })
     };
     shown.inspect_err(|refused| tracing::warn!(stream = %follow.stream, ?refused, "no state")).ok().flatten()

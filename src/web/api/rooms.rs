@@ -62,7 +62,10 @@ pub(super) struct Opened {
 pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> HttpResponse {
     let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
     if room.as_str() == ME {
-        return problem(ErrorCode::Malformed, "\"me\" is what everyone calls their own stream: choose another id");
+        return problem(
+            ErrorCode::Malformed,
+            "\"me\" is what everyone calls their own stream: choose another id",
+        );
     }
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {

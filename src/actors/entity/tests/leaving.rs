@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::actors::hub::{Follow, Hub};
 use crate::actors::outbox::Outbox;
+use crate::actors::rights::Rights;
 use crate::config::Config;
 use crate::log::embedded::{EmbeddedLog, Options};
 
@@ -67,7 +68,13 @@ fn a_hub_forgets_rooms_that_nobody_follows() {
         let alice = MemberId::parse("alice").unwrap();
         let follow = |number: usize| {
             let place = room(&(number / 2).to_string());
-            let follow = Rc::new(Follow::new(place, alice.clone(), Revision::FIRST, outbox.clone()));
+            let follow = Rc::new(Follow::new(
+                place,
+                alice.clone(),
+                Revision::FIRST,
+                outbox.clone(),
+                Rights::default(),
+            ));
             rooms.follow(follow.clone());
             follow
         };
