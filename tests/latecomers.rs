@@ -108,10 +108,11 @@ fn one_hello_takes_a_thousand_rooms() {
     let server = Server::start(data.path());
     let mut alice = server.client("alice", &json!([]));
     let name = |number: usize| format!("room-{number}");
-    let ids: Vec<String> =
-        (0..ROOMS).map(|number| alice.command(&name(number), "open_room", &json!({"title": "T"}))).collect();
-    for id in ids {
-        assert_eq!(alice.answer(&id)["type"], "ack");
+    for number in 0..ROOMS {
+        alice.command(&name(number), "open_room", &json!({"title": "T"}));
+    }
+    for _ in 0..ROOMS {
+        alice.receive_type("ack");
     }
     // A restart: no entity is in memory.
     server.kill();

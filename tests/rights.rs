@@ -110,7 +110,7 @@ fn only_members_read_a_room_of_the_invited() {
     assert_eq!(until_closed(&mut carol), ["RoomVisibilitySet", "not_a_member"]);
     assert_quiet(&mut carol);
     assert_eq!(subscribe(&mut carol, None)["code"], "not_a_member");
-    assert_eq!(carol.ask("lobby", "join", &json!({}))["message"], "invitation_needed");
+    assert_eq!(carol.ask("lobby", "join", &json!({}))["code"], "forbidden");
     assert_eq!(bob.receive_type("event")["name"], "RoomVisibilitySet");
     assert_eq!(bob.receive_type("event")["data"]["text"], "among us");
     bob.ask("lobby", "leave", &json!({}));
