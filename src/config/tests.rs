@@ -93,7 +93,7 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
     check(
         from_file("[sockets]\nheartbeat_ms = 5"),
         "unknown key sockets.heartbeat_ms = 5 (from file my.toml): the sections are data, entity, log, \
-         projections, room, server, socket, socket.reconnect, telemetry",
+         projections, room, server, socket, socket.reconnect, telemetry, user",
     );
     check(
         from_file("[socket]\nheartbeat_ms = '5s'"),
