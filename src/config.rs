@@ -33,6 +33,8 @@ pub struct Config {
     pub socket: SocketConfig,
     /// What a room takes.
     pub room: RoomConfig,
+    /// Users.
+    pub user: UserConfig,
     /// Entities.
     pub entity: EntityConfig,
     /// Projections.
@@ -193,6 +195,22 @@ pub struct RoomConfig {
     pub members_max: usize,
     /// Invitations to one room that wait for an answer.
     pub invitations_max: usize,
+}
+
+/// `[user]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserConfig {
+    /// A reference to a picture, characters.
+    pub avatar_chars_max: usize,
+    /// A device's name, characters.
+    pub device_chars_max: usize,
+    /// Invitations of one user that wait for an answer.
+    pub invitations_max: usize,
+    /// How long reading is gathered before it is recorded, milliseconds.
+    pub seen_every_ms: u64,
+    /// Time without a command before a user leaves memory, milliseconds.
+    pub idle_timeout_ms: u64,
 }
 
 /// `[entity]`

@@ -38,7 +38,7 @@ impl Allowed {
             "data.dir" => Self::Text,
             "log.segment_bytes" => Self::Integer(65_536, 1_073_741_824),
             "log.append_queue_len_max" | "entity.pending_commands_max" => Self::Integer(1, 1_048_576),
-            "entity.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
+            "entity.idle_timeout_ms" | "user.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
             "entity.snapshot_every_events" | "log.hot_segments_max" => Self::Integer(0, 1_000_000),
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
             "log.durability" => Self::Word(&["sync", "interval"]),
@@ -61,15 +61,19 @@ impl Allowed {
             "socket.write_timeout_ms" => Self::Integer(1_000, 600_000),
             "socket.in_flight_commands_max" => Self::Integer(1, 65_536),
             "socket.reconnect.base_ms" | "log.sync_interval_ms" => Self::Integer(1, 60_000),
-            "socket.reconnect.cap_ms" => Self::Integer(1, 600_000),
+            "socket.reconnect.cap_ms" | "user.seen_every_ms" => Self::Integer(1, 600_000),
             "room.text_chars_max"
             | "room.invitations_max"
+            | "user.invitations_max"
             | "socket.rooms_per_session_max"
             | "projections.batch_events" => Self::Integer(1, 100_000),
-            "room.title_chars_max" | "room.reason_chars_max" | "socket.malformed_per_minute_max" => {
-                Self::Integer(1, 10_000)
+            "room.title_chars_max"
+            | "room.reason_chars_max"
+            | "user.avatar_chars_max"
+            | "socket.malformed_per_minute_max" => Self::Integer(1, 10_000),
+            "room.display_name_chars_max" | "room.emoji_chars_max" | "user.device_chars_max" => {
+                Self::Integer(1, 1_000)
             }
-            "room.display_name_chars_max" | "room.emoji_chars_max" => Self::Integer(1, 1_000),
             "telemetry.level" => Self::Level,
             "telemetry.format" => Self::Word(&["auto", "text", "json"]),
             _ => return None,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dramatis_events::{MemberId, Recorded, Revision, StreamId};
 
 use super::Follow;
+use crate::actors::rights::Changes;
 use crate::protocol::EventFrame;
 
 /// See the module.
@@ -19,6 +20,8 @@ pub(super) struct Batch {
     ends: Vec<usize>,
     /// Who is told the commands of their own events.
     authors: HashSet<MemberId>,
+    /// Whose rights they change.
+    changes: Changes,
 }
 
 /// What a delivery came to.
@@ -68,7 +71,9 @@ impl Batch {
         };
         let authors = frames.iter().filter(|frame| frame.has_command()).map(|frame| frame.author.clone());
         let authors = authors.collect();
-        Some(Self { first, frames, text, ends, authors })
+        let mut changes = Changes::default();
+        events.iter().for_each(|event| changes.note(event));
+        Some(Self { first, frames, text, ends, authors, changes })
     }
 
     pub(super) fn last(&self) -> Revision {
@@ -88,18 +93,35 @@ impl Batch {
                 delivered.fell_behind += 1;
                 continue;
             }
-            self.push(known, follow);
-            follow.next.set(last.next());
-            delivered.events += u64::try_from(self.frames.len().saturating_sub(known)).unwrap_or(0);
+            let to = self.end_for(follow);
+            self.push(known, to, follow);
+            delivered.events += u64::try_from(to.saturating_sub(known)).unwrap_or(0);
+            if to < self.frames.len() || follow.rights.have_ended() {
+                follow.outbox.push(follow.goodbye().unwrap_or_default());
+                follow.outbox.set_behind();
+            } else {
+                follow.next.set(last.next());
+            }
         }
         delivered
     }
 
-    /// Pushes all frames from this one on, shared but for those that the reader is the author of.
-    fn push(&self, known: usize, follow: &Follow) {
+    /// Up to which frame the reader may read: all, unless their right to it ends among them.
+    fn end_for(&self, follow: &Follow) -> usize {
+        let all = self.frames.len();
+        if self.changes.is_empty() {
+            return all;
+        }
+        let Some(end) = follow.rights.end_at(&self.changes, &follow.reader) else { return all };
+        let to = end.next().get().saturating_sub(self.first.get());
+        usize::try_from(to).unwrap_or(usize::MAX).min(all)
+    }
+
+    /// Pushes the frames from one on up to another, shared but for those that the reader is the author of.
+    fn push(&self, known: usize, to: usize, follow: &Follow) {
         let mut from = known;
         if self.authors.contains(&follow.reader) {
-            for (index, frame) in self.frames.iter().enumerate().skip(known) {
+            for (index, frame) in self.frames.iter().enumerate().take(to).skip(known) {
                 if !frame.has_command() || frame.author != follow.reader {
                     continue;
                 }
@@ -110,7 +132,7 @@ impl Batch {
                 from = index + 1;
             }
         }
-        self.push_shared(from, self.frames.len(), follow);
+        self.push_shared(from, to, follow);
     }
 
     fn push_shared(&self, from: usize, to: usize, follow: &Follow) {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::actors::hub::{Follow, Hub};
 use crate::actors::presence::Leaving;
+use crate::actors::rights::Rights;
 use crate::actors::tests::{limits, stage_over};
 use crate::log::embedded::{EmbeddedLog, Options};
 
@@ -66,7 +67,13 @@ fn a_hub_forgets_rooms_that_nobody_follows() {
         let alice = MemberId::parse("alice").unwrap();
         let follow = |number: usize| {
             let place = room(&(number / 2).to_string());
-            let follow = Rc::new(Follow::new(place, alice.clone(), Revision::FIRST, outbox.clone()));
+            let follow = Rc::new(Follow::new(
+                place,
+                alice.clone(),
+                Revision::FIRST,
+                outbox.clone(),
+                Rights::default(),
+            ));
             rooms.follow(&follow);
             follow
         };
