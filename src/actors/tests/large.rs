@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{limits, stage_over};
 use crate::actors::hub::{Follow, Hub, Rooms};
 use crate::actors::presence::Leaving;
+use crate::actors::rights::Rights;
 use crate::clock::SystemClock;
 use crate::log::memory::MemoryLog;
 use crate::log::{Append, EventLog as _, Expected, contract};
@@ -20,7 +21,8 @@ const LEAVING: usize = 100;
 
 fn follow(rooms: &Rooms, stream: &StreamId) -> Rc<Follow> {
     let reader = MemberId::parse("integration:reader").unwrap();
-    let follow = Rc::new(Follow::new(stream.clone(), reader, Revision::FIRST, rooms.outbox()));
+    let follow =
+        Rc::new(Follow::new(stream.clone(), reader, Revision::FIRST, rooms.outbox(), Rights::default()));
     rooms.follow(&follow);
     assert!(rooms.try_live(&follow));
     follow

@@ -207,7 +207,12 @@ impl World {
 
 async fn append(log: &ScriptedLog, room: &str, heads: &mut BTreeMap<String, u64>) {
     let stream = StreamId::parse(&format!("room-main.{room}")).unwrap();
-    let envelopes = vec![contract::event("MessagePosted", r#"{"text":"a few words, as people say them"}"#)];
+    let event = if heads.contains_key(room) {
+        contract::event("MessagePosted", r#"{"kind":"text","text":"a few words, as people say them"}"#)
+    } else {
+        contract::event("RoomOpened", r#"{"title":"A room","owner":"alice"}"#)
+    };
+    let envelopes = vec![event];
     let recorded = log.append(Append { stream, expected: Expected::Any, envelopes }).await.unwrap();
     heads.insert(room.to_owned(), recorded[0].revision.get());
 }
