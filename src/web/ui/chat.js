@@ -28,7 +28,6 @@ class Chat {
     byId("my-name").textContent = me;
     paintAvatar(byId("my-avatar"), me, me);
     this.client = connect(token ? { token, account: me } : { user: me });
-    this.client.user = me;
     new StatusView(this.client);
     this.sidebar = new Sidebar(this.client, {
       pick: (room) => this.go(room),
