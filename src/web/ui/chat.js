@@ -206,7 +206,7 @@ class Chat {
     } else if (problem) this.note(`You cannot read this room: ${problem.message}.`);
     else if (window.isClosed) this.note("This room is closed. It can be read, and nothing can be added.");
     else this.note("");
-    if (this.panel.isOpen) this.panelDue();
+    this.panel.draw();
     return undefined;
   }
 
