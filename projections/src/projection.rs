@@ -19,6 +19,8 @@ pub trait Projection: Send + Sync + 'static {
     const EVENTS: &'static [&'static str];
     /// What the store is to index.
     const INDEXES: &'static [Index];
+    /// What full-text search looks into; none by default.
+    const TEXT: &'static [TextField] = &[];
     /// The events of one stream category.
     type Event: Event + Send + Sync + 'static;
     /// The document. Serialized it is canonical: no floats, no integer beyond 2⁵³.
@@ -26,6 +28,13 @@ pub trait Projection: Send + Sync + 'static {
 
     /// Which documents the event changes, told from the event alone.
     fn keys(recorded: &Recorded, event: &Self::Event, keys: &mut Vec<String>);
+
+    /// Whether the event is the first of each of its documents, so that none needs to be looked
+    /// for in the store. Should one be there, written by a batch that comes again, it stands at
+    /// a later position, and the guard keeps it.
+    fn is_first(_: &Self::Event) -> bool {
+        false
+    }
 
     /// The streams whose events may change the document of this key: they are all it takes to
     /// fold it again as of any position. Empty if only the whole log would do, or the key is none.
@@ -55,6 +64,8 @@ pub trait DynProjection: Send + Sync + 'static {
     fn event_names(&self) -> &'static [&'static str];
     /// What the store is to index.
     fn indexes(&self) -> &'static [Index];
+    /// What full-text search looks into.
+    fn text(&self) -> &'static [TextField];
     /// The streams whose events may change the document of this key; empty if only the whole
     /// log would do, or the key is none.
     fn streams_of(&self, key: &str) -> Vec<StreamId>;
@@ -83,6 +94,10 @@ impl<P: Projection> DynProjection for P {
 
     fn indexes(&self) -> &'static [Index] {
         P::INDEXES
+    }
+
+    fn text(&self) -> &'static [TextField] {
+        P::TEXT
     }
 
     fn streams_of(&self, key: &str) -> Vec<StreamId> {
@@ -132,6 +147,15 @@ pub enum FieldKind {
     Text,
     /// An integer.
     Integer,
+}
+
+/// A top-level field of a document, text or absent, whose words can be searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextField {
+    /// Its name in the JSON.
+    pub name: &'static str,
+    /// How much a match in it counts beside one in another field, at least 1.
+    pub weight: u32,
 }
 
 /// An event that cannot be folded: its key is parked.
@@ -184,6 +208,7 @@ pub(crate) fn happened_at(recorded: &Recorded) -> UnixMillis {
 )]
 pub(crate) mod testing {
     use dramatis_events::room::RoomEvent;
+    use dramatis_events::user::UserEvent;
     use dramatis_events::{
         Envelope, Event, EventId, MemberId, Position, Recorded, Revision, StreamId, UnixMillis,
     };
@@ -192,7 +217,11 @@ pub(crate) mod testing {
 
     /// An event of `room-main.lobby`, recorded at 1000 plus its revision, position revision plus 100.
     pub(crate) fn recorded(revision: u64, by: &str, event: &RoomEvent) -> Recorded {
-        let stream = StreamId::parse("room-main.lobby").unwrap();
+        recorded_in("room-main.lobby", revision, by, event)
+    }
+
+    fn recorded_in(stream: &str, revision: u64, by: &str, event: &impl Event) -> Recorded {
+        let stream = StreamId::parse(stream).unwrap();
         let revision = Revision::new(revision);
         let envelope = Envelope {
             id: EventId::at(&stream, revision),
@@ -227,6 +256,17 @@ pub(crate) mod testing {
             events.push(recorded(u64::try_from(events.len()).unwrap(), by, &event));
         }
         events
+    }
+
+    /// Reads `Name {json}` lines as events of `user-main.alice`, the line's number being the revision.
+    pub(crate) fn user_history(lines: &str) -> Vec<Recorded> {
+        let lines = (0..).zip(lines.lines().map(str::trim));
+        let event = |(revision, line): (u64, &str)| {
+            let (name, data) = line.split_once(' ').unwrap();
+            let event = UserEvent::decode(name, 1, data.as_bytes()).unwrap();
+            recorded_in("user-main.alice", revision, "alice", &event)
+        };
+        lines.map(event).collect()
     }
 
     /// Folds the events of one key, and shows the document.
