@@ -13,6 +13,8 @@ pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
     reasons.extend(api.stage.log.warnings());
+    let trouble = api.read_models.health().trouble;
+    reasons.extend(trouble.map(|why| format!("the read-model store does not answer: {why}")));
     reasons.extend(api.projector.status().iter().filter_map(trouble));
     if reasons.is_empty() {
         HttpResponse::Ok().json(json!({"status": "ok"}))
@@ -47,6 +49,11 @@ pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     metrics.log_free_bytes.set(number(usage.free_bytes));
     metrics.log_relaxed.set(i64::from(usage.relaxed));
     metrics.log_poisoned.set(i64::from(api.stage.log.poisoned().is_some()));
+    let store = api.read_models.health();
+    metrics.read_models_up.set(i64::from(store.trouble.is_none()));
+    if let Some(latency) = store.latency {
+        metrics.read_models_latency_microseconds.set(i64::try_from(latency.as_micros()).unwrap_or(i64::MAX));
+    }
     for status in api.projector.status() {
         let position =
             status.position.map_or(-1, |position| i64::try_from(position.to_engine()).unwrap_or(i64::MAX));
