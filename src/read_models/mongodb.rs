@@ -8,7 +8,7 @@
 //! acknowledged by a majority.
 //!
 //! The driver runs on a thread of its own: a store that is slow never holds up a room. While the
-//! server does not answer, calls fail at once and one prober asks on (see [`gate`]).
+//! server does not answer, calls fail at once and one prober asks on.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

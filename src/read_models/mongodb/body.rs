@@ -8,7 +8,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use mongodb::bson::{CString, RawArrayBuf, RawBson, RawBsonRef, RawDocumentBuf};
+use mongodb::bson::raw::CString;
+use mongodb::bson::{RawArrayBuf, RawBson, RawBsonRef, RawDocumentBuf};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::read_models::ReadModelError;

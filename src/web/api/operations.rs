@@ -13,8 +13,8 @@ pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
     reasons.extend(api.stage.log.warnings());
-    let trouble = api.read_models.health().trouble;
-    reasons.extend(trouble.map(|why| format!("the read-model store does not answer: {why}")));
+    let store = api.read_models.health();
+    reasons.extend(store.trouble.map(|why| format!("the read-model store does not answer: {why}")));
     reasons.extend(api.projector.status().iter().filter_map(trouble));
     if reasons.is_empty() {
         HttpResponse::Ok().json(json!({"status": "ok"}))
