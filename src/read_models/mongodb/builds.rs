@@ -37,7 +37,10 @@ impl Store {
             Err(trouble) if trouble.collection_exists() => {}
             created => drop(created?),
         }
-        self.change(raw(&doc! {"createIndexes": collection, "indexes": indexes})?).await?;
+        // One a command: not every server takes those that are there among several.
+        for index in indexes {
+            self.change(raw(&doc! {"createIndexes": collection, "indexes": [index]})?).await?;
+        }
         let text: Vec<_> = build.text.iter().map(|field| field.name).collect();
         let first = doc! {"$setOnInsert": {
             "projection": &build.projection, "version": i64::from(build.version),
