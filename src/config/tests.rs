@@ -52,11 +52,7 @@ fn every_key_has_a_comment_that_states_its_range() {
             comment.clear();
         }
     }
-<<<<<<< HEAD
-    assert_eq!(keys, 50);
-=======
-    assert_eq!(keys, 46);
->>>>>>> main
+    assert_eq!(keys, 55);
 }
 
 #[test]
