@@ -13,7 +13,7 @@ use super::{Api, problem, titled};
 use crate::actors::answer::{Accepted, Answer, ReplyTo};
 use crate::actors::entity::{Pending, Request};
 use crate::domain::room::{OpenRoom, Room, RoomCommand};
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, ME};
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, Value};
 
@@ -61,6 +61,12 @@ pub(super) struct Opened {
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> HttpResponse {
     let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
+    if room.as_str() == ME {
+        return problem(
+            ErrorCode::Malformed,
+            "\"me\" is what everyone calls their own stream: choose another id",
+        );
+    }
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {
         Ok(id) => id,
