@@ -5,13 +5,15 @@
 
 mod client;
 mod code;
+mod cursor;
 mod server;
 
 pub use client::{
-    ClientMessage, CommandFrame, Hello, HistoryRequest, MalformedMessage, RoomCursor, Subscribe, Unsubscribe,
-    parse_message,
+    CatchUp, ClientMessage, CommandFrame, Hello, HistoryRequest, MalformedMessage, RoomCursor, Subscribe,
+    Unsubscribe, parse_message,
 };
 pub use code::{CloseCode, ErrorCode};
+pub use cursor::{Cursor, CursorError};
 pub use server::{
     Ack, EventFrame, How, Limits, Live, Page, Ready, Reconnect, Reject, RoomEntry, ServerMessage, Subscribed,
     Unsubscribed,

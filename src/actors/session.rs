@@ -4,7 +4,7 @@
 //! It never holds events: what a client is behind is read from the log when there is room.
 
 mod catch_up;
-mod commands;
+pub(crate) mod commands;
 mod greet;
 
 use std::rc::Rc;

@@ -103,6 +103,8 @@ pub struct RoomEntry {
     pub head: Option<Revision>,
     /// How the cursor was taken.
     pub how: How,
+    /// The events that follow come after this revision; null: from the first on.
+    pub after: Option<Revision>,
     /// Why it was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<ErrorCode>,

@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use bytes::Bytes;
-use dramatis_events::{EntityId, MemberId, MemberKind, StreamId};
+use dramatis_events::{CommandId, EntityId, MemberId, MemberKind, StreamId};
 use serde_json::value::RawValue;
 
 use super::{Session, join};
@@ -29,22 +29,14 @@ impl Batch {
 
 impl Session {
     pub(super) fn command(&mut self, user: &MemberId, frame: CommandFrame, batch: &mut Batch) {
-        let CommandFrame { id, room, name, data, expected, by, occurred_at, .. } = frame;
-        let speaks_for_another = by.as_ref().is_some_and(|by| by != user);
-        if (speaks_for_another || occurred_at.is_some()) && user.kind() != MemberKind::Integration {
-            let message = "only integrations may set by or occurred_at: send neither, or say hello as one";
-            self.reject(Some(id), ErrorCode::Forbidden, message);
-            return;
+        match prepare(user, frame) {
+            Ok((room, request)) => {
+                self.outbox.begin();
+                batch.push(room, request);
+            }
+            Err(reject) if reject.code == ErrorCode::Malformed => self.malformed(reject.id, reject.message),
+            Err(reject) => self.send(&ServerMessage::Reject(reject)),
         }
-        let data = data.as_deref().unwrap_or(RawValue::NULL);
-        let command = match RoomCommand::parse(&name, data) {
-            Ok(command) => command,
-            Err(error) => return self.malformed(Some(id), error.to_string()),
-        };
-        let hash = command.content_hash(&StreamId::room(&room));
-        let author = by.unwrap_or_else(|| user.clone());
-        self.outbox.begin();
-        batch.push(room, Request { id, hash, author, occurred_at, expected, command });
     }
 
     pub(super) fn submit(&mut self, Batch(groups): Batch, ctx: &mut Context<Self>) {
@@ -65,13 +57,37 @@ impl Session {
 
     fn overloaded(&self, refused: &[Pending<Room>]) {
         for pending in refused {
-            let message = "too many commands wait at this room: send it again a little later";
-            let mut reject = Reject::new(Some(pending.request.id.clone()), ErrorCode::Unavailable, message);
-            reject.after_ms = Some(OVERLOADED_AFTER_MS);
+            let reject = overloaded(pending.request.id.clone());
             self.send(&ServerMessage::Reject(reject));
         }
         self.outbox.end(refused.len());
     }
+}
+
+/// The refusal of a command that found too many before it.
+pub(crate) fn overloaded(id: CommandId) -> Reject {
+    let message = "too many commands wait at this room: send it again a little later";
+    let mut reject = Reject::new(Some(id), ErrorCode::Unavailable, message);
+    reject.after_ms = Some(OVERLOADED_AFTER_MS);
+    reject
+}
+
+/// What a user's command asks of which room, whichever transport it came by.
+pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(EntityId, Request<Room>), Reject> {
+    let CommandFrame { id, room, name, data, expected, by, occurred_at, .. } = frame;
+    let speaks_for_another = by.as_ref().is_some_and(|by| by != user);
+    if (speaks_for_another || occurred_at.is_some()) && user.kind() != MemberKind::Integration {
+        let message = "only integrations may set by or occurred_at: send neither, or say hello as one";
+        return Err(Reject::new(Some(id), ErrorCode::Forbidden, message));
+    }
+    let data = data.as_deref().unwrap_or(RawValue::NULL);
+    let command = match RoomCommand::parse(&name, data) {
+        Ok(command) => command,
+        Err(error) => return Err(Reject::new(Some(id), ErrorCode::Malformed, error.to_string())),
+    };
+    let hash = command.content_hash(&StreamId::room(&room));
+    let author = by.unwrap_or_else(|| user.clone());
+    Ok((room, Request { id, hash, author, occurred_at, expected, command }))
 }
 
 /// Answers as newline-joined messages.

@@ -24,8 +24,17 @@ struct Taken {
 }
 
 impl Session {
-    pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) -> Then {
-        let Hello { user, session, rooms, .. } = hello;
+    pub(super) fn hello(&mut self, mut hello: Hello, ctx: &mut Context<Self>) -> Then {
+        let user = hello.user.clone();
+        let rooms = match hello.take_rooms(&user) {
+            Ok(rooms) => rooms,
+            Err(error) => {
+                self.reject(None, ErrorCode::Malformed, error.to_string());
+                self.outbox.close(CloseCode::Malformed);
+                return Then::GoOn;
+            }
+        };
+        let session = hello.session;
         self.outbox.greeted();
         self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
         self.identity = Some(Identity { user: user.clone(), session });
@@ -142,7 +151,8 @@ async fn take(log: &dyn EventLog, cursor: RoomCursor) -> Result<Taken, LogError>
     let stream = StreamId::room(&cursor.room);
     let (head, epoch) = (log.stream_head(&stream).await?, log.epoch());
     let (how, code, next) = place(&cursor, head, epoch);
-    Ok(Taken { stream, entry: RoomEntry { room: cursor.room, epoch, head, how, code }, next })
+    let after = next.and_then(|next| next.get().checked_sub(1)).map(Revision::new);
+    Ok(Taken { stream, entry: RoomEntry { room: cursor.room, epoch, head, how, after, code }, next })
 }
 
 /// From where a room is followed.

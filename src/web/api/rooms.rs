@@ -6,13 +6,12 @@ use actix_web::{HttpResponse, web};
 use dramatis_events::{CommandId, EntityId, MemberId, Position, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, problem, titled};
-use crate::actors::answer::{Accepted, Answer, ReplyTo};
-use crate::actors::entity::{Pending, Request};
-use crate::domain::room::{OpenRoom, Room, RoomCommand};
+use super::{Api, ask, problem, titled};
+use crate::actors::answer::Accepted;
+use crate::actors::entity::Request;
+use crate::domain::room::{OpenRoom, RoomCommand};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, ReadModelError, Value};
@@ -83,13 +82,6 @@ pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> 
             problem(ErrorCode::Unavailable, "the room takes no commands now: send the same id again later")
         }
     }
-}
-
-async fn ask(api: &Api, stream: &StreamId, request: Request<Room>) -> Option<Answer> {
-    let (caller, answer) = oneshot::channel();
-    let pending = Pending { request, reply: ReplyTo::Caller(caller) };
-    api.stage.rooms.submit(stream, vec![pending]).ok()?;
-    answer.await.ok()
 }
 
 /// Which rooms.
