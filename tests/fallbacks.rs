@@ -48,9 +48,7 @@ fn hello(rooms: &Value) -> Value {
 
 fn stream(server: &Server, path: &str, headers: &[(&str, &str)]) -> Events {
     let answer = get(server, path, headers);
-    if answer.status != 200 {
-        panic!("{path}: {}", answer.body().unwrap());
-    }
+    assert!(answer.status == 200, "{path}: {}", answer.body().unwrap());
     Events::new(answer)
 }
 
@@ -235,12 +233,12 @@ fn frames_reach_the_stream_or_poll_of_their_session() {
     let other = [JSON, ALICE, ("Dramatis-Session", "tab-2")];
     assert_eq!(post(&server, "/api/frames", &other, &subscribe).status, 404);
 
-    let page = poll(&server, &cursor, 25);
-    poll_until(&server, page, "live");
+    let (_, cursor) = poll_until(&server, poll(&server, &cursor, 25), "live");
     let unsubscribe = json!({"type": "unsubscribe", "id": "u1", "room": "lobby"});
     assert_eq!(post(&server, "/api/frames", &headers, &unsubscribe).status, 202);
-    let (_, cursor) = poll_until(&server, poll(&server, &cursor, 25), "ready");
-    assert_eq!(poll(&server, &cursor, 0)["messages"].as_array().map(Vec::len), Some(0).or(None));
+    let (_, cursor) = poll_until(&server, poll(&server, &cursor, 25), "unsubscribed");
+    say(&mut server.client("alice", &json!([])), "unheard");
+    assert_eq!(poll(&server, &cursor, 0)["messages"], json!([]));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::cursor::{Cursor, CursorError};
+use super::{Authenticate, Ephemeral, Followed, Seen, Token};
 
 /// One message of a client.
 #[derive(Debug)]
@@ -22,6 +23,12 @@ pub enum ClientMessage {
     Command(CommandFrame),
     /// A page of a room's past.
     History(HistoryRequest),
+    /// Something for those who are there now, never recorded.
+    Ephemeral(Ephemeral),
+    /// How far the person has read.
+    Seen(Seen),
+    /// A fresh token.
+    Authenticate(Authenticate),
     /// The answer to a ping.
     Pong,
 }
@@ -32,8 +39,12 @@ pub enum ClientMessage {
 pub struct Hello {
     #[serde(rename = "type", default)]
     _type: IgnoredAny,
+    /// Who this is, with accounts.
+    #[serde(default)]
+    pub token: Option<Token>,
     /// In local mode: who this is.
-    pub user: MemberId,
+    #[serde(default)]
+    pub user: Option<MemberId>,
     /// Made by the client, unique to tab and user, stable over reconnects: 1 to 128 visible ASCII characters.
     pub session: CommandId,
     /// What the person would call the device.
@@ -51,7 +62,7 @@ impl Hello {
     /// All rooms to follow, for the user that this is; those named besides the cursor count.
     pub fn take_rooms(&mut self, user: &MemberId) -> Result<Vec<RoomCursor>, CursorError> {
         let mut rooms = std::mem::take(&mut self.rooms);
-        let named: HashSet<EntityId> = rooms.iter().map(|cursor| cursor.room.clone()).collect();
+        let named: HashSet<Followed> = rooms.iter().map(|cursor| cursor.room.clone()).collect();
         let carried = self.cursor.take().map_or(Ok(Vec::new()), |cursor| cursor.rooms(user))?;
         rooms.extend(carried.into_iter().filter(|cursor| !named.contains(&cursor.room)));
         Ok(rooms)
@@ -62,8 +73,8 @@ impl Hello {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoomCursor {
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
     /// The epoch that `after` belongs to.
     #[serde(default)]
     pub epoch: Option<Epoch>,
@@ -82,8 +93,7 @@ pub enum CatchUp {
     /// By every event missed.
     #[default]
     Events,
-    /// By the room's public state and its last events, where the server has it; this version
-    /// sends every event missed, and `how` says so.
+    /// By the room's public state and its last events, where the server has it; `how` says what comes.
     State,
 }
 
@@ -95,8 +105,8 @@ pub struct Subscribe {
     _type: IgnoredAny,
     /// Comes back in the answer.
     pub id: CommandId,
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
     /// The epoch that `after` belongs to.
     #[serde(default)]
     pub epoch: Option<Epoch>,
@@ -126,13 +136,13 @@ pub struct Unsubscribe {
     _type: IgnoredAny,
     /// Comes back in the answer.
     pub id: CommandId,
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
 }
 
 impl Unsubscribe {
     /// The id to answer to, and the room.
-    pub fn into_parts(self) -> (CommandId, EntityId) {
+    pub fn into_parts(self) -> (CommandId, Followed) {
         (self.id, self.room)
     }
 }
@@ -220,11 +230,14 @@ pub fn parse_message(text: &str) -> Result<ClientMessage, MalformedMessage> {
         "subscribe" => body(text).map(ClientMessage::Subscribe),
         "unsubscribe" => body(text).map(ClientMessage::Unsubscribe),
         "history" => body(text).map(ClientMessage::History),
+        "ephemeral" => body(text).map(ClientMessage::Ephemeral),
+        "seen" => body(text).map(ClientMessage::Seen),
+        "authenticate" => body(text).map(ClientMessage::Authenticate),
         "pong" => Ok(ClientMessage::Pong),
         other => {
             let shown: String = other.chars().take(40).collect();
             return Err(malformed(format!(
-                "type must be hello, subscribe, unsubscribe, command, history or pong; got {shown:?}"
+                "type must be hello, subscribe, unsubscribe, command, history, ephemeral, seen, authenticate or pong; got {shown:?}"
             )));
         }
     };

@@ -1,4 +1,4 @@
-//! The chat page: plain files, compiled in.
+//! The chat page and the JavaScript client: plain files, compiled in.
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -6,32 +6,104 @@ use actix_web::{HttpResponse, web};
 /// Scripts and styles come from here alone, and nobody may frame the page.
 const POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
-macro_rules! file {
-    ($config:expr, $path:literal, $file:literal, $kind:literal) => {
-        $config.route($path, web::get().to(|| async { page($kind, include_str!(concat!("ui/", $file))) }));
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// A file of `src/web/ui` under the path it is served at.
+struct File {
+    path: &'static str,
+    kind: &'static str,
+    text: &'static str,
+}
+
+macro_rules! files {
+    ($($path:literal: $kind:ident $file:literal),+ $(,)?) => {
+        &[$(File { path: $path, kind: $kind, text: include_str!(concat!("ui/", $file)) }),+]
     };
 }
 
-/// Adds the page's routes.
+const FILES: &[File] = files! {
+    "/": HTML "index.html",
+    "/ui/base.css": CSS "base.css",
+    "/ui/chat.css": CSS "chat.css",
+    "/ui/chat.js": SCRIPT "chat.js",
+    "/ui/composer.js": SCRIPT "composer.js",
+    "/ui/conversation.js": SCRIPT "conversation.js",
+    "/ui/dom.js": SCRIPT "dom.js",
+    "/ui/icon.svg": SVG "icon.svg",
+    "/ui/icons.js": SCRIPT "icons.js",
+    "/ui/message-list.js": SCRIPT "message-list.js",
+    "/ui/panel.js": SCRIPT "panel.js",
+    "/ui/sidebar.js": SCRIPT "sidebar.js",
+    "/ui/status.js": SCRIPT "status.js",
+    "/ui/timeline.js": SCRIPT "timeline.js",
+    "/ui/welcome.js": SCRIPT "welcome.js",
+    "/ui/window.js": SCRIPT "window.js",
+    "/client.js": SCRIPT "client.js",
+    "/client/api.js": SCRIPT "client/api.js",
+    "/client/backoff.js": SCRIPT "client/backoff.js",
+    "/client/client.js": SCRIPT "client/client.js",
+    "/client/connection.js": SCRIPT "client/connection.js",
+    "/client/cursor.js": SCRIPT "client/cursor.js",
+    "/client/emitter.js": SCRIPT "client/emitter.js",
+    "/client/errors.js": SCRIPT "client/errors.js",
+    "/client/ids.js": SCRIPT "client/ids.js",
+    "/client/outbox.js": SCRIPT "client/outbox.js",
+    "/client/presence.js": SCRIPT "client/presence.js",
+    "/client/relay.js": SCRIPT "client/relay.js",
+    "/client/room.js": SCRIPT "client/room.js",
+    "/client/socket.js": SCRIPT "client/socket.js",
+    "/client/store.js": SCRIPT "client/store.js",
+    "/client/tab.js": SCRIPT "client/tab.js",
+    "/client/transports.js": SCRIPT "client/transports.js",
+};
+
+/// Adds the files' routes.
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    file!(config, "/", "index.html", "text/html; charset=utf-8");
-    file!(config, "/ui/chat.css", "chat.css", "text/css; charset=utf-8");
-    file!(config, "/ui/icon.svg", "icon.svg", "image/svg+xml");
-    file!(config, "/ui/chat.js", "chat.js", "text/javascript; charset=utf-8");
-    file!(config, "/ui/composer.js", "composer.js", "text/javascript; charset=utf-8");
-    file!(config, "/ui/connection.js", "connection.js", "text/javascript; charset=utf-8");
-    file!(config, "/ui/dom.js", "dom.js", "text/javascript; charset=utf-8");
-    file!(config, "/ui/room.js", "room.js", "text/javascript; charset=utf-8");
-    file!(config, "/ui/sidebar.js", "sidebar.js", "text/javascript; charset=utf-8");
-    file!(config, "/ui/timeline.js", "timeline.js", "text/javascript; charset=utf-8");
+    for file in FILES {
+        config.route(file.path, web::get().to(move || async move { answer(file) }));
+    }
 }
 
-fn page(kind: &'static str, text: &'static str) -> HttpResponse {
+fn answer(file: &File) -> HttpResponse {
     HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, kind))
+        .insert_header((header::CONTENT_TYPE, file.kind))
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(text)
+        .body(file.text)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Every file that a script imports or the page names is served, and stays small.
+    #[test]
+    fn what_is_imported_is_served() {
+        const LINES_MAX: usize = 500;
+        let mut count = 0;
+        for file in FILES.iter().filter(|file| file.kind == SCRIPT) {
+            assert!(file.text.lines().count() <= LINES_MAX, "{} has over {LINES_MAX} lines", file.path);
+            let folder = Path::new(file.path).parent().unwrap();
+            for import in file.text.lines().filter_map(|line| {
+                let line = line.trim_start();
+                let named =
+                    line.starts_with("import ") || line.starts_with("export {") || line.starts_with("} from");
+                named.then(|| line.split(" from \"").nth(1)?.split('"').next()).flatten()
+            }) {
+                let path = import.strip_prefix("./").map_or_else(|| import.into(), |name| folder.join(name));
+                let served = FILES.iter().any(|file| Path::new(file.path) == path);
+                assert!(served, "{} imports {import}, which is not served", file.path);
+                count += 1;
+            }
+        }
+        assert!(count > 20, "only {count} imports were found");
+    }
 }

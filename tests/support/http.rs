@@ -1,7 +1,8 @@
 //! A plain HTTP client that is not the product's own code: one request a connection, a body that
 //! is read as it comes, and server-sent events out of it.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
@@ -26,10 +27,10 @@ impl Request<'_> {
         let Self { method, path, headers, body } = self;
         let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
         for (name, value) in *headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            write!(text, "{name}: {value}\r\n").unwrap();
         }
         if *method == "POST" {
-            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            write!(text, "Content-Length: {}\r\n", body.len()).unwrap();
         }
         text + "\r\n" + body
     }

@@ -87,7 +87,7 @@ pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(EntityId,
     };
     let hash = command.content_hash(&StreamId::room(&room));
     let author = by.unwrap_or_else(|| user.clone());
-    Ok((room, Request { id, hash, author, occurred_at, expected, command }))
+    Ok((room, Request { id, hash, author, occurred_at, expected, cause: None, command }))
 }
 
 /// Answers as newline-joined messages.

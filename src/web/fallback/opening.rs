@@ -49,7 +49,9 @@ impl Opening {
     }
 
     fn checked(mut hello: Hello, cursor: Option<String>, text: String) -> Result<Self, Reject> {
-        let user = hello.user.clone();
+        let (Some(user), None) = (hello.user.clone(), &hello.token) else {
+            return Err(malformed("this server has no accounts: a hello names its user and has no token"));
+        };
         hello.take_rooms(&user).map_err(|error| malformed(&error.to_string()))?;
         Ok(Self { key: (user, hello.session), cursor, hello: text })
     }

@@ -1,0 +1,53 @@
+// The JavaScript client of dramatis, for browsers, Node and Deno. No dependencies.
+//
+//     import { connect } from "/client.js";
+//
+//     const client = connect({ user: "alice" });
+//     const lobby = client.room("lobby");
+//     lobby.on("event", (event) => console.log(event.revision, event.name, event.data));
+//     await lobby.join();
+//     await lobby.post("good evening");
+//
+// What it sees to: events come in order and once, over reconnects, restarts of the server and
+// changes of transport; commands are promises that outlive interruptions and reloads and have
+// one effect each; the tabs of a person share one line.
+
+import { Client } from "./client/client.js";
+
+export { Client } from "./client/client.js";
+export { ClientError, Expired, HttpError, Rejected } from "./client/errors.js";
+export { EXPIRE_AFTER_MS } from "./client/outbox.js";
+export { Room } from "./client/room.js";
+export { indexedStore, localStore, memoryStore } from "./client/store.js";
+
+/**
+ * Opens a line to a server and keeps it. Returns at once: rooms may be followed and commands
+ * given before the line stands.
+ *
+ * @param {object} [options]
+ * @param {string} [options.url] of the server; in a page, its own
+ * @param {string} [options.user] in local mode: who this is
+ * @param {string|((why: {again: boolean}) => string|Promise<string>)} [options.token] a token, or
+ *   where to get one; asked with `again` once the last one ran out or was refused
+ * @param {string} [options.account] with a token: names whose stored commands these are, so that
+ *   two people at one browser do not send each other's
+ * @param {string} [options.device] what the person would call this device
+ * @param {string} [options.session] stable over reconnects; made and kept by itself
+ * @param {boolean} [options.share] whether the tabs of a person share one line, where the browser can
+ * @param {object} [options.store] where unanswered commands wait; see `client/store.js`
+ * @param {number} [options.expireAfterMs] the age from which a command is handed back, not sent
+ * @param {string[]} [options.transports] in order of preference: `socket`
+ * @param {typeof globalThis.WebSocket} [options.WebSocket] in Node before 22: the `ws` package's
+ * @param {typeof globalThis.fetch} [options.fetch]
+ * @returns {Client}
+ */
+export function connect(options = {}) {
+  return new Client({
+    url: globalThis.location?.origin,
+    share: true,
+    transports: ["socket"],
+    WebSocket: globalThis.WebSocket,
+    fetch: (...parts) => globalThis.fetch(...parts),
+    ...options,
+  });
+}

@@ -1,0 +1,50 @@
+// The HTTP side: lists that the server keeps, read with the same rights as the line.
+
+import { HttpError } from "./errors.js";
+
+const PAGE_LEN = 500;
+
+export class Api {
+  /** @param {{url: string, fetch: typeof fetch, token(): Promise<string|undefined>}} options */
+  constructor({ url, fetch, token }) {
+    Object.assign(this, { url, fetch, token });
+  }
+
+  /** Asks a path of the API; resolves with its JSON, rejects with `HttpError`. */
+  async request(path, { body, ...init } = {}) {
+    const token = await this.token();
+    const headers = {
+      ...(token && { authorization: `Bearer ${token}` }),
+      ...(body !== undefined && { "content-type": "application/json" }),
+      ...init.headers,
+    };
+    const answer = await this.fetch(new URL(path, this.url), { ...init, headers, ...(body !== undefined && { body: JSON.stringify(body) }) });
+    const json = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new HttpError(answer.status, json);
+    return json;
+  }
+
+  /** One page of the rooms, the most recently active first: `{ rooms, next? }`. */
+  rooms({ order = "activity", limit = 100, after } = {}) {
+    const query = new URLSearchParams({ order, limit: String(limit), ...(after && { after }) });
+    return this.request(`/api/rooms?${query}`);
+  }
+
+  /** Everyone in a room, by id. */
+  async members(room) {
+    const members = [];
+    for (let more = true; more;) {
+      const query = new URLSearchParams({ limit: String(PAGE_LEN), ...(members.length > 0 && { after: members.at(-1).member }) });
+      const page = await this.request(`/api/rooms/${encodeURIComponent(room)}/members?${query}`);
+      members.push(...page.members);
+      more = page.more && page.members.length > 0;
+    }
+    return members;
+  }
+
+  /** A page of a room's messages as they read now, oldest first: `{ messages, more }`. */
+  timeline(room, { before, limit = 100 } = {}) {
+    const query = new URLSearchParams({ limit: String(limit), ...(before !== undefined && { before: String(before) }) });
+    return this.request(`/api/rooms/${encodeURIComponent(room)}/timeline?${query}`);
+  }
+}

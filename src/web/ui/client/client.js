@@ -1,0 +1,269 @@
+// A person at a server: their line, rooms, and commands on the way.
+
+import { Api } from "./api.js";
+import { Connection } from "./connection.js";
+import { Emitter } from "./emitter.js";
+import { ClientError, Rejected } from "./errors.js";
+import { randomId } from "./ids.js";
+import { Outbox } from "./outbox.js";
+import { Relay, canShare } from "./relay.js";
+import { Room } from "./room.js";
+import { defaultStore } from "./store.js";
+import { tabId, sessionId } from "./tab.js";
+import { transportsOf } from "./transports.js";
+
+/** Requests that wait for an answer at once. */
+const REQUESTS_MAX = 100;
+
+/**
+ * Emits
+ * - `status`: how the line stands, see `status`
+ * - `ready`: the server's greeting, after each reconnect
+ * - `pending`: `pending` changed
+ * - `settled`: `{ entry, ack }` or `{ entry, refusal }`, a command was answered, also one of before a
+ *   reload; neither when it was discarded
+ * - `expired`: a command that waited too long, see `resend` and `discard`
+ * - `problem`: an error that nobody waits for, of the store or of the token's source
+ */
+export class Client extends Emitter {
+  #options;
+  #line;
+  #outbox;
+  #rooms = new Map();
+  #requests = new Map(); // id -> { frame, resolve, reject }
+  #token;
+  #isShared;
+
+  /** Made by `connect`. */
+  constructor(options) {
+    super();
+    this.#options = options;
+    this.user = options.user ?? null;
+    /** Greeting of the server, while the line stands. */
+    this.greeting = null;
+    const space = `dramatis:${new URL(options.url).host}:${options.user ?? options.account ?? "?"}`;
+    this.#isShared = options.share && canShare();
+    const tab = tabId();
+    this.api = new Api({ url: options.url, fetch: options.fetch, token: () => this.#getToken(false) });
+    this.#outbox = new Outbox({
+      store: options.store ?? defaultStore(`${space}:outbox`),
+      owner: tab,
+      expireAfterMs: options.expireAfterMs,
+      send: (frame) => this.#line.send(frame),
+    });
+    this.#outbox.on("changed", () => this.emit("pending", this.pending));
+    for (const name of ["settled", "expired"]) this.#outbox.on(name, (value) => this.emit(name, value));
+    this.#outbox.on("storage", (error) => this.emit("problem", error));
+    const line = {
+      url: options.url,
+      user: options.user,
+      device: options.device,
+      session: options.session ?? sessionId(space, this.#isShared),
+      token: (again) => this.#getToken(again),
+      transports: transportsOf(options),
+      fetch: options.fetch,
+      space,
+      tab,
+    };
+    this.#line = new (this.#isShared ? Relay : Connection)(line, {
+      status: (status) => this.#stands(status),
+      message: (message) => this.#take(message),
+      problem: (error) => this.emit("problem", error),
+      gone: () => this.#adoptOrphans(space),
+    });
+    this.tab = tab;
+    this.ended = new AbortController();
+    this.#line.start();
+    this.#outbox.adopt((owner) => owner === tab || !this.#isShared);
+    this.#watchNetwork();
+  }
+
+  /** How the line stands. @returns {import("./connection.js").Status} */
+  get status() {
+    return { role: "alone", ...this.#line.status };
+  }
+
+  /** Commands that were not answered yet, oldest first. @returns {import("./outbox.js").Entry[]} */
+  get pending() {
+    return this.#outbox.entries;
+  }
+
+  /**
+   * Follows a room; the same room again gives the same object.
+   * @param {string} id
+   * @param {{epoch?: string, after?: number, catchUp?: "events"|"state"}} [from] where to go on; without it, from the latest page
+   */
+  room(id, from) {
+    const held = this.#rooms.get(id);
+    if (held) return held;
+    const room = new Room(id, this.#linkFor(), from);
+    this.#rooms.set(id, room);
+    room.subscribe();
+    return room;
+  }
+
+  /** The rooms that are followed. */
+  get rooms() {
+    return [...this.#rooms.values()];
+  }
+
+  /**
+   * Asks for something to be done in a room; resolves with the ack once it is durable, rejects
+   * with `Rejected` (the server's no), `Expired`, or `ClientError`.
+   * @param {string} room
+   * @param {string} name such as `post_message`
+   * @param {object} [data]
+   * @param {{id?: string, expected?: number, expireAfterMs?: number, isStored?: boolean}} [options]
+   *   `id`: the idempotency key; `expected`: the revision the room must stand at;
+   *   `isStored: false`: a reload may forget it
+   */
+  command(room, name, data = {}, { id = randomId(), expected, ...keep } = {}) {
+    const frame = { type: "command", id, room, name, data, ...(expected !== undefined && { expected }) };
+    return this.#outbox.add(frame, keep);
+  }
+
+  /** Sends an expired command after all. */
+  resend(id) {
+    this.#outbox.resend(id);
+  }
+
+  /** Gives a command up; if it was sent it may still have its effect. */
+  discard(id) {
+    this.#outbox.discard(id);
+  }
+
+  /** Connects now instead of when the wait is over, or again after the server closed for good. */
+  wake() {
+    this.#line.wake();
+  }
+
+  /** Ends the line. What was not answered stays stored and is sent at the next `connect`. */
+  close() {
+    this.ended.abort();
+    for (const room of this.#rooms.values()) room.lost();
+    this.#line.stop();
+    this.#outbox.close();
+    for (const { reject } of this.#requests.values()) reject(new ClientError("closed", "the client was closed"));
+    this.#requests.clear();
+  }
+
+  async #getToken(again) {
+    const { token } = this.#options;
+    if (typeof token !== "function") return again ? undefined : token;
+    if (again || this.#token === undefined) this.#token = Promise.resolve(token({ again }));
+    try {
+      return await this.#token;
+    } catch (error) {
+      this.#token = undefined;
+      throw error;
+    }
+  }
+
+  #linkFor() {
+    const client = this;
+    return {
+      get user() { return client.user; },
+      get isLive() { return client.greeting !== null; },
+      send: (message) => client.#line.send(message),
+      command: (...parts) => client.command(...parts),
+      request: (frame) => client.#request(frame),
+      forget: (room) => {
+        client.#rooms.delete(room);
+        client.#line.send({ type: "unsubscribe", id: randomId(), room });
+      },
+    };
+  }
+
+  #request(frame) {
+    if (this.#requests.size >= REQUESTS_MAX) return Promise.reject(new ClientError("queue_full", `${REQUESTS_MAX} requests wait already`));
+    const id = randomId();
+    return new Promise((resolve, reject) => {
+      this.#requests.set(id, { frame: { ...frame, id }, resolve, reject });
+      if (this.greeting) this.#line.send({ ...frame, id });
+    });
+  }
+
+  #stands(status) {
+    if (status.state !== "live" && this.greeting) {
+      this.greeting = null;
+      this.#outbox.lost();
+      for (const room of this.#rooms.values()) room.lost();
+    }
+    this.emit("status", this.status);
+  }
+
+  #take(message) {
+    switch (message.type) {
+      case "ready": this.#ready(message); break;
+      case "ack": this.#outbox.answered(message); break;
+      case "reject": this.#rejected(message); break;
+      case "page": this.#answered(message); break;
+      default: this.#rooms.get(message.room)?.take(message);
+    }
+    this.emit("message", message);
+  }
+
+  #ready(message) {
+    const rejoins = this.greeting !== null;
+    this.greeting = message;
+    this.user = message.user;
+    this.#outbox.messageBytesMax = message.limits?.message_bytes_max ?? Infinity;
+    const entries = new Map((message.rooms ?? []).map((entry) => [entry.room, entry]));
+    for (const room of [...this.#rooms.values()]) {
+      if (rejoins) room.lost();
+      if (entries.has(room.id)) {
+        room.lost(); // what was asked for before this line is answered by it
+        room.attached(entries.get(room.id));
+      } else if (room.state !== "denied" && room.state !== "closed") room.subscribe();
+    }
+    for (const { frame } of this.#requests.values()) this.#line.send(frame);
+    this.#outbox.ready();
+    this.emit("ready", message);
+  }
+
+  #rejected(message) {
+    if (this.#requests.has(message.id)) return this.#answered(message);
+    if (message.code === "token_expired" && message.id !== undefined) {
+      // A new token is on its way; the command waits for it.
+      return void this.#outbox.answered({ ...message, retry: true, after_ms: message.after_ms ?? 1_000 });
+    }
+    if (this.#outbox.answered(message)) return undefined;
+    for (const room of this.#rooms.values()) if (room.refused(message)) return undefined;
+    return undefined;
+  }
+
+  #answered(message) {
+    const request = this.#requests.get(message.id);
+    if (!request) return;
+    if (message.retry) {
+      setTimeout(() => this.#requests.has(message.id) && this.greeting && this.#line.send(request.frame), message.after_ms ?? 1_000);
+      return;
+    }
+    this.#requests.delete(message.id);
+    if (message.type === "page") request.resolve(message);
+    else request.reject(new Rejected(message));
+  }
+
+  // What tabs left behind that are gone is this tab's to send, as it holds the line.
+  async #adoptOrphans(space) {
+    const { held = [] } = await navigator.locks.query();
+    const alive = new Set(held.map(({ name }) => name));
+    await this.#outbox.adopt((owner) => !alive.has(`${space}:tab:${owner}`));
+  }
+
+  #watchNetwork() {
+    if (typeof document !== "object") return;
+    const { signal } = this.ended;
+    let wasOffline = false;
+    addEventListener("offline", () => { wasOffline = true; }, { signal });
+    addEventListener("online", () => {
+      // A line that stood before the network changed may be dead without knowing.
+      if (wasOffline && this.greeting) this.#line.renew();
+      else this.#line.wake();
+      wasOffline = false;
+    }, { signal });
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden && this.status.state === "waiting") this.#line.wake();
+    }, { signal });
+  }
+}

@@ -1,0 +1,256 @@
+// One line to the server: which transport, the hello, the heartbeat, coming back.
+//
+// It knows which rooms are followed and how far, from the messages that pass, so that each
+// hello resumes all of them in one round trip. It holds no events and gives no promises.
+
+import { Backoff } from "./backoff.js";
+import { Cursor } from "./cursor.js";
+import { randomId } from "./ids.js";
+
+const HEARTBEAT_DEFAULT_MS = 25_000;
+/** A handshake that takes longer is given up: some proxies swallow it. */
+const READY_WITHIN_MS = 8_000;
+const WATCH_EVERY_MS = 2_500;
+/** How long a fallback is used before the first choice is tried beside it. */
+const UPGRADE_AFTER_MS = 60_000;
+/** Failures of a transport, while the server can be reached, before the next one is tried. */
+const FAILURES_MAX = 2;
+const TOKEN_CLOSE = 4501;
+const REPLACED_CLOSE = 4507;
+
+/**
+ * What is known of the line, as `status` tells it.
+ * @typedef {object} Status
+ * @property {"connecting"|"live"|"waiting"|"closed"} state
+ * @property {string} [transport] what it runs over: `socket`, `stream` or `poll`
+ * @property {number} [retryAt] while waiting: when the next attempt is due, Unix milliseconds
+ * @property {number} [code] the close code, when closed for good
+ * @property {string} [reason]
+ * @property {"alone"|"leader"|"follower"} [role] whether this tab holds the line for others
+ */
+
+export class Connection {
+  #backoff = new Backoff();
+  #rooms = new Map(); // room -> Cursor
+  #line = null;
+  #attempt = 0; // tells calls of an abandoned line from those of this one
+  #isReady = false;
+  #isStopped = false;
+  #hasRefreshedToken = false;
+  #transport = 0;
+  #failures = 0;
+  #timers = {};
+  #heardAt = 0;
+  #heartbeatMs = HEARTBEAT_DEFAULT_MS;
+
+  /**
+   * @param {object} options
+   * @param {string} options.url
+   * @param {string} [options.user] in local mode: who this is
+   * @param {string} options.session
+   * @param {string} [options.device]
+   * @param {(again: boolean) => Promise<string|undefined>} options.token `again` when the last one was refused
+   * @param {{name: string, open: Function, isThere?: Function}[]} options.transports in order of preference
+   * @param {typeof fetch} options.fetch
+   * @param {{status(status: Status): void, message(message: object): void}} on
+   */
+  constructor(options, on) {
+    this.options = options;
+    this.on = on;
+    this.session = options.session;
+    /** @type {Status} */
+    this.status = { state: "connecting" };
+    /** The last `ready`, while the line stands. */
+    this.ready = null;
+  }
+
+  start() {
+    this.#timers.watch = setInterval(() => this.#watch(), WATCH_EVERY_MS);
+    this.#open();
+  }
+
+  stop() {
+    this.#isStopped = true;
+    clearInterval(this.#timers.watch);
+    this.#abandon();
+    this.#say({ state: "closed", code: 1000, reason: "stopped" });
+  }
+
+  /** Tries now instead of when the wait is over; also after the server closed for good. */
+  wake() {
+    if (this.#isStopped || this.#line) return;
+    // Another window took this session over: come back as one of one's own.
+    if (this.status.code === REPLACED_CLOSE) this.session = randomId();
+    this.#open();
+  }
+
+  /** Opens a new line although one seems to stand: after a change of network it may be dead. */
+  renew() {
+    if (this.#isStopped) return;
+    this.#abandon();
+    this.#open();
+  }
+
+  /** Sends if the line stands. Whoever needs an answer sends again after the next `ready`. */
+  send(message) {
+    if (message.type === "subscribe") this.#rooms.set(message.room, new Cursor(message));
+    if (message.type === "unsubscribe") this.#rooms.delete(message.room);
+    if (this.#isReady) this.#line.send(message);
+  }
+
+  #say(status) {
+    this.status = status;
+    this.on.status(status);
+  }
+
+  async #hello() {
+    const { user, device } = this.options;
+    const token = await this.#token(false);
+    const rooms = [...this.#rooms].map(([room, cursor]) => ({ room, ...cursor.fields() }));
+    return { type: "hello", ...(token ? { token } : { user }), session: this.session, ...(device && { device }), rooms };
+  }
+
+  async #token(again) {
+    try {
+      return await this.options.token(again);
+    } catch (error) {
+      // Without a token the server says no, and that is tried again like any lost line.
+      this.on.problem?.(error);
+      return undefined;
+    }
+  }
+
+  #open() {
+    clearTimeout(this.#timers.retry);
+    this.#attempt += 1;
+    const attempt = this.#attempt;
+    const transport = this.options.transports[this.#transport];
+    this.#say({ state: "connecting", transport: transport.name });
+    this.#heardAt = Date.now();
+    const isThis = () => attempt === this.#attempt;
+    this.#timers.ready = setTimeout(() => isThis() && this.#lost(4002, "no answer to the hello in time"), READY_WITHIN_MS);
+    this.#line = transport.open({
+      url: this.options.url,
+      hello: () => this.#hello(),
+      token: () => this.#token(false),
+      heard: () => { this.#heardAt = Date.now(); },
+      message: (message) => isThis() && this.#receive(message),
+      closed: ({ code, reason }) => isThis() && this.#lost(code, reason),
+    });
+  }
+
+  // Leaves the present line without a word to anyone.
+  #abandon() {
+    this.#attempt += 1;
+    clearTimeout(this.#timers.ready);
+    clearTimeout(this.#timers.retry);
+    clearTimeout(this.#timers.upgrade);
+    const line = this.#line;
+    const wasReady = this.#isReady;
+    this.#line = null;
+    this.#isReady = false;
+    this.ready = null;
+    line?.close();
+    return wasReady;
+  }
+
+  async #lost(code, reason) {
+    const wasReady = this.#abandon();
+    if (this.#isStopped) return;
+    if (code === TOKEN_CLOSE && !this.#hasRefreshedToken && await this.#token(true)) {
+      this.#hasRefreshedToken = true;
+      if (!this.#isStopped && !this.#line) this.#open();
+      return;
+    }
+    if (code >= 4500 && code <= 4999) {
+      this.#say({ state: "closed", code, reason: reason || `closed by the server (${code})` });
+      return;
+    }
+    this.#wait(this.#backoff.next(), code, reason);
+    if (!wasReady) this.#considerFallback(this.#attempt);
+  }
+
+  // A transport that fails although the server can be reached is blocked on the way.
+  async #considerFallback(attempt) {
+    if (this.options.transports.length < 2 || !(await this.#isReachable()) || attempt !== this.#attempt) return;
+    this.#failures += 1;
+    if (this.#failures < FAILURES_MAX) return;
+    this.#failures = 0;
+    this.#transport = (this.#transport + 1) % this.options.transports.length;
+    if (this.#transport !== 0) this.wake();
+  }
+
+  async #isReachable() {
+    try {
+      const answer = await this.options.fetch(new URL("/api/health", this.options.url), { signal: AbortSignal.timeout(READY_WITHIN_MS), cache: "no-store" });
+      return answer.ok;
+    } catch {
+      return false;
+    }
+  }
+
+  #wait(delayMs, code, reason) {
+    this.#timers.retry = setTimeout(() => this.#open(), delayMs);
+    this.#say({ state: "waiting", retryAt: Date.now() + delayMs, code, reason });
+  }
+
+  #receive(message) {
+    switch (message.type) {
+      case "ping": this.#line.send({ type: "pong" }); return;
+      case "ready": this.#greeted(message); return;
+      case "drain": this.#backoff.drain(message); break;
+      case "authenticate": this.#authenticate(); break;
+      case "subscribed": this.#attached(message); break;
+      case "event": this.#rooms.get(message.room)?.take(message.revision); break;
+      case "room_state": Object.assign(this.#rooms.get(message.room) ?? {}, { last: message.revision }); break;
+      case "closed": this.#rooms.delete(message.room); break;
+      case "reject": if (message.code === "token_expired") this.#authenticate(); break;
+      default: // a newer server may say more
+    }
+    this.on.message(message);
+  }
+
+  #greeted(message) {
+    clearTimeout(this.#timers.ready);
+    this.#isReady = true;
+    this.#failures = 0;
+    this.#hasRefreshedToken = false;
+    this.#backoff.succeeded(message.reconnect);
+    this.#heartbeatMs = message.heartbeat_ms ?? HEARTBEAT_DEFAULT_MS;
+    this.ready = message;
+    for (const entry of message.rooms ?? []) this.#attached(entry);
+    if (this.#transport > 0) this.#timers.upgrade = setTimeout(() => this.#upgrade(), UPGRADE_AFTER_MS);
+    this.#say({ state: "live", transport: this.options.transports[this.#transport].name });
+    this.on.message(message);
+  }
+
+  #attached({ room, epoch, how }) {
+    const cursor = this.#rooms.get(room);
+    if (!cursor) return;
+    if (how === "denied") this.#rooms.delete(room);
+    if (how === "reset") cursor.clear();
+    cursor.epoch = epoch;
+  }
+
+  async #authenticate() {
+    const token = await this.#token(true);
+    if (token) this.send({ type: "authenticate", id: randomId(), token });
+  }
+
+  // On a fallback: changes over once the first choice answers, and not before.
+  async #upgrade() {
+    const attempt = this.#attempt;
+    const isThere = await this.options.transports[0].isThere?.(this.options.url);
+    if (attempt !== this.#attempt) return;
+    if (!isThere) {
+      this.#timers.upgrade = setTimeout(() => this.#upgrade(), UPGRADE_AFTER_MS);
+      return;
+    }
+    this.#transport = 0;
+    this.renew();
+  }
+
+  #watch() {
+    if (this.#isReady && Date.now() - this.#heardAt > 2 * this.#heartbeatMs + 5_000) this.#lost(4002, "nothing was heard for too long");
+  }
+}

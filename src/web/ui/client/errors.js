@@ -1,0 +1,50 @@
+// Why a promise of this client is rejected. `code` is a stable word, made to be compared.
+
+/** The server's no: `code` is one of the protocol's words, and nothing was recorded. */
+export class Rejected extends Error {
+  constructor({ code, message, detail, retry, after_ms, head }) {
+    super(detail ?? message);
+    this.name = "Rejected";
+    this.code = code;
+    /** For `rule`, the rule's own stable word. */
+    this.rule = code === "rule" ? message : undefined;
+    this.retry = retry === true;
+    this.afterMs = after_ms;
+    this.head = head;
+  }
+}
+
+/**
+ * A command that waited so long that it may no longer apply. It was not dropped: `command` is
+ * handed back, and stays stored until it is sent again (`client.resend`) or given up (`client.discard`).
+ */
+export class Expired extends Error {
+  constructor(command, ageMs) {
+    const hours = Math.round(ageMs / 3_600_000);
+    super(`not sent: it has waited ${hours} hours for a connection; send it again or discard it`);
+    this.name = "Expired";
+    this.code = "expired";
+    this.command = command;
+  }
+}
+
+/** This client's own no: `closed`, `discarded`, `queue_full`, `too_big`, `not_connected`. */
+export class ClientError extends Error {
+  constructor(code, message) {
+    super(message);
+    this.name = "ClientError";
+    this.code = code;
+  }
+}
+
+/** An HTTP answer that is no success, read from its problem document. */
+export class HttpError extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? problem.title ?? `the server answered ${status}`);
+    this.name = "HttpError";
+    this.status = status;
+    this.code = problem.code ?? "internal";
+    this.title = problem.title;
+    this.afterMs = problem.after_ms;
+  }
+}

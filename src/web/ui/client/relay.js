@@ -1,0 +1,247 @@
+// One connection for all tabs of a person.
+//
+// The tabs elect a leader by a Web Lock; it holds the connection and passes every message on
+// over a BroadcastChannel. Each tab keeps its own cursors and drops what it has handled, as
+// after a reconnect, so a tab may come, go or take over at any time. Web Locks and
+// BroadcastChannel are in Chromium, Firefox and Safari; a SharedWorker is not on phones.
+// A leader that the system froze does not answer: a tab in sight then takes the lock from it.
+
+import { Connection } from "./connection.js";
+import { randomId } from "./ids.js";
+
+const PROBE_EVERY_MS = 5_000;
+const ANSWER_WITHIN_MS = 2_000;
+const REPLACED_CLOSE = 4507;
+
+/** Whether tabs can share a connection here. */
+export function canShare() {
+  return typeof document === "object" && typeof BroadcastChannel === "function" && typeof navigator.locks?.request === "function";
+}
+
+/** Has the calls and callbacks of a `Connection`, and one more: `gone(tab)`, told to the leader. */
+export class Relay {
+  #connection = null;
+  #followers = new Set();
+  #followed = new Map(); // room -> tabs that follow it
+  #isAttached = false;
+  #isStopped = false;
+  #answerTimer = null;
+
+  /**
+   * @param {object} options those of a `Connection`, and
+   * @param {string} options.space names what is shared: one user at one server
+   * @param {string} options.tab unique to this tab
+   */
+  constructor(options, on) {
+    this.options = options;
+    this.on = on;
+    this.tab = options.tab;
+    /** @type {import("./connection.js").Status} */
+    this.status = { state: "connecting", role: "follower" };
+    this.ready = null;
+  }
+
+  get isLeader() {
+    return this.#connection !== null;
+  }
+
+  start() {
+    this.channel = new BroadcastChannel(this.options.space);
+    this.channel.onmessage = ({ data }) => this.#hear(data);
+    this.ended = new AbortController();
+    // Held for as long as this tab lives: whoever gets it next knows that the tab is gone.
+    this.#hold(this.#tabLock(this.tab));
+    this.#post({ kind: "attach" });
+    this.#campaign(false);
+    this.onVisible = () => document.hidden || this.#probe();
+    document.addEventListener("visibilitychange", this.onVisible);
+    this.probing = setInterval(this.onVisible, PROBE_EVERY_MS);
+  }
+
+  stop() {
+    this.#isStopped = true;
+    this.#post({ kind: "bye" });
+    document.removeEventListener("visibilitychange", this.onVisible);
+    clearInterval(this.probing);
+    clearTimeout(this.#answerTimer);
+    const connection = this.#connection;
+    this.#connection = null;
+    connection?.stop();
+    this.ended.abort();
+    this.release?.();
+    this.channel.close();
+  }
+
+  send(message) {
+    if (this.#connection) this.#forward(this.tab, message);
+    else this.#post({ kind: "send", message });
+  }
+
+  wake() {
+    if (this.#connection) this.#connection.wake();
+    else this.#post({ kind: "wake" });
+  }
+
+  renew() {
+    if (this.#connection) this.#connection.renew();
+    else this.#post({ kind: "renew" });
+  }
+
+  #post(parcel) {
+    this.channel.postMessage({ ...parcel, from: this.tab });
+  }
+
+  #tabLock(tab) {
+    return `${this.options.space}:tab:${tab}`;
+  }
+
+  #hold(name) {
+    navigator.locks.request(name, { signal: this.ended.signal }, () => new Promise((release) => {
+      this.ended.signal.addEventListener("abort", release);
+    })).catch(() => {}); // aborted before it was granted
+  }
+
+  // Waits for the leader's place; `steal` takes it from one that does not answer.
+  async #campaign(steal) {
+    const how = steal ? { steal: true } : { signal: this.ended.signal };
+    try {
+      await navigator.locks.request(this.options.space, how, () => this.#isStopped ? undefined : this.#lead());
+    } catch {
+      // Aborted at the end, or the place was taken from this tab.
+      if (!this.#isStopped) this.#stepDown();
+    }
+  }
+
+  #lead() {
+    clearTimeout(this.#answerTimer);
+    this.#isAttached = false;
+    this.#followed.clear();
+    const connection = new Connection(this.options, {
+      status: (status) => connection === this.#connection && this.#stands(status),
+      message: (message) => connection === this.#connection && this.#tell({ kind: "message", message }),
+      problem: this.on.problem,
+    });
+    this.#connection = connection;
+    connection.start();
+    this.on.gone?.(null);
+    return new Promise((release) => { this.release = release; });
+  }
+
+  #stands(status) {
+    // This session goes on elsewhere: another tab took the lead while this one was frozen.
+    if (status.code === REPLACED_CLOSE) this.#stepDown();
+    else this.#tell({ kind: "status", status });
+  }
+
+  // Another tab leads now: this one was frozen, or is one too many.
+  #stepDown() {
+    const connection = this.#connection;
+    if (!connection) return;
+    this.#connection = null;
+    connection.stop();
+    this.release?.();
+    this.#followers.clear();
+    this.#post({ kind: "attach" });
+    this.#campaign(false);
+  }
+
+  #tell(parcel) {
+    this.#post(parcel);
+    this.#take(parcel);
+  }
+
+  #take({ kind, status, message }) {
+    if (kind === "status") {
+      this.status = { ...status, role: this.#connection ? "leader" : "follower" };
+      if (status.state !== "live") this.ready = null;
+      this.on.status(this.status);
+    } else {
+      if (message.type === "ready") this.ready = message;
+      this.on.message(message);
+    }
+  }
+
+  #hear(parcel) {
+    if (this.#isStopped) return;
+    if (this.#connection) this.#serve(parcel);
+    else this.#follow(parcel);
+  }
+
+  // The leader's side.
+  #serve({ kind, from, message }) {
+    switch (kind) {
+      case "attach": this.#welcome(from); break;
+      case "probe": this.#post({ kind: "here", to: from }); break;
+      case "send": this.#forward(from, message); break;
+      case "wake": this.#connection.wake(); break;
+      case "renew": this.#connection.renew(); break;
+      case "bye": this.#forget(from); break;
+      default: // another leader speaks: the lock settles who goes
+    }
+  }
+
+  #welcome(tab) {
+    this.#register(tab);
+    this.#post({ kind: "welcome", to: tab, status: this.#connection.status, ready: this.#connection.ready });
+  }
+
+  #register(tab) {
+    if (tab === this.tab || this.#followers.has(tab)) return;
+    this.#followers.add(tab);
+    const { signal } = this.ended;
+    navigator.locks.request(this.#tabLock(tab), { signal }, () => this.#forget(tab)).catch(() => {});
+  }
+
+  #forget(tab) {
+    if (!this.#connection || !this.#followers.delete(tab)) return;
+    for (const [room, tabs] of [...this.#followed]) {
+      if (tabs.delete(tab) && tabs.size === 0) this.#leave(room);
+    }
+    this.on.gone?.(tab);
+  }
+
+  #leave(room) {
+    this.#followed.delete(room);
+    this.#connection.send({ type: "unsubscribe", id: randomId(), room });
+  }
+
+  #forward(tab, message) {
+    this.#register(tab);
+    if (message.type === "subscribe") {
+      if (!this.#followed.has(message.room)) this.#followed.set(message.room, new Set());
+      this.#followed.get(message.room).add(tab);
+    } else if (message.type === "unsubscribe") {
+      const tabs = this.#followed.get(message.room);
+      tabs?.delete(tab);
+      if (tabs?.size > 0) return; // others still follow it
+      this.#followed.delete(message.room);
+    }
+    this.#connection.send(message);
+  }
+
+  // The follower's side.
+  #follow(parcel) {
+    const { kind, to } = parcel;
+    if (to !== undefined && to !== this.tab) return;
+    if (kind === "here" || kind === "welcome") clearTimeout(this.#answerTimer);
+    if (kind === "welcome") {
+      this.#isAttached = true;
+      // As after a reconnect, but with no room attached yet: the rooms are asked for one by one.
+      if (parcel.ready) this.#take({ kind: "message", message: { ...parcel.ready, rooms: [] } });
+      this.#take({ kind: "status", status: parcel.status });
+    } else if (kind === "message" || kind === "status") {
+      if (this.#isAttached) this.#take(parcel);
+      else if (kind === "status") this.#post({ kind: "attach" });
+    }
+  }
+
+  // Asks whether the leader is awake; wakes a wait that the leader's own timers may sleep through.
+  #probe() {
+    if (this.#connection || this.#isStopped) return;
+    this.#post({ kind: "probe" });
+    if (!this.#isAttached) this.#post({ kind: "attach" });
+    if (this.status.state === "waiting" && Date.now() > this.status.retryAt) this.wake();
+    clearTimeout(this.#answerTimer);
+    this.#answerTimer = setTimeout(() => this.#campaign(true), ANSWER_WITHIN_MS);
+  }
+}

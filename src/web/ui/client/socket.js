@@ -1,0 +1,56 @@
+// The first choice of a transport: one WebSocket.
+//
+// Every transport is a function `(link) -> line`. `link` has `url`, `hello()`, and the calls
+// `message(object)`, `heard()` and `closed({ code, reason })`, of which the last comes once.
+// A line has `send(object)` and `close()`.
+
+export const SUBPROTOCOL = "dramatis.v1.json";
+
+/** @param {{WebSocket: typeof WebSocket}} parts */
+export function socketTransport(parts) {
+  return (link) => {
+    const address = new URL("/socket", link.url);
+    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new parts.WebSocket(address.href, SUBPROTOCOL);
+    let isOver = false;
+    const over = (code, reason) => {
+      if (isOver) return;
+      isOver = true;
+      link.closed({ code, reason });
+    };
+    socket.onopen = async () => {
+      const hello = await link.hello();
+      if (socket.readyState === 1) socket.send(JSON.stringify(hello));
+    };
+    socket.onmessage = ({ data }) => {
+      if (!isOver) receive(link, data);
+    };
+    socket.onclose = ({ code, reason }) => over(code, reason);
+    socket.onerror = () => {}; // a close follows
+    return {
+      send(message) {
+        if (socket.readyState === 1) socket.send(JSON.stringify(message));
+      },
+      // A dead line may take minutes to report its own close, so this does not wait for it.
+      close(code = 1000, reason = "") {
+        over(code, reason);
+        if (socket.readyState <= 1) socket.close(1000);
+      },
+    };
+  };
+}
+
+/** Hands on the messages of a newline-joined text. */
+export function receive(link, text) {
+  link.heard();
+  for (const line of text.split("\n")) {
+    if (line.trim() === "") continue;
+    let message;
+    try {
+      message = JSON.parse(line);
+    } catch {
+      continue; // a frame that is no JSON tells this client nothing
+    }
+    link.message(message);
+  }
+}

@@ -1,0 +1,29 @@
+// Who this tab is, also after a reload.
+
+import { randomId } from "./ids.js";
+
+/** An id that a tab keeps over reloads; a new one where nothing is kept. */
+export function tabId() {
+  return kept("sessionStorage", "dramatis:tab");
+}
+
+/**
+ * The session to say hello with. Tabs that share a line share it; else each has its own, so
+ * that one does not take the other's place.
+ */
+export function sessionId(space, isShared) {
+  return kept(isShared ? "localStorage" : "sessionStorage", `${space}:session`);
+}
+
+function kept(storage, key) {
+  if (typeof document !== "object") return randomId();
+  try {
+    const known = globalThis[storage].getItem(key);
+    if (known) return known;
+    const fresh = randomId();
+    globalThis[storage].setItem(key, fresh);
+    return fresh;
+  } catch {
+    return randomId(); // storage is switched off
+  }
+}

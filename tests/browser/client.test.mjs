@@ -1,0 +1,159 @@
+// client.js in Node against a real server process.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+import { Rejected, connect, memoryStore } from "../../src/web/ui/client.js";
+import { Proxy, Server, until } from "./server.mjs";
+
+let server;
+let proxy;
+const open = new Set();
+
+before(async () => {
+  server = await Server.start();
+  proxy = await Proxy.start(server.port);
+});
+
+after(async () => {
+  for (const client of open) client.close();
+  await proxy.stop();
+  await server.stop();
+});
+
+function client(user, options = {}) {
+  const made = connect({ url: proxy.url, user, ...options });
+  open.add(made);
+  return made;
+}
+
+let rooms = 0;
+async function openRoom(owner) {
+  const id = `room-${(rooms += 1)}`;
+  await owner.command(id, "open_room", { title: `Room ${rooms}` });
+  return id;
+}
+
+/** Collects what a room tells, by revision; fails on what comes twice or out of order. */
+function collect(room) {
+  const events = [];
+  room.on("reset", () => events.splice(0));
+  room.on("event", (event) => {
+    const last = events.at(-1);
+    assert.ok(!last || event.revision === last.revision + 1, `${last?.revision} is followed by ${event.revision}`);
+    events.push(event);
+  });
+  return events;
+}
+
+const texts = (events) => events.filter(({ name }) => name === "MessagePosted").map(({ data }) => data.text);
+
+describe("a client", () => {
+  test("opens a room, speaks, and is heard by another", async () => {
+    const [alice, bob] = [client("alice"), client("bob")];
+    const id = await openRoom(alice);
+    const heard = collect(bob.room(id));
+    await bob.room(id).join();
+    const ack = await alice.room(id).post("good evening");
+    assert.equal(ack.type, "ack");
+    await until("bob hears it", () => texts(heard).includes("good evening"));
+    assert.equal(heard.find(({ revision }) => revision === ack.revision).by, "alice");
+  });
+
+  test("is told the server's no with its stable word", async () => {
+    const alice = client("alice");
+    const id = await openRoom(alice);
+    await assert.rejects(client("mallory").command(id, "post_message", { text: "hi" }), (error) => {
+      assert.ok(error instanceof Rejected);
+      assert.equal(error.code, "not_a_member");
+      return true;
+    });
+  });
+
+  test("pages through the past", async () => {
+    const alice = client("alice");
+    const id = await openRoom(alice);
+    const room = alice.room(id);
+    for (let count = 0; count < 12; count += 1) await room.post(`message ${count}`);
+    const page = await room.history({ limit: 5 });
+    assert.equal(page.events.length, 5);
+    assert.equal(page.more, true);
+    const before = await room.history({ before: page.events[0].revision, limit: 100 });
+    assert.equal(before.events[0].revision, 0);
+    assert.equal(before.more, false);
+  });
+});
+
+describe("after an interruption a client", () => {
+  test("resumes without loss or repetition, and its commands have one effect", async () => {
+    const [alice, bob] = [client("alice"), client("bob")];
+    const id = await openRoom(alice);
+    const heard = collect(bob.room(id));
+    await until("bob is live", () => bob.room(id).state === "live");
+    const sent = [];
+    for (let round = 0; round < 10; round += 1) {
+      sent.push(alice.room(id).post(`round ${round} a`));
+      if (round % 2 === 0) proxy.cut();
+      sent.push(alice.room(id).post(`round ${round} b`));
+      proxy.restore();
+      await sent.at(-1);
+    }
+    await Promise.all(sent);
+    const want = Array.from({ length: 10 }, (_, round) => [`round ${round} a`, `round ${round} b`]).flat();
+    await until("bob has heard all", () => texts(heard).length >= want.length);
+    assert.deepEqual(texts(heard), want);
+  });
+
+  test("finds its place after the server was killed", async () => {
+    const [alice, bob] = [client("alice"), client("bob")];
+    const id = await openRoom(alice);
+    const heard = collect(bob.room(id));
+    await until("bob is live", () => bob.room(id).state === "live");
+    const sent = Array.from({ length: 50 }, (_, count) => alice.room(id).post(`before ${count}`));
+    await sent[20];
+    await server.kill();
+    sent.push(...Array.from({ length: 20 }, (_, count) => alice.room(id).post(`while away ${count}`)));
+    await server.up();
+    await Promise.all(sent);
+    await until("bob has heard all", () => texts(heard).length >= 70);
+    assert.equal(new Set(texts(heard)).size, 70);
+  });
+});
+
+describe("what waits", () => {
+  test("is sent by the next client of the same store, once", async () => {
+    const store = memoryStore();
+    const alice = client("alice");
+    const id = await openRoom(alice);
+    proxy.cut();
+    const first = client("alice", { store });
+    first.command(id, "post_message", { text: "written offline" }).catch(() => {});
+    first.close();
+    assert.equal(store.list().length, 1);
+    proxy.restore();
+    const second = client("alice", { store });
+    const [settled] = await Promise.all([second.once("settled"), until("it is answered", () => second.pending.length === 0)]);
+    assert.equal(settled.refusal, undefined);
+    assert.equal(store.list().length, 0);
+    const { events } = await second.room(id).history();
+    assert.deepEqual(texts(events), ["written offline"]);
+  });
+
+  test("is handed back when it is days old, and not sent until asked", async () => {
+    const store = memoryStore();
+    const alice = client("alice");
+    const id = await openRoom(alice);
+    const frame = { type: "command", id: "old-1", room: id, name: "post_message", data: { text: "old news" } };
+    store.put({ id: "old-1", owner: "?", frame, createdAt: Date.now() - 4 * 86_400_000, attempted: false, state: "waiting" });
+    const back = client("alice", { store });
+    const expired = await back.once("expired");
+    assert.equal(expired.frame.data.text, "old news");
+    await back.room(id).history();
+    assert.equal(back.pending[0].state, "expired");
+    assert.deepEqual(texts((await back.room(id).history()).events), []);
+    back.resend("old-1");
+    await until("it is answered", () => back.pending.length === 0);
+    assert.deepEqual(texts((await back.room(id).history()).events), ["old news"]);
+    assert.equal(store.list().length, 0);
+  });
+});
