@@ -85,6 +85,7 @@ pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> 
 
 /// Which rooms.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RoomsQuery {
     /// `activity` (latest message first, the default) or `title`.
@@ -173,6 +174,7 @@ pub(super) async fn one(api: web::Data<Api>, room: web::Path<EntityId>) -> HttpR
 
 /// Which messages.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TimelineQuery {
     /// Only messages below this revision.
@@ -214,6 +216,7 @@ pub(super) async fn timeline(
 
 /// Which members.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MembersQuery {
     /// Only members past this one.
