@@ -10,12 +10,17 @@ pub mod entity;
 pub mod hub;
 pub mod outbox;
 pub mod pending_count;
+pub mod presence;
 pub mod read_markers;
 pub mod registry;
+pub mod relay;
 pub mod rights;
 pub mod session;
 mod session_notes;
+pub mod share;
 mod shrink;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -37,6 +42,10 @@ pub struct Stage {
     pub read_markers: read_markers::ReadMarkers,
     /// Which session is on which connection.
     pub directory: directory::Directory,
+    /// Who is present in which room.
+    pub presence: presence::Presence,
+    /// The way of ephemerals from thread to thread.
+    pub relay: relay::Relay,
     /// What a connection may hold.
     pub limits: SocketConfig,
     /// What is counted.

@@ -6,6 +6,7 @@
 pub(crate) mod attach;
 mod catch_up;
 pub(crate) mod commands;
+mod ephemerals;
 mod greet;
 mod history;
 pub(crate) mod presented;
@@ -23,6 +24,7 @@ use super::answer::Answers;
 use super::directory::{Arrival, Replaced};
 use super::hub::{Follow, Rooms};
 use super::outbox::{CatchUp, Outbox};
+use super::presence::Leaving;
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed,
     parse_message,
@@ -64,6 +66,7 @@ pub struct Session {
     follows: Vec<Rc<Follow>>,
     catching_up: bool,
     malformed: Malformed,
+    ephemeral_rate: ephemerals::Rate,
     /// Messages behind one that waits.
     rest: String,
 }
@@ -94,6 +97,7 @@ impl Session {
                 follows: Vec::new(),
                 catching_up: false,
                 malformed: Malformed::default(),
+                ephemeral_rate: ephemerals::Rate::default(),
                 rest: String::new(),
             }
         });
@@ -152,7 +156,7 @@ impl Session {
             (ClientMessage::History(request), user) => return self.history(user, request, ctx),
             (ClientMessage::Unsubscribe(unsubscribe), user) => self.unsubscribe(&user, unsubscribe),
             (ClientMessage::Pong, _) => {}
-            (ClientMessage::Ephemeral(_), _) => self.not_taken(None, "ephemeral"),
+            (ClientMessage::Ephemeral(ephemeral), user) => self.ephemeral(&user, &ephemeral),
             (ClientMessage::Seen(seen), user) => self.seen(&user, &seen),
             (ClientMessage::Authenticate(request), _) => self.not_taken(Some(request.id), "authenticate"),
             (ClientMessage::Hello(_), _) => {
@@ -187,7 +191,7 @@ impl Session {
         self.follows.retain(|follow| {
             let keep = follow.stream != *stream;
             if !keep {
-                rooms.unfollow(follow);
+                rooms.unfollow(follow, Leaving::Asked);
             }
             keep
         });
@@ -199,7 +203,7 @@ impl Session {
         self.follows.retain(|follow| {
             let keep = !follow.rights.have_ended();
             if !keep {
-                rooms.unfollow(follow);
+                rooms.unfollow(follow, Leaving::Asked);
             }
             keep
         });
@@ -248,7 +252,7 @@ impl Actor for Session {
 
     fn stopped(&mut self, ctx: &mut Self::Context) {
         for follow in self.follows.drain(..) {
-            self.rooms.unfollow(&follow);
+            self.rooms.unfollow(&follow, Leaving::Gone);
         }
         if let Some(identity) = &self.identity {
             self.stage.directory.leave(&identity.user, &identity.session, &ctx.address().recipient());

@@ -13,8 +13,10 @@ use tokio::sync::watch;
 use crate::actors::Stage;
 use crate::actors::directory::Directory;
 use crate::actors::entity::Surroundings;
+use crate::actors::presence::Presence;
 use crate::actors::read_markers::ReadMarkers;
 use crate::actors::registry::{EntityOptions, Registry};
+use crate::actors::relay::Relay;
 use crate::config::{Config, RoomConfig};
 use crate::domain::Decider;
 use crate::domain::room::RoomLimits;
@@ -101,6 +103,8 @@ fn stage(
         users,
         log,
         directory: Directory::default(),
+        presence: Presence::new(&config.socket.presence),
+        relay: Relay::new(metrics.ephemerals.clone()),
         limits: config.socket.clone(),
         metrics,
     }

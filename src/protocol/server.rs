@@ -303,6 +303,11 @@ impl EventFrame {
         }
     }
 
+    /// Whether it came from a command, which its author is told.
+    pub fn has_command(&self) -> bool {
+        self.command.is_some()
+    }
+
     /// Appends the message for this reader: its author is told the command too.
     pub fn write_for(&self, reader: &MemberId, out: &mut Vec<u8>) {
         match &self.command {

@@ -198,8 +198,17 @@ struct Denied(ErrorCode);
 
 fn denied(room: Followed, epoch: Epoch, stands: &Stands, Denied(code): Denied) -> Taken {
     let (head, code) = (stands.head, Some(code));
-    let entry =
-        RoomEntry { room, epoch, head, how: How::Denied, after: None, seen: None, unread: None, unread_more: false, code };
+    let entry = RoomEntry {
+        room,
+        epoch,
+        head,
+        how: How::Denied,
+        after: None,
+        seen: None,
+        unread: None,
+        unread_more: false,
+        code,
+    };
     Taken { entry, place: None }
 }
 

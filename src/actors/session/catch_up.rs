@@ -18,7 +18,7 @@ use crate::log::{LogError, ReadLimit};
 use crate::protocol::{CloseCode, EventFrame, Followed, Live, RoomState, ServerMessage};
 
 /// Events read at a time.
-const PAGE: ReadLimit = ReadLimit { events: 256, bytes: 128 * 1024 };
+const PAGE_EVENTS: usize = 256;
 /// Events sent with a state, at the most.
 const STATE_EVENTS: usize = 50;
 
@@ -29,7 +29,7 @@ impl Session {
         if self.catching_up || self.outbox.is_closing() {
             return;
         }
-        let behind: Vec<_> = self.follows.iter().filter(|follow| !follow.live.get()).cloned().collect();
+        let behind: Vec<_> = self.follows.iter().filter(|follow| !follow.is_live()).cloned().collect();
         if behind.is_empty() {
             return;
         }
@@ -57,8 +57,7 @@ async fn run(
 ) -> Result<(), LogError> {
     for follow in behind {
         loop {
-            // One holder is this list alone: the session has unsubscribed.
-            if !outbox.has_room().await || Rc::strong_count(&follow) == 1 {
+            if !outbox.has_room().await || follow.is_gone() {
                 break;
             }
             if follow.wants_state.take() {
@@ -67,8 +66,9 @@ async fn run(
             if follow.rights.have_ended() {
                 break;
             }
-            let page = stage.log.read_stream(&follow.stream, follow.next.get(), PAGE).await?;
-            if Rc::strong_count(&follow) == 1 {
+            let limit = ReadLimit { events: PAGE_EVENTS, bytes: outbox.bytes_max_now() / 4 };
+            let page = stage.log.read_stream(&follow.stream, follow.next.get(), limit).await?;
+            if follow.is_gone() {
                 break;
             }
             if push(&outbox, &follow, &page) || !rooms.try_live(&follow) {
@@ -84,9 +84,12 @@ async fn run(
 /// Sends the stream's state and its last events up to that, in place of all before.
 async fn show(stage: &Stage, outbox: &Outbox, follow: &Follow) -> Result<(), LogError> {
     let Some((shown, revision)) = state_of(stage, follow).await else { return Ok(()) };
-    let limit = ReadLimit { events: STATE_EVENTS, bytes: PAGE.bytes };
+    let limit = ReadLimit { events: STATE_EVENTS, bytes: outbox.bytes_max_now() / 4 };
     let events = stage.log.read_stream_backwards(&follow.stream, Some(revision.next()), limit).await?;
     // Whoever has unsubscribed or may read no more meanwhile gets none of it.
+    if follow.is_gone() {
+        return Ok(());
+    }
     if follow.rights.have_ended() {
         end(outbox, follow);
         return Ok(());
@@ -127,7 +130,7 @@ fn push(outbox: &Outbox, follow: &Follow, page: &[Arc<Recorded>]) -> bool {
     let page = page.split_at(page.partition_point(|event| ends.is_none_or(|end| event.revision <= end))).0;
     let Some(last) = page.last() else { return false };
     let frames: Vec<_> = page.iter().map(|event| EventFrame::encode(event)).collect();
-    outbox.push(joined(&frames, Some(&follow.reader)));
+    outbox.push(joined(&frames, &follow.reader));
     follow.next.set(last.revision.next());
     if ends.is_some() {
         end(outbox, follow);

@@ -131,7 +131,7 @@ impl Session {
         let follow = Follow::new(stream, user.clone(), next, self.outbox.clone(), rights);
         follow.wants_state.set(wants_state);
         let follow = Rc::new(follow);
-        self.rooms.follow(follow.clone());
+        self.rooms.follow(&follow);
         self.follows.push(follow);
     }
 }

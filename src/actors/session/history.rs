@@ -60,7 +60,7 @@ async fn read(
     }
     outbox.has_room().await;
     let events = usize::try_from(limit.clamp(1, HISTORY_EVENTS_MAX)).unwrap_or(1);
-    let limit = ReadLimit { events, bytes: stage.limits.outbox_bytes_max };
+    let limit = ReadLimit { events, bytes: outbox.bytes_max_now() / 2 };
     stage.log.read_stream_backwards(&stream, before, limit).await.map(Ok)
 }
 

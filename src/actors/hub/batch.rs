@@ -1,0 +1,146 @@
+//! One room's new events: encoded once, joined once, shared by all who follow.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dramatis_events::{MemberId, Recorded, Revision, StreamId};
+
+use super::Follow;
+use crate::actors::rights::Changes;
+use crate::protocol::EventFrame;
+
+/// See the module.
+pub(super) struct Batch {
+    first: Revision,
+    frames: Vec<EventFrame>,
+    /// All frames, newline-joined.
+    text: Bytes,
+    /// Where each frame ends in it.
+    ends: Vec<usize>,
+    /// Who is told the commands of their own events.
+    authors: HashSet<MemberId>,
+    /// What changes who may read.
+    changes: Changes,
+}
+
+/// What a delivery came to.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Delivered {
+    /// Events pushed.
+    pub(super) events: u64,
+    /// Followers that must read the log.
+    pub(super) fell_behind: u64,
+}
+
+impl Batch {
+    /// Puts events together by room, each room's in their order.
+    pub(super) fn gather<'a>(events: impl Iterator<Item = &'a Arc<Recorded>>) -> Vec<(StreamId, Self)> {
+        let mut rooms: Vec<(StreamId, Vec<&'a Arc<Recorded>>)> = Vec::new();
+        let mut places = std::collections::HashMap::new();
+        for event in events {
+            let place = *places.entry(&event.stream).or_insert(rooms.len());
+            match rooms.get_mut(place) {
+                Some((_, events)) => events.push(event),
+                None => rooms.push((event.stream.clone(), vec![event])),
+            }
+        }
+        rooms.into_iter().filter_map(|(stream, events)| Some((stream, Self::of(&events)?))).collect()
+    }
+
+    fn of(events: &[&Arc<Recorded>]) -> Option<Self> {
+        let first = events.first()?.revision;
+        let frames: Vec<_> = events.iter().map(|event| EventFrame::encode(event)).collect();
+        let mut ends = Vec::with_capacity(frames.len());
+        let text = match frames.as_slice() {
+            [only] => {
+                ends.push(only.text.len());
+                only.text.clone()
+            }
+            frames => {
+                let mut text = Vec::with_capacity(frames.iter().map(|frame| frame.text.len() + 1).sum());
+                for frame in frames {
+                    if !text.is_empty() {
+                        text.push(b'\n');
+                    }
+                    text.extend_from_slice(&frame.text);
+                    ends.push(text.len());
+                }
+                text.into()
+            }
+        };
+        let authors = frames.iter().filter(|frame| frame.has_command()).map(|frame| frame.author.clone());
+        let authors = authors.collect();
+        let changes = Changes::among(events.iter().copied());
+        Some(Self { first, frames, text, ends, authors, changes })
+    }
+
+    pub(super) fn last(&self) -> Revision {
+        let more = u64::try_from(self.frames.len()).unwrap_or(0).saturating_sub(1);
+        Revision::new(self.first.get().saturating_add(more))
+    }
+
+    /// Hands the events to these followers; who has no room for them reads the log later.
+    pub(super) fn deliver<'a>(&self, followers: impl Iterator<Item = &'a Follow>) -> Delivered {
+        let (last, mut delivered) = (self.last(), Delivered::default());
+        for follow in followers.filter(|follow| follow.is_live() && follow.next.get() <= last) {
+            let next = follow.next.get();
+            let known = self.place_of(next);
+            let size = self.text.len().saturating_sub(self.start(known));
+            if next < self.first || !follow.outbox.takes(size) {
+                follow.fall_behind();
+                delivered.fell_behind += 1;
+                continue;
+            }
+            let end = follow.rights.end_at(&self.changes, &follow.reader);
+            let to = end.map_or(self.frames.len(), |end| self.place_of(end.next()));
+            self.push(known, to, follow);
+            if let Some(goodbye) = end.and_then(|_| follow.goodbye()) {
+                follow.outbox.push(goodbye);
+                // The session lets the place go.
+                follow.outbox.set_behind();
+                continue;
+            }
+            follow.next.set(last.next());
+            delivered.events += u64::try_from(self.frames.len().saturating_sub(known)).unwrap_or(0);
+        }
+        delivered
+    }
+
+    /// Which frame is at this revision.
+    fn place_of(&self, revision: Revision) -> usize {
+        usize::try_from(revision.get().saturating_sub(self.first.get())).unwrap_or(usize::MAX)
+    }
+
+    /// Pushes these frames, shared but for those that the reader is the author of.
+    fn push(&self, known: usize, to: usize, follow: &Follow) {
+        let mut from = known;
+        if self.authors.contains(&follow.reader) {
+            for (index, frame) in self.frames.iter().enumerate().take(to).skip(known) {
+                if !frame.has_command() || frame.author != follow.reader {
+                    continue;
+                }
+                self.push_shared(from, index, follow);
+                let mut own = Vec::with_capacity(frame.text.len() + 64);
+                frame.write_for(&follow.reader, &mut own);
+                follow.outbox.push(own.into());
+                from = index + 1;
+            }
+        }
+        self.push_shared(from, to, follow);
+    }
+
+    fn push_shared(&self, from: usize, to: usize, follow: &Follow) {
+        if let Some(end) = to.checked_sub(1).filter(|last| *last >= from).and_then(|last| self.ends.get(last))
+        {
+            follow.outbox.push(self.text.slice(self.start(from)..*end));
+        }
+    }
+
+    /// Where a frame starts in the text.
+    fn start(&self, frame: usize) -> usize {
+        let before =
+            frame.checked_sub(1).map(|before| self.ends.get(before).map_or(self.text.len(), |end| end + 1));
+        before.unwrap_or(0)
+    }
+}
