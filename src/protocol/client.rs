@@ -57,6 +57,7 @@ pub struct Hello {
     pub rooms: Vec<RoomCursor>,
     /// A cursor of a stream or poll: its rooms are followed too, from where it stands.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub cursor: Option<Cursor>,
 }
 
