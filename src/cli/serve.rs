@@ -22,8 +22,8 @@ use crate::domain::Decider;
 use crate::domain::room::RoomLimits;
 use crate::domain::user::UserLimits;
 use crate::engines::{self, Engines};
-use crate::log::ReadLimit;
 use crate::log::embedded::EmbeddedLog;
+use crate::log::{EventLog as _, ReadLimit};
 use crate::projector::{self, Projector};
 use crate::reactors::{Checkpoint, Invitations};
 use crate::snapshots::Snapshots;
@@ -47,7 +47,8 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
     let entity_threads = EntityThreads::start(workers);
     let metrics = Metrics::default();
     let stage = Arc::new(stage(&config, log.clone(), &snapshots, &entity_threads, metrics));
-    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), projector_options(&config)));
+    let options = projector::Options { node: log.epoch().log(), ..projector_options(&config) };
+    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), options));
     let (ending, ended) = watch::channel(false);
     let checkpoint = Checkpoint::at(config.data.dir.join("reactors").join("invitations.json"));
     let invitations = Invitations::new(log.clone(), stage.users.clone(), checkpoint)?;
@@ -138,7 +139,17 @@ fn user_limits(config: &Config) -> UserLimits {
 fn projector_options(config: &Config) -> projector::Options {
     let defaults = projector::Options::default();
     let page = ReadLimit { events: config.projections.batch_events, ..defaults.page };
-    projector::Options { page, seed: uuid::Uuid::new_v4().as_u64_pair().0, ..defaults }
+    let settings = &config.projections;
+    projector::Options {
+        page,
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        warm: Duration::from_millis(settings.warm_ms),
+        retention: Duration::from_millis(settings.retention_ms),
+        rebuild_share_percent: settings.rebuild_share_percent,
+        accept_new_versions: settings.accept_new_versions,
+        lease: Duration::from_millis(settings.lease_ms),
+        ..defaults
+    }
 }
 
 fn workers(configured: usize) -> usize {

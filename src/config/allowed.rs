@@ -31,7 +31,7 @@ impl Allowed {
     pub(super) fn of(key: &str) -> Option<Self> {
         Some(match key {
             "server.listen" => Self::Address,
-            "server.insecure_listen_anywhere" => Self::Boolean,
+            "server.insecure_listen_anywhere" | "projections.accept_new_versions" => Self::Boolean,
             "server.workers" => Self::Integer(0, 1_024),
             "server.connections_max" | "room.members_max" => Self::Integer(1, 1_000_000),
             "server.allowed_origins" | "server.allowed_hosts" => Self::Texts,
@@ -52,16 +52,18 @@ impl Allowed {
             "socket.outboxes_bytes_max" => Self::Integer(1_048_576, 1_099_511_627_776),
             "socket.send_buffer_bytes" => Self::Integer(0, 16_777_216),
             "socket.ephemeral.data_bytes_max" => Self::Integer(16, 65_536),
-            "socket.ephemeral.per_second_max" | "socket.ephemeral.burst_max" => Self::Integer(1, 10_000),
             "socket.ephemeral.deliveries_per_second_max" => Self::Integer(100, 10_000_000),
             "socket.presence.grace_ms" => Self::Integer(0, 600_000),
             "socket.presence.interval_ms" | "socket.presence.large_interval_ms" => Self::Integer(10, 60_000),
             "socket.presence.listed_max" => Self::Integer(0, 1_000),
             "socket.outbox_bytes_max" => Self::Integer(16_384, 67_108_864),
-            "socket.write_timeout_ms" => Self::Integer(1_000, 600_000),
+            "socket.write_timeout_ms" | "projections.lease_ms" => Self::Integer(1_000, 600_000),
             "socket.in_flight_commands_max" => Self::Integer(1, 65_536),
             "socket.reconnect.base_ms" | "log.sync_interval_ms" => Self::Integer(1, 60_000),
             "socket.reconnect.cap_ms" | "user.seen_every_ms" => Self::Integer(1, 600_000),
+            "projections.warm_ms" => Self::Integer(0, 86_400_000),
+            "projections.retention_ms" => Self::Integer(0, 31_536_000_000),
+            "projections.rebuild_share_percent" => Self::Integer(1, 100),
             "room.text_chars_max"
             | "room.invitations_max"
             | "user.invitations_max"
@@ -70,6 +72,8 @@ impl Allowed {
             "room.title_chars_max"
             | "room.reason_chars_max"
             | "user.avatar_chars_max"
+            | "socket.ephemeral.per_second_max"
+            | "socket.ephemeral.burst_max"
             | "socket.malformed_per_minute_max" => Self::Integer(1, 10_000),
             "room.display_name_chars_max" | "room.emoji_chars_max" | "user.device_chars_max" => {
                 Self::Integer(1, 1_000)

@@ -212,7 +212,7 @@ fn check_of(carried: &[u8]) -> [u8; CHECK_BYTES] {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
