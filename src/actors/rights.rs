@@ -40,9 +40,6 @@ impl Rights {
 
     /// Folds what is about to be delivered; the last revision that still may be, if they end.
     pub fn end_at(&self, changes: &Changes, reader: &MemberId) -> Option<Revision> {
-        if changes.0.is_empty() {
-            return None;
-        }
         let (mut reading, mut at) = self.known.get()?;
         for (revision, event) in &changes.0 {
             if *revision <= at {
@@ -78,7 +75,8 @@ impl Changes {
         changes
     }
 
-    fn note(&mut self, recorded: &Recorded) {
+    /// Looks at one more event of the stream.
+    pub fn note(&mut self, recorded: &Recorded) {
         let is_one = recorded.stream.category() == RoomEvent::CATEGORY
             && Reading::EVENTS.contains(&recorded.envelope.name.as_str());
         if !is_one {
@@ -90,5 +88,10 @@ impl Changes {
                 tracing::error!(stream = %recorded.stream, %error, "a change of who may read is not understood");
             }
         }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }

@@ -1,6 +1,9 @@
 //! What tests of actors share, and the suites over several of them at once.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail loudly")]
 
+mod large;
+mod race;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +27,14 @@ use crate::telemetry::metrics::Metrics;
 /// A stage over this log, whose entities live on the calling thread.
 pub(super) fn stage_over(log: Arc<dyn EventLog>, limits: SocketConfig) -> Arc<Stage> {
     let metrics = Metrics::default();
+    let options = || EntityOptions { pending_max: 64, idle_timeout: Duration::from_mins(1) };
+    let threads = || vec![Arbiter::current()];
     let of_rooms = around(&log, &metrics, RoomLimits::default());
-    let of_users = around(&log, &metrics, UserLimits::default());
-    let options = EntityOptions { pending_max: 64, idle_timeout: Duration::from_mins(1) };
-    let users = Registry::new(of_users, options.clone(), vec![Arbiter::current()]);
+    let users = Registry::new(around(&log, &metrics, UserLimits::default()), options(), threads());
     Arc::new(Stage {
         log,
-        rooms: Registry::new(of_rooms, options, vec![Arbiter::current()]),
-        read_markers: ReadMarkers::new(users.clone(), Duration::from_millis(1), limits.rooms_per_session_max),
+        rooms: Registry::new(of_rooms, options(), threads()),
+        read_markers: ReadMarkers::new(users.clone(), Duration::from_secs(5), 16),
         users,
         directory: Directory::default(),
         presence: Presence::new(&limits.presence),

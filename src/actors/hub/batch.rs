@@ -20,7 +20,7 @@ pub(super) struct Batch {
     ends: Vec<usize>,
     /// Who is told the commands of their own events.
     authors: HashSet<MemberId>,
-    /// What changes who may read.
+    /// Whose rights they change.
     changes: Changes,
 }
 
@@ -71,7 +71,8 @@ impl Batch {
         };
         let authors = frames.iter().filter(|frame| frame.has_command()).map(|frame| frame.author.clone());
         let authors = authors.collect();
-        let changes = Changes::among(events.iter().copied());
+        let mut changes = Changes::default();
+        events.iter().for_each(|event| changes.note(event));
         Some(Self { first, frames, text, ends, authors, changes })
     }
 
@@ -85,34 +86,38 @@ impl Batch {
         let (last, mut delivered) = (self.last(), Delivered::default());
         for follow in followers.filter(|follow| follow.is_live() && follow.next.get() <= last) {
             let next = follow.next.get();
-            let known = self.place_of(next);
+            let known = usize::try_from(next.get().saturating_sub(self.first.get())).unwrap_or(usize::MAX);
             let size = self.text.len().saturating_sub(self.start(known));
             if next < self.first || !follow.outbox.takes(size) {
                 follow.fall_behind();
                 delivered.fell_behind += 1;
                 continue;
             }
-            let end = follow.rights.end_at(&self.changes, &follow.reader);
-            let to = end.map_or(self.frames.len(), |end| self.place_of(end.next()));
+            let to = self.end_for(follow);
             self.push(known, to, follow);
-            if let Some(goodbye) = end.and_then(|_| follow.goodbye()) {
-                follow.outbox.push(goodbye);
-                // The session lets the place go.
+            delivered.events += u64::try_from(to.saturating_sub(known)).unwrap_or(0);
+            if to < self.frames.len() || follow.rights.have_ended() {
+                follow.outbox.push(follow.goodbye().unwrap_or_default());
                 follow.outbox.set_behind();
-                continue;
+            } else {
+                follow.next.set(last.next());
             }
-            follow.next.set(last.next());
-            delivered.events += u64::try_from(self.frames.len().saturating_sub(known)).unwrap_or(0);
         }
         delivered
     }
 
-    /// Which frame is at this revision.
-    fn place_of(&self, revision: Revision) -> usize {
-        usize::try_from(revision.get().saturating_sub(self.first.get())).unwrap_or(usize::MAX)
+    /// Up to which frame the reader may read: all, unless their right to it ends among them.
+    fn end_for(&self, follow: &Follow) -> usize {
+        let all = self.frames.len();
+        if self.changes.is_empty() {
+            return all;
+        }
+        let Some(end) = follow.rights.end_at(&self.changes, &follow.reader) else { return all };
+        let to = end.next().get().saturating_sub(self.first.get());
+        usize::try_from(to).unwrap_or(usize::MAX).min(all)
     }
 
-    /// Pushes these frames, shared but for those that the reader is the author of.
+    /// Pushes the frames from one on up to another, shared but for those that the reader is the author of.
     fn push(&self, known: usize, to: usize, follow: &Follow) {
         let mut from = known;
         if self.authors.contains(&follow.reader) {

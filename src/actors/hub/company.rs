@@ -51,7 +51,7 @@ impl Rooms {
         for chunk in self.followers(&shout.stream).chunks(CHUNK) {
             for follow in chunk {
                 let outbox = &follow.outbox;
-                if follow.is_gone() || !follow.announced.get() || outbox.connection() == shout.from {
+                if !follow.may_hear() || !follow.announced.get() || outbox.connection() == shout.from {
                     continue;
                 }
                 let count = match outbox.push_newest(&shout.stream, shout.key, shout.message.clone()) {
@@ -71,7 +71,7 @@ impl Rooms {
         let (diff, whole) = (news.encode_diff(), news.encode_whole());
         let (mut told, mut refused) = (0, false);
         for chunk in self.followers(&news.stream).chunks(CHUNK) {
-            for follow in chunk.iter().filter(|follow| !follow.is_gone()) {
+            for follow in chunk.iter().filter(|follow| follow.may_hear()) {
                 let knows = follow.knows_presence.get() && !news.anew;
                 let Some(message) = (if knows { &diff } else { &whole }) else { continue };
                 let taken = follow.outbox.push_presence(&news.stream, message.clone()) != Fate::Refused;

@@ -20,14 +20,14 @@ pub struct Follow {
     pub next: Cell<Revision>,
     /// Whether the client was told that history is done.
     pub announced: Cell<bool>,
-    /// Whether the hub pushes; else the session reads the log.
-    pub(super) live: Cell<bool>,
-    /// Whether the client was told the whole presence and every change since.
-    pub(super) knows_presence: Cell<bool>,
     /// Whether the state is to be sent before anything else.
     pub wants_state: Cell<bool>,
     /// Whether the reader may still read.
     pub rights: Rights,
+    /// Whether the hub pushes; else the session reads the log.
+    pub(super) live: Cell<bool>,
+    /// Whether the client was told the whole presence and every change since.
+    pub(super) knows_presence: Cell<bool>,
     gone: Cell<bool>,
     /// Where it stands among the room's followers.
     pub(super) slot: Cell<usize>,
@@ -48,10 +48,10 @@ impl Follow {
             reader,
             next: Cell::new(next),
             announced: Cell::new(false),
-            live: Cell::new(false),
-            knows_presence: Cell::new(false),
             wants_state: Cell::new(false),
             rights,
+            live: Cell::new(false),
+            knows_presence: Cell::new(false),
             gone: Cell::new(false),
             slot: Cell::new(0),
             outbox,
@@ -68,17 +68,22 @@ impl Follow {
         self.gone.get()
     }
 
+    /// Whether the connection still follows, and its reader may.
+    pub(super) fn may_hear(&self) -> bool {
+        !self.is_gone() && !self.rights.have_ended()
+    }
+
+    /// The last message of a room that the reader may read no more.
+    pub fn goodbye(&self) -> Option<Bytes> {
+        self.live.set(false);
+        let Followed::Room(room) = Followed::of(&self.stream) else { return None };
+        Some(ServerMessage::Closed(Closed { room, code: self.rights.code() }).encode())
+    }
+
     /// From now on the session reads the log, until the hub can take over again.
     pub(super) fn fall_behind(&self) {
         self.live.set(false);
         self.outbox.set_behind();
-    }
-
-    /// The last message of a room that the reader may read no more: nothing is pushed after it.
-    pub fn goodbye(&self) -> Option<Bytes> {
-        self.go();
-        let Followed::Room(room) = Followed::of(&self.stream) else { return None };
-        Some(ServerMessage::Closed(Closed { room, code: self.rights.code() }).encode())
     }
 
     pub(super) fn go(&self) {

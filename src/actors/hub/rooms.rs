@@ -108,7 +108,9 @@ impl Rooms {
     pub fn try_live(&self, follow: &Follow) -> bool {
         let rooms = self.followed.borrow();
         let head = rooms.get(&follow.stream).and_then(|room| room.head);
-        let live = head.is_none_or(|head| head < follow.next.get()) && !follow.is_gone();
+        let live = head.is_none_or(|head| head < follow.next.get())
+            && !follow.is_gone()
+            && !follow.rights.have_ended();
         follow.live.set(live);
         live
     }

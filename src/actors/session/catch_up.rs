@@ -63,11 +63,10 @@ async fn run(
             if follow.wants_state.take() {
                 show(&stage, &outbox, &follow).await?;
             }
-            if follow.rights.have_ended() {
+            if follow.is_gone() || follow.rights.have_ended() {
                 break;
             }
-            let limit = ReadLimit { events: PAGE_EVENTS, bytes: outbox.bytes_max_now() / 4 };
-            let page = stage.log.read_stream(&follow.stream, follow.next.get(), limit).await?;
+            let page = stage.log.read_stream(&follow.stream, follow.next.get(), page_limit(&outbox)).await?;
             if follow.is_gone() {
                 break;
             }
@@ -81,10 +80,15 @@ async fn run(
     Ok(())
 }
 
+/// How much is read at a time: what there is room for.
+fn page_limit(outbox: &Outbox) -> ReadLimit {
+    ReadLimit { events: PAGE_EVENTS, bytes: outbox.bytes_max_now() / 4 }
+}
+
 /// Sends the stream's state and its last events up to that, in place of all before.
 async fn show(stage: &Stage, outbox: &Outbox, follow: &Follow) -> Result<(), LogError> {
     let Some((shown, revision)) = state_of(stage, follow).await else { return Ok(()) };
-    let limit = ReadLimit { events: STATE_EVENTS, bytes: outbox.bytes_max_now() / 4 };
+    let limit = ReadLimit { events: STATE_EVENTS, bytes: page_limit(outbox).bytes };
     let events = stage.log.read_stream_backwards(&follow.stream, Some(revision.next()), limit).await?;
     // Whoever has unsubscribed or may read no more meanwhile gets none of it.
     if follow.is_gone() {

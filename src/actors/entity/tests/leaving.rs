@@ -63,6 +63,8 @@ fn a_hub_forgets_rooms_that_nobody_follows() {
         let log = Arc::new(MemoryLog::new(Arc::new(SystemClock)));
         let (_ending, ended) = watch::channel(false);
         let rooms = Hub::start_here(&stage_over(log, limits()), ended);
+        // The hub's first turn.
+        tokio::task::yield_now().await;
         let outbox = rooms.outbox();
         let alice = MemberId::parse("alice").unwrap();
         let follow = |number: usize| {
