@@ -15,7 +15,8 @@ use super::{fallback, poll, sse};
 use crate::actors::Stage;
 use crate::actors::answer::{Answer, ReplyTo};
 use crate::actors::entity::{Pending, Request};
-use crate::domain::room::Room;
+use crate::actors::registry::Registry;
+use crate::domain::Decider;
 use crate::projector::Projector;
 use crate::protocol::{ErrorCode, Reject};
 use crate::read_models::ReadModels;
@@ -157,11 +158,15 @@ pub(super) fn refused(reject: Reject) -> HttpResponse {
     answer.content_type("application/problem+json").body(text)
 }
 
-/// Sends a command to its room and waits for the answer; none when too many wait there.
-pub(super) async fn ask(api: &Api, stream: &StreamId, request: Request<Room>) -> Option<Answer> {
+/// Sends a command to its entity and waits for the answer; none when too many wait there.
+pub(super) async fn ask<D: Decider>(
+    to: &Registry<D>,
+    stream: &StreamId,
+    request: Request<D>,
+) -> Option<Answer> {
     let (caller, answer) = oneshot::channel();
     let pending = Pending { request, reply: ReplyTo::Caller(caller) };
-    api.stage.rooms.submit(stream, vec![pending]).ok()?;
+    to.submit(stream, vec![pending]).ok()?;
     answer.await.ok()
 }
 

@@ -140,8 +140,7 @@ pub(super) fn start(
 ) -> Result<Started, Reject> {
     let arrival = door.stage.directory.arrive();
     let place = door.connections.enter().ok_or_else(|| refusal(CloseCode::TooManyConnections))?;
-    let limits = &door.stage.limits;
-    let outbox = Rc::new(Outbox::new(limits.outbox_bytes_max, limits.in_flight_commands_max));
+    let outbox = door.rooms.outbox();
     let (frames, received) = mpsc::channel(FRAMES_LEN_MAX);
     let Opening { key, hello, .. } = opening;
     let cursor = Cursor::new(key.0.clone());

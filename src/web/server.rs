@@ -110,12 +110,7 @@ fn door(
 ) -> Rc<Door> {
     DOOR.with(|door| {
         door.get_or_init(|| {
-            let rooms = Hub::start_here(
-                stage.log.clone(),
-                stage.limits.clone(),
-                stage.metrics.clone(),
-                ending.clone(),
-            );
+            let rooms = Hub::start_here(stage, ending.clone());
             Rc::new(Door {
                 stage: stage.clone(),
                 rooms,

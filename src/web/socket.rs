@@ -26,7 +26,6 @@ use super::guard::Guard;
 use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
-use crate::actors::outbox::Outbox;
 use crate::actors::session::Session;
 use crate::protocol::{CloseCode, SUBPROTOCOL};
 
@@ -110,7 +109,8 @@ pub async fn take_over(
 fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
     let _ = io.set_nodelay(true);
     let limits = &door.stage.limits;
-    let outbox = Rc::new(Outbox::new(limits.outbox_bytes_max, limits.in_flight_commands_max));
+    limit_send_buffer(&io, limits.send_buffer_bytes);
+    let outbox = door.rooms.outbox();
     let io = Rc::new(io);
     let place = door.connections.enter();
     if place.is_none() {
@@ -130,6 +130,14 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
     let inbound = reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early);
     let connection = connection_id();
     Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, inbound);
+}
+
+/// What the kernel keeps for a client that does not read; 0 leaves it to the kernel, which then
+/// keeps megabytes.
+fn limit_send_buffer(io: &TcpStream, bytes: usize) {
+    if bytes > 0 {
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(io, bytes);
+    }
 }
 
 /// A number no two connections share, drawn by chance so that it tells nothing of others.

@@ -12,7 +12,7 @@ use super::{Api, ask, problem, titled};
 use crate::actors::answer::Accepted;
 use crate::actors::entity::Request;
 use crate::domain::room::{OpenRoom, RoomCommand};
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, ME};
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, Value};
 
@@ -60,6 +60,12 @@ pub(super) struct Opened {
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> HttpResponse {
     let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
+    if room.as_str() == ME {
+        return problem(
+            ErrorCode::Malformed,
+            "\"me\" is what everyone calls their own stream: choose another id",
+        );
+    }
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {
         Ok(id) => id,
@@ -69,7 +75,7 @@ pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> 
     let command = RoomCommand::OpenRoom(OpenRoom { title, visibility });
     let hash = command.content_hash(&stream);
     let request = Request { id, hash, author: user, occurred_at: None, expected: None, cause: None, command };
-    match ask(&api, &stream, request).await.map(|answer| answer.outcome) {
+    match ask(&api.stage.rooms, &stream, request).await.map(|answer| answer.outcome) {
         Some(Ok(Accepted { revision, position, duplicate })) => {
             HttpResponse::Created().json(Opened { room: room.to_string(), revision, position, duplicate })
         }

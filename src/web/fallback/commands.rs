@@ -1,11 +1,10 @@
 //! `POST /api/commands`: one command, and its answer as the answer.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use dramatis_events::StreamId;
 
 use super::super::api::{Api, Problem, ask, refused};
 use super::caller::{self, malformed};
-use crate::actors::session::commands::{encode_answer, overloaded, prepare};
+use crate::actors::session::commands::{Asked, encode_answer, overloaded, prepare};
 use crate::protocol::{ClientMessage, ErrorCode, Reject, ServerMessage, parse_message};
 
 /// Sends a command. The same id has one effect, whichever transport it comes by and however often.
@@ -29,8 +28,12 @@ async fn handle(request: &HttpRequest, api: &Api, body: &str) -> Result<HttpResp
         Err(error) => return Err(Reject::new(error.id, ErrorCode::Malformed, error.reason)),
     };
     let id = frame.id.clone();
-    let (room, command) = prepare(&user, frame)?;
-    let answer = ask(api, &StreamId::room(&room), command).await.ok_or_else(|| overloaded(id))?;
+    let (stream, asked) = prepare(&user, frame)?;
+    let answer = match asked {
+        Asked::Room(request) => ask(&api.stage.rooms, &stream, request).await,
+        Asked::User(request) => ask(&api.stage.users, &stream, request).await,
+    };
+    let answer = answer.ok_or_else(|| overloaded(id))?;
     match encode_answer(&answer) {
         ServerMessage::Reject(reject) => Err(reject),
         ack => Ok(HttpResponse::Ok().content_type("application/json").body(ack.encode())),
