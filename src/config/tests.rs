@@ -130,6 +130,17 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
 }
 
 #[test]
+fn a_connection_string_is_shown_nowhere() {
+    let key = "DRAMATIS__READ_MODELS__MONGODB__URI";
+    let config = from_environment(key, "mongodb://anna:s3cret@host/").unwrap();
+    assert_eq!(config.read_models.mongodb.uri.reveal(), "mongodb://anna:s3cret@host/");
+    assert!(!format!("{config:?}").contains("s3cret"));
+    assert!(!toml::to_string(&config).unwrap().contains("s3cret"));
+    let refused = from_file("[read_models.mongodb]\nuri = ['s3cret']").unwrap_err().to_string();
+    assert!(!refused.contains("s3cret") && refused.contains("read_models.mongodb.uri"), "{refused}");
+}
+
+#[test]
 fn an_open_address_needs_a_second_word() {
     let refused = Config::load(None, [], vec![listen("0.0.0.0:7400")]).unwrap_err().to_string();
     assert!(refused.contains("a loopback address"), "{refused}");

@@ -158,15 +158,15 @@ pub(super) fn refused(reject: Reject) -> HttpResponse {
     answer.content_type("application/problem+json").body(text)
 }
 
-/// Sends a command to its room and waits for the answer; none when too many wait there.
+/// Sends a command to its entity and waits for the answer; none when too many wait there.
 pub(super) async fn ask<D: Decider>(
-    registry: &Registry<D>,
+    to: &Registry<D>,
     stream: &StreamId,
     request: Request<D>,
 ) -> Option<Answer> {
     let (caller, answer) = oneshot::channel();
     let pending = Pending { request, reply: ReplyTo::Caller(caller) };
-    registry.submit(stream, vec![pending]).ok()?;
+    to.submit(stream, vec![pending]).ok()?;
     answer.await.ok()
 }
 

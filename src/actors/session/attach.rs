@@ -181,7 +181,7 @@ async fn take(
         epoch,
         head: stands.head,
         how: start.how,
-        after: start.next.get().checked_sub(1).map(Revision::new),
+        after: start.next.get().checked_sub(1).filter(|_| !start.wants_state).map(Revision::new),
         seen,
         unread: unread.map(|unread| unread.count),
         unread_more: unread.is_some_and(|unread| unread.more),

@@ -28,7 +28,9 @@ enum Run {
 
 /// A command and whose it is.
 pub(crate) enum Asked {
+    /// A room's.
     Room(Request<Room>),
+    /// A person's.
     User(Request<User>),
 }
 
@@ -107,7 +109,7 @@ pub(crate) fn overloaded(id: CommandId) -> Reject {
     reject
 }
 
-/// What a user's command asks of which stream, whichever transport it came by.
+/// What a user's command asks, and of which stream, whichever transport it came by.
 pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId, Asked), Reject> {
     let CommandFrame { id, room, name, data, expected, by, occurred_at, .. } = frame;
     let speaks_for_another = by.as_ref().is_some_and(|by| by != user);

@@ -28,7 +28,7 @@ impl Session {
                 return Then::GoOn;
             }
         };
-        let session = hello.session;
+        let Hello { session, device, .. } = hello;
         self.outbox.greeted();
         self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
         self.stage.note_session(&user, &session, hello.device);
