@@ -5,7 +5,7 @@
 
 pub(crate) mod attach;
 mod catch_up;
-mod commands;
+pub(crate) mod commands;
 mod ephemerals;
 mod greet;
 mod history;

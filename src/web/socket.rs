@@ -30,6 +30,7 @@ use crate::actors::session::Session;
 use crate::protocol::{CloseCode, SUBPROTOCOL};
 
 /// What an upgrade needs on its worker thread.
+#[derive(Clone)]
 pub struct Door {
     /// What sessions share.
     pub stage: Arc<Stage>,
@@ -54,14 +55,15 @@ impl Connections {
         Self { open: AtomicUsize::new(0), max }
     }
 
-    fn enter(self: &Arc<Self>) -> Option<Place> {
+    /// A place under the bound, if there is one.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
         let place = Place(self.clone());
         (self.open.fetch_add(1, Ordering::AcqRel) < self.max).then_some(place)
     }
 }
 
 /// One connection's place under the bound; given back when dropped.
-struct Place(Arc<Connections>);
+pub(super) struct Place(Arc<Connections>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -139,7 +141,7 @@ fn limit_send_buffer(io: &TcpStream, bytes: usize) {
 }
 
 /// A number no two connections share, drawn by chance so that it tells nothing of others.
-fn connection_id() -> u64 {
+pub(super) fn connection_id() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0
 }
 

@@ -14,15 +14,24 @@ use crate::protocol::{
 };
 
 impl Session {
-    pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) -> Then {
-        let Hello { user: Some(user), token: None, session, device, rooms, .. } = hello else {
+    pub(super) fn hello(&mut self, mut hello: Hello, ctx: &mut Context<Self>) -> Then {
+        let (Some(user), None) = (hello.user.clone(), &hello.token) else {
             // Without accounts a client names its user and has no token.
             self.outbox.close(CloseCode::Malformed);
             return Then::GoOn;
         };
+        let rooms = match hello.take_rooms(&user) {
+            Ok(rooms) => rooms,
+            Err(error) => {
+                self.reject(None, ErrorCode::Malformed, error.to_string());
+                self.outbox.close(CloseCode::Malformed);
+                return Then::GoOn;
+            }
+        };
+        let Hello { session, device, .. } = hello;
         self.outbox.greeted();
         self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
-        self.stage.note_session(&user, &session, device);
+        self.stage.note_session(&user, &session, hello.device);
         self.identity = Some(Identity { user: user.clone(), session });
         let (stage, reader) = (self.stage.clone(), user.clone());
         let taking = async move {
