@@ -315,7 +315,7 @@ async fn a_newer_version_is_refused_by_name() {
         let versioned = |version: u8| {
             move |bytes: &mut Vec<u8>| {
                 bytes[8] = version;
-                let crc = crc32c::crc32c(&bytes[..format::SEGMENT_HEADER_BYTES - 4]);
+                let crc = checksum::crc32c(&bytes[..format::SEGMENT_HEADER_BYTES - 4]);
                 bytes[format::SEGMENT_HEADER_BYTES - 4..format::SEGMENT_HEADER_BYTES]
                     .copy_from_slice(&crc.to_le_bytes());
             }
