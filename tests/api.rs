@@ -12,6 +12,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use support::imports::caught_up;
 use support::{Server, http};
 use tempfile::TempDir;
 
@@ -56,6 +57,9 @@ fn say(server: &Server, room: &str, messages: u32) -> String {
 fn the_description_lists_every_path_and_each_is_served() {
     let (_data, server) = start();
     server.open_room("lobby", "alice");
+    // The first message of a thread, for the path that names one.
+    say(&server, "lobby", 1);
+    caught_up(&server);
     let document = server.get_json("/api/openapi.json");
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
     let paths: BTreeSet<_> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -64,6 +68,11 @@ fn the_description_lists_every_path_and_each_is_served() {
         "/api/rooms/{room}",
         "/api/rooms/{room}/timeline",
         "/api/rooms/{room}/members",
+        "/api/rooms/{room}/threads",
+        "/api/rooms/{room}/threads/{root}",
+        "/api/rooms/{room}/activity",
+        "/api/rooms/{room}/statistics",
+        "/api/users/{user}/activity",
         "/api/events",
         "/api/projections",
         "/api/projections/{name}/rebuild",
@@ -72,7 +81,8 @@ fn the_description_lists_every_path_and_each_is_served() {
     ]);
     assert_eq!(paths, want);
     for (path, operations) in document["paths"].as_object().unwrap() {
-        let path = path.replace("{room}", "lobby").replace("{name}", "rooms");
+        let path = path.replace("{room}", "lobby").replace("{name}", "rooms").replace("{user}", "alice");
+        let path = path.replace("{root}", "2");
         for method in operations.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
             let body = r#"{"user":"alice","room":"den","title":"Den"}"#;
             let (status, answer) = send(&server, &method, &path, JSON, body);

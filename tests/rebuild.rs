@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -35,6 +35,7 @@ fn lived_in(server: &Server) {
         ("edit_message", json!({"target": edited, "text": "aa"})),
         ("redact_message", json!({"target": redacted})),
         ("add_reaction", json!({"target": liked, "emoji": "👍"})),
+        ("post_message", json!({"text": "d", "reply_to": liked})),
         ("leave", json!({})),
     ] {
         let ack = nick.ask("den", name, &data);
@@ -51,12 +52,15 @@ fn deleted_read_models_come_back_the_same() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     lived_in(&server);
-    caught_up(&server);
+    let standings = caught_up(&server);
     assert_eq!(server.terminate(), Some(0));
     let before = documents(data.path());
-    let counts: Vec<_> =
-        before.iter().map(|(name, documents)| (name.as_str(), !documents.is_empty())).collect();
-    assert_eq!(counts, [("members", true), ("rooms", true), ("timeline", true)]);
+    let kept: BTreeSet<_> =
+        before.iter().filter(|(_, kept)| !kept.is_empty()).map(|(name, _)| name).collect();
+    for name in ["rooms", "timeline", "members", "threads", "replies", "activity", "statistics"] {
+        assert!(kept.contains(&name.to_owned()), "{name} has no document");
+    }
+    assert_eq!(before.len(), standings.len());
 
     assert_eq!(made_anew(data.path()), before);
 }
@@ -159,9 +163,10 @@ fn the_list_shows_where_each_projection_stands() {
     assert_eq!(rows.remove(0), "name version build position head state documents parked");
     rows.sort();
     let head = head(&server).unwrap();
-    let expected = [("members", 1), ("rooms", 1), ("timeline", 0)]
-        .map(|(name, documents)| format!("{name} 1 {name}@1 {head} {head} live {documents} 0"));
-    assert_eq!(rows, expected);
+    for (name, documents) in [("members", 1), ("rooms", 1), ("timeline", 0)] {
+        let row = format!("{name} 1 {name}@1 {head} {head} live {documents} 0");
+        assert!(rows.contains(&row), "{row:?} is not in {rows:#?}");
+    }
 }
 
 #[test]

@@ -4,26 +4,39 @@
 //! same events give the same documents, byte for byte, however they are cut into batches and
 //! however often a batch comes again. It never does I/O, reads a clock or knows a database.
 
+mod activity;
 mod digest;
 mod members;
 mod projection;
+mod replies;
 mod rooms;
+mod statistics;
+mod threads;
 mod timeline;
 mod working_set;
 
+pub use activity::{Activity, MemberActivity};
 pub use digest::Digest;
 pub use members::{Member, Members};
 pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection};
+pub use replies::{Replies, Reply};
 pub use rooms::{LastMessage, Room, Rooms};
+pub use statistics::{Hour, Statistics};
+pub use threads::{REPLIERS_MAX, Thread, Threads};
 pub use timeline::{Message, Redaction, Timeline};
-pub use working_set::{DeadLetter, Fold, Folded, Stored, WorkingSet, Write};
+pub use working_set::{DeadLetter, Fold, Folded, Skipped, Stored, WorkingSet, Write};
 
 /// Every projection there is.
 pub fn all() -> &'static [&'static dyn DynProjection] {
-    &[&Rooms, &Timeline, &Members]
+    &[&Rooms, &Timeline, &Members, &Threads, &Replies, &Activity, &Statistics]
 }
 
 /// The projection of this name.
 pub fn named(name: &str) -> Option<&'static dyn DynProjection> {
     all().iter().copied().find(|projection| projection.name() == name)
 }
+
+/// Holds the example of the crate's README to the code.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -6,6 +6,9 @@ use serde_json::value::RawValue;
 
 use super::{Direction, Document, Place, Query, ReadModelError, ReadModels, Value};
 
+pub mod insight;
+pub mod threads;
+
 /// Some documents, and where to go on.
 #[derive(Debug, Clone)]
 pub struct Listing {
@@ -33,11 +36,10 @@ pub async fn rooms(
     limit: usize,
 ) -> Result<Listing, ReadModelError> {
     let (sort, direction) = match order {
-        RoomOrder::Activity => (Field { name: "active_at", kind: FieldKind::Integer }, Direction::Descending),
+        RoomOrder::Activity => (number("active_at"), Direction::Descending),
         RoomOrder::Title => (Field { name: "title", kind: FieldKind::Text }, Direction::Ascending),
     };
-    let tenant = (Field { name: "tenant", kind: FieldKind::Text }, Value::Text(tenant.to_owned()));
-    let equal = vec![tenant];
+    let equal = vec![text("tenant", tenant)];
     list(store, Rooms::NAME, Query { key_prefix: None, equal, sort: Some(sort), direction, after, limit })
         .await
 }
@@ -85,16 +87,26 @@ async fn one(
         Err(ReadModelError::NoBuild { .. }) => store.get(&live(store, projection).await?, key).await?,
         found => found?,
     };
-    found.map(raw).transpose()
+    found.map(|Document { key, body, .. }| raw(&key, body)).transpose()
 }
 
-async fn list(store: &dyn ReadModels, projection: &str, mut query: Query) -> Result<Listing, ReadModelError> {
-    let Some(collection) = store.alias(projection).await? else {
-        return Ok(Listing { items: Vec::new(), next: None });
-    };
+async fn list(store: &dyn ReadModels, projection: &str, query: Query) -> Result<Listing, ReadModelError> {
+    let sort = query.sort;
+    let (documents, more) = page(store, projection, query).await?;
+    let next = documents.last().filter(|_| more).map(|last| place(last, sort)).transpose()?;
+    let items = documents.into_iter().map(|Document { key, body, .. }| raw(&key, body));
+    Ok(Listing { items: items.collect::<Result<_, _>>()?, next })
+}
+
+/// Documents of the live build, and whether there are more.
+async fn page(
+    store: &dyn ReadModels,
+    projection: &str,
+    mut query: Query,
+) -> Result<(Vec<Document>, bool), ReadModelError> {
+    let Some(collection) = store.alias(projection).await? else { return Ok((Vec::new(), false)) };
     // One more than asked for tells whether there is a next page.
     let limit = query.limit.min(super::FIND_MAX - 1);
-    let sort = query.sort;
     query.limit = limit + 1;
     let mut documents = match store.find(&collection, query.clone()).await {
         Err(ReadModelError::NoBuild { .. }) => store.find(&live(store, projection).await?, query).await?,
@@ -102,9 +114,15 @@ async fn list(store: &dyn ReadModels, projection: &str, mut query: Query) -> Res
     };
     let more = documents.len() > limit;
     documents.truncate(limit);
-    let next = documents.last().filter(|_| more).map(|last| place(last, sort)).transpose()?;
-    let items = documents.into_iter().map(raw).collect::<Result<_, _>>()?;
-    Ok(Listing { items, next })
+    Ok((documents, more))
+}
+
+fn text(field: &'static str, value: &str) -> (Field, Value) {
+    (Field { name: field, kind: FieldKind::Text }, Value::Text(value.to_owned()))
+}
+
+const fn number(field: &'static str) -> Field {
+    Field { name: field, kind: FieldKind::Integer }
 }
 
 async fn live(store: &dyn ReadModels, projection: &str) -> Result<String, ReadModelError> {
@@ -127,9 +145,8 @@ fn place(document: &Document, sort: Option<Field>) -> Result<Place, ReadModelErr
     }
 }
 
-fn raw(document: Document) -> Result<Box<RawValue>, ReadModelError> {
-    let Document { key, body, .. } = document;
-    RawValue::from_string(body).map_err(|e| unreadable(&key, &e))
+fn raw(key: &str, body: String) -> Result<Box<RawValue>, ReadModelError> {
+    RawValue::from_string(body).map_err(|e| unreadable(key, &e))
 }
 
 fn unreadable(key: &str, error: &serde_json::Error) -> ReadModelError {

@@ -14,10 +14,13 @@ use crate::protocol::ErrorCode;
 use crate::read_models::ReadModels;
 
 mod events;
+mod insight;
 mod openapi;
 mod operations;
 mod projections;
+mod reading;
 mod rooms;
+mod threads;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -46,6 +49,11 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .route("/api/rooms/{room}", web::get().to(rooms::one))
         .route("/api/rooms/{room}/timeline", web::get().to(rooms::timeline))
         .route("/api/rooms/{room}/members", web::get().to(rooms::members))
+        .route("/api/rooms/{room}/threads", web::get().to(threads::list))
+        .route("/api/rooms/{room}/threads/{root}", web::get().to(threads::one))
+        .route("/api/rooms/{room}/activity", web::get().to(insight::of_room))
+        .route("/api/rooms/{room}/statistics", web::get().to(insight::statistics))
+        .route("/api/users/{user}/activity", web::get().to(insight::of_user))
         .route("/api/events", web::get().to(events::read))
         .route("/api/projections", web::get().to(projections::list))
         .route("/api/projections/{name}/rebuild", web::post().to(projections::rebuild));

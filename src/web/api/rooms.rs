@@ -1,26 +1,21 @@
 //! Opening rooms, and reading rooms, timelines and members.
 
-use std::time::Duration;
-
 use actix_web::{HttpResponse, web};
+use dramatis_events::room::Visibility;
 use dramatis_events::{CommandId, EntityId, MemberId, Position, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
+use super::reading::{answer, limit_default, page_len, wait};
 use super::{Api, problem, titled};
 use crate::actors::answer::{Accepted, Answer, ReplyTo};
 use crate::actors::entity::{Pending, Request};
 use crate::domain::room::{OpenRoom, Room, RoomCommand};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::{self, Listing, RoomOrder};
-use crate::read_models::{Place, ReadModelError, Value};
-
-/// Documents of one page, at the most.
-const PAGE_MAX: u16 = 500;
-/// How long a query waits for `min_position` at the most.
-const MIN_POSITION_WITHIN: Duration = Duration::from_secs(5);
+use crate::read_models::{Place, Value};
 
 /// A room to open.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -39,6 +34,10 @@ pub(super) struct OpenRoomBody {
     /// What people call it.
     #[schema(example = "The lobby")]
     title: String,
+    /// Who may read it: `open` (anyone) or `invited` (members only).
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "open")]
+    visibility: Visibility,
 }
 
 /// A command that holds.
@@ -61,16 +60,16 @@ pub(super) struct Opened {
     (status = 201, description = "The room is open", body = Opened),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> HttpResponse {
-    let OpenRoomBody { id, user, room, title } = body.into_inner();
+    let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {
         Ok(id) => id,
         Err(error) => return problem(ErrorCode::Internal, error.to_string()),
     };
     let stream = StreamId::room(&room);
-    let command = RoomCommand::OpenRoom(OpenRoom { title });
+    let command = RoomCommand::OpenRoom(OpenRoom { title, visibility });
     let hash = command.content_hash(&stream);
-    let request = Request { id, hash, author: user, occurred_at: None, expected: None, command };
+    let request = Request { id, hash, author: user, occurred_at: None, expected: None, cause: None, command };
     match ask(&api, &stream, request).await.map(|answer| answer.outcome) {
         Some(Ok(Accepted { revision, position, duplicate })) => {
             HttpResponse::Created().json(Opened { room: room.to_string(), revision, position, duplicate })
@@ -116,10 +115,6 @@ enum Order {
     #[default]
     Activity,
     Title,
-}
-
-const fn limit_default() -> u16 {
-    100
 }
 
 /// Rooms, with what happened in them last.
@@ -264,26 +259,4 @@ pub(super) async fn members(
     answer(found, |Listing { items, next }| {
         HttpResponse::Ok().json(Members { members: items, more: next.is_some() })
     })
-}
-
-fn page_len(limit: u16) -> usize {
-    usize::from(limit.clamp(1, PAGE_MAX))
-}
-
-fn answer<T>(found: Result<T, ReadModelError>, then: impl FnOnce(T) -> HttpResponse) -> HttpResponse {
-    match found {
-        Ok(found) => then(found),
-        Err(error) => problem(ErrorCode::Unavailable, error.to_string()),
-    }
-}
-
-async fn wait(api: &Api, projection: &str, position: Option<Position>) -> Result<(), HttpResponse> {
-    let Some(position) = position else { return Ok(()) };
-    if Some(position) > *api.stage.log.head().borrow() {
-        return Err(problem(ErrorCode::AheadOfLog, format!("position {position} is past the log's end")));
-    }
-    api.projector
-        .wait_for(projection, position, MIN_POSITION_WITHIN)
-        .await
-        .map_err(|error| problem(ErrorCode::Unavailable, error.to_string()))
 }

@@ -1,0 +1,119 @@
+//! Who did how much where, and what happened when.
+
+use actix_web::{HttpResponse, web};
+use dramatis_events::{EntityId, MemberId, Position, StreamId, UnixMillis};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::IntoParams;
+
+use super::reading::{answer, limit_default, pack_number, page_len, unpack_number, wait};
+use super::{Api, problem};
+use crate::protocol::ErrorCode;
+use crate::read_models::queries::{Listing, insight};
+
+/// Which page of an activity list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActivityQuery {
+    /// Go on after this: `next` of the page before.
+    after: Option<String>,
+    /// Documents at the most, 1 to 500.
+    #[serde(default = "limit_default")]
+    limit: u16,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<Position>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    activity: Vec<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+fn page(Listing { items, next }: Listing) -> HttpResponse {
+    HttpResponse::Ok().json(Page { activity: items, next: next.as_ref().map(pack_number) })
+}
+
+/// What members did in a room, the one who did something last first; those who left, too.
+#[utoipa::path(get, path = "/api/rooms/{room}/activity", params(("room" = String, Path), ActivityQuery), responses(
+    (status = 200, description = "`{activity: […], next}`"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn of_room(
+    api: web::Data<Api>,
+    room: web::Path<EntityId>,
+    query: web::Query<ActivityQuery>,
+) -> HttpResponse {
+    let after = match query.after.as_deref().map(unpack_number).transpose() {
+        Ok(after) => after,
+        Err(why) => return problem(ErrorCode::Malformed, why),
+    };
+    if let Err(answer) = wait(&api, "activity", query.min_position).await {
+        return answer;
+    }
+    let (stream, limit) = (StreamId::room(&room), page_len(query.limit));
+    answer(insight::activity_of_room(&*api.read_models, &stream, after, limit).await, page)
+}
+
+/// What a user or persona did in each room, the one with the latest first.
+#[utoipa::path(get, path = "/api/users/{user}/activity", params(("user" = String, Path), ActivityQuery), responses(
+    (status = 200, description = "`{activity: […], next}`"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn of_user(
+    api: web::Data<Api>,
+    user: web::Path<MemberId>,
+    query: web::Query<ActivityQuery>,
+) -> HttpResponse {
+    let after = match query.after.as_deref().map(unpack_number).transpose() {
+        Ok(after) => after,
+        Err(why) => return problem(ErrorCode::Malformed, why),
+    };
+    if let Err(answer) = wait(&api, "activity", query.min_position).await {
+        return answer;
+    }
+    let limit = page_len(query.limit);
+    answer(insight::activity_of_member(&*api.read_models, "main", &user, after, limit).await, page)
+}
+
+/// Which hours.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StatisticsQuery {
+    /// From the hour in which this time lies, in milliseconds since 1970.
+    from: Option<i64>,
+    /// Up to the hour in which this time lies, in milliseconds since 1970.
+    to: Option<i64>,
+    /// Hours at the most, 1 to 500. To go on, ask from an hour past the last one.
+    #[serde(default = "limit_default")]
+    limit: u16,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<Position>,
+}
+
+#[derive(Serialize)]
+struct Hours {
+    hours: Vec<Box<RawValue>>,
+    more: bool,
+}
+
+/// What happened in a room, hour by hour, oldest first; an hour in which nothing did is left out.
+#[utoipa::path(get, path = "/api/rooms/{room}/statistics", params(("room" = String, Path), StatisticsQuery), responses(
+    (status = 200, description = "`{hours: […], more}`"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn statistics(
+    api: web::Data<Api>,
+    room: web::Path<EntityId>,
+    query: web::Query<StatisticsQuery>,
+) -> HttpResponse {
+    if let Err(answer) = wait(&api, "statistics", query.min_position).await {
+        return answer;
+    }
+    let (from, to) = (query.from.map(UnixMillis::new), query.to.map(UnixMillis::new));
+    let (stream, limit) = (StreamId::room(&room), page_len(query.limit));
+    let found = insight::statistics(&*api.read_models, &stream, from, to, limit).await;
+    answer(found, |Listing { items, next }| {
+        HttpResponse::Ok().json(Hours { hours: items, more: next.is_some() })
+    })
+}

@@ -1,0 +1,110 @@
+//! Reading threads: which there are in a room, and what was said in one.
+
+use actix_web::{HttpResponse, web};
+use dramatis_events::{EntityId, Position, Revision, StreamId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::IntoParams;
+
+use super::reading::{answer, limit_default, pack_number, page_len, unpack_number, wait};
+use super::{Api, problem};
+use crate::protocol::ErrorCode;
+use crate::read_models::queries::{Listing, threads};
+
+/// Which threads.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ThreadsQuery {
+    /// Go on after this: `next` of the page before.
+    after: Option<String>,
+    /// Threads at the most, 1 to 500.
+    #[serde(default = "limit_default")]
+    limit: u16,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<Position>,
+}
+
+#[derive(Serialize)]
+struct Threads {
+    threads: Vec<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A room's threads, the one with the latest reply first.
+#[utoipa::path(get, path = "/api/rooms/{room}/threads", params(("room" = String, Path), ThreadsQuery), responses(
+    (status = 200, description = "`{threads: […], next}`"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    api: web::Data<Api>,
+    room: web::Path<EntityId>,
+    query: web::Query<ThreadsQuery>,
+) -> HttpResponse {
+    let after = match query.after.as_deref().map(unpack_number).transpose() {
+        Ok(after) => after,
+        Err(why) => return problem(ErrorCode::Malformed, why),
+    };
+    if let Err(answer) = wait(&api, "threads", query.min_position).await {
+        return answer;
+    }
+    let stream = StreamId::room(&room);
+    let found = threads::threads(&*api.read_models, &stream, after, page_len(query.limit)).await;
+    answer(found, |Listing { items, next }| {
+        HttpResponse::Ok().json(Threads { threads: items, next: next.as_ref().map(pack_number) })
+    })
+}
+
+/// Which messages of a thread.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ThreadQuery {
+    /// Only messages past this revision; without it, from the thread's first message on.
+    after: Option<u64>,
+    /// Replies at the most, 1 to 500.
+    #[serde(default = "limit_default")]
+    limit: u16,
+    /// Wait until the read models have got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<Position>,
+}
+
+#[derive(Serialize)]
+struct Conversation {
+    /// Nothing was answered yet: a message alone.
+    thread: Option<Box<RawValue>>,
+    messages: Vec<Box<RawValue>>,
+    more: bool,
+}
+
+/// What was said in a thread, oldest first. The messages' `reply_to` makes the tree.
+#[utoipa::path(get, path = "/api/rooms/{room}/threads/{root}",
+    params(("room" = String, Path), ("root" = u64, Path, description = "The first message's revision"), ThreadQuery),
+    responses(
+        (status = 200, description = "`{thread, messages: […], more}`; `thread` is null if nothing was answered"),
+        (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn one(
+    api: web::Data<Api>,
+    path: web::Path<(EntityId, u64)>,
+    query: web::Query<ThreadQuery>,
+) -> HttpResponse {
+    for projection in ["threads", "replies", "timeline"] {
+        if let Err(answer) = wait(&api, projection, query.min_position).await {
+            return answer;
+        }
+    }
+    let (room, first) = path.into_inner();
+    let (stream, first) = (StreamId::room(&room), Revision::new(first));
+    let after = query.after.map(Revision::new);
+    let reading = async {
+        let store = &*api.read_models;
+        let messages = threads::messages(store, &stream, first, after, page_len(query.limit)).await?;
+        Ok((threads::thread(store, &stream, first).await?, messages))
+    };
+    answer(reading.await, |(thread, Listing { items, next })| {
+        if items.is_empty() && after.is_none() {
+            return problem(ErrorCode::NotFound, format!("room {room} has no message {first}"));
+        }
+        HttpResponse::Ok().json(Conversation { thread, messages: items, more: next.is_some() })
+    })
+}
