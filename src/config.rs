@@ -89,8 +89,6 @@ pub struct LogConfig {
     pub cold_dir: PathBuf,
     /// Closed segments that stay if there is a `cold_dir`.
     pub hot_segments_max: usize,
-    /// Whether the next segment's file is filled with zeros ahead.
-    pub prepare_segments: bool,
 }
 
 /// When an append is answered.

@@ -83,7 +83,6 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
         reserve_bytes: config.log.reserve_bytes,
         cold_dir,
         hot_segments_max: config.log.hot_segments_max,
-        prepare_segments: config.log.prepare_segments,
     };
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;

@@ -31,7 +31,7 @@ impl Allowed {
     pub(super) fn of(key: &str) -> Option<Self> {
         Some(match key {
             "server.listen" => Self::Address,
-            "server.insecure_listen_anywhere" | "log.prepare_segments" => Self::Boolean,
+            "server.insecure_listen_anywhere" => Self::Boolean,
             "server.workers" => Self::Integer(0, 1_024),
             "server.connections_max" | "room.members_max" => Self::Integer(1, 1_000_000),
             "server.allowed_origins" | "server.allowed_hosts" => Self::Texts,

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `LOCK` | held by the one process that owns the directory; names it |
 //! | `epoch` | the log's id and epoch counter, as text |
-//! | `spare` | zeros that will become the next segment |
 //! | `<first position>.segment` | batches of records (`format`, `record` document the bytes) |
 //! | `<first position>.index` | derived, beside a closed segment; rebuilt when missing |
 //! | `chain` | a hash for each closed segment, each line linked to the one before it |
@@ -38,7 +37,6 @@ use self::lock::lock;
 use self::read::{Left, first_outcome, live_events, live_page, look_at, older_command, older_stream};
 use self::recovery::{Recovered, recover};
 use self::ring::Ring;
-use self::spare::{Pace, Ready};
 use self::state::{Found, Next, State, head_before, older_next_revision};
 use self::storage::{Directory, Storage};
 use self::syncer::Syncer;
@@ -67,7 +65,6 @@ mod recovery;
 mod ring;
 mod segment;
 mod sidecar;
-mod spare;
 mod state;
 mod storage;
 mod sweep;
@@ -98,15 +95,6 @@ pub struct Options {
     pub cold_dir: Option<PathBuf>,
     /// Closed segments that stay in the log's own directory if there is another for them.
     pub hot_segments_max: usize,
-    /// Whether the next segment's file is filled with zeros ahead, which makes syncs quicker.
-    pub prepare_segments: bool,
-}
-
-impl Options {
-    /// The longest segment, within what offsets can tell.
-    fn segment_bytes(&self) -> u64 {
-        self.segment_bytes.min(SEGMENT_BYTES_MAX)
-    }
 }
 
 impl Default for Options {
@@ -120,7 +108,6 @@ impl Default for Options {
             reserve_bytes: 0,
             cold_dir: None,
             hot_segments_max: usize::MAX,
-            prepare_segments: true,
         }
     }
 }
@@ -173,8 +160,6 @@ struct Shared {
     state: RwLock<State>,
     head: watch::Sender<Option<Position>>,
     poisoned: Mutex<Option<String>>,
-    /// The next segment's file.
-    spare: Ready,
 }
 
 /// See the module.
@@ -216,7 +201,7 @@ impl EmbeddedLog {
         let end = End {
             storage: storage.clone(),
             epoch,
-            segment_bytes: options.segment_bytes(),
+            segment_bytes: options.segment_bytes.min(SEGMENT_BYTES_MAX),
             reserve_bytes: options.reserve_bytes,
             chain,
             file: open.file.clone(),
@@ -233,7 +218,6 @@ impl EmbeddedLog {
             head: watch::Sender::new(end.next_position.checked_sub(1).map(Position::from_engine)),
             state: RwLock::new(State { closed: Arc::new(closed), open, ring }),
             poisoned: Mutex::new(None),
-            spare: Ready::default(),
         });
         let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
         let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
@@ -244,7 +228,6 @@ impl EmbeddedLog {
             shared: shared.clone(),
             clock,
             durability: options.durability,
-            pace: options.prepare_segments.then(|| Pace::new(end.segment_bytes)),
             end,
             closer: closer(Work::new(shared.clone(), options)?)?,
             heads: HashMap::with_hasher(RandomState::default()),

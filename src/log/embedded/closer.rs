@@ -1,8 +1,7 @@
 //! What a closed segment gets besides its bytes, made beside the writer: its index file, its
-//! line in the chain, and in time its place in the cold tier. The next segment's file is filled
-//! here, too.
+//! line in the chain, and in time its place in the cold tier.
 //!
-//! All of it is derived or only makes things quicker. What fails here is logged and tried again with the next segment or at
+//! All of it is derived. What fails here is logged and tried again with the next segment or at
 //! the next opening; until then the segment is read by its index in memory.
 
 use std::collections::VecDeque;
@@ -15,11 +14,9 @@ use super::chain::{Chain, sum};
 use super::format::{index_name, segment_name};
 use super::segment::{Closed, Index};
 use super::sidecar::Sidecar;
-use super::spare::Spare;
 use super::{Options, Shared};
 
-/// Jobs that may wait; the writer waits with a closed segment when there are more, for each holds its
-/// index in memory.
+/// Segments that may wait; the writer waits when there are more, for each holds its index in memory.
 const WAITING_MAX: usize = 2;
 
 /// Does what is to be done for closed segments.
@@ -32,15 +29,6 @@ pub(super) struct Work {
     /// Bytes of lookup filters that stay in memory.
     filter_bytes_max: u64,
     waiting: VecDeque<Arc<Closed>>,
-    spare: Spare,
-}
-
-/// What the writer hands over.
-pub(super) enum Job {
-    /// A closed segment.
-    Closed(Arc<Closed>),
-    /// So many bytes of the next one should be filled.
-    Prepare(u64),
 }
 
 impl Work {
@@ -53,9 +41,7 @@ impl Work {
                 "the chain of segment hashes is broken: run `dramatis log verify`"
             );
         }
-        let spare = Spare::new(&*shared.storage, options.segment_bytes(), options.reserve_bytes)?;
         Ok(Self {
-            spare,
             shared,
             chain: chain.ok(),
             hot_segments: options.hot_segments_max,
@@ -79,19 +65,9 @@ impl Work {
         self.shared.state.read().unwrap_or_else(PoisonError::into_inner).closed.clone()
     }
 
-    fn take(&mut self, job: Job) {
-        match job {
-            Job::Closed(segment) => {
-                self.waiting.push_back(segment);
-                self.work();
-            }
-            Job::Prepare(until) => {
-                let Shared { storage, spare, .. } = &*self.shared;
-                if let Err(error) = self.spare.fill(&**storage, spare, until) {
-                    tracing::warn!(%error, "the next segment's file is not filled ahead: syncs take longer");
-                }
-            }
-        }
+    fn take(&mut self, segment: Arc<Closed>) {
+        self.waiting.push_back(segment);
+        self.work();
     }
 
     fn work(&mut self) {
@@ -173,7 +149,7 @@ impl Work {
 /// Where the writer hands closed segments to.
 pub(super) enum Closer {
     /// On a thread of its own.
-    Beside(SyncSender<Job>, JoinHandle<()>),
+    Beside(SyncSender<Arc<Closed>>, JoinHandle<()>),
     /// Within the hand-over: one thing after the other, for tests that must replay.
     #[cfg(test)]
     Within(Box<Work>),
@@ -181,45 +157,33 @@ pub(super) enum Closer {
 
 impl Closer {
     pub(super) fn beside(mut work: Work) -> io::Result<Self> {
-        let (jobs, arriving): (_, Receiver<Job>) = sync_channel(WAITING_MAX);
+        let (segments, arriving): (_, Receiver<Arc<Closed>>) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("log-closer".to_owned()).spawn(move || {
             work.begin();
-            while let Ok(job) = arriving.recv() {
-                work.take(job);
+            while let Ok(segment) = arriving.recv() {
+                work.take(segment);
             }
         })?;
-        Ok(Self::Beside(jobs, thread))
-    }
-
-    /// Has the next segment's file filled up to here; `false` if too much waits.
-    pub(super) fn prepare(&mut self, until: u64) -> bool {
-        match self {
-            Self::Beside(jobs, _) => jobs.try_send(Job::Prepare(until)).is_ok(),
-            #[cfg(test)]
-            Self::Within(work) => {
-                work.take(Job::Prepare(until));
-                true
-            }
-        }
+        Ok(Self::Beside(segments, thread))
     }
 
     pub(super) fn take(&mut self, segment: Arc<Closed>) {
         match self {
-            Self::Beside(jobs, _) => {
-                if jobs.send(Job::Closed(segment)).is_err() {
+            Self::Beside(segments, _) => {
+                if segments.send(segment).is_err() {
                     tracing::error!("the log's closer has ended: closed segments keep their index in memory");
                 }
             }
             #[cfg(test)]
-            Self::Within(work) => work.take(Job::Closed(segment)),
+            Self::Within(work) => work.take(segment),
         }
     }
 
     /// Finishes what waits.
     pub(super) fn end(self) {
         match self {
-            Self::Beside(jobs, thread) => {
-                drop(jobs);
+            Self::Beside(segments, thread) => {
+                drop(segments);
                 let _ = thread.join();
             }
             #[cfg(test)]

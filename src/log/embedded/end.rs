@@ -12,7 +12,6 @@ use super::format::{BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, Segme
 use super::index::MemoryIndex;
 use super::segment::Open;
 use super::sidecar::Facts;
-use super::spare;
 use super::storage::{Storage, StoredFile};
 use super::syncer::Job;
 
@@ -145,12 +144,8 @@ impl End {
         Some((from, target))
     }
 
-    /// Begins the next segment, in the spare file if it is there; gives what the one before it holds.
-    pub(super) fn roll(
-        &mut self,
-        first_recorded_at: i64,
-        spare: Option<Arc<dyn StoredFile>>,
-    ) -> io::Result<(Facts, Open)> {
+    /// Begins the next segment; gives what the one before it holds.
+    pub(super) fn roll(&mut self, first_recorded_at: i64) -> io::Result<(Facts, Open)> {
         if self.synced < self.chain.next_batch {
             self.sync()?;
         }
@@ -170,18 +165,14 @@ impl End {
             first_batch: self.chain.next_batch,
             previous: self.chain.last_crc,
         };
-        let (name, is_spare) = (segment_name(self.next_position), spare.is_some());
-        let file = spare.map_or_else(|| self.storage.create(&name), Ok)?;
+        let file = self.storage.create(&segment_name(self.next_position))?;
         file.write_all_at(&header.encode(), 0)?;
         file.sync()?;
-        if is_spare {
-            spare::take_name(&*self.storage, &name)?;
-        }
         self.storage.sync_names()?;
         self.file = file.clone();
         self.segment_first = self.next_position;
         self.at = to_u64(SEGMENT_HEADER_BYTES);
-        self.allocated = if is_spare { self.segment_bytes.max(self.at) } else { self.at };
+        self.allocated = self.at;
         let open = Open { file, first: self.next_position, end: self.at, index: MemoryIndex::default() };
         Ok((closed, open))
     }

@@ -38,10 +38,6 @@ pub(super) struct Recovered {
     pub(super) allocated: u64,
 }
 
-/// Zeros behind the last batch that an opening leaves there, in bytes: to write all that were filled
-/// in ahead again would take longer than they save.
-const ZEROS_MAX: usize = 1024 * 1024;
-
 /// The first batch's number.
 const FIRST_BATCH: u64 = 1;
 
@@ -199,7 +195,7 @@ fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Res
         }
         tracing::warn!(segment = %name, offset = read.facts.end, reason = stop, "a torn tail is cut: it was never acknowledged");
     }
-    let size = settle(&*file, &bytes, &read)?;
+    settle(&*file, &bytes, &read)?;
     // The process may have ended between making the file and making its name durable.
     storage.sync_names()?;
     Ok(Scanned { file, facts: read.facts, index: read.index, size })
@@ -219,8 +215,8 @@ pub(super) fn is_begun(bytes: &[u8]) -> bool {
 
 /// Writes the header, all batches that no later one proves durable and zeros behind them again,
 /// and syncs: after a failed sync the page cache shows what the disk lacks, and only a new write
-/// brings it there. Of the zeros at the end only a few stay. Returns the file's length.
-fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<u64, OpenError> {
+/// brings it there.
+fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<(), OpenError> {
     let unproven_at = read.unproven.front().map_or(read.facts.end, |(_, at)| *at);
     let (unproven, end) = (to_usize(unproven_at), to_usize(read.facts.end));
     let tail = bytes.get(end..).unwrap_or_default();
@@ -230,15 +226,9 @@ fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<u64, OpenE
     #[cfg(test)]
     let cut_at =
         cut_at - u64::from(bugs::has(Bug::CutOneByteMore)) + u64::from(bugs::has(Bug::CutOneByteLess));
-    let torn = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let zeros = torn.max(tail.len().min(ZEROS_MAX));
-    file.write_all_at(&vec![0; zeros], cut_at)?;
-    let size = read.facts.end + to_u64(zeros);
-    if zeros < tail.len() {
-        file.set_size(size)?;
-    }
+    file.write_all_at(&vec![0; tail.len()], cut_at)?;
     file.sync()?;
-    Ok(size)
+    Ok(())
 }
 
 /// Begins a segment.

@@ -16,8 +16,6 @@ pub(super) trait Storage: Send + Sync + 'static {
     fn create(&self, name: &str) -> io::Result<Arc<dyn StoredFile>>;
     /// Puts a whole small file in place, atomically and durably.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
-    /// Gives a file another name, durable after [`Storage::sync_names`]; it may be open all the while.
-    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; whether it is gone for good is certain after [`Storage::sync_names`].
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes created and removed names durable.
@@ -133,10 +131,6 @@ impl Storage for Directory {
         file.sync_all()?;
         std::fs::rename(&staged, self.hot.join(name))?;
         self.sync_names()
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.hot.join(from), self.hot.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

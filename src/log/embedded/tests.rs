@@ -23,7 +23,6 @@ mod golden;
 mod histories;
 mod limits;
 mod recovery;
-mod spare;
 
 /// Everything rolls, and everything is read from files.
 fn tiny() -> Options {

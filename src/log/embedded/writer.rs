@@ -22,7 +22,6 @@ use super::epoch;
 use super::index::{Following, MemoryIndex};
 use super::ring::Block;
 use super::segment::{Closed, Index};
-use super::spare::Pace;
 use super::state::{head_before, older_next_revision};
 use super::syncer::{Job, Syncer, Written};
 #[cfg(test)]
@@ -53,8 +52,6 @@ pub(super) struct Writer {
     pub(super) durability: Durability,
     pub(super) end: End,
     pub(super) closer: Closer,
-    /// Tells when the next segment's file is to be filled further, if it is at all.
-    pub(super) pace: Option<Pace>,
     pub(super) syncer: Syncer,
     pub(super) messages: Receiver<Message>,
     /// The next revision of streams, what waits to be written included.
@@ -317,17 +314,6 @@ impl Writer {
         }
         self.forget();
         batch.answer();
-        self.prepare();
-    }
-
-    /// Has the next segment's file filled further, if that is due and can begin now.
-    fn prepare(&mut self) {
-        let Some(pace) = &mut self.pace else { return };
-        if let Some(until) = pace.due(self.end.at)
-            && self.closer.prepare(until)
-        {
-            pace.tell(self.end.at);
-        }
     }
 
     fn show(&self, batch: &mut Batch) -> Result<(), &'static str> {
@@ -377,14 +363,7 @@ impl Writer {
             let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
             state.open.index.first_recorded_at.unwrap_or(0)
         };
-        let (facts, mut open) = {
-            let mut spare = self.shared.spare.lock();
-            let file = spare.take();
-            self.end.roll(first_recorded_at, file)?
-        };
-        if let Some(pace) = &mut self.pace {
-            pace.restart();
-        }
+        let (facts, mut open) = self.end.roll(first_recorded_at)?;
         let closed = {
             let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
             open.index = MemoryIndex::like(&state.open.index);

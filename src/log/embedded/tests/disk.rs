@@ -390,15 +390,6 @@ impl Storage for Disk {
         Ok(())
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.whole(Op::Write)?;
-        let mut contents = self.contents();
-        let inode = contents.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        contents.names.insert(to.to_owned(), inode);
-        drop(contents);
-        Ok(())
-    }
-
     fn remove(&self, name: &str) -> io::Result<()> {
         self.whole(Op::Write)?;
         self.contents().names.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
