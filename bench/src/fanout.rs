@@ -109,7 +109,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             "coalesced" => format!("{:.0} deliveries/s offered", rate_of(options, *members)?),
             _ => "as the sockets take it".to_owned(),
         };
-        let extra = [("connections", members.to_string()), ("in_flight", in_flight)];
+        let followers = if *kind == "coalesced" { rooms_of(*members) * members } else { *members };
+        let extra = [("connections", followers.to_string()), ("in_flight", in_flight)];
         let variant = format!("{}{kind}-{members}", who.prefix());
         report.values(&variant, "deliveries/s", &measured.rates, peer, &extra);
         if !measured.latencies.is_empty() {
@@ -148,6 +149,11 @@ fn one_size(
     Ok(())
 }
 
+/// Rooms of `coalesced`.
+fn rooms_of(members: usize) -> usize {
+    (FOLLOWERS / members).max(1)
+}
+
 /// Deliveries a second that `coalesced` offers.
 fn rate_of(options: &Options, members: usize) -> anyhow::Result<f64> {
     let small = members <= 100;
@@ -170,7 +176,7 @@ async fn load(
     let deliveries = if members <= 100 { options.offered } else { options.offered / 10 };
     let offered = Offered {
         prefix: kind,
-        rooms: (FOLLOWERS / members).max(1),
+        rooms: rooms_of(members),
         members,
         events_per_second: u64::try_from(deliveries.div_ceil(members))?,
         event_bytes,
