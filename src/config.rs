@@ -177,6 +177,16 @@ pub struct EntityConfig {
 pub struct ProjectionsConfig {
     /// Events between two checkpoints.
     pub batch_events: usize,
+    /// How long the build before is kept up after a switch, milliseconds.
+    pub warm_ms: u64,
+    /// How long it stays, milliseconds.
+    pub retention_ms: u64,
+    /// How much of the time a rebuild works while live traffic goes on.
+    pub rebuild_share_percent: u32,
+    /// Whether a new version of a fold goes live although its documents differ.
+    pub accept_new_versions: bool,
+    /// How long another process waits for a projector gone silent, milliseconds.
+    pub lease_ms: u64,
 }
 
 /// `[telemetry]`

@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("engines", &["clock", "config", "log", "read_models", "snapshots"]),
     ("actors", &["config", "domain", "log", "protocol", "snapshots", "telemetry"]),
-    ("projector", &["log", "read_models"]),
+    ("projector", &["clock", "log", "read_models"]),
     ("read_models", &[]),
     ("snapshots", &[]),
     ("protocol", &[]),

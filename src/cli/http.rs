@@ -23,9 +23,13 @@ pub(super) fn get(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyh
     answered(url, request.call())
 }
 
-/// `POST` without a body.
-pub(super) fn post(url: &ServerUrl, path: &str) -> anyhow::Result<Body> {
-    answered(url, agent().post(url.http(path)).send_empty())
+/// `POST` with a query and without a body.
+pub(super) fn post(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
+    let mut request = agent().post(url.http(path));
+    for (name, value) in query {
+        request = request.query(*name, value);
+    }
+    answered(url, request.send_empty())
 }
 
 fn agent() -> Agent {

@@ -17,7 +17,7 @@ use crate::actors::registry::{EntityOptions, Registry};
 use crate::config::{Config, RoomConfig};
 use crate::domain::room::RoomLimits;
 use crate::engines::{self, Engines};
-use crate::log::ReadLimit;
+use crate::log::{EventLog as _, ReadLimit};
 use crate::projector::{self, Projector};
 use crate::telemetry::metrics::Metrics;
 use crate::web::api::Api;
@@ -57,7 +57,8 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
         limits: config.socket.clone(),
         metrics,
     });
-    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), projector_options(&config)));
+    let options = projector::Options { node: log.epoch().log(), ..projector_options(&config) };
+    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), options));
     let (ending, ended) = watch::channel(false);
     let server_options = server::Options {
         workers,
@@ -88,7 +89,17 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
 fn projector_options(config: &Config) -> projector::Options {
     let defaults = projector::Options::default();
     let page = ReadLimit { events: config.projections.batch_events, ..defaults.page };
-    projector::Options { page, seed: uuid::Uuid::new_v4().as_u64_pair().0, ..defaults }
+    let settings = &config.projections;
+    projector::Options {
+        page,
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        warm: Duration::from_millis(settings.warm_ms),
+        retention: Duration::from_millis(settings.retention_ms),
+        rebuild_share_percent: settings.rebuild_share_percent,
+        accept_new_versions: settings.accept_new_versions,
+        lease: Duration::from_millis(settings.lease_ms),
+        ..defaults
+    }
 }
 
 fn workers(configured: usize) -> usize {

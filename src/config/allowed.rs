@@ -31,7 +31,7 @@ impl Allowed {
     pub(super) fn of(key: &str) -> Option<Self> {
         Some(match key {
             "server.listen" => Self::Address,
-            "server.insecure_listen_anywhere" => Self::Boolean,
+            "server.insecure_listen_anywhere" | "projections.accept_new_versions" => Self::Boolean,
             "server.workers" => Self::Integer(0, 1_024),
             "server.connections_max" | "room.members_max" => Self::Integer(1, 1_000_000),
             "server.allowed_origins" | "server.allowed_hosts" => Self::Texts,
@@ -50,10 +50,13 @@ impl Allowed {
             "socket.message_bytes_max" => Self::Integer(1_024, 1_048_576),
             "socket.frame_bytes_max" => Self::Integer(1_024, 16_777_216),
             "socket.outbox_bytes_max" => Self::Integer(16_384, 67_108_864),
-            "socket.write_timeout_ms" => Self::Integer(1_000, 600_000),
+            "socket.write_timeout_ms" | "projections.lease_ms" => Self::Integer(1_000, 600_000),
             "socket.in_flight_commands_max" => Self::Integer(1, 65_536),
             "socket.reconnect.base_ms" | "log.sync_interval_ms" => Self::Integer(1, 60_000),
             "socket.reconnect.cap_ms" => Self::Integer(1, 600_000),
+            "projections.warm_ms" => Self::Integer(0, 86_400_000),
+            "projections.retention_ms" => Self::Integer(0, 31_536_000_000),
+            "projections.rebuild_share_percent" => Self::Integer(1, 100),
             "room.text_chars_max"
             | "room.invitations_max"
             | "socket.rooms_per_session_max"

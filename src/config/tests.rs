@@ -52,7 +52,7 @@ fn every_key_has_a_comment_that_states_its_range() {
             comment.clear();
         }
     }
-    assert_eq!(keys, 41);
+    assert_eq!(keys, 46);
 }
 
 #[test]

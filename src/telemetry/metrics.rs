@@ -29,6 +29,35 @@ pub struct OfProjection {
     pub projection: String,
 }
 
+type OfEach = Family<OfProjection, Gauge<i64, AtomicI64>>;
+
+/// How far projections are behind, what they parked, what is built beside them.
+#[derive(Debug, Clone, Default)]
+pub struct ProjectionMetrics {
+    /// Events that a projection has not looked at.
+    pub lag_events: OfEach,
+    /// For how long it has not been at the log's end, milliseconds.
+    pub lag_ms: OfEach,
+    /// Keys that it parked.
+    pub parked: OfEach,
+    /// How much of a build beside it is done, 0 to 100; -1 while none is made.
+    pub build_percent: OfEach,
+}
+
+impl ProjectionMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let lag = "Events that a projection has not looked at";
+        registry.register("projection_lag_events", lag, metrics.lag_events.clone());
+        let lag = "Time since a projection was at the log's end, milliseconds";
+        registry.register("projection_lag_ms", lag, metrics.lag_ms.clone());
+        registry.register("projection_parked_keys", "Keys that a projection parked", metrics.parked.clone());
+        let built = "How much of a build beside the live one is done, percent; -1 while none is made";
+        registry.register("projection_build_percent", built, metrics.build_percent.clone());
+        metrics
+    }
+}
+
 /// Everything a process counts.
 #[derive(Clone)]
 pub struct Metrics {
@@ -55,6 +84,8 @@ pub struct Metrics {
     pub log_poisoned: Gauge<i64, AtomicI64>,
     /// Up to which position a projection is done.
     pub projection_position: Family<OfProjection, Gauge<i64, AtomicI64>>,
+    /// What else is known of projections.
+    pub projections: ProjectionMetrics,
     commands: Family<Outcome, Counter<u64, AtomicU64>>,
     entity_loads: Family<LoadedFrom, Counter<u64, AtomicU64>>,
     entity_events_read: Counter<u64, AtomicU64>,
@@ -87,6 +118,7 @@ impl Default for Metrics {
             "Position up to which a projection is done",
             projection_position.clone(),
         );
+        let projections = ProjectionMetrics::registered(&mut registry);
         registry.register("commands", "Commands by outcome", commands.clone());
         let (entity_loads, entity_snapshots) = (Family::default(), Family::default());
         let entity_events_read = Counter::default();
@@ -106,6 +138,7 @@ impl Default for Metrics {
             log_relaxed,
             log_poisoned,
             projection_position,
+            projections,
             commands,
             entity_loads,
             entity_events_read,
