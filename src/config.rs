@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 mod allowed;
 mod layers;
+mod read_models;
 
 use layers::Layers;
 pub use layers::{ConfigError, Flag, Origin};
+pub use read_models::{MongodbConfig, ReadModelsConfig, ReadModelsEngine, Secret};
 
 /// The built-in file: every key, its default, unit and range.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -37,6 +39,8 @@ pub struct Config {
     pub entity: EntityConfig,
     /// Projections.
     pub projections: ProjectionsConfig,
+    /// Where their documents are.
+    pub read_models: ReadModelsConfig,
     /// Logging.
     pub telemetry: TelemetryConfig,
 }
@@ -247,6 +251,9 @@ impl Config {
         }
         if self.socket.frame_bytes_max < self.socket.message_bytes_max {
             return Err(layers.bad("socket.frame_bytes_max", "at least socket.message_bytes_max"));
+        }
+        if self.read_models.mongodb.pool_max < self.read_models.mongodb.pool_min {
+            return Err(layers.bad("read_models.mongodb.pool_max", "at least read_models.mongodb.pool_min"));
         }
         if self.socket.reconnect.cap_ms < self.socket.reconnect.base_ms {
             return Err(layers.bad("socket.reconnect.cap_ms", "at least socket.reconnect.base_ms"));

@@ -19,6 +19,8 @@ pub(super) enum Allowed {
     Address,
     /// Any text that is not empty.
     Text,
+    /// A text that is not empty and shown nowhere.
+    Secret,
     /// A text that may be empty.
     TextOrNone,
     /// Texts, none empty.
@@ -65,6 +67,16 @@ impl Allowed {
                 Self::Integer(1, 10_000)
             }
             "room.display_name_chars_max" | "room.emoji_chars_max" => Self::Integer(1, 1_000),
+            "read_models.engine" => Self::Word(&["sqlite", "mongodb"]),
+            "read_models.mongodb.uri" => Self::Secret,
+            "read_models.mongodb.database" => Self::Text,
+            "read_models.mongodb.pool_min" => Self::Integer(0, 1_000),
+            "read_models.mongodb.pool_max" => Self::Integer(1, 1_000),
+            "read_models.mongodb.connect_timeout_ms" | "read_models.mongodb.operation_timeout_ms" => {
+                Self::Integer(100, 600_000)
+            }
+            "read_models.mongodb.retries_max" => Self::Integer(0, 10),
+            "read_models.mongodb.health_interval_ms" => Self::Integer(1_000, 3_600_000),
             "telemetry.level" => Self::Level,
             "telemetry.format" => Self::Word(&["auto", "text", "json"]),
             _ => return None,
@@ -79,7 +91,7 @@ impl Allowed {
             Self::Boolean => value.is_bool(),
             Self::Word(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Self::Address => value.as_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok()),
-            Self::Text => filled(value),
+            Self::Text | Self::Secret => filled(value),
             Self::TextOrNone => value.is_str(),
             Self::Texts => value.as_array().is_some_and(|texts| texts.iter().all(filled)),
             Self::Level => {
@@ -100,7 +112,9 @@ impl Allowed {
             Self::Texts => {
                 Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
             }
-            Self::Word(_) | Self::Address | Self::Text | Self::TextOrNone | Self::Level => as_text(),
+            Self::Word(_) | Self::Address | Self::Text | Self::Secret | Self::TextOrNone | Self::Level => {
+                as_text()
+            }
         }
     }
 }
@@ -112,7 +126,7 @@ impl fmt::Display for Allowed {
             Self::Boolean => f.write_str("true or false"),
             Self::Word(words) => write!(f, "one of {}", words.join(", ")),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400"),
-            Self::Text => f.write_str("a text that is not empty"),
+            Self::Text | Self::Secret => f.write_str("a text that is not empty"),
             Self::TextOrNone => f.write_str("a text; an empty one is none"),
             Self::Texts => f.write_str("a list of texts, none of them empty"),
             Self::Level => {

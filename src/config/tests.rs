@@ -52,7 +52,7 @@ fn every_key_has_a_comment_that_states_its_range() {
             comment.clear();
         }
     }
-    assert_eq!(keys, 46);
+    assert_eq!(keys, 55);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
     check(
         from_file("[sockets]\nheartbeat_ms = 5"),
         "unknown key sockets.heartbeat_ms = 5 (from file my.toml): the sections are data, entity, log, \
-         projections, room, server, socket, socket.reconnect, telemetry",
+         projections, read_models, read_models.mongodb, room, server, socket, socket.reconnect, telemetry",
     );
     check(
         from_file("[socket]\nheartbeat_ms = '5s'"),
@@ -131,6 +131,17 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
     assert!(from_file("[socket").unwrap_err().to_string().contains("file my.toml is no valid TOML"));
     let missing = Config::load(Some(Path::new("/nowhere/x.toml")), [], Vec::new()).unwrap_err().to_string();
     assert!(missing.starts_with("the config file /nowhere/x.toml cannot be read: "), "{missing}");
+}
+
+#[test]
+fn a_connection_string_is_shown_nowhere() {
+    let key = "DRAMATIS__READ_MODELS__MONGODB__URI";
+    let config = from_environment(key, "mongodb://anna:s3cret@host/").unwrap();
+    assert_eq!(config.read_models.mongodb.uri.reveal(), "mongodb://anna:s3cret@host/");
+    assert!(!format!("{config:?}").contains("s3cret"));
+    assert!(!toml::to_string(&config).unwrap().contains("s3cret"));
+    let refused = from_file("[read_models.mongodb]\nuri = ['s3cret']").unwrap_err().to_string();
+    assert!(!refused.contains("s3cret") && refused.contains("read_models.mongodb.uri"), "{refused}");
 }
 
 #[test]

@@ -82,6 +82,10 @@ pub struct Metrics {
     pub log_relaxed: Gauge<i64, AtomicI64>,
     /// 1 once a write has failed and appends wait for a restart.
     pub log_poisoned: Gauge<i64, AtomicI64>,
+    /// 1 while the store of the read models answers.
+    pub read_models_up: Gauge<i64, AtomicI64>,
+    /// How long its answer took when it was last asked.
+    pub read_models_latency_microseconds: Gauge<i64, AtomicI64>,
     /// Up to which position a projection is done.
     pub projection_position: Family<OfProjection, Gauge<i64, AtomicI64>>,
     /// What else is known of projections.
@@ -111,6 +115,11 @@ impl Default for Metrics {
         let log_free_bytes = gauge("log_free_bytes", "Bytes that the log's disk has free");
         let log_relaxed = gauge("log_relaxed", "1 while an append may be answered before it is durable");
         let log_poisoned = gauge("log_poisoned", "1 once a write has failed and appends wait for a restart");
+        let read_models_up = gauge("read_models_up", "1 while the store of the read models answers");
+        let read_models_latency_microseconds = gauge(
+            "read_models_latency_microseconds",
+            "How long it took that store to answer when last asked",
+        );
         registry.register("deliveries", "Events handed to followers live", deliveries.clone());
         registry.register("malformed_messages", "Messages that could not be understood", malformed.clone());
         registry.register(
@@ -137,6 +146,8 @@ impl Default for Metrics {
             log_free_bytes,
             log_relaxed,
             log_poisoned,
+            read_models_up,
+            read_models_latency_microseconds,
             projection_position,
             projections,
             commands,

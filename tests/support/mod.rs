@@ -20,6 +20,7 @@ pub mod imports;
 pub mod ledger;
 pub mod rounds;
 pub mod small_disk;
+pub mod store_proxy;
 pub mod unsynced;
 
 /// Nothing in a test takes this long; waiting longer is a failure.

@@ -16,6 +16,8 @@ pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
     reasons.extend(api.stage.log.warnings());
+    let store = api.read_models.health();
+    reasons.extend(store.trouble.map(|why| format!("the read-model store does not answer: {why}")));
     reasons.extend(api.projector.status().iter().flat_map(troubles));
     if reasons.is_empty() {
         HttpResponse::Ok().json(json!({"status": "ok"}))
@@ -56,6 +58,7 @@ pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     metrics.log_free_bytes.set(number(usage.free_bytes));
     metrics.log_relaxed.set(i64::from(usage.relaxed));
     metrics.log_poisoned.set(i64::from(api.stage.log.poisoned().is_some()));
+    of_the_store(&api);
     of_projections(&api);
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
@@ -77,5 +80,13 @@ fn of_projections(api: &Api) {
         let building = job.filter(|progress| progress.job.state.is_active());
         let percent = building.map_or(-1, |progress| number(progress.percent));
         projections.build_percent.get_or_create(&of).set(percent);
+    }
+}
+
+fn of_the_store(api: &Api) {
+    let (metrics, store) = (&api.stage.metrics, api.read_models.health());
+    metrics.read_models_up.set(i64::from(store.trouble.is_none()));
+    if let Some(latency) = store.latency {
+        metrics.read_models_latency_microseconds.set(i64::try_from(latency.as_micros()).unwrap_or(i64::MAX));
     }
 }
