@@ -35,6 +35,8 @@ pub struct Config {
     pub socket: SocketConfig,
     /// What a room takes.
     pub room: RoomConfig,
+    /// Users.
+    pub user: UserConfig,
     /// Entities.
     pub entity: EntityConfig,
     /// Projections.
@@ -121,6 +123,10 @@ pub struct SocketConfig {
     pub frame_bytes_max: usize,
     /// Bytes that wait for a slow client.
     pub outbox_bytes_max: usize,
+    /// Bytes that wait for all clients together.
+    pub outboxes_bytes_max: usize,
+    /// Bytes the kernel keeps for a slow client; 0 leaves it to the kernel.
+    pub send_buffer_bytes: usize,
     /// Time without one byte drained before the close, milliseconds.
     pub write_timeout_ms: u64,
     /// Malformed messages a minute before the close.
@@ -131,6 +137,38 @@ pub struct SocketConfig {
     pub rooms_per_session_max: usize,
     /// What clients are told about reconnecting.
     pub reconnect: ReconnectConfig,
+    /// What is broadcast and never recorded.
+    pub ephemeral: EphemeralConfig,
+    /// Who is in a room.
+    pub presence: PresenceConfig,
+}
+
+/// `[socket.ephemeral]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EphemeralConfig {
+    /// Data of one, bytes.
+    pub data_bytes_max: usize,
+    /// Of one session, a second.
+    pub per_second_max: u32,
+    /// Of one session, at once after a pause.
+    pub burst_max: u32,
+    /// Handed to followers by one worker thread, a second.
+    pub deliveries_per_second_max: u32,
+}
+
+/// `[socket.presence]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PresenceConfig {
+    /// How long somebody whose connections are gone is still present, milliseconds.
+    pub grace_ms: u64,
+    /// How long changes are put together, milliseconds.
+    pub interval_ms: u64,
+    /// The same in rooms with more present than are listed, milliseconds.
+    pub large_interval_ms: u64,
+    /// Members named in a room.
+    pub listed_max: usize,
 }
 
 /// `[socket.reconnect]`
@@ -161,6 +199,22 @@ pub struct RoomConfig {
     pub members_max: usize,
     /// Invitations to one room that wait for an answer.
     pub invitations_max: usize,
+}
+
+/// `[user]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserConfig {
+    /// A reference to a picture, characters.
+    pub avatar_chars_max: usize,
+    /// A device's name, characters.
+    pub device_chars_max: usize,
+    /// Invitations of one user that wait for an answer.
+    pub invitations_max: usize,
+    /// How long reading is gathered before it is recorded, milliseconds.
+    pub seen_every_ms: u64,
+    /// Time without a command before a user leaves memory, milliseconds.
+    pub idle_timeout_ms: u64,
 }
 
 /// `[entity]`

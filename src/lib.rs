@@ -10,6 +10,7 @@ pub mod engines;
 pub mod log;
 pub mod projector;
 pub mod protocol;
+pub mod reactors;
 pub mod read_models;
 pub mod snapshots;
 pub mod telemetry;

@@ -5,6 +5,7 @@
 
 mod client;
 mod code;
+mod cursor;
 mod drain;
 mod ephemeral;
 mod followed;
@@ -21,6 +22,7 @@ pub use client::{
     Unsubscribe, parse_message,
 };
 pub use code::{CloseCode, ErrorCode};
+pub use cursor::{Cursor, CursorError};
 pub use drain::Drain;
 pub use ephemeral::{Ephemeral, EphemeralFrame, EphemeralName, EphemeralNameError};
 pub use followed::{Followed, ME};
@@ -37,3 +39,6 @@ pub const SUBPROTOCOL: &str = "dramatis.v1.json";
 
 /// The most events of one history page.
 pub const HISTORY_EVENTS_MAX: u32 = 200;
+
+/// So many of a room's last events are looked through for messages that a user has not read.
+pub const UNREAD_EVENTS_MAX: usize = 200;

@@ -1,7 +1,10 @@
 //! What the outside reaches: the socket, the HTTP API, the chat page and the metrics, on one port.
 
 pub mod api;
+mod fallback;
 pub mod guard;
+mod poll;
 pub mod server;
 pub mod socket;
+mod sse;
 mod ui;

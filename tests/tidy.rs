@@ -26,11 +26,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "log",
             "projector",
             "protocol",
+            "reactors",
             "read_models",
             "telemetry",
             "web",
         ],
     ),
+    ("reactors", &["actors", "domain", "log"]),
     (
         "web",
         &["actors", "clock", "config", "domain", "log", "projector", "protocol", "read_models", "telemetry"],

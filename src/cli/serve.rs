@@ -13,12 +13,20 @@ use tokio::sync::watch;
 use crate::actors::Stage;
 use crate::actors::directory::Directory;
 use crate::actors::entity::Surroundings;
+use crate::actors::presence::Presence;
+use crate::actors::read_markers::ReadMarkers;
 use crate::actors::registry::{EntityOptions, Registry};
+use crate::actors::relay::Relay;
 use crate::config::{Config, RoomConfig};
+use crate::domain::Decider;
 use crate::domain::room::RoomLimits;
+use crate::domain::user::UserLimits;
 use crate::engines::{self, Engines};
+use crate::log::embedded::EmbeddedLog;
 use crate::log::{EventLog as _, ReadLimit};
 use crate::projector::{self, Projector};
+use crate::reactors::{Checkpoint, Invitations};
+use crate::snapshots::Snapshots;
 use crate::telemetry::metrics::Metrics;
 use crate::web::api::Api;
 use crate::web::guard::Guard;
@@ -38,28 +46,13 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
     let workers = workers(config.server.workers);
     let entity_threads = EntityThreads::start(workers);
     let metrics = Metrics::default();
-    let around = Surroundings {
-        log: log.clone(),
-        snapshots,
-        snapshot_every_events: config.entity.snapshot_every_events,
-        limits: room_limits(&config.room),
-        metrics: metrics.entity(),
-    };
-    let entity_options = EntityOptions {
-        pending_max: config.entity.pending_commands_max,
-        idle_timeout: Duration::from_millis(config.entity.idle_timeout_ms),
-    };
-    let rooms = Registry::new(around, entity_options, entity_threads.handles());
-    let stage = Arc::new(Stage {
-        log: log.clone(),
-        rooms,
-        directory: Directory::default(),
-        limits: config.socket.clone(),
-        metrics,
-    });
+    let stage = Arc::new(stage(&config, log.clone(), &snapshots, &entity_threads, metrics));
     let options = projector::Options { node: log.epoch().log(), ..projector_options(&config) };
     let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), options));
     let (ending, ended) = watch::channel(false);
+    let checkpoint = Checkpoint::at(config.data.dir.join("reactors").join("invitations.json"));
+    let invitations = Invitations::new(log.clone(), stage.users.clone(), checkpoint)?;
+    let reacting = actix_rt::spawn(invitations.run(ended.clone()));
     let server_options = server::Options {
         workers,
         connections_max: config.server.connections_max,
@@ -80,10 +73,67 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
     actix_rt::time::sleep(GOODBYE).await;
     handle.stop(true).await;
     serving.await.context("the listener broke")?.context("the listener failed")?;
+    stage.read_markers.flush_all().await;
+    reacting.await.context("the reactor to invitations broke")?;
     projector.stop().await;
     entity_threads.stop();
     log.close();
     Ok(())
+}
+
+/// What sessions share, with the entities of rooms and users on these threads.
+fn stage(
+    config: &Config,
+    log: Arc<EmbeddedLog>,
+    snapshots: &Arc<dyn Snapshots>,
+    threads: &EntityThreads,
+    metrics: Metrics,
+) -> Stage {
+    let options = |idle_timeout_ms| EntityOptions {
+        pending_max: config.entity.pending_commands_max,
+        idle_timeout: Duration::from_millis(idle_timeout_ms),
+    };
+    let of_rooms = surroundings(config, &log, snapshots, &metrics, room_limits(&config.room));
+    let of_users = surroundings(config, &log, snapshots, &metrics, user_limits(config));
+    let users = Registry::new(of_users, options(config.user.idle_timeout_ms), threads.handles());
+    let seen_every = Duration::from_millis(config.user.seen_every_ms);
+    let rooms_max = config.socket.rooms_per_session_max;
+    Stage {
+        rooms: Registry::new(of_rooms, options(config.entity.idle_timeout_ms), threads.handles()),
+        read_markers: ReadMarkers::new(users.clone(), seen_every, rooms_max),
+        users,
+        log,
+        directory: Directory::default(),
+        presence: Presence::new(&config.socket.presence),
+        relay: Relay::new(metrics.ephemerals.clone()),
+        limits: config.socket.clone(),
+        metrics,
+    }
+}
+
+fn surroundings<D: Decider>(
+    config: &Config,
+    log: &Arc<EmbeddedLog>,
+    snapshots: &Arc<dyn Snapshots>,
+    metrics: &Metrics,
+    limits: D::Limits,
+) -> Surroundings<D> {
+    Surroundings {
+        log: log.clone(),
+        snapshots: snapshots.clone(),
+        snapshot_every_events: config.entity.snapshot_every_events,
+        limits,
+        metrics: metrics.entity(),
+    }
+}
+
+fn user_limits(config: &Config) -> UserLimits {
+    UserLimits {
+        display_name_chars_max: config.room.display_name_chars_max,
+        avatar_chars_max: config.user.avatar_chars_max,
+        device_chars_max: config.user.device_chars_max,
+        invitations_max: config.user.invitations_max,
+    }
 }
 
 fn projector_options(config: &Config) -> projector::Options {

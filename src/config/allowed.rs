@@ -40,7 +40,7 @@ impl Allowed {
             "data.dir" => Self::Text,
             "log.segment_bytes" => Self::Integer(65_536, 1_073_741_824),
             "log.append_queue_len_max" | "entity.pending_commands_max" => Self::Integer(1, 1_048_576),
-            "entity.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
+            "entity.idle_timeout_ms" | "user.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
             "entity.snapshot_every_events" | "log.hot_segments_max" => Self::Integer(0, 1_000_000),
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
             "log.durability" => Self::Word(&["sync", "interval"]),
@@ -51,22 +51,35 @@ impl Allowed {
             }
             "socket.message_bytes_max" => Self::Integer(1_024, 1_048_576),
             "socket.frame_bytes_max" => Self::Integer(1_024, 16_777_216),
+            "socket.outboxes_bytes_max" => Self::Integer(1_048_576, 1_099_511_627_776),
+            "socket.send_buffer_bytes" => Self::Integer(0, 16_777_216),
+            "socket.ephemeral.data_bytes_max" => Self::Integer(16, 65_536),
+            "socket.ephemeral.deliveries_per_second_max" => Self::Integer(100, 10_000_000),
+            "socket.presence.grace_ms" => Self::Integer(0, 600_000),
+            "socket.presence.interval_ms" | "socket.presence.large_interval_ms" => Self::Integer(10, 60_000),
+            "socket.presence.listed_max" => Self::Integer(0, 1_000),
             "socket.outbox_bytes_max" => Self::Integer(16_384, 67_108_864),
             "socket.write_timeout_ms" | "projections.lease_ms" => Self::Integer(1_000, 600_000),
             "socket.in_flight_commands_max" => Self::Integer(1, 65_536),
             "socket.reconnect.base_ms" | "log.sync_interval_ms" => Self::Integer(1, 60_000),
-            "socket.reconnect.cap_ms" => Self::Integer(1, 600_000),
+            "socket.reconnect.cap_ms" | "user.seen_every_ms" => Self::Integer(1, 600_000),
             "projections.warm_ms" => Self::Integer(0, 86_400_000),
             "projections.retention_ms" => Self::Integer(0, 31_536_000_000),
             "projections.rebuild_share_percent" => Self::Integer(1, 100),
             "room.text_chars_max"
             | "room.invitations_max"
+            | "user.invitations_max"
             | "socket.rooms_per_session_max"
             | "projections.batch_events" => Self::Integer(1, 100_000),
-            "room.title_chars_max" | "room.reason_chars_max" | "socket.malformed_per_minute_max" => {
-                Self::Integer(1, 10_000)
+            "room.title_chars_max"
+            | "room.reason_chars_max"
+            | "user.avatar_chars_max"
+            | "socket.ephemeral.per_second_max"
+            | "socket.ephemeral.burst_max"
+            | "socket.malformed_per_minute_max" => Self::Integer(1, 10_000),
+            "room.display_name_chars_max" | "room.emoji_chars_max" | "user.device_chars_max" => {
+                Self::Integer(1, 1_000)
             }
-            "room.display_name_chars_max" | "room.emoji_chars_max" => Self::Integer(1, 1_000),
             "read_models.engine" => Self::Word(&["sqlite", "mongodb"]),
             "read_models.mongodb.uri" => Self::Secret,
             "read_models.mongodb.database" => Self::Text,

@@ -38,6 +38,10 @@ fn ready() -> ServerMessage<'static> {
         epoch: Epoch::first(7),
         head: head.map(Revision::new),
         how,
+        after: head.filter(|_| how == How::Events).map(Revision::new),
+        seen: None,
+        unread: None,
+        unread_more: false,
         code,
     };
     ServerMessage::Ready(Ready {
@@ -108,7 +112,7 @@ fn answers() {
 fn rooms() {
     let (alice, bob) = (member("alice"), member("bob"));
     let state = RoomState {
-        room: room(),
+        room: room().into(),
         revision: Revision::new(41),
         state: raw(r#"{"title":"Lobby"}"#),
         events: vec![raw(r#"{"type":"event"}"#)],

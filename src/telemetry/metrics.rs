@@ -22,6 +22,18 @@ struct LoadedFrom {
     from: &'static str,
 }
 
+/// What became of an ephemeral: `delivered`, `collapsed`, `dropped`, `limited`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EphemeralFate {
+    fate: &'static str,
+}
+
+/// A close code's number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfClose {
+    code: u16,
+}
+
 /// A projection's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfProjection {
@@ -66,6 +78,15 @@ pub struct Metrics {
     pub connections: Gauge<i64, AtomicI64>,
     /// Events handed to followers' outboxes live.
     pub deliveries: Counter<u64, AtomicU64>,
+    /// Followers for whom too much waited, and who read the log instead.
+    pub fell_behind: Counter<u64, AtomicU64>,
+    /// Bytes that wait for clients.
+    pub outbox_bytes: Gauge<i64, AtomicI64>,
+    /// Ephemerals by what became of them.
+    pub ephemerals: EphemeralMetrics,
+    /// Presence messages handed to followers.
+    pub presence_deliveries: Counter<u64, AtomicU64>,
+    closes: Family<OfClose, Counter<u64, AtomicU64>>,
     /// Messages that could not be understood.
     pub malformed: Counter<u64, AtomicU64>,
     /// Entities in memory.
@@ -129,6 +150,7 @@ impl Default for Metrics {
         );
         let projections = ProjectionMetrics::registered(&mut registry);
         registry.register("commands", "Commands by outcome", commands.clone());
+        let live = LiveMetrics::register(&mut registry);
         let (entity_loads, entity_snapshots) = (Family::default(), Family::default());
         let entity_events_read = Counter::default();
         registry.register("entity_loads", "Entities read into memory", entity_loads.clone());
@@ -138,6 +160,11 @@ impl Default for Metrics {
             registry: Arc::new(registry),
             connections,
             deliveries,
+            fell_behind: live.fell_behind,
+            outbox_bytes: live.outbox_bytes,
+            ephemerals: live.ephemerals,
+            presence_deliveries: live.presence_deliveries,
+            closes: live.closes,
             malformed,
             entities,
             log_head,
@@ -165,6 +192,11 @@ impl Metrics {
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    /// Counts a connection that ended, by the code it was closed with.
+    pub fn closed(&self, code: u16) {
+        self.closes.get_or_create(&OfClose { code }).inc();
     }
 
     /// What entities count.
@@ -223,5 +255,54 @@ impl EntityMetrics {
     /// Counts a refused command by its stable word.
     pub fn refused(&self, code: &'static str) {
         self.refused.get_or_create(&Outcome { outcome: code }).inc();
+    }
+}
+
+/// What sessions and hubs count besides.
+struct LiveMetrics {
+    fell_behind: Counter<u64, AtomicU64>,
+    outbox_bytes: Gauge<i64, AtomicI64>,
+    ephemerals: EphemeralMetrics,
+    presence_deliveries: Counter<u64, AtomicU64>,
+    closes: Family<OfClose, Counter<u64, AtomicU64>>,
+}
+
+impl LiveMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let (fell_behind, presence_deliveries) = (Counter::default(), Counter::default());
+        let (outbox_bytes, closes) = (Gauge::default(), Family::default());
+        let fates = Family::default();
+        registry.register("fell_behind", "Times a follower had to read the log", fell_behind.clone());
+        registry.register("outbox_bytes", "Bytes that wait for clients", outbox_bytes.clone());
+        registry.register("ephemerals", "Ephemerals by what became of them", fates.clone());
+        registry.register("presence_deliveries", "Presence messages handed on", presence_deliveries.clone());
+        registry.register("closes", "Connections that ended, by close code", closes.clone());
+        let ephemerals = EphemeralMetrics::of(&fates);
+        Self { fell_behind, outbox_bytes, ephemerals, presence_deliveries, closes }
+    }
+}
+
+/// Ephemerals by what became of them.
+#[derive(Clone)]
+pub struct EphemeralMetrics {
+    /// Handed to a follower.
+    pub delivered: Counter<u64, AtomicU64>,
+    /// Took the place of an older one that still waited.
+    pub collapsed: Counter<u64, AtomicU64>,
+    /// Given up, since there was no room.
+    pub dropped: Counter<u64, AtomicU64>,
+    /// Not taken: their sender was too fast.
+    pub limited: Counter<u64, AtomicU64>,
+}
+
+impl EphemeralMetrics {
+    fn of(fates: &Family<EphemeralFate, Counter<u64, AtomicU64>>) -> Self {
+        let of = |fate| fates.get_or_create(&EphemeralFate { fate }).clone();
+        Self {
+            delivered: of("delivered"),
+            collapsed: of("collapsed"),
+            dropped: of("dropped"),
+            limited: of("limited"),
+        }
     }
 }

@@ -20,6 +20,7 @@ use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
 use super::api::{self, Api};
+use super::fallback::Fallbacks;
 use super::guard::Guard;
 use super::socket::{Connections, Door, take_over};
 use super::ui;
@@ -64,6 +65,7 @@ pub fn serve(
     let connections = Arc::new(Connections::new(options.connections_max));
     let guard = Arc::new(options.guard.clone());
     let (stage, api, ending) = (stage.clone(), api.clone(), options.ending.clone());
+    let fallbacks = web::Data::new(Fallbacks::default());
     let server = Server::build()
         .workers(options.workers)
         .max_concurrent_connections(options.connections_max)
@@ -72,7 +74,8 @@ pub fn serve(
         .listen("http", listener, move || {
             let (stage, guard, connections, ending) =
                 (stage.clone(), guard.clone(), connections.clone(), ending.clone());
-            let (api, of_app) = (api.clone(), guard.clone());
+            let (api, of_app, fallbacks) = (api.clone(), guard.clone(), fallbacks.clone());
+            let of_worker = door(&stage, &guard, &connections, &ending);
             HttpService::build()
                 .client_request_timeout(REQUEST_HEAD_WITHIN)
                 .upgrade(fn_factory(move || {
@@ -85,7 +88,7 @@ pub fn serve(
                         ))
                     }
                 }))
-                .h1(map_config(app(&api, &of_app), |()| AppConfig::default()))
+                .h1(map_config(app(&api, &of_app, &of_worker, fallbacks), |()| AppConfig::default()))
                 .tcp()
         })?
         .run();
@@ -109,12 +112,7 @@ fn door(
 ) -> Rc<Door> {
     DOOR.with(|door| {
         door.get_or_init(|| {
-            let rooms = Hub::start_here(
-                stage.log.clone(),
-                stage.limits.clone(),
-                stage.metrics.clone(),
-                ending.clone(),
-            );
+            let rooms = Hub::start_here(stage, ending.clone());
             Rc::new(Door {
                 stage: stage.clone(),
                 rooms,
@@ -130,6 +128,8 @@ fn door(
 fn app(
     api: &Api,
     guard: &Arc<Guard>,
+    door: &Rc<Door>,
+    fallbacks: web::Data<Fallbacks>,
 ) -> App<
     impl actix_service::ServiceFactory<
         ServiceRequest,
@@ -147,6 +147,8 @@ fn app(
         }))
         .app_data(api::json_config())
         .app_data(web::Data::new(api))
+        .app_data(web::ThinData(Door::clone(door)))
+        .app_data(fallbacks)
         .configure(api::configure)
         .configure(ui::configure)
         .default_service(web::to(api::not_found))

@@ -26,11 +26,11 @@ use super::guard::Guard;
 use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
-use crate::actors::outbox::Outbox;
 use crate::actors::session::Session;
 use crate::protocol::{CloseCode, SUBPROTOCOL};
 
 /// What an upgrade needs on its worker thread.
+#[derive(Clone)]
 pub struct Door {
     /// What sessions share.
     pub stage: Arc<Stage>,
@@ -55,14 +55,15 @@ impl Connections {
         Self { open: AtomicUsize::new(0), max }
     }
 
-    fn enter(self: &Arc<Self>) -> Option<Place> {
+    /// A place under the bound, if there is one.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
         let place = Place(self.clone());
         (self.open.fetch_add(1, Ordering::AcqRel) < self.max).then_some(place)
     }
 }
 
 /// One connection's place under the bound; given back when dropped.
-struct Place(Arc<Connections>);
+pub(super) struct Place(Arc<Connections>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -108,7 +109,8 @@ pub async fn take_over(
 fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
     let _ = io.set_nodelay(true);
     let limits = &door.stage.limits;
-    let outbox = Rc::new(Outbox::new(limits.outbox_bytes_max, limits.in_flight_commands_max));
+    limit_send_buffer(&io, limits.send_buffer_bytes);
+    let outbox = door.rooms.outbox();
     let io = Rc::new(io);
     let place = door.connections.enter();
     if place.is_none() {
@@ -130,8 +132,16 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
     Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, inbound);
 }
 
+/// What the kernel keeps for a client that does not read; 0 leaves it to the kernel, which then
+/// keeps megabytes.
+fn limit_send_buffer(io: &TcpStream, bytes: usize) {
+    if bytes > 0 {
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(io, bytes);
+    }
+}
+
 /// A number no two connections share, drawn by chance so that it tells nothing of others.
-fn connection_id() -> u64 {
+pub(super) fn connection_id() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0
 }
 

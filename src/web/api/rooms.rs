@@ -5,15 +5,14 @@ use dramatis_events::room::Visibility;
 use dramatis_events::{CommandId, EntityId, MemberId, Position, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
 use super::reading::{MinPosition, answer, limit_default, marked, page_len, wait};
-use super::{Api, problem, titled};
-use crate::actors::answer::{Accepted, Answer, ReplyTo};
-use crate::actors::entity::{Pending, Request};
-use crate::domain::room::{OpenRoom, Room, RoomCommand};
-use crate::protocol::ErrorCode;
+use super::{Api, ask, problem, titled};
+use crate::actors::answer::Accepted;
+use crate::actors::entity::Request;
+use crate::domain::room::{OpenRoom, RoomCommand};
+use crate::protocol::{ErrorCode, ME};
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, Value};
 
@@ -61,6 +60,12 @@ pub(super) struct Opened {
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> HttpResponse {
     let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
+    if room.as_str() == ME {
+        return problem(
+            ErrorCode::Malformed,
+            "\"me\" is what everyone calls their own stream: choose another id",
+        );
+    }
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {
         Ok(id) => id,
@@ -70,7 +75,7 @@ pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> 
     let command = RoomCommand::OpenRoom(OpenRoom { title, visibility });
     let hash = command.content_hash(&stream);
     let request = Request { id, hash, author: user, occurred_at: None, expected: None, cause: None, command };
-    match ask(&api, &stream, request).await.map(|answer| answer.outcome) {
+    match ask(&api.stage.rooms, &stream, request).await.map(|answer| answer.outcome) {
         Some(Ok(Accepted { revision, position, duplicate })) => {
             HttpResponse::Created().json(Opened { room: room.to_string(), revision, position, duplicate })
         }
@@ -82,13 +87,6 @@ pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> 
             problem(ErrorCode::Unavailable, "the room takes no commands now: send the same id again later")
         }
     }
-}
-
-async fn ask(api: &Api, stream: &StreamId, request: Request<Room>) -> Option<Answer> {
-    let (caller, answer) = oneshot::channel();
-    let pending = Pending { request, reply: ReplyTo::Caller(caller) };
-    api.stage.rooms.submit(stream, vec![pending]).ok()?;
-    answer.await.ok()
 }
 
 /// Which rooms.

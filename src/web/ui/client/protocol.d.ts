@@ -290,6 +290,8 @@ export type Followed = string;
 /** Who is there, and where they stand in each room. */
 export interface Hello {
   type: "hello";
+  /** A cursor of a stream or poll: its rooms are followed too, from where it stands. */
+  cursor?: string | null;
   /** What the person would call the device. */
   device?: string | null;
   /** The rooms to follow from the start. */
@@ -650,6 +652,7 @@ export interface RoomCursor {
 
 /** One room of a `ready`, or of a `subscribed`. */
 export interface RoomEntry {
+  after?: Revision | null;
   code?: ErrorCode | null;
   /** The epoch of its revisions. */
   epoch: Epoch;
