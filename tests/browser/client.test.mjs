@@ -85,7 +85,7 @@ describe("a client", () => {
   });
 });
 
-for (const transport of ["socket"]) {
+for (const transport of ["socket", "stream", "poll"]) {
   describe(`over ${transport}, after an interruption, a client`, () => {
     const through = (user) => client(user, { transports: [transport] });
 
@@ -125,6 +125,24 @@ for (const transport of ["socket"]) {
     });
   });
 }
+
+describe("where a WebSocket does not get through", () => {
+  test("a client falls back, and comes back to it without losing its place", async () => {
+    proxy.refuse("/socket");
+    const [alice, bob] = [client("alice"), client("bob", { transports: ["socket", "stream"] })];
+    const id = await openRoom(alice);
+    assert.equal(alice.status.transport, "stream");
+    const heard = collect(bob.room(id));
+    await alice.room(id).post("over a stream");
+    await until("bob hears it", () => texts(heard).length === 1);
+    proxy.refuse();
+    proxy.cut();
+    proxy.restore();
+    await alice.room(id).post("after the cut");
+    await until("bob hears that too", () => texts(heard).length === 2);
+    assert.deepEqual(texts(heard), ["over a stream", "after the cut"]);
+  });
+});
 
 describe("when history was replaced", () => {
   test("a client drops what it held and takes what is there now", async () => {

@@ -197,6 +197,24 @@ describe("without a network", () => {
   });
 });
 
+describe("where a WebSocket does not get through", () => {
+  test("the page talks over a stream", async () => {
+    proxy.refuse("/socket");
+    const { alice, bob } = await two("No WebSocket");
+    await alice.say("no socket needed");
+    await bob.hears("no socket needed");
+    await bob.say("indeed");
+    await alice.hears("indeed");
+    assert.equal(await alice.page.locator("#line").innerText(), "Connected (event stream)");
+    proxy.cut();
+    await alice.page.locator("#banner").waitFor();
+    await alice.say("written offline");
+    proxy.restore();
+    await bob.hears("written offline");
+    assert.deepEqual(await bob.texts(), ["no socket needed", "indeed", "written offline"]);
+  });
+});
+
 describe("a person's tabs", () => {
   test("share one line, and the next takes it over when the first goes", async () => {
     const alice = await come("alice");

@@ -61,7 +61,7 @@ export interface Closed {
 }
 
 /** Why a room is no longer the client's to read. */
-export type ClosedCode = "removed" | "erased" | "closed";
+export type ClosedCode = "removed" | "not_a_member" | "erased" | "closed";
 
 export type Command = CommandFrame & ({
   data?: OpenRoom;
@@ -661,6 +661,11 @@ export interface RoomEntry {
   how: How;
   /** The room, or `me`. */
   room: Followed;
+  seen?: Revision | null;
+  /** Messages of others past `seen`, up to `head`; those of the last [`UNREAD_EVENTS_MAX`](super::UNREAD_EVENTS_MAX) events are counted. */
+  unread?: number | null;
+  /** Whether there may be more unread messages, which were not counted. */
+  unread_more?: boolean;
 }
 
 export interface RoomOpened {
@@ -682,8 +687,8 @@ export interface RoomState {
   events: unknown[];
   /** The revision that `state` was read at; the next event is the one after it. */
   revision: Revision;
-  /** The room. */
-  room: EntityId;
+  /** The room, or `me`. */
+  room: Followed;
   /** The public state. */
   state: unknown;
 }
