@@ -1,4 +1,4 @@
-//! Read models in MongoDB, from end to end: the same answers as from the embedded store, after a
+//! Read models in `MongoDB`, from end to end: the same answers as from the embedded store, after a
 //! rebuild, a dropped database and crashes; and a store that stops or hangs holds up nobody.
 //! `.ci/run` starts a server; `DRAMATIS_TEST_MONGODB_URI` names one that is there.
 #![allow(
