@@ -31,6 +31,8 @@ use crate::protocol::{
 pub enum Inbound {
     /// Messages, newline-joined.
     Text(String),
+    /// What no message of this protocol is.
+    Binary(Vec<u8>),
     /// The client broke the transport's rules.
     Violation(CloseCode),
 }
@@ -261,6 +263,7 @@ impl StreamHandler<Inbound> for Session {
     fn handle(&mut self, inbound: Inbound, ctx: &mut Self::Context) {
         match inbound {
             Inbound::Text(text) => self.text(&text, ctx),
+            Inbound::Binary(_) => self.outbox.close(CloseCode::NotText),
             Inbound::Violation(code) => self.outbox.close(code),
         }
     }

@@ -19,7 +19,8 @@ use actix_http::body::{BodySize, BoxBody, MessageBody as _};
 use actix_http::header::{self, HeaderMap, HeaderValue};
 use actix_http::{HttpMessage as _, Request, Response, StatusCode, h1, ws};
 use actix_rt::net::TcpStream;
-use futures_util::SinkExt as _;
+use bytes::BytesMut;
+use futures_util::{SinkExt as _, Stream};
 use tokio::io::AsyncWriteExt as _;
 
 use super::guard::Guard;
@@ -27,7 +28,8 @@ use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
 use crate::actors::outbox::Outbox;
-use crate::actors::session::Session;
+use crate::actors::session::{Inbound, Session};
+use crate::config::SocketConfig;
 use crate::protocol::{CloseCode, SUBPROTOCOL};
 
 /// What an upgrade needs on its worker thread.
@@ -85,47 +87,68 @@ impl From<TakeOverError> for Response<BoxBody> {
 pub async fn take_over(
     door: Rc<Door>,
     request: Request,
-    mut framed: Framed<TcpStream, h1::Codec>,
+    framed: Framed<TcpStream, h1::Codec>,
 ) -> Result<(), TakeOverError> {
     if let Err(refusal) = admit(&door, &request) {
         return refuse(framed, refusal).await;
     }
+    let arrival = door.stage.directory.arrive();
+    let (io, early) = shake_hands(&request, framed).await?;
+    open(&door, io, &early, arrival);
+    Ok(())
+}
+
+/// Answers a handshake that is let in: the connection, and what came right behind the request.
+pub async fn shake_hands(
+    request: &Request,
+    mut framed: Framed<TcpStream, h1::Codec>,
+) -> Result<(TcpStream, BytesMut), TakeOverError> {
     let mut answer = ws::handshake_response(request.head());
     if offers_subprotocol(request.headers()) {
         answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
     }
     let answer = answer.message_body(()).map_err(|error| TakeOverError(error.to_string()))?;
-    let arrival = door.stage.directory.arrive();
     framed
         .send(h1::Message::Item((answer, BodySize::None)))
         .await
         .map_err(|error| TakeOverError(error.to_string()))?;
     let parts = framed.into_parts();
-    open(&door, parts.io, &parts.read_buf, arrival);
-    Ok(())
+    Ok((parts.io, parts.read_buf))
 }
 
-fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
+/// Carries a connection: writes what `outbox` holds until its end, then drops `kept`; what the
+/// client sends is the stream, read as it is pulled.
+pub fn carry<Kept: 'static>(
+    io: TcpStream,
+    early: &[u8],
+    outbox: &Rc<Outbox>,
+    limits: &SocketConfig,
+    kept: Kept,
+) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);
-    let limits = &door.stage.limits;
-    let outbox = Rc::new(Outbox::new(limits.outbox_bytes_max, limits.in_flight_commands_max));
     let io = Rc::new(io);
-    let place = door.connections.enter();
-    if place.is_none() {
-        outbox.close(CloseCode::TooManyConnections);
-    }
     let write_timeout = Duration::from_millis(limits.write_timeout_ms);
     actix_rt::spawn({
         let (io, outbox) = (io.clone(), outbox.clone());
         async move {
             writer::run(io, &outbox, write_timeout).await;
-            drop(place);
+            drop(kept);
         }
     });
+    reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early)
+}
+
+fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
+    let limits = &door.stage.limits;
+    let outbox = Rc::new(Outbox::new(limits.outbox_bytes_max, limits.in_flight_commands_max));
+    let place = door.connections.enter();
+    if place.is_none() {
+        outbox.close(CloseCode::TooManyConnections);
+    }
+    let inbound = carry(io, early, &outbox, limits, place);
     if outbox.is_closing() {
         return;
     }
-    let inbound = reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early);
     let connection = connection_id();
     Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, inbound);
 }
