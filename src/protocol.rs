@@ -5,17 +5,31 @@
 
 mod client;
 mod code;
+mod drain;
+mod ephemeral;
+mod followed;
+mod presence;
+mod room_state;
 mod server;
+#[cfg(test)]
+mod tests;
+mod token;
 
 pub use client::{
-    ClientMessage, CommandFrame, Hello, HistoryRequest, MalformedMessage, RoomCursor, Subscribe, Unsubscribe,
-    parse_message,
+    CatchUp, ClientMessage, CommandFrame, Hello, HistoryRequest, MalformedMessage, RoomCursor, Subscribe,
+    Unsubscribe, parse_message,
 };
 pub use code::{CloseCode, ErrorCode};
+pub use drain::Drain;
+pub use ephemeral::{Ephemeral, EphemeralFrame, EphemeralName, EphemeralNameError};
+pub use followed::{Followed, ME};
+pub use presence::{Presence, PresenceChange};
+pub use room_state::{Closed, ClosedCode, RoomState, Seen};
 pub use server::{
     Ack, EventFrame, How, Limits, Live, Page, Ready, Reconnect, Reject, RoomEntry, ServerMessage, Subscribed,
     Unsubscribed,
 };
+pub use token::{Authenticate, AuthenticateBy, Authenticated, TOKEN_BYTES_MAX, Token, TokenError};
 
 /// The WebSocket subprotocol this version answers to.
 pub const SUBPROTOCOL: &str = "dramatis.v1.json";

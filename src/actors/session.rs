@@ -152,11 +152,18 @@ impl Session {
             (ClientMessage::History(request), user) => return self.history(user, request, ctx),
             (ClientMessage::Unsubscribe(unsubscribe), _) => self.unsubscribe(unsubscribe),
             (ClientMessage::Pong, _) => {}
+            (ClientMessage::Ephemeral(_), _) => self.not_taken(None, "ephemeral"),
+            (ClientMessage::Seen(_), _) => self.not_taken(None, "seen"),
+            (ClientMessage::Authenticate(request), _) => self.not_taken(Some(request.id), "authenticate"),
             (ClientMessage::Hello(_), _) => {
                 self.malformed(None, "hello is only the first message of a connection".to_owned());
             }
         }
         Then::GoOn
+    }
+
+    fn not_taken(&mut self, id: Option<CommandId>, kind: &str) {
+        self.malformed(id, format!("this server takes no {kind} messages"));
     }
 
     fn malformed(&mut self, id: Option<CommandId>, reason: String) {
@@ -169,7 +176,9 @@ impl Session {
 
     fn unsubscribe(&mut self, unsubscribe: Unsubscribe) {
         let (id, room) = unsubscribe.into_parts();
-        self.unfollow(&StreamId::room(&room));
+        if let Some(room) = room.room() {
+            self.unfollow(&StreamId::room(room));
+        }
         self.send(&ServerMessage::Unsubscribed(Unsubscribed { id, room }));
     }
 

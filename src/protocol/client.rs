@@ -5,6 +5,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::{Authenticate, Ephemeral, Followed, Seen, Token};
+
 /// One message of a client.
 #[derive(Debug)]
 pub enum ClientMessage {
@@ -18,6 +20,12 @@ pub enum ClientMessage {
     Command(CommandFrame),
     /// A page of a room's past.
     History(HistoryRequest),
+    /// Something for those who are there now, never recorded.
+    Ephemeral(Ephemeral),
+    /// How far the person has read.
+    Seen(Seen),
+    /// A fresh token.
+    Authenticate(Authenticate),
     /// The answer to a ping.
     Pong,
 }
@@ -28,8 +36,12 @@ pub enum ClientMessage {
 pub struct Hello {
     #[serde(rename = "type", default)]
     _type: IgnoredAny,
+    /// Who this is, with accounts.
+    #[serde(default)]
+    pub token: Option<Token>,
     /// In local mode: who this is.
-    pub user: MemberId,
+    #[serde(default)]
+    pub user: Option<MemberId>,
     /// Made by the client, unique to tab and user, stable over reconnects: 1 to 128 visible ASCII characters.
     pub session: CommandId,
     /// What the person would call the device.
@@ -44,8 +56,8 @@ pub struct Hello {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoomCursor {
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
     /// The epoch that `after` belongs to.
     #[serde(default)]
     pub epoch: Option<Epoch>,
@@ -64,8 +76,7 @@ pub enum CatchUp {
     /// By every event missed.
     #[default]
     Events,
-    /// By the room's public state and its last events, where the server has it; this version
-    /// sends every event missed, and `how` says so.
+    /// By the room's public state and its last events, where the server has it; `how` says what comes.
     State,
 }
 
@@ -77,8 +88,8 @@ pub struct Subscribe {
     _type: IgnoredAny,
     /// Comes back in the answer.
     pub id: CommandId,
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
     /// The epoch that `after` belongs to.
     #[serde(default)]
     pub epoch: Option<Epoch>,
@@ -108,13 +119,13 @@ pub struct Unsubscribe {
     _type: IgnoredAny,
     /// Comes back in the answer.
     pub id: CommandId,
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
 }
 
 impl Unsubscribe {
     /// The id to answer to, and the room.
-    pub fn into_parts(self) -> (CommandId, EntityId) {
+    pub fn into_parts(self) -> (CommandId, Followed) {
         (self.id, self.room)
     }
 }
@@ -202,11 +213,14 @@ pub fn parse_message(text: &str) -> Result<ClientMessage, MalformedMessage> {
         "subscribe" => body(text).map(ClientMessage::Subscribe),
         "unsubscribe" => body(text).map(ClientMessage::Unsubscribe),
         "history" => body(text).map(ClientMessage::History),
+        "ephemeral" => body(text).map(ClientMessage::Ephemeral),
+        "seen" => body(text).map(ClientMessage::Seen),
+        "authenticate" => body(text).map(ClientMessage::Authenticate),
         "pong" => Ok(ClientMessage::Pong),
         other => {
             let shown: String = other.chars().take(40).collect();
             return Err(malformed(format!(
-                "type must be hello, subscribe, unsubscribe, command, history or pong; got {shown:?}"
+                "type must be hello, subscribe, unsubscribe, command, history, ephemeral, seen, authenticate or pong; got {shown:?}"
             )));
         }
     };

@@ -22,8 +22,12 @@ pub enum ErrorCode {
     CommandIdReused,
     /// The revision is beyond the room's head.
     AheadOfLog,
-    /// Too fast.
+    /// Too fast; `after_ms` says when to come back.
     RateLimited,
+    /// What the plan allows is used up.
+    QuotaExhausted,
+    /// The token has run out: send a fresh one by `authenticate`.
+    TokenExpired,
     /// Our side takes nothing now; nothing was recorded.
     Unavailable,
     /// It may or may not be recorded: ask again with the same id.
@@ -42,12 +46,13 @@ impl ErrorCode {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::Malformed => 400,
+            Self::TokenExpired => 401,
             Self::Forbidden | Self::NotAMember => 403,
             Self::NotFound => 404,
             Self::Conflict | Self::CommandIdReused => 409,
             Self::AheadOfLog => 416,
             Self::Rule => 422,
-            Self::RateLimited => 429,
+            Self::RateLimited | Self::QuotaExhausted => 429,
             Self::Internal => 500,
             Self::Unavailable | Self::UnknownOutcome => 503,
         }
@@ -65,6 +70,8 @@ impl ErrorCode {
             Self::CommandIdReused => "command_id_reused",
             Self::AheadOfLog => "ahead_of_log",
             Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::TokenExpired => "token_expired",
             Self::Unavailable => "unavailable",
             Self::UnknownOutcome => "unknown_outcome",
             Self::Internal => "internal",
@@ -94,8 +101,16 @@ pub enum CloseCode {
     Internal = 4004,
     /// No byte was read for too long.
     TooSlow = 4008,
+    /// Far too fast, over and over.
+    RateLimited = 4029,
     /// Malformed messages, over and over.
     Malformed = 4500,
+    /// The token is bad or was revoked: refresh it once, then give up.
+    Token = 4501,
+    /// No right to be here.
+    Forbidden = 4503,
+    /// A version of the protocol that this server does not speak.
+    Version = 4504,
     /// More connections than this server takes.
     TooManyConnections = 4505,
     /// No `hello` in time.

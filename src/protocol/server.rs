@@ -5,7 +5,9 @@ use dramatis_events::{CommandId, EntityId, Epoch, MemberId, Position, Recorded, 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::ErrorCode;
+use super::{
+    AuthenticateBy, Authenticated, Closed, Drain, EphemeralFrame, ErrorCode, Followed, Presence, RoomState,
+};
 
 /// One message of the server, events apart: those are [`EventFrame`]s.
 #[derive(Debug, Serialize)]
@@ -25,6 +27,20 @@ pub enum ServerMessage<'a> {
     Reject(Reject),
     /// A page of the past.
     Page(Page),
+    /// A room's public state, for a latecomer.
+    RoomState(RoomState),
+    /// A room is no longer the client's to read.
+    Closed(Closed),
+    /// What somebody does just now.
+    Ephemeral(EphemeralFrame<'a>),
+    /// Who is there.
+    Presence(Presence<'a>),
+    /// The token runs out.
+    Authenticate(AuthenticateBy),
+    /// The answer to `authenticate`.
+    Authenticated(Authenticated),
+    /// The node is going away.
+    Drain(Drain),
     /// Answer with `pong`, or with anything.
     Ping,
 }
@@ -46,6 +62,9 @@ pub struct Ready {
     pub user: MemberId,
     /// After this much silence the server pings, in milliseconds.
     pub heartbeat_ms: u64,
+    /// When the token runs out; left out where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_expires_at: Option<UnixMillis>,
     /// What a client must keep to.
     pub limits: Limits,
     /// How to come back after an interruption.
@@ -86,6 +105,8 @@ pub struct Reconnect {
 pub enum How {
     /// Every event past the cursor follows.
     Events,
+    /// A `room_state` follows, then every event past it.
+    State,
     /// The cursor was of another epoch: drop what you hold of the room and take what follows.
     Reset,
     /// The room is not there or not to be read.
@@ -95,8 +116,8 @@ pub enum How {
 /// One room of a `ready`, or of a `subscribed`.
 #[derive(Debug, Serialize)]
 pub struct RoomEntry {
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
     /// The epoch of its revisions.
     pub epoch: Epoch,
     /// Its last revision now; null when it is not there.
@@ -123,15 +144,15 @@ pub struct Subscribed {
 pub struct Unsubscribed {
     /// The request's id.
     pub id: CommandId,
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
 }
 
 /// See [`ServerMessage::Live`].
 #[derive(Debug, Serialize)]
 pub struct Live {
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
     /// The last revision of the history sent; null in an empty room.
     pub revision: Option<Revision>,
 }

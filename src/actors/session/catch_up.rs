@@ -83,6 +83,6 @@ fn announce(outbox: &Outbox, follow: &Follow) {
     }
     if let Ok(room) = EntityId::parse(follow.stream.id()) {
         let revision = follow.next.get().get().checked_sub(1).map(dramatis_events::Revision::new);
-        outbox.push(ServerMessage::Live(Live { room, revision }).encode());
+        outbox.push(ServerMessage::Live(Live { room: room.into(), revision }).encode());
     }
 }

@@ -18,14 +18,17 @@ const LATEST_EVENTS: u64 = 50;
 
 /// A room's entry in the answer, and where to read on, unless it was denied.
 struct Taken {
-    stream: StreamId,
     entry: RoomEntry,
-    next: Option<Revision>,
+    follow: Option<(StreamId, Revision)>,
 }
 
 impl Session {
     pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) -> Then {
-        let Hello { user, session, rooms, .. } = hello;
+        let Hello { user: Some(user), token: None, session, rooms, .. } = hello else {
+            // Without accounts a client names its user and has no token.
+            self.outbox.close(CloseCode::Malformed);
+            return Then::GoOn;
+        };
         self.outbox.greeted();
         self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
         self.identity = Some(Identity { user: user.clone(), session });
@@ -38,7 +41,7 @@ impl Session {
                 if taken.len() >= max {
                     room.entry.how = How::Denied;
                     room.entry.code = Some(ErrorCode::RateLimited);
-                    room.next = None;
+                    room.follow = None;
                 }
                 taken.push(room);
             }
@@ -60,10 +63,11 @@ impl Session {
     fn greet(&mut self, user: &MemberId, taken: Vec<Taken>, ctx: &mut Context<Self>) {
         let limits = &self.stage.limits;
         let (entries, places): (Vec<_>, Vec<_>) =
-            taken.into_iter().map(|taken| (taken.entry, (taken.stream, taken.next))).unzip();
+            taken.into_iter().map(|taken| (taken.entry, taken.follow)).unzip();
         let ready = Ready {
             connection: format!("{:016x}", self.connection),
             user: user.clone(),
+            token_expires_at: None,
             heartbeat_ms: limits.heartbeat_ms,
             limits: Limits {
                 message_bytes_max: limits.message_bytes_max,
@@ -80,7 +84,7 @@ impl Session {
             rooms: entries,
         };
         self.send(&ServerMessage::Ready(ready));
-        for (stream, next) in places {
+        for (stream, next) in places.into_iter().flatten() {
             self.follow(stream, next, user);
         }
         self.catch_up(ctx);
@@ -94,8 +98,8 @@ impl Session {
     ) -> Then {
         let (id, cursor) = subscribe.into_parts();
         let max = self.stage.limits.rooms_per_session_max;
-        let stream = StreamId::room(&cursor.room);
-        let known = self.follows.iter().any(|follow| follow.stream == stream);
+        let stream = cursor.room.room().map(StreamId::room);
+        let known = self.follows.iter().any(|follow| Some(&follow.stream) == stream.as_ref());
         if !known && self.follows.len() >= max {
             let message = format!("a connection follows at most {max} rooms: unsubscribe from one first");
             self.reject(Some(id), ErrorCode::RateLimited, message);
@@ -106,8 +110,8 @@ impl Session {
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
             match taken {
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
-                Ok(Taken { entry, .. }) if entry.code.is_some() => session.deny(id, &entry),
-                Ok(Taken { stream, entry, next }) => {
+                Ok(Taken { entry, follow: None }) => session.deny(id, &entry),
+                Ok(Taken { entry, follow: Some((stream, next)) }) => {
                     session.send(&ServerMessage::Subscribed(Subscribed { id, entry }));
                     session.follow(stream, next, &user);
                     session.catch_up(ctx);
@@ -129,8 +133,7 @@ impl Session {
         self.send(&ServerMessage::Reject(reject));
     }
 
-    fn follow(&mut self, stream: StreamId, next: Option<Revision>, user: &MemberId) {
-        let Some(next) = next else { return };
+    fn follow(&mut self, stream: StreamId, next: Revision, user: &MemberId) {
         self.unfollow(&stream);
         let follow = Rc::new(Follow::new(stream, user.clone(), next, self.outbox.clone()));
         self.rooms.follow(follow.clone());
@@ -139,10 +142,14 @@ impl Session {
 }
 
 async fn take(log: &dyn EventLog, cursor: RoomCursor) -> Result<Taken, LogError> {
-    let stream = StreamId::room(&cursor.room);
-    let (head, epoch) = (log.stream_head(&stream).await?, log.epoch());
+    let stream = cursor.room.room().map(StreamId::room);
+    let head = match &stream {
+        Some(stream) => log.stream_head(stream).await?,
+        None => None,
+    };
+    let epoch = log.epoch();
     let (how, code, next) = place(&cursor, head, epoch);
-    Ok(Taken { stream, entry: RoomEntry { room: cursor.room, epoch, head, how, code }, next })
+    Ok(Taken { entry: RoomEntry { room: cursor.room, epoch, head, how, code }, follow: stream.zip(next) })
 }
 
 /// From where a room is followed.

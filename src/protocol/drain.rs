@@ -1,0 +1,14 @@
+//! Going away in good order: every client is told its own slot for coming back.
+
+use serde::Serialize;
+
+/// The server's `drain`.
+#[derive(Debug, Serialize)]
+pub struct Drain {
+    /// The connection is closed after this, in milliseconds.
+    pub in_ms: u64,
+    /// Come back this long after that, in milliseconds: each client has a slot of its own.
+    pub slot_ms: u64,
+    /// Shown when coming back, opaque.
+    pub ticket: String,
+}

@@ -1,0 +1,52 @@
+//! A room as a latecomer gets it, how far people have read in it, and how it is taken away.
+
+use dramatis_events::{EntityId, Revision};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The server's `room_state`: what a latecomer gets in place of a room's history.
+#[derive(Debug, Serialize)]
+pub struct RoomState {
+    /// The room.
+    pub room: EntityId,
+    /// The revision that `state` was read at; the next event is the one after it.
+    pub revision: Revision,
+    /// The public state.
+    pub state: Box<RawValue>,
+    /// The last events up to that revision, ascending.
+    pub events: Vec<Box<RawValue>>,
+}
+
+/// The server's `closed`: no more events of this room come.
+#[derive(Debug, Serialize)]
+pub struct Closed {
+    /// The room.
+    pub room: EntityId,
+    /// Why.
+    pub code: ClosedCode,
+}
+
+/// Why a room is no longer the client's to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosedCode {
+    /// The member was removed from it.
+    Removed,
+    /// The room was erased.
+    Erased,
+    /// The room was closed.
+    Closed,
+}
+
+/// A client's `seen`: it has shown the room up to this revision.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    #[serde(rename = "type", default)]
+    _type: IgnoredAny,
+    /// The room.
+    pub room: EntityId,
+    /// The last revision shown.
+    pub revision: Revision,
+}
