@@ -35,7 +35,9 @@ async fn serve() -> anyhow::Result<()> {
             .upgrade(fn_service(move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
                 echo(limits.clone(), request, framed)
             }))
-            .h1(fn_service(|_: Request| async { Ok::<_, TakeOverError>(Response::new(StatusCode::NOT_FOUND)) }))
+            .h1(fn_service(|_: Request| async {
+                Ok::<_, TakeOverError>(Response::new(StatusCode::NOT_FOUND))
+            }))
             .tcp()
     })?;
     Ok(server.run().await?)
