@@ -47,6 +47,15 @@ impl Allowed {
             "socket.hello_timeout_ms" | "socket.heartbeat_ms" | "socket.heartbeat_grace_ms" => {
                 Self::Integer(100, 600_000)
             }
+            "auth.token_key_file" => Self::TextOrNone,
+            "auth.refresh_ahead_ms" | "auth.expired_grace_ms" => Self::Integer(0, 3_600_000),
+            "limits.burst_s" => Self::Integer(1, 3_600),
+            "limits.refused_per_minute_max" => Self::Integer(1, 1_000_000),
+            "limits.accounts_max" => Self::Integer(100, 10_000_000),
+            "limits.address.loopback" => Self::Boolean,
+            "drain.notice_ms" | "drain.successor_ms" | "drain.patience_ms" => Self::Integer(0, 60_000),
+            "drain.reconnects_per_s" => Self::Integer(1, 100_000),
+            key if key.starts_with("limits.") => Self::Integer(0, 1_000_000_000),
             "socket.message_bytes_max" => Self::Integer(1_024, 1_048_576),
             "socket.frame_bytes_max" => Self::Integer(1_024, 16_777_216),
             "socket.outbox_bytes_max" => Self::Integer(16_384, 67_108_864),
