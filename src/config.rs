@@ -163,6 +163,8 @@ pub struct RoomConfig {
     pub reason_chars_max: usize,
     /// Members of one room.
     pub members_max: usize,
+    /// Invitations to one room that wait for an answer.
+    pub invitations_max: usize,
 }
 
 /// `[entity]`

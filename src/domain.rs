@@ -9,7 +9,12 @@ use dramatis_events::{DecodeError, Event, MemberId, Revision};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod command;
+mod line;
 pub mod room;
+pub mod user;
+
+pub use command::CommandError;
 
 /// One entity category's rules.
 pub trait Decider: 'static {

@@ -57,6 +57,13 @@ pub trait ReadModels: Send + Sync + 'static {
     /// The collection of a projection's live build.
     fn alias(&self, projection: &str) -> Answer<Option<String>>;
 
+    /// A note: a small text kept under a name, such as how far a rebuild is.
+    fn note(&self, name: &str) -> Answer<Option<String>>;
+
+    /// Keeps another text under a name (`None` for none), if what is kept is what `expected`
+    /// says; tells whether it did. A crash may lose it as it may lose the last batches.
+    fn swap_note(&self, name: &str, expected: Option<String>, note: Option<String>) -> Answer<bool>;
+
     /// Names another live build, if the alias stands where `expected` says; tells whether it did.
     fn swap_alias(&self, projection: &str, expected: Option<String>, collection: &str) -> Answer<bool>;
 }

@@ -24,6 +24,7 @@ mod open;
 mod payload;
 mod peers;
 mod pinning;
+mod rebuild;
 mod replay;
 mod report;
 mod resume_storm;
@@ -50,6 +51,8 @@ enum Question {
     Append(append::Options),
     /// How fast are events read back: as recorded, and decoded to the event types.
     Replay(replay::Options),
+    /// How fast are read models made of events.
+    Rebuild(rebuild::Options),
     /// What does a large log cost to open, and what do the first reads cost then.
     Open(open::Options),
     /// How long do a command's answer and its event take when commands come at a fixed rate.
@@ -122,6 +125,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().question {
         Question::Append(options) => append::run(&options),
         Question::Replay(options) => replay::run(&options),
+        Question::Rebuild(options) => rebuild::run(&options),
         Question::Open(options) => open::run(&options),
         Question::OpenChild(options) => open::child::run(&options),
         Question::Latency(options) => latency::run(&options),

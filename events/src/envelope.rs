@@ -30,7 +30,8 @@ impl EventName {
         if !valid {
             return Err(crate::IdError::new("an event name", "1 to 64 ASCII letters and digits", text));
         }
-        let known = crate::room::RoomEvent::known_name(text);
+        let known =
+            crate::room::RoomEvent::known_name(text).or_else(|| crate::user::UserEvent::known_name(text));
         Ok(Self(known.map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed)))
     }
 

@@ -11,6 +11,7 @@ mod place;
 pub mod room;
 mod sealed;
 mod stream;
+pub mod user;
 
 pub use envelope::{CommandStamp, Envelope, EventName, Recorded};
 pub use event::{DecodeError, EncodeError, Event};

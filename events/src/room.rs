@@ -17,12 +17,24 @@ pub enum RoomEvent {
     RoomRenamed(RoomRenamed),
     /// It takes no further events.
     RoomClosed(RoomClosed),
+    /// Others may read it than before.
+    RoomVisibilitySet(RoomVisibilitySet),
     /// A member came in.
     MemberJoined(MemberJoined),
-    /// A member left or was removed.
+    /// A member left.
     MemberLeft(MemberLeft),
+    /// A member was sent away.
+    MemberRemoved(MemberRemoved),
     /// A member goes by another display name.
     MemberRenamed(MemberRenamed),
+    /// Someone was asked to come in.
+    MemberInvited(MemberInvited),
+    /// Who was invited comes in.
+    InvitationAccepted(InvitationAccepted),
+    /// Who was invited will not come.
+    InvitationDeclined(InvitationDeclined),
+    /// An invitation no longer holds.
+    InvitationWithdrawn(InvitationWithdrawn),
     /// A member said something.
     MessagePosted(MessagePosted),
     /// A message has another text.
@@ -39,9 +51,15 @@ event_enum!(RoomEvent, "room", {
     RoomOpened = 1,
     RoomRenamed = 1,
     RoomClosed = 1,
+    RoomVisibilitySet = 1,
     MemberJoined = 1,
     MemberLeft = 1,
+    MemberRemoved = 1,
     MemberRenamed = 1,
+    MemberInvited = 1,
+    InvitationAccepted = 1,
+    InvitationDeclined = 1,
+    InvitationWithdrawn = 1,
     MessagePosted = 1,
     MessageEdited = 1,
     MessageRedacted = 1,
@@ -82,6 +100,25 @@ pub struct RoomClosed {
     pub reason: Option<String>,
 }
 
+/// Who may read a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Visibility {
+    /// Anyone, those apart who were sent away; and anyone may join. What a room begins with.
+    #[default]
+    Open,
+    /// Members only; and only who is invited may join.
+    Invited,
+}
+
+/// See [`RoomEvent::RoomVisibilitySet`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoomVisibilitySet {
+    /// Who may read it from now on.
+    pub visibility: Visibility,
+}
+
 /// See [`RoomEvent::MemberJoined`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,11 +133,60 @@ pub struct MemberJoined {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemberLeft {
-    /// Who left; where the author is someone else, they were removed.
+    /// Who left; where the author is someone else, they were removed, as releases before
+    /// [`MemberRemoved`] told it.
     pub member: MemberId,
     /// Why, if it was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// See [`RoomEvent::MemberRemoved`]. They read the room no more until they join it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberRemoved {
+    /// Who had to go.
+    pub member: MemberId,
+    /// Why, if it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// See [`RoomEvent::MemberInvited`]. Its author invites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberInvited {
+    /// Who is asked to come.
+    pub member: MemberId,
+    /// What the room is called, so that its notice can be told from this event alone.
+    pub title: String,
+}
+
+/// See [`RoomEvent::InvitationAccepted`]. Their `MemberJoined` follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InvitationAccepted {
+    /// Who was invited.
+    pub member: MemberId,
+}
+
+/// See [`RoomEvent::InvitationDeclined`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InvitationDeclined {
+    /// Who was invited.
+    pub member: MemberId,
+    /// Why, if it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// See [`RoomEvent::InvitationWithdrawn`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InvitationWithdrawn {
+    /// Who was invited.
+    pub member: MemberId,
 }
 
 /// See [`RoomEvent::MemberRenamed`].

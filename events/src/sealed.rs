@@ -3,10 +3,14 @@
 //! The shape is part of the event format from the first recording on, so that a value can be
 //! sealed, and destroyed with its key, without a new schema version. Deciders never read it.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A personal value: the value itself, or its sealed form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Personal<T> {
     /// Readable by anyone who may read the event.
@@ -47,6 +51,42 @@ impl<T> From<T> for Personal<T> {
     }
 }
 
+/// Told apart by their first character: what an untagged enum would copy before it looks.
+impl<'de> Deserialize<'de> for Personal<String> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Either)
+    }
+}
+
+struct Either;
+
+impl<'de> Visitor<'de> for Either {
+    type Value = Personal<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, or an object with \"$sealed\"")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(Personal::Plain(value.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Self::Value, E> {
+        Ok(Personal::Plain(value))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let Sealed { sealed } = Sealed::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Personal::Sealed { sealed })
+    }
+}
+
+#[derive(Deserialize)]
+struct Sealed {
+    #[serde(rename = "$sealed")]
+    sealed: SealedField,
+}
+
 #[cfg(test)]
 #[allow(
     clippy::unwrap_used,
@@ -64,5 +104,14 @@ mod tests {
             let value: Personal<String> = serde_json::from_str(json).unwrap();
             assert_eq!(serde_json::to_string(&value).unwrap(), json);
         }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for json in ["7", "null", r#"["hello"]"#, "{}", r#"{"$sealed":{"key":"k1"}}"#, r#"{"sealed":"x"}"#] {
+            assert!(serde_json::from_str::<Personal<String>>(json).is_err(), "{json}");
+        }
+        let error = serde_json::from_str::<Personal<String>>("7").unwrap_err().to_string();
+        assert!(error.contains("a string, or an object"), "{error}");
     }
 }

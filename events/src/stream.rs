@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::IdError;
 use crate::id::{ENTITY_ID_ALLOWED, is_entity_id, string_id};
+use crate::{IdError, UserId};
 
 fn is_category(text: &str) -> bool {
     (1..=32).contains(&text.len())
@@ -58,6 +58,11 @@ impl StreamId {
     /// The stream of a room of the default tenant.
     pub fn room(id: &EntityId) -> Self {
         Self(format!("room-main.{id}").into())
+    }
+
+    /// A user's own stream, in the default tenant.
+    pub fn user(user: &UserId) -> Self {
+        Self(format!("user-main.{user}").into())
     }
 
     /// Parses the text form.

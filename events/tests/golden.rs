@@ -12,12 +12,15 @@
 )]
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 
 use dramatis_events::room::{MessagePosted, RoomEvent};
+use dramatis_events::user::UserEvent;
 use dramatis_events::{Event, Personal, Recorded};
 use serde_json::{Value, json};
 
 const ROOM: &[&str] = &[include_str!("../golden/room.v1.ndjson")];
+const USER: &[&str] = &[include_str!("../golden/user.v1.ndjson")];
 
 fn lines(files: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
     files.iter().flat_map(|file| file.lines())
@@ -27,20 +30,25 @@ fn read(line: &str) -> Recorded {
     serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
 }
 
-/// Reads the room's golden line of this revision after changing its JSON.
-fn refusal(revision: usize, change: impl Fn(&mut Value)) -> String {
-    let mut json: Value = serde_json::from_str(lines(ROOM).nth(revision).unwrap()).unwrap();
+/// Reads a golden line after changing its JSON.
+fn refusal_of<E: Event + Debug>(line: &str, change: impl Fn(&mut Value)) -> String {
+    let mut json: Value = serde_json::from_str(line).unwrap();
     change(&mut json);
     let recorded = read(&json.to_string());
-    RoomEvent::from_envelope(&recorded.envelope).unwrap_err().to_string()
+    E::from_envelope(&recorded.envelope).unwrap_err().to_string()
 }
 
-#[test]
-fn every_recording_decodes_and_is_written_the_same() {
-    for line in lines(ROOM) {
+/// The same of this one of the room's lines.
+fn refusal(line: usize, change: impl Fn(&mut Value)) -> String {
+    refusal_of::<RoomEvent>(lines(ROOM).nth(line).unwrap(), change)
+}
+
+fn decodes_and_is_written_the_same<E: Event>(files: &'static [&'static str]) {
+    for line in lines(files) {
         let before: Value = serde_json::from_str(line).unwrap();
         let mut recorded = read(line);
-        let event = RoomEvent::from_envelope(&recorded.envelope).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let event = E::from_envelope(&recorded.envelope).unwrap_or_else(|e| panic!("{e}: {line}"));
+        assert_eq!(recorded.stream.category(), E::CATEGORY);
         assert_eq!(event.name(), recorded.envelope.name.as_str());
         if recorded.envelope.version == event.version() {
             recorded.envelope.data = event.encode().unwrap();
@@ -52,16 +60,27 @@ fn every_recording_decodes_and_is_written_the_same() {
 }
 
 #[test]
-fn every_event_has_a_recording_of_every_version() {
-    let recorded: BTreeSet<(String, u16)> = lines(ROOM)
+fn every_recording_decodes_and_is_written_the_same() {
+    decodes_and_is_written_the_same::<RoomEvent>(ROOM);
+    decodes_and_is_written_the_same::<UserEvent>(USER);
+}
+
+fn has_a_recording_of_every_version<E: Event>(files: &'static [&'static str]) {
+    let recorded: BTreeSet<(String, u16)> = lines(files)
         .map(|line| read(line).envelope)
         .map(|event| (event.name.as_str().to_owned(), event.version))
         .collect();
-    let expected: BTreeSet<(String, u16)> = RoomEvent::NAMES
+    let expected: BTreeSet<(String, u16)> = E::NAMES
         .iter()
         .flat_map(|(name, newest)| (1..=*newest).map(|version| ((*name).to_owned(), version)))
         .collect();
     assert_eq!(recorded, expected);
+}
+
+#[test]
+fn every_event_has_a_recording_of_every_version() {
+    has_a_recording_of_every_version::<RoomEvent>(ROOM);
+    has_a_recording_of_every_version::<UserEvent>(USER);
 }
 
 #[test]
@@ -96,8 +115,10 @@ fn what_a_newer_release_wrote_is_refused_in_words() {
 
 #[test]
 fn no_payload_of_any_event_takes_an_unknown_field() {
-    for revision in 0..lines(ROOM).count() {
-        let refused = refusal(revision, |json| json["data"]["mood"] = json!("glad"));
+    let moody = |json: &mut Value| json["data"]["mood"] = json!("glad");
+    let of_rooms = lines(ROOM).map(|line| refusal_of::<RoomEvent>(line, moody));
+    let of_users = lines(USER).map(|line| refusal_of::<UserEvent>(line, moody));
+    for refused in of_rooms.chain(of_users) {
         assert!(refused.contains("unknown field `mood`"), "{refused}");
     }
 }

@@ -24,7 +24,7 @@ pub use rooms::{LastMessage, Room, Rooms};
 pub use statistics::{Hour, Statistics};
 pub use threads::{REPLIERS_MAX, Thread, Threads};
 pub use timeline::{Message, Redaction, Timeline};
-pub use working_set::{DeadLetter, Fold, Folded, Stored, WorkingSet, Write};
+pub use working_set::{DeadLetter, Fold, Folded, Skipped, Stored, WorkingSet, Write};
 
 /// Every projection there is.
 pub fn all() -> &'static [&'static dyn DynProjection] {
@@ -35,3 +35,8 @@ pub fn all() -> &'static [&'static dyn DynProjection] {
 pub fn named(name: &str) -> Option<&'static dyn DynProjection> {
     all().iter().copied().find(|projection| projection.name() == name)
 }
+
+/// Holds the example of the crate's README to the code.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -27,7 +27,7 @@ pub struct Members;
 impl Projection for Members {
     const NAME: &'static str = "members";
     const VERSION: u32 = 1;
-    const EVENTS: &'static [&'static str] = &["MemberJoined", "MemberLeft", "MemberRenamed"];
+    const EVENTS: &'static [&'static str] = &["MemberJoined", "MemberLeft", "MemberRemoved", "MemberRenamed"];
     // A room's members lie together by their keys.
     const INDEXES: &'static [Index] = &[];
     type Event = RoomEvent;
@@ -37,10 +37,16 @@ impl Projection for Members {
         let member = match event {
             RoomEvent::MemberJoined(joined) => &joined.member,
             RoomEvent::MemberLeft(left) => &left.member,
+            RoomEvent::MemberRemoved(removed) => &removed.member,
             RoomEvent::MemberRenamed(renamed) => &renamed.member,
             RoomEvent::RoomOpened(_)
             | RoomEvent::RoomRenamed(_)
             | RoomEvent::RoomClosed(_)
+            | RoomEvent::RoomVisibilitySet(_)
+            | RoomEvent::MemberInvited(_)
+            | RoomEvent::InvitationAccepted(_)
+            | RoomEvent::InvitationDeclined(_)
+            | RoomEvent::InvitationWithdrawn(_)
             | RoomEvent::MessagePosted(_)
             | RoomEvent::MessageEdited(_)
             | RoomEvent::MessageRedacted(_)
@@ -65,7 +71,7 @@ impl Projection for Members {
                     joined_at: happened_at(recorded),
                 });
             }
-            RoomEvent::MemberLeft(_) => {
+            RoomEvent::MemberLeft(_) | RoomEvent::MemberRemoved(_) => {
                 document.take().ok_or_else(absent)?;
             }
             RoomEvent::MemberRenamed(renamed) => {
@@ -74,6 +80,11 @@ impl Projection for Members {
             RoomEvent::RoomOpened(_)
             | RoomEvent::RoomRenamed(_)
             | RoomEvent::RoomClosed(_)
+            | RoomEvent::RoomVisibilitySet(_)
+            | RoomEvent::MemberInvited(_)
+            | RoomEvent::InvitationAccepted(_)
+            | RoomEvent::InvitationDeclined(_)
+            | RoomEvent::InvitationWithdrawn(_)
             | RoomEvent::MessagePosted(_)
             | RoomEvent::MessageEdited(_)
             | RoomEvent::MessageRedacted(_)

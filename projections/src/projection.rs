@@ -1,6 +1,6 @@
 //! What a read model says about itself: its keys, its fold, its indexes.
 
-use dramatis_events::{DecodeError, Event, Recorded, UnixMillis};
+use dramatis_events::{DecodeError, Event, Recorded, StreamId, UnixMillis};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,6 +27,13 @@ pub trait Projection: Send + Sync + 'static {
     /// Which documents the event changes, told from the event alone.
     fn keys(recorded: &Recorded, event: &Self::Event, keys: &mut Vec<String>);
 
+    /// The streams whose events may change the document of this key: they are all it takes to
+    /// fold it again as of any position. Empty if only the whole log would do, or the key is none.
+    fn streams_of(key: &str) -> Vec<StreamId> {
+        let stream = key.split('/').next().and_then(|stream| StreamId::parse(stream).ok());
+        stream.filter(|stream| stream.category() == Self::Event::CATEGORY).into_iter().collect()
+    }
+
     /// Applies the event to one document; `None` is no document, before its first event or
     /// after its deletion. An error leaves the document as it was.
     fn fold(
@@ -48,6 +55,11 @@ pub trait DynProjection: Send + Sync + 'static {
     fn event_names(&self) -> &'static [&'static str];
     /// What the store is to index.
     fn indexes(&self) -> &'static [Index];
+    /// The streams whose events may change the document of this key; empty if only the whole
+    /// log would do, or the key is none.
+    fn streams_of(&self, key: &str) -> Vec<StreamId>;
+    /// Which documents an event changes; none if the projection does not fold it.
+    fn keys_of(&self, recorded: &Recorded) -> Result<Vec<String>, FoldError>;
     /// A fold with an empty working set, that keeps at about the most so many documents.
     fn start(&self, documents_max: usize) -> Box<dyn Fold>;
 }
@@ -73,9 +85,26 @@ impl<P: Projection> DynProjection for P {
         P::INDEXES
     }
 
+    fn streams_of(&self, key: &str) -> Vec<StreamId> {
+        P::streams_of(key)
+    }
+
+    fn keys_of(&self, recorded: &Recorded) -> Result<Vec<String>, FoldError> {
+        let mut keys = Vec::new();
+        if wants::<P>(recorded) {
+            P::keys(recorded, &P::Event::from_envelope(&recorded.envelope)?, &mut keys);
+        }
+        Ok(keys)
+    }
+
     fn start(&self, documents_max: usize) -> Box<dyn Fold> {
         Box::new(WorkingSet::<P>::new(documents_max))
     }
+}
+
+/// Whether a projection folds this event.
+pub(crate) fn wants<P: Projection>(recorded: &Recorded) -> bool {
+    recorded.stream.category() == P::Event::CATEGORY && P::EVENTS.contains(&recorded.envelope.name.as_str())
 }
 
 /// Fields that the store indexes together, in this order; the key follows as the last.

@@ -69,6 +69,7 @@ impl Projection for Rooms {
         "RoomClosed",
         "MemberJoined",
         "MemberLeft",
+        "MemberRemoved",
         "MessagePosted",
         "MessageEdited",
         "MessageRedacted",
@@ -87,10 +88,18 @@ impl Projection for Rooms {
             | RoomEvent::RoomClosed(_)
             | RoomEvent::MemberJoined(_)
             | RoomEvent::MemberLeft(_)
+            | RoomEvent::MemberRemoved(_)
             | RoomEvent::MessagePosted(_)
             | RoomEvent::MessageEdited(_)
             | RoomEvent::MessageRedacted(_) => keys.push(recorded.stream.as_str().to_owned()),
-            RoomEvent::MemberRenamed(_) | RoomEvent::ReactionAdded(_) | RoomEvent::ReactionRemoved(_) => {}
+            RoomEvent::MemberRenamed(_)
+            | RoomEvent::RoomVisibilitySet(_)
+            | RoomEvent::MemberInvited(_)
+            | RoomEvent::InvitationAccepted(_)
+            | RoomEvent::InvitationDeclined(_)
+            | RoomEvent::InvitationWithdrawn(_)
+            | RoomEvent::ReactionAdded(_)
+            | RoomEvent::ReactionRemoved(_) => {}
         }
     }
 
@@ -108,7 +117,7 @@ impl Projection for Rooms {
             RoomEvent::RoomRenamed(renamed) => room.title.clone_from(&renamed.title),
             RoomEvent::RoomClosed(_) => room.closed_at = Some(happened_at(recorded)),
             RoomEvent::MemberJoined(_) => room.member_count = room.member_count.saturating_add(1),
-            RoomEvent::MemberLeft(_) => {
+            RoomEvent::MemberLeft(_) | RoomEvent::MemberRemoved(_) => {
                 let fewer = room.member_count.checked_sub(1);
                 room.member_count =
                     fewer.ok_or_else(|| FoldError::out_of_place(event, "the room is empty"))?;
@@ -128,6 +137,11 @@ impl Projection for Rooms {
             }
             RoomEvent::RoomOpened(_)
             | RoomEvent::MemberRenamed(_)
+            | RoomEvent::RoomVisibilitySet(_)
+            | RoomEvent::MemberInvited(_)
+            | RoomEvent::InvitationAccepted(_)
+            | RoomEvent::InvitationDeclined(_)
+            | RoomEvent::InvitationWithdrawn(_)
             | RoomEvent::ReactionAdded(_)
             | RoomEvent::ReactionRemoved(_) => return Err(FoldError::not_mine(event)),
         }

@@ -58,8 +58,15 @@ impl Statistics {
 impl Projection for Statistics {
     const NAME: &'static str = "statistics";
     const VERSION: u32 = 1;
-    const EVENTS: &'static [&'static str] =
-        &["MemberJoined", "MemberLeft", "MessagePosted", "MessageEdited", "MessageRedacted", "ReactionAdded"];
+    const EVENTS: &'static [&'static str] = &[
+        "MemberJoined",
+        "MemberLeft",
+        "MemberRemoved",
+        "MessagePosted",
+        "MessageEdited",
+        "MessageRedacted",
+        "ReactionAdded",
+    ];
     // A room's hours lie together, in order, by their keys.
     const INDEXES: &'static [Index] = &[];
     type Event = RoomEvent;
@@ -69,6 +76,7 @@ impl Projection for Statistics {
         match event {
             RoomEvent::MemberJoined(_)
             | RoomEvent::MemberLeft(_)
+            | RoomEvent::MemberRemoved(_)
             | RoomEvent::MessagePosted(_)
             | RoomEvent::MessageEdited(_)
             | RoomEvent::MessageRedacted(_)
@@ -80,6 +88,11 @@ impl Projection for Statistics {
             RoomEvent::RoomOpened(_)
             | RoomEvent::RoomRenamed(_)
             | RoomEvent::RoomClosed(_)
+            | RoomEvent::RoomVisibilitySet(_)
+            | RoomEvent::MemberInvited(_)
+            | RoomEvent::InvitationAccepted(_)
+            | RoomEvent::InvitationDeclined(_)
+            | RoomEvent::InvitationWithdrawn(_)
             | RoomEvent::MemberRenamed(_)
             | RoomEvent::ReactionRemoved(_) => {}
         }
@@ -94,10 +107,15 @@ impl Projection for Statistics {
             RoomEvent::MessageRedacted(_) => count(&mut hour.redactions),
             RoomEvent::ReactionAdded(_) => count(&mut hour.reactions),
             RoomEvent::MemberJoined(_) => count(&mut hour.joins),
-            RoomEvent::MemberLeft(_) => count(&mut hour.leaves),
+            RoomEvent::MemberLeft(_) | RoomEvent::MemberRemoved(_) => count(&mut hour.leaves),
             RoomEvent::RoomOpened(_)
             | RoomEvent::RoomRenamed(_)
             | RoomEvent::RoomClosed(_)
+            | RoomEvent::RoomVisibilitySet(_)
+            | RoomEvent::MemberInvited(_)
+            | RoomEvent::InvitationAccepted(_)
+            | RoomEvent::InvitationDeclined(_)
+            | RoomEvent::InvitationWithdrawn(_)
             | RoomEvent::MemberRenamed(_)
             | RoomEvent::ReactionRemoved(_) => return Err(FoldError::not_mine(event)),
         }

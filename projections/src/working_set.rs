@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use dramatis_events::{Event, Position, Recorded, StreamId};
+use serde::{Deserialize, Serialize};
 
-use crate::projection::{FoldError, Projection};
+use crate::projection::{FoldError, Projection, wants};
 
 /// A document as the store holds it; a tombstone has no body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Stored {
 pub type Write = Stored;
 
 /// A key that is parked, with the event that could not be folded. Its later events are not
-/// folded either: a rebuild after a fix folds them all.
+/// folded either, until it is tried again or the event is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The parked key. A stream's name stands for every key of that stream.
@@ -58,14 +59,31 @@ pub trait Fold: Send + Sync {
     /// Folds the batch. Events at or below a document's position are skipped before folding.
     fn finish(&mut self) -> Result<Folded, FoldError>;
 
-    /// Takes the keys parked by an earlier run.
-    fn park(&mut self, keys: Vec<String>);
+    /// Takes what an earlier run parked: from its position on a key is not folded.
+    fn park(&mut self, letters: &[DeadLetter]);
+
+    /// Takes the events that admins let pass: they change nothing in the document of that key.
+    fn skip(&mut self, events: Vec<Skipped>);
+
+    /// Folds this key alone from now on; a stream's name stands for every key of that stream.
+    fn only(&mut self, key: &str);
+}
+
+/// An event that is not to be folded into the document of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Skipped {
+    /// The key; a stream's name for an event that nobody can read.
+    pub key: String,
+    /// The event.
+    pub position: Position,
 }
 
 /// The [`Fold`] of a projection.
 pub struct WorkingSet<P: Projection> {
     slots: HashMap<String, Slot<P::Document>>,
-    parked: HashSet<String>,
+    parked: HashMap<String, Position>,
+    skipped: HashSet<Skipped>,
+    only: Option<String>,
     batch: Vec<Arriving<P::Event>>,
     batches: u64,
     documents_max: usize,
@@ -87,24 +105,44 @@ struct Arriving<E> {
 impl<P: Projection> WorkingSet<P> {
     /// An empty set that keeps at about the most so many documents between batches.
     pub fn new(documents_max: usize) -> Self {
-        Self { slots: HashMap::new(), parked: HashSet::new(), batch: Vec::new(), batches: 0, documents_max }
+        Self {
+            slots: HashMap::new(),
+            parked: HashMap::new(),
+            skipped: HashSet::new(),
+            only: None,
+            batch: Vec::new(),
+            batches: 0,
+            documents_max,
+        }
     }
 
-    fn decode(recorded: &Arc<Recorded>) -> Arriving<P::Event> {
+    fn decode(&self, recorded: &Arc<Recorded>) -> Arriving<P::Event> {
         let mut keys = Vec::new();
         let event = P::Event::from_envelope(&recorded.envelope).map_err(FoldError::from);
         if let Ok(event) = &event {
             P::keys(recorded, event, &mut keys);
+            if let Some(only) = self.only.as_ref().filter(|only| **only != *recorded.stream.as_str()) {
+                keys.retain(|key| key == only);
+            }
         }
         Arriving { recorded: recorded.clone(), event, keys }
     }
 
-    fn is_parked(&self, stream: &StreamId, key: &str) -> bool {
-        !self.parked.is_empty() && (self.parked.contains(key) || self.parked.contains(stream.as_str()))
+    /// A key waits from the event on that could not be folded: what came before is folded
+    /// still, should a crash have lost its document.
+    fn is_parked(&self, stream: &StreamId, key: &str, position: Position) -> bool {
+        let from = |key: &str| self.parked.get(key).is_some_and(|from| *from <= position);
+        !self.parked.is_empty() && (from(key) || from(stream.as_str()))
+    }
+
+    fn is_skipped(&self, key: &str, position: Position) -> bool {
+        !self.skipped.is_empty() && self.skipped.contains(&Skipped { key: key.to_owned(), position })
     }
 
     fn park_at(&mut self, key: &str, recorded: &Recorded, error: &FoldError, folded: &mut Folded) {
-        if self.parked.insert(key.to_owned()) {
+        let known = self.parked.get(key).is_some_and(|from| *from <= recorded.position);
+        if !known {
+            self.parked.insert(key.to_owned(), recorded.position);
             folded.parked.push(DeadLetter {
                 key: key.to_owned(),
                 position: recorded.position,
@@ -120,19 +158,27 @@ impl<P: Projection> WorkingSet<P> {
             Ok(event) => event,
             Err(error) => {
                 // Nobody can tell which documents it would change: the whole stream waits.
-                return self.park_at(recorded.stream.as_str(), &recorded, &error, folded);
+                let (stream, position) = (recorded.stream.as_str(), recorded.position);
+                if self.only.as_deref().is_none_or(|only| only == stream)
+                    && !self.is_skipped(stream, position)
+                {
+                    self.park_at(stream, &recorded, &error, folded);
+                }
+                return;
             }
         };
         for key in keys {
-            if self.is_parked(&recorded.stream, &key) {
+            if self.is_parked(&recorded.stream, &key, recorded.position) {
                 continue;
             }
+            let skipped = self.is_skipped(&key, recorded.position);
             let batch = self.batches;
             let slot = self.slots.entry(key.clone()).or_insert_with(|| Slot::new(batch));
             if slot.position >= Some(recorded.position) {
                 continue;
             }
-            match P::fold(&mut slot.document, &recorded, &event) {
+            let fold = if skipped { Ok(()) } else { P::fold(&mut slot.document, &recorded, &event) };
+            match fold {
                 Ok(()) => {
                     slot.position = Some(recorded.position);
                     slot.changed = true;
@@ -175,11 +221,8 @@ impl<D> Slot<D> {
 impl<P: Projection> Fold for WorkingSet<P> {
     fn begin(&mut self, events: &[Arc<Recorded>]) -> Vec<String> {
         self.batches += 1;
-        let wanted = |recorded: &&Arc<Recorded>| {
-            recorded.stream.category() == P::Event::CATEGORY
-                && P::EVENTS.contains(&recorded.envelope.name.as_str())
-        };
-        self.batch = events.iter().filter(wanted).map(Self::decode).collect();
+        let wanted = |recorded: &&Arc<Recorded>| wants::<P>(recorded);
+        self.batch = events.iter().filter(wanted).map(|recorded| self.decode(recorded)).collect();
         let mut missing = HashSet::new();
         for key in self.batch.iter().flat_map(|arriving| &arriving.keys) {
             match self.slots.get_mut(key) {
@@ -213,7 +256,15 @@ impl<P: Projection> Fold for WorkingSet<P> {
         Ok(folded)
     }
 
-    fn park(&mut self, keys: Vec<String>) {
-        self.parked.extend(keys);
+    fn park(&mut self, letters: &[DeadLetter]) {
+        self.parked.extend(letters.iter().map(|letter| (letter.key.clone(), letter.position)));
+    }
+
+    fn skip(&mut self, events: Vec<Skipped>) {
+        self.skipped.extend(events);
+    }
+
+    fn only(&mut self, key: &str) {
+        self.only = Some(key.to_owned());
     }
 }

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use dramatis_events::{CommandId, ContentHash, Epoch, MemberId, Recorded, Revision, StreamId, UnixMillis};
+use dramatis_events::{
+    CommandId, ContentHash, Envelope, Epoch, EventId, MemberId, Recorded, Revision, StreamId, UnixMillis,
+};
 
 use self::batch::{Decided, Prepared, decide, prepare};
 use self::load::{LoadError, Loaded, Origin, event_count, key, load};
@@ -46,8 +48,26 @@ pub struct Request<D: Decider> {
     pub occurred_at: Option<UnixMillis>,
     /// The revision the stream must stand at.
     pub expected: Option<Revision>,
+    /// The event that it follows from, if it is not a client's own wish.
+    pub cause: Option<Cause>,
     /// What is asked.
     pub command: D::Command,
+}
+
+/// The event that made a reactor ask for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cause {
+    /// The event itself.
+    pub event: EventId,
+    /// The event that began the chain.
+    pub began_with: EventId,
+}
+
+impl Cause {
+    /// As the cause of what follows from it.
+    pub fn of(event: &Envelope) -> Self {
+        Self { event: event.id, began_with: event.correlation_id.unwrap_or(event.id) }
+    }
 }
 
 /// A request and the way back.

@@ -113,6 +113,7 @@ fn room_limits(config: &RoomConfig) -> RoomLimits {
         emoji_chars_max,
         reason_chars_max,
         members_max,
+        invitations_max,
     } = *config;
     RoomLimits {
         text_chars_max,
@@ -121,6 +122,7 @@ fn room_limits(config: &RoomConfig) -> RoomLimits {
         emoji_chars_max,
         reason_chars_max,
         members_max,
+        invitations_max,
     }
 }
 

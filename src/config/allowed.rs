@@ -63,9 +63,10 @@ impl Allowed {
             "socket.in_flight_commands_max" => Self::Integer(1, 65_536),
             "socket.reconnect.base_ms" | "log.sync_interval_ms" => Self::Integer(1, 60_000),
             "socket.reconnect.cap_ms" => Self::Integer(1, 600_000),
-            "room.text_chars_max" | "socket.rooms_per_session_max" | "projections.batch_events" => {
-                Self::Integer(1, 100_000)
-            }
+            "room.text_chars_max"
+            | "room.invitations_max"
+            | "socket.rooms_per_session_max"
+            | "projections.batch_events" => Self::Integer(1, 100_000),
             "room.title_chars_max" | "room.reason_chars_max" | "socket.malformed_per_minute_max" => {
                 Self::Integer(1, 10_000)
             }

@@ -53,7 +53,7 @@ fn every_key_has_a_comment_that_states_its_range() {
             comment.clear();
         }
     }
-    assert_eq!(keys, 62);
+    assert_eq!(keys, 63);
 }
 
 #[test]

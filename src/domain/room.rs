@@ -1,6 +1,7 @@
 //! The rules of a room: who may open it, speak in it and change what was said.
 //!
-//! State holds the room's title, its owner and its members, nothing that grows with messages:
+//! State holds the room's title, its owner, its members, and who was invited or sent away, nothing
+//! that grows with messages:
 //! the message that a command refers to is read from the log and handed in. Two things follow.
 //! The decider does not know whether a message was edited, redacted or reacted to before, so
 //! doing it again records it again, and readers fold that to the same result. And a redaction
@@ -12,6 +13,7 @@ use dramatis_events::room::RoomEvent;
 use super::{Context, Decider, IllegalEvent};
 
 mod command;
+mod invitations;
 mod limits;
 mod rejection;
 mod rules;
@@ -28,12 +30,13 @@ mod tests;
 mod words;
 
 pub use command::{
-    AddReaction, CloseRoom, CommandError, EditMessage, Join, Leave, OpenRoom, PostMessage, RedactMessage,
-    RemoveMember, RemoveReaction, RenameMember, RenameRoom, RoomCommand,
+    AddReaction, CloseRoom, DeclineInvitation, EditMessage, InviteMember, Join, Leave, OpenRoom, PostMessage,
+    RedactMessage, RemoveMember, RemoveReaction, RenameMember, RenameRoom, RoomCommand, SetVisibility,
+    WithdrawInvitation,
 };
 pub use limits::RoomLimits;
 pub use rejection::{Field, RoomRejection};
-pub use state::RoomState;
+pub use state::{Reading, RoomState};
 
 use rules::Rules;
 use state::Phase;
@@ -44,7 +47,7 @@ pub struct Room;
 
 impl Decider for Room {
     const NAME: &'static str = "room";
-    const STATE_VERSION: u32 = 1;
+    const STATE_VERSION: u32 = 2;
 
     type Command = RoomCommand;
     type Event = RoomEvent;
@@ -74,6 +77,10 @@ impl Decider for Room {
             RoomCommand::OpenRoom(_) => Err(RoomRejection::RoomExists),
             RoomCommand::RenameRoom(asked) => rules.rename_room(asked),
             RoomCommand::CloseRoom(asked) => rules.close_room(asked),
+            RoomCommand::SetVisibility(asked) => rules.set_visibility(asked),
+            RoomCommand::InviteMember(asked) => rules.invite_member(asked),
+            RoomCommand::DeclineInvitation(asked) => rules.decline_invitation(asked),
+            RoomCommand::WithdrawInvitation(asked) => rules.withdraw_invitation(asked),
             RoomCommand::Join(asked) => rules.join(asked),
             RoomCommand::Leave(asked) => rules.leave(asked),
             RoomCommand::RemoveMember(asked) => rules.remove_member(asked),

@@ -194,7 +194,7 @@ async fn start(
     let letters = shared.store.dead_letters(collection).await?;
     let parked = letters.len();
     let mut fold = projection.start(shared.options.documents_max);
-    fold.park(letters.into_iter().map(|letter| letter.key).collect());
+    fold.park(&letters);
     Ok((fold, parked))
 }
 

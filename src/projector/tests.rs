@@ -411,7 +411,7 @@ async fn batched(
         if restart {
             fold = projection.start(3);
             let letters = store.dead_letters(&collection).await.unwrap();
-            fold.park(letters.into_iter().map(|letter| letter.key).collect());
+            fold.park(&letters);
         }
         let missing = fold.begin(&events[start..until]);
         fold.load(store.load(&collection, missing).await.unwrap()).unwrap();

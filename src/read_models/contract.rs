@@ -42,6 +42,7 @@ pub(crate) fn batch(writes: &[(&str, u64, Option<&str>)], to: u64) -> Batch {
 
 pub(crate) async fn run(store: &dyn ReadModels) {
     builds_and_aliases(store).await;
+    notes(store).await;
     guards(store).await;
     epochs_and_dead_letters(store).await;
     queries(store).await;
@@ -71,6 +72,27 @@ async fn builds_and_aliases(store: &dyn ReadModels) {
         assert_eq!(gone, Some(expected));
     }
     assert!(store.create(new_build("no such form")).await.is_err());
+}
+
+async fn notes(store: &dyn ReadModels) {
+    let text = |text: &str| Some(text.to_owned());
+    let swaps = [
+        (None, None, true),
+        (None, text("a"), true),
+        (None, text("b"), false),
+        (text("b"), text("c"), false),
+        (text("a"), text("a"), true),
+        (text("a"), text("b"), true),
+        (text("a"), None, false),
+        (None, None, false),
+        (text("b"), None, true),
+    ];
+    for (expected, note, done) in swaps {
+        let before = store.note("work").await.unwrap();
+        assert_eq!(store.swap_note("work", expected, note.clone()).await.unwrap(), done);
+        assert_eq!(store.note("work").await.unwrap(), if done { note } else { before });
+    }
+    assert_eq!(store.note("other").await.unwrap(), None);
 }
 
 async fn guards(store: &dyn ReadModels) {

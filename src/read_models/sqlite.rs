@@ -19,6 +19,7 @@ use errors::{damaged, failed, from_column, to_column};
 use worker::Worker;
 
 mod errors;
+mod notes;
 mod schema;
 mod summary;
 mod worker;
@@ -302,6 +303,21 @@ impl ReadModels for SqliteReadModels {
                 .prepare_cached("SELECT collection FROM aliases WHERE projection = ?")?
                 .query_row([projection], |row| row.get(0))
                 .optional()
+        })
+    }
+
+    fn note(&self, name: &str) -> Answer<Option<String>> {
+        let name = name.to_owned();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached("SELECT note FROM notes WHERE name = ?")?;
+            statement.query_row([name], |row| row.get(0)).optional()
+        })
+    }
+
+    fn swap_note(&self, name: &str, expected: Option<String>, note: Option<String>) -> Answer<bool> {
+        let (place, name) = (self.place.clone(), name.to_owned());
+        self.writer.run(move |connection| {
+            notes::swap(connection, &name, expected, note).map_err(|e| failed(&place, &e))
         })
     }
 

@@ -264,8 +264,8 @@ fn envelope<D: Decider>(request: &Request<D>, id: EventId, event: &D::Event) -> 
         occurred_at: request.occurred_at,
         author: request.author.clone(),
         command: Some(CommandStamp { id: request.id.clone(), hash: request.hash }),
-        correlation_id: None,
-        causation_id: None,
+        correlation_id: request.cause.map(|cause| cause.began_with),
+        causation_id: request.cause.map(|cause| cause.event),
         subject: request.author.user(),
         data,
     })

@@ -8,6 +8,7 @@ mod snapshots;
 
 use std::sync::Mutex;
 
+use dramatis_events::room::Visibility;
 use dramatis_events::{Epoch, Position};
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
@@ -134,6 +135,7 @@ fn submit(
         author: MemberId::parse(author).unwrap(),
         occurred_at: None,
         expected: None,
+        cause: None,
         command,
     };
     let pending = Pending { request, reply: ReplyTo::Caller(caller) };
@@ -142,7 +144,7 @@ fn submit(
 }
 
 fn open_room() -> RoomCommand {
-    OpenRoom { title: "Lobby".to_owned() }.into()
+    OpenRoom { title: "Lobby".to_owned(), visibility: Visibility::Open }.into()
 }
 
 /// Opens a room so many times; each answer's code, or whether it was a duplicate.

@@ -44,7 +44,7 @@ impl Session {
         let hash = command.content_hash(&StreamId::room(&room));
         let author = by.unwrap_or_else(|| user.clone());
         self.outbox.begin();
-        batch.push(room, Request { id, hash, author, occurred_at, expected, command });
+        batch.push(room, Request { id, hash, author, occurred_at, expected, cause: None, command });
     }
 
     pub(super) fn submit(&mut self, Batch(groups): Batch, ctx: &mut Context<Self>) {

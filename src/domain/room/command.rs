@@ -1,66 +1,34 @@
 //! What may be asked of a room, and its JSON form.
-//!
-//! A command's canonical data is its typed form written again: fields in the order declared,
-//! absent options left out. Two spellings of the same wish have one content hash.
 
-use dramatis_events::room::MessageKind;
-use dramatis_events::{ContentHash, MemberId, Revision, StreamId};
+use dramatis_events::room::{MessageKind, Visibility};
+use dramatis_events::{MemberId, Revision};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-/// Declares the enum of commands, each variant holding one struct of its name.
-macro_rules! room_commands {
-    ($($(#[$doc:meta])* $name:literal => $variant:ident),+ $(,)?) => {
-        /// A wish to change a room.
-        #[derive(Debug, Clone, PartialEq, Eq)]
-        pub enum RoomCommand {
-            $($(#[$doc])* $variant($variant)),+
-        }
+use crate::domain::command::commands;
 
-        impl RoomCommand {
-            /// Every command name.
-            pub const NAMES: &'static [&'static str] = &[$($name),+];
-
-            /// Reads a command from its name and its JSON data.
-            pub fn parse(name: &str, data: &RawValue) -> Result<Self, CommandError> {
-                match name {
-                    $($name => read($name, data).map(Self::$variant),)+
-                    _ => Err(CommandError::unknown_name(name)),
-                }
-            }
-
-            /// The command's name, such as `post_message`.
-            pub fn name(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $name),+ }
-            }
-
-            /// The command's data in its canonical JSON form; `parse` reads it back.
-            pub fn data(&self) -> Box<RawValue> {
-                match self { $(Self::$variant(data) => write(data)),+ }
-            }
-        }
-
-        $(impl From<$variant> for RoomCommand {
-            fn from(data: $variant) -> Self {
-                Self::$variant(data)
-            }
-        })+
-    };
-}
-
-room_commands! {
+commands! {
+    /// A wish to change a room.
+    RoomCommand, "a room";
     /// Brings the room to be; its author becomes the owner.
     "open_room" => OpenRoom,
     /// Gives it another title.
     "rename_room" => RenameRoom,
     /// Ends it: nothing can happen in it any more.
     "close_room" => CloseRoom,
+    /// Lets others read it than before.
+    "set_visibility" => SetVisibility,
     /// Enters.
     "join" => Join,
     /// Goes away.
     "leave" => Leave,
     /// Sends someone else away.
     "remove_member" => RemoveMember,
+    /// Asks someone to come in.
+    "invite_member" => InviteMember,
+    /// Says that the author, who was invited, will not come; `join` says that they do.
+    "decline_invitation" => DeclineInvitation,
+    /// Takes an invitation back.
+    "withdraw_invitation" => WithdrawInvitation,
     /// Takes another display name.
     "rename_member" => RenameMember,
     /// Says or does something.
@@ -87,17 +55,15 @@ impl RoomCommand {
             Self::OpenRoom(_)
             | Self::RenameRoom(_)
             | Self::CloseRoom(_)
+            | Self::SetVisibility(_)
+            | Self::InviteMember(_)
+            | Self::DeclineInvitation(_)
+            | Self::WithdrawInvitation(_)
             | Self::Join(_)
             | Self::Leave(_)
             | Self::RemoveMember(_)
             | Self::RenameMember(_) => None,
         }
-    }
-
-    /// The hash of what is asked: the room's stream, the name and the canonical data. The
-    /// expected revision is no part of it: it says when to do a thing, not which.
-    pub fn content_hash(&self, stream: &StreamId) -> ContentHash {
-        ContentHash::of(&[stream.as_str().as_bytes(), self.name().as_bytes(), self.data().get().as_bytes()])
     }
 }
 
@@ -107,6 +73,14 @@ impl RoomCommand {
 pub struct OpenRoom {
     /// What the room is to be called.
     pub title: String,
+    /// Who may read it: anyone, unless it is said.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub visibility: Visibility,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_default(visibility: &Visibility) -> bool {
+    *visibility == Visibility::default()
 }
 
 /// See [`RoomCommand::RenameRoom`].
@@ -124,6 +98,39 @@ pub struct CloseRoom {
     /// Why, if the owner says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// See [`RoomCommand::SetVisibility`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetVisibility {
+    /// Who may read it from now on.
+    pub visibility: Visibility,
+}
+
+/// See [`RoomCommand::InviteMember`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InviteMember {
+    /// Who is to come: a person or a persona.
+    pub member: MemberId,
+}
+
+/// See [`RoomCommand::DeclineInvitation`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeclineInvitation {
+    /// Why, if they say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// See [`RoomCommand::WithdrawInvitation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawInvitation {
+    /// Who was invited.
+    pub member: MemberId,
 }
 
 /// See [`RoomCommand::Join`].
@@ -216,52 +223,4 @@ pub struct RemoveReaction {
     pub target: Revision,
     /// The reaction.
     pub emoji: String,
-}
-
-/// Why a name and its data are no command of a room.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CommandError {
-    /// There is no such command.
-    #[error("unknown command {name:?}: a room takes {}", RoomCommand::NAMES.join(", "))]
-    UnknownName {
-        /// What came, cut to what is worth showing.
-        name: String,
-    },
-    /// A field is missing, mistyped or unknown.
-    #[error("the data of {name} does not fit: {reason}")]
-    Data {
-        /// The command's name.
-        name: &'static str,
-        /// Which field, what was expected and what came.
-        reason: String,
-    },
-}
-
-/// How much of an unknown name an error repeats, in characters.
-const SHOWN_CHARS_MAX: usize = 64;
-
-impl CommandError {
-    fn unknown_name(name: &str) -> Self {
-        Self::UnknownName { name: name.chars().take(SHOWN_CHARS_MAX).collect() }
-    }
-}
-
-fn read<'de, T: Deserialize<'de>>(name: &'static str, data: &'de RawValue) -> Result<T, CommandError> {
-    let error = |reason: String| CommandError::Data { name, reason };
-    // Serde would also take an array for a struct, field by field in order.
-    if !data.get().starts_with('{') {
-        return Err(error("expected a JSON object".to_owned()));
-    }
-    let mut json = serde_json::Deserializer::from_str(data.get());
-    serde_path_to_error::deserialize(&mut json).map_err(|e| {
-        let field = e.path().to_string();
-        let reason = e.into_inner().to_string();
-        // A missing field has no path; the parser's own words name it.
-        if field == "." { error(reason) } else { error(format!("field {field}: {reason}")) }
-    })
-}
-
-#[expect(clippy::expect_used, reason = "command data is texts and numbers, which always serialize")]
-fn write(data: &impl Serialize) -> Box<RawValue> {
-    serde_json::value::to_raw_value(data).expect("command data serializes")
 }

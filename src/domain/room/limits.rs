@@ -21,6 +21,8 @@ pub struct RoomLimits {
     pub reason_chars_max: usize,
     /// The most members at a time.
     pub members_max: usize,
+    /// The most invitations that wait for an answer at a time.
+    pub invitations_max: usize,
 }
 
 impl Default for RoomLimits {
@@ -32,6 +34,7 @@ impl Default for RoomLimits {
             emoji_chars_max: 32,
             reason_chars_max: 500,
             members_max: 20_000,
+            invitations_max: 1_000,
         }
     }
 }

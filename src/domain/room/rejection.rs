@@ -46,6 +46,32 @@ pub enum RoomRejection {
         /// How many there are.
         got: usize,
     },
+    /// Only who is invited may come in.
+    #[error("only who is invited may join this room, and {author} is not: ask a member to invite you")]
+    InvitationNeeded {
+        /// Who asked.
+        author: MemberId,
+    },
+    /// No invitation of this one waits for an answer.
+    #[error("{member} has no invitation to this room that waits for an answer")]
+    InvitationNotFound {
+        /// Who was named, or asked.
+        member: MemberId,
+    },
+    /// Neither a person nor a persona.
+    #[error("only people and personas can be invited; {member} is neither")]
+    NotInvitable {
+        /// Who was named.
+        member: MemberId,
+    },
+    /// Too many have not answered yet.
+    #[error("at most {max} invitations to a room may wait for an answer, and {got} do: withdraw some first")]
+    TooManyInvitations {
+        /// The limit.
+        max: usize,
+        /// How many there are.
+        got: usize,
+    },
     /// The event that the command refers to is no message.
     #[error("expected the revision of a posted message in this room; revision {target} is none")]
     MessageNotFound {
@@ -140,6 +166,10 @@ impl Rejection for RoomRejection {
             Self::NotAMember { .. } => "not_a_member",
             Self::MemberNotFound { .. } => "member_not_found",
             Self::RoomFull { .. } => "room_full",
+            Self::InvitationNeeded { .. } => "invitation_needed",
+            Self::InvitationNotFound { .. } => "invitation_not_found",
+            Self::NotInvitable { .. } => "not_invitable",
+            Self::TooManyInvitations { .. } => "too_many_invitations",
             Self::MessageNotFound { .. } => "message_not_found",
             Self::AuthorOnly { .. } => "author_only",
             Self::AuthorOrOwnerOnly { .. } => "author_or_owner_only",
@@ -167,16 +197,20 @@ impl Rejection for RoomRejection {
 
     fn class(&self) -> RejectionClass {
         match self {
-            Self::RoomNotFound | Self::MemberNotFound { .. } | Self::MessageNotFound { .. } => {
-                RejectionClass::NotFound
-            }
+            Self::RoomNotFound
+            | Self::MemberNotFound { .. }
+            | Self::InvitationNotFound { .. }
+            | Self::MessageNotFound { .. } => RejectionClass::NotFound,
             Self::NotAMember { .. } => RejectionClass::NotAMember,
-            Self::OwnerOnly { .. } | Self::AuthorOnly { .. } | Self::AuthorOrOwnerOnly { .. } => {
-                RejectionClass::Forbidden
-            }
+            Self::OwnerOnly { .. }
+            | Self::InvitationNeeded { .. }
+            | Self::AuthorOnly { .. }
+            | Self::AuthorOrOwnerOnly { .. } => RejectionClass::Forbidden,
             Self::RoomExists
             | Self::RoomClosed
             | Self::RoomFull { .. }
+            | Self::NotInvitable { .. }
+            | Self::TooManyInvitations { .. }
             | Self::Empty { .. }
             | Self::TooLong { .. }
             | Self::Unprintable { .. }

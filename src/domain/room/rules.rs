@@ -4,8 +4,9 @@
 //! exist, may they do it to that, and last, is what they wrote acceptable.
 
 use dramatis_events::room::{
-    MemberJoined, MemberLeft, MemberRenamed, MessageEdited, MessagePosted, MessageRedacted, ReactionAdded,
-    ReactionRemoved, RoomClosed, RoomEvent, RoomOpened, RoomRenamed,
+    MemberJoined, MemberLeft, MemberRemoved, MemberRenamed, MessageEdited, MessagePosted, MessageRedacted,
+    ReactionAdded, ReactionRemoved, RoomClosed, RoomEvent, RoomOpened, RoomRenamed, RoomVisibilitySet,
+    Visibility,
 };
 use dramatis_events::{MemberId, MemberKind, Personal, Revision};
 
@@ -17,13 +18,16 @@ use super::{
 };
 use crate::domain::{Context, Target};
 
-type Decision = Result<Vec<RoomEvent>, RoomRejection>;
+pub(super) type Decision = Result<Vec<RoomEvent>, RoomRejection>;
 
 /// Opens a room. People and personas enter the rooms they open; programs do not.
 pub(super) fn open(context: &Context<'_, Room>, asked: &OpenRoom) -> Decision {
     check_line(Field::Title, &asked.title, context.limits.title_chars_max)?;
     let author = context.author;
     let mut events = vec![RoomOpened { title: asked.title.clone(), owner: author.clone() }.into()];
+    if asked.visibility != Visibility::default() {
+        events.push(RoomVisibilitySet { visibility: asked.visibility }.into());
+    }
     match author.kind() {
         MemberKind::User | MemberKind::Persona => events.push(joined(author, None)),
         MemberKind::Integration | MemberKind::System => {}
@@ -57,6 +61,7 @@ impl Rules<'_> {
 
     pub(super) fn join(&self, asked: &Join) -> Decision {
         let current = self.room.members.get(self.author);
+        self.may_join()?;
         let (got, max) = (self.room.members.len(), self.limits.members_max);
         if current.is_none() && got >= max {
             return Err(RoomRejection::RoomFull { max, got });
@@ -65,7 +70,10 @@ impl Rules<'_> {
             self.check_display_name(name)?;
         }
         match (current, &asked.display_name) {
-            (None, name) => Ok(vec![joined(self.author, name.as_deref())]),
+            (None, name) => {
+                let accepted = self.accepted().map(RoomEvent::from);
+                Ok(accepted.into_iter().chain([joined(self.author, name.as_deref())]).collect())
+            }
             (Some(current), Some(name)) => Ok(self.renamed(current, name)),
             (Some(_), None) => Ok(Vec::new()),
         }
@@ -83,7 +91,7 @@ impl Rules<'_> {
             return Err(RoomRejection::MemberNotFound { member: asked.member.clone() });
         }
         check_reason(asked.reason.as_deref(), self.limits)?;
-        Ok(one(MemberLeft { member: asked.member.clone(), reason: asked.reason.clone() }))
+        Ok(one(MemberRemoved { member: asked.member.clone(), reason: asked.reason.clone() }))
     }
 
     pub(super) fn rename_member(&self, asked: &RenameMember) -> Decision {
@@ -158,7 +166,7 @@ impl Rules<'_> {
         check_line(Field::DisplayName, name, self.limits.display_name_chars_max)
     }
 
-    fn owner_only(&self) -> Result<(), RoomRejection> {
+    pub(super) fn owner_only(&self) -> Result<(), RoomRejection> {
         let owner = &self.room.owner;
         if self.author == owner {
             return Ok(());
@@ -167,7 +175,7 @@ impl Rules<'_> {
     }
 
     /// The author's display name, which only members have.
-    fn members_only(&self) -> Result<&Personal<String>, RoomRejection> {
+    pub(super) fn members_only(&self) -> Result<&Personal<String>, RoomRejection> {
         let name = self.room.members.get(self.author);
         name.ok_or_else(|| RoomRejection::NotAMember { author: self.author.clone() })
     }
@@ -196,6 +204,6 @@ fn joined(member: &MemberId, display_name: Option<&str>) -> RoomEvent {
     MemberJoined { member: member.clone(), display_name }.into()
 }
 
-fn one(event: impl Into<RoomEvent>) -> Vec<RoomEvent> {
+pub(super) fn one(event: impl Into<RoomEvent>) -> Vec<RoomEvent> {
     vec![event.into()]
 }

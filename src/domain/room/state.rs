@@ -1,8 +1,10 @@
 //! What deciding needs to know of a room, folded from its events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dramatis_events::room::RoomEvent;
+use dramatis_events::room::{
+    InvitationAccepted, InvitationDeclined, InvitationWithdrawn, RoomEvent, Visibility,
+};
 use dramatis_events::{Event, MemberId, Personal};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,71 @@ pub(super) struct Details {
     pub(super) owner: MemberId,
     /// Names are compared as they stand, plain or sealed; they are never read.
     pub(super) members: BTreeMap<MemberId, Personal<String>>,
+    pub(super) visibility: Visibility,
+    /// Who was invited and has not answered.
+    pub(super) invited: BTreeSet<MemberId>,
+    /// Who was sent away and neither came back nor was invited since, the latest last.
+    pub(super) removed: Vec<MemberId>,
+}
+
+/// So many are remembered as sent away; beyond that the one of longest ago may read again.
+const REMOVED_MAX: usize = 1_000;
+
+impl Details {
+    fn come(&mut self, member: &MemberId) {
+        self.invited.remove(member);
+        self.removed.retain(|gone| gone != member);
+    }
+
+    fn send_away(&mut self, member: &MemberId) {
+        if self.removed.len() >= REMOVED_MAX {
+            self.removed.remove(0);
+        }
+        self.removed.push(member.clone());
+    }
+}
+
+/// How a member stands to the reading of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Who may read the room.
+    pub visibility: Visibility,
+    /// Whether they are in it.
+    pub is_member: bool,
+    /// Whether they were sent away.
+    pub is_removed: bool,
+}
+
+impl Reading {
+    /// Whether they may read it.
+    pub fn may_read(self) -> bool {
+        match self.visibility {
+            Visibility::Open => !self.is_removed,
+            Visibility::Invited => self.is_member,
+        }
+    }
+
+    /// Folds an event that came after, as it concerns this member.
+    #[must_use]
+    pub fn after(mut self, event: &RoomEvent, member: &MemberId) -> Self {
+        match event {
+            RoomEvent::RoomVisibilitySet(set) => self.visibility = set.visibility,
+            RoomEvent::MemberJoined(joined) if joined.member == *member => {
+                (self.is_member, self.is_removed) = (true, false);
+            }
+            RoomEvent::MemberLeft(left) if left.member == *member => self.is_member = false,
+            RoomEvent::MemberRemoved(removed) if removed.member == *member => {
+                (self.is_member, self.is_removed) = (false, true);
+            }
+            RoomEvent::MemberInvited(invited) if invited.member == *member => self.is_removed = false,
+            _ => {}
+        }
+        self
+    }
+
+    /// The names of the events that [`Reading::after`] looks at.
+    pub const EVENTS: &'static [&'static str] =
+        &["RoomVisibilitySet", "MemberJoined", "MemberLeft", "MemberRemoved", "MemberInvited"];
 }
 
 impl RoomState {
@@ -69,6 +136,25 @@ impl RoomState {
         self.details().into_iter().flat_map(|room| &room.members)
     }
 
+    /// Who may read it, once opened.
+    pub fn visibility(&self) -> Option<Visibility> {
+        self.details().map(|room| room.visibility)
+    }
+
+    /// Whether this one was invited and has not answered.
+    pub fn is_invited(&self, member: &MemberId) -> bool {
+        self.details().is_some_and(|room| room.invited.contains(member))
+    }
+
+    /// How this one stands to the reading of the room; `None` if it was never opened.
+    pub fn reading(&self, member: &MemberId) -> Option<Reading> {
+        self.details().map(|room| Reading {
+            visibility: room.visibility,
+            is_member: room.members.contains_key(member),
+            is_removed: room.removed.contains(member),
+        })
+    }
+
     fn details(&self) -> Option<&Details> {
         match &self.phase {
             Phase::NotOpened => None,
@@ -85,6 +171,9 @@ impl RoomState {
                     title: opened.title.clone(),
                     owner: opened.owner.clone(),
                     members: BTreeMap::new(),
+                    visibility: Visibility::default(),
+                    invited: BTreeSet::new(),
+                    removed: Vec::new(),
                 });
                 return Ok(());
             }
@@ -101,10 +190,29 @@ impl RoomState {
                     return refuse("the member had joined before and not left");
                 }
                 room.members.insert(joined.member.clone(), joined.display_name.clone());
+                room.come(&joined.member);
             }
             RoomEvent::MemberLeft(left) => {
                 if room.members.remove(&left.member).is_none() {
                     return refuse("the one who left was no member");
+                }
+            }
+            RoomEvent::MemberRemoved(removed) => {
+                if room.members.remove(&removed.member).is_none() {
+                    return refuse("the one sent away was no member");
+                }
+                room.send_away(&removed.member);
+            }
+            RoomEvent::RoomVisibilitySet(set) => room.visibility = set.visibility,
+            RoomEvent::MemberInvited(invited) => {
+                room.come(&invited.member);
+                room.invited.insert(invited.member.clone());
+            }
+            RoomEvent::InvitationAccepted(InvitationAccepted { member })
+            | RoomEvent::InvitationDeclined(InvitationDeclined { member, .. })
+            | RoomEvent::InvitationWithdrawn(InvitationWithdrawn { member }) => {
+                if !room.invited.remove(member) {
+                    return refuse("there was no such invitation");
                 }
             }
             RoomEvent::MemberRenamed(renamed) => match room.members.get_mut(&renamed.member) {

@@ -11,6 +11,7 @@ use super::*;
 use crate::domain::{Rejection, RejectionClass, Target};
 
 mod histories;
+mod invitations;
 mod state_form;
 
 const OWNER: &str = "olga";
@@ -35,6 +36,10 @@ fn joined(member: &str) -> RoomEvent {
 
 fn left(member: &str) -> RoomEvent {
     MemberLeft { member: id(member), reason: None }.into()
+}
+
+fn removed(member: &str) -> RoomEvent {
+    MemberRemoved { member: id(member), reason: None }.into()
 }
 
 fn renamed(member: &str, name: &str) -> RoomEvent {
@@ -77,6 +82,7 @@ fn limits() -> RoomLimits {
         emoji_chars_max: 2,
         reason_chars_max: 5,
         members_max: 3,
+        invitations_max: 2,
     }
 }
 
@@ -140,7 +146,7 @@ fn members_come_go_and_change_names() {
     check(&room(), MEMBER, ("rename_member", json!({"display_name": "Moe"})), &[renamed(MEMBER, "Moe")]);
     check(&room(), MEMBER, ("rename_member", json!({"display_name": MEMBER})), &[]);
     check(&room(), MEMBER, ("leave", json!({})), &[left(MEMBER)]);
-    check(&room(), OWNER, ("remove_member", json!({"member": MEMBER})), &[left(MEMBER)]);
+    check(&room(), OWNER, ("remove_member", json!({"member": MEMBER})), &[removed(MEMBER)]);
     let bored = MemberLeft { member: id(MEMBER), reason: Some("bored".into()) };
     check(&room(), MEMBER, ("leave", json!({"reason": "bored"})), &[bored.into()]);
 }
@@ -156,7 +162,7 @@ fn an_owner_who_left_still_owns() {
     let given = with(left(OWNER));
     let title = RoomRenamed { title: "Attic".into() };
     check(&given, OWNER, ("rename_room", json!({"title": "Attic"})), &[title.into()]);
-    check(&given, OWNER, ("remove_member", json!({"member": MEMBER})), &[left(MEMBER)]);
+    check(&given, OWNER, ("remove_member", json!({"member": MEMBER})), &[removed(MEMBER)]);
     check(&given, OWNER, ("close_room", json!({})), &[closed()]);
     check_rejected(&given, OWNER, ("post_message", json!({"text": "hi"})), "not_a_member");
     let mut given = with(posted("rude"));
@@ -224,9 +230,13 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("open_room", json!({"title": "Lobby"})),
         ("rename_room", json!({"title": "Attic"})),
         ("close_room", json!({"reason": "late"})),
+        ("set_visibility", json!({"visibility": "invited"})),
         ("join", json!({"display_name": "Sam"})),
         ("leave", json!({"reason": "bye"})),
         ("remove_member", json!({"member": MEMBER, "reason": "rude"})),
+        ("invite_member", json!({"member": STRANGER})),
+        ("decline_invitation", json!({"reason": "busy"})),
+        ("withdraw_invitation", json!({"member": STRANGER})),
         ("rename_member", json!({"display_name": "Moe"})),
         ("post_message", json!({"text": "hi", "kind": "action", "reply_to": 3})),
         ("edit_message", json!({"target": 3, "text": "hi"})),
@@ -255,7 +265,10 @@ fn only_those_who_may_do() {
     for (name, data) in examples() {
         let (member, stranger) = match name {
             "open_room" | "join" => continue,
-            "rename_room" | "close_room" | "remove_member" => (Some("owner_only"), "owner_only"),
+            "rename_room" | "close_room" | "set_visibility" | "remove_member" | "withdraw_invitation" => {
+                (Some("owner_only"), "owner_only")
+            }
+            "decline_invitation" => (Some("invitation_not_found"), "invitation_not_found"),
             _ => (None, "not_a_member"),
         };
         check_rejected(&given, STRANGER, (name, data.clone()), stranger);

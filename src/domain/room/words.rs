@@ -5,15 +5,15 @@
 use dramatis_events::room::MessageKind;
 
 use super::{Field, RoomLimits, RoomRejection};
+use crate::domain::line::{self, LineFault};
 
 /// A title or a name: one line of visible text.
-pub(super) fn check_line(field: Field, line: &str, chars_max: usize) -> Result<(), RoomRejection> {
-    check_filled(field, line)?;
-    check_length(field, line, chars_max)?;
-    match line.chars().find(|c| !fits_a_line(*c)) {
-        Some(got) => Err(RoomRejection::Unprintable { field, got }),
-        None => Ok(()),
-    }
+pub(super) fn check_line(field: Field, line: &str, max: usize) -> Result<(), RoomRejection> {
+    line::check_line(line, max).map_err(|fault| match fault {
+        LineFault::Empty => RoomRejection::Empty { field },
+        LineFault::TooLong { got } => RoomRejection::TooLong { field, max, got },
+        LineFault::Unprintable { got } => RoomRejection::Unprintable { field, got },
+    })
 }
 
 /// A message's words: any characters, for real chat logs hold control characters. An action
@@ -48,11 +48,4 @@ fn check_filled(field: Field, text: &str) -> Result<(), RoomRejection> {
 fn check_length(field: Field, text: &str, max: usize) -> Result<(), RoomRejection> {
     let got = text.chars().count();
     if got > max { Err(RoomRejection::TooLong { field, max, got }) } else { Ok(()) }
-}
-
-/// Control characters break the line; directional overrides turn the text around it, so that
-/// one name can be made to look like another.
-fn fits_a_line(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

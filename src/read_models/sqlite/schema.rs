@@ -1,7 +1,7 @@
 //! Tables and statements, as text.
 //!
-//! `builds` holds checkpoints, `aliases` the live builds, `dead_letters` the parked keys; each
-//! build has a table of documents named after its collection. Fields are indexed by
+//! `builds` holds checkpoints, `aliases` the live builds, `dead_letters` the parked keys, `notes`
+//! what the projector keeps about its work; each build has a table of documents named after its collection. Fields are indexed by
 //! expression, so that a document is stored once.
 
 use dramatis_projections::{Field, Index};
@@ -20,6 +20,8 @@ const TABLES: &str = "
         epoch TEXT NOT NULL, position INTEGER) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS aliases (
         projection TEXT PRIMARY KEY, collection TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS notes (
+        name TEXT PRIMARY KEY, note TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS dead_letters (
         collection TEXT NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
         event TEXT NOT NULL, error TEXT NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID;";

@@ -1,6 +1,7 @@
 //! Opening rooms, and reading rooms, timelines and members.
 
 use actix_web::{HttpResponse, web};
+use dramatis_events::room::Visibility;
 use dramatis_events::{CommandId, EntityId, MemberId, Position, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -33,6 +34,10 @@ pub(super) struct OpenRoomBody {
     /// What people call it.
     #[schema(example = "The lobby")]
     title: String,
+    /// Who may read it: `open` (anyone) or `invited` (members only).
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "open")]
+    visibility: Visibility,
 }
 
 /// A command that holds.
@@ -55,16 +60,16 @@ pub(super) struct Opened {
     (status = 201, description = "The room is open", body = Opened),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> HttpResponse {
-    let OpenRoomBody { id, user, room, title } = body.into_inner();
+    let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {
         Ok(id) => id,
         Err(error) => return problem(ErrorCode::Internal, error.to_string()),
     };
     let stream = StreamId::room(&room);
-    let command = RoomCommand::OpenRoom(OpenRoom { title });
+    let command = RoomCommand::OpenRoom(OpenRoom { title, visibility });
     let hash = command.content_hash(&stream);
-    let request = Request { id, hash, author: user, occurred_at: None, expected: None, command };
+    let request = Request { id, hash, author: user, occurred_at: None, expected: None, cause: None, command };
     match ask(&api, &stream, request).await.map(|answer| answer.outcome) {
         Some(Ok(Accepted { revision, position, duplicate })) => {
             HttpResponse::Created().json(Opened { room: room.to_string(), revision, position, duplicate })

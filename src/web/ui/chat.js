@@ -1,49 +1,72 @@
 // The page's composition: who am I, which room, and how the parts hear of each other.
 
+import { connect } from "/client.js";
 import { Composer } from "./composer.js";
-import { Connection } from "./connection.js";
-import { byId, idProblem, make, paintAvatar, problemOf, randomId, recall, remember, say } from "./dom.js";
-import { ITEMS_MAX, Room } from "./room.js";
+import { Conversation } from "./conversation.js";
+import { byId, button, make, paintAvatar, recall, remember, say } from "./dom.js";
+import { describe } from "./message-list.js";
+import { Panel } from "./panel.js";
 import { Sidebar } from "./sidebar.js";
-import { Timeline, describe } from "./timeline.js";
+import { StatusView } from "./status.js";
+import { Timeline } from "./timeline.js";
+import { who } from "./welcome.js";
 
-const HISTORY_LIMIT = 50;
+/** Rooms that stay followed, so that coming back to one is immediate. */
+const HELD_MAX = 12;
 const ANNOUNCE_MS = 1_000;
+const FACES_MAX = 3;
 
 class Chat {
   constructor(me) {
     this.me = me;
-    this.room = null;
-    this.pending = new Map(); // room -> messages on their way
-    this.isLoadingHistory = false;
+    this.held = new Map(); // room -> Conversation, the longest unvisited first
+    this.current = null;
     this.news = [];
     byId("my-name").textContent = me;
     paintAvatar(byId("my-avatar"), me, me);
-    this.sidebar = new Sidebar(me, (room) => { location.hash = encodeURIComponent(room); });
+    this.client = connect({ user: me });
+    new StatusView(this.client);
+    this.sidebar = new Sidebar(this.client, {
+      pick: (room) => this.go(room),
+      listed: () => this.headDue(),
+      unread: (room) => this.held.get(room)?.room.unread ?? null,
+    });
+    const calls = this.messageCalls();
     this.timeline = new Timeline(
       { scroller: byId("scroller"), list: byId("timeline"), pill: byId("pill"), historyNote: byId("history-note") },
-      me, this.timelineCalls());
-    this.composer = new Composer({
-      post: (text, kind, replyTo) => this.post(text, kind, replyTo),
-      edit: (item, text) => this.ask("edit_message", { target: item.revision, text }),
-      nick: (name) => this.ask("rename_member", { display_name: name }),
-      editLast: () => {
-        const last = this.room?.items.findLast((item) => item.type === "message" && item.by === me && !item.isRemoved);
-        if (last) this.composer.edit(last);
-      },
-      list: () => this.timeline.focusLast(),
-    });
+      { ...calls, atBottom: () => this.markSeen() });
+    this.panel = new Panel({ ...calls, saveEdit: (item, text) => this.saveEdit(item, text), leave: () => this.leave() });
+    this.composer = this.makeComposer();
     this.wire();
-    this.connect();
     this.sidebar.refresh();
     this.enter(roomInAddress());
   }
 
+  makeComposer() {
+    return new Composer(byId("composer-place"), {
+      post: (text, kind, replyTo) => {
+        this.timeline.isAtBottom = true;
+        this.timeline.unseen = 0;
+        this.current.newFrom = null;
+        this.current.post(text, kind, replyTo);
+      },
+      edit: (item, text) => this.saveEdit(item, text),
+      nick: (name) => this.ask(() => this.current.room.command("rename_member", { display_name: name })),
+      editLast: () => {
+        const last = this.current?.ownLast();
+        if (last) this.composer.edit(last);
+      },
+      list: () => this.timeline.messages.focusLast(),
+      writing: () => this.current.room.write(),
+      silent: () => this.current.room.stopWriting(),
+    }, "Message");
+  }
+
   wire() {
     byId("join").addEventListener("click", () => this.join());
-    byId("status-now").addEventListener("click", () => this.statusClicked());
+    byId("members-open").addEventListener("click", () => this.panel.toggleMembers(this.current));
     byId("change-name").addEventListener("click", () => {
-      this.connection.stop();
+      this.client.close();
       remember("sessionStorage", "user", "");
       const address = new URL(location.href);
       address.searchParams.delete("user");
@@ -51,105 +74,91 @@ class Chat {
       location.reload();
     });
     window.addEventListener("hashchange", () => this.enter(roomInAddress()));
+    document.addEventListener("keydown", (event) => this.key(event));
+    document.addEventListener("visibilitychange", () => document.hidden || this.timeline.due());
+    this.client.on("ready", () => this.sidebar.refreshSoon());
+    this.client.on("status", () => this.changed());
   }
 
-  connect() {
-    let session = recall("sessionStorage", "session");
-    if (!session) {
-      session = randomId();
-      remember("sessionStorage", "session", session);
-    }
-    this.connection = new Connection(this.me, session, {
-      state: (state, text, code) => this.status(state, text, code),
-      ready: () => this.sidebar.refreshSoon(),
-      event: (room, event) => this.event(room, event),
-      reset: (room) => this.reset(room),
-      live: (room) => this.live(room),
-      denied: (room, text) => room === this.room?.id && say(byId("room-note"), text),
-    });
+  key(event) {
+    const isModified = event.ctrlKey || event.metaKey;
+    if (isModified && event.key.toLowerCase() === "k") {
+      this.sidebar.drawer(true);
+      byId("room-search").focus();
+    } else if (event.altKey && !event.shiftKey && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
+      const room = this.sidebar.neighbour(event.key === "ArrowUp" ? -1 : 1);
+      if (room) this.go(room);
+    } else return;
+    event.preventDefault();
   }
 
-  status(state, text, code) {
-    byId("status").dataset.state = state;
-    byId("status-text").textContent = text;
-    const now = byId("status-now");
-    now.hidden = state !== "waiting" && state !== "closed";
-    now.textContent = state === "waiting" ? "Now" : "Connect";
-    this.closeCode = code;
-  }
-
-  statusClicked() {
-    // A copied tab has its original's session: it takes one of its own.
-    if (this.closeCode === 4507) this.connection.session = randomId();
-    remember("sessionStorage", "session", this.connection.session);
-    this.connection.retryNow();
+  go(room) {
+    if (room === roomInAddress()) this.enter(room);
+    else location.hash = encodeURIComponent(room);
+    this.composer.focus();
   }
 
   enter(id) {
-    if (id === null || id === this.room?.id) return;
-    if (this.room) this.connection.unsubscribe(this.room.id);
-    this.room = new Room(id);
-    this.timeline.pending = this.pending.get(id) ?? [];
-    this.timeline.show(this.room);
-    this.composer.show(id);
-    say(byId("room-note"), "");
+    if (id === null) return this.drawHead();
+    if (id === this.current?.id && !this.current.problem) return undefined;
+    this.panel.close();
+    this.current?.room.stopWriting();
+    if (this.current) this.current.newFrom = null;
+    this.current = this.hold(id);
+    this.composer.show(`draft:${this.me}:${id}`, "Message");
+    this.timeline.show(this.current);
     say(byId("join-error"), "");
     remember("sessionStorage", "room", id);
     this.sidebar.setCurrent(id);
-    this.connection.subscribe(id);
-    this.loadMembers();
     this.drawHead();
+    return undefined;
   }
 
-  async loadMembers() {
-    const room = this.room;
-    try {
-      const members = [];
-      for (let more = true; more; ) {
-        const after = members.length ? `&after=${encodeURIComponent(members.at(-1).member)}` : "";
-        const response = await fetch(`/api/rooms/${encodeURIComponent(room.id)}/members?limit=500${after}`);
-        if (!response.ok) throw new Error(await problemOf(response));
-        const page = await response.json();
-        members.push(...page.members);
-        more = page.more;
-      }
-      room.setMembers(members);
-    } catch {
-      // The events tell who is in, as far as they are loaded.
+  hold(id) {
+    let conversation = this.held.get(id);
+    this.held.delete(id);
+    if (conversation?.problem) {
+      conversation.close();
+      conversation = undefined;
     }
-    room.membersKnown = true;
-    if (room === this.room) this.drawHead();
+    conversation ??= this.follow(id);
+    if (conversation.window.isLive && conversation.room.unread > 0 && conversation.room.seenRevision !== null) {
+      conversation.newFrom = conversation.room.seenRevision + 1;
+    }
+    this.held.set(id, conversation);
+    if (this.held.size > HELD_MAX) {
+      const [oldest, released] = this.held.entries().next().value;
+      this.held.delete(oldest);
+      released.close();
+    }
+    return conversation;
   }
 
-  reset(id) {
-    if (id !== this.room?.id) return;
-    const hadLost = this.room.oldest !== null;
-    this.room.clear();
-    this.timeline.show(this.room);
-    if (hadLost) this.loadMembers();
+  follow(id) {
+    const conversation = new Conversation(this.client, id);
+    const isShown = () => conversation === this.current;
+    conversation.holdsStill = () => isShown() && !this.timeline.isAtBottom;
+    conversation.on("changed", () => isShown() && this.changed());
+    conversation.on("arrived", (item) => this.arrived(conversation, item));
+    conversation.on("head", () => (isShown() ? this.headDue() : this.sidebar.refreshSoon()));
+    return conversation;
   }
 
-  live(id) {
-    if (id !== this.room?.id) return;
-    this.room.isLive = true;
+  changed() {
     this.timeline.due();
-    this.drawHead();
+    if (this.panel.isOpen) this.panelDue();
   }
 
-  event(id, event) {
-    if (id !== this.room?.id) return;
-    const room = this.room;
-    const version = room.version;
-    if (event.command) this.settle(id, event.command);
-    const item = room.append(event, this.timeline.isAtBottom || room.items.length < ITEMS_MAX);
-    if (item?.type === "message" && room.isLive) {
-      this.timeline.arrived();
-      if (event.by !== this.me) this.announce(describe(room, item));
-    } else {
-      this.timeline.due();
-    }
-    if (room.version !== version) this.headDue();
+  arrived(conversation, item) {
     this.sidebar.refreshSoon();
+    if (conversation !== this.current) return;
+    this.timeline.arrived();
+    if (item.by !== this.me) this.announce(describe(conversation, item));
+  }
+
+  markSeen() {
+    if (document.hidden || !document.hasFocus()) return;
+    this.current.room.seen();
   }
 
   // Reads out single messages, and only counts a flood.
@@ -162,146 +171,115 @@ class Chat {
     }, ANNOUNCE_MS);
   }
 
+  panelDue() {
+    this.panelTimer ??= setTimeout(() => {
+      this.panelTimer = null;
+      this.panel.draw();
+    }, 50);
+  }
+
   headDue() {
-    if (this.isHeadDue) return;
-    this.isHeadDue = true;
-    setTimeout(() => {
-      this.isHeadDue = false;
+    this.headTimer ??= setTimeout(() => {
+      this.headTimer = null;
       this.drawHead();
     }, 50);
   }
 
   drawHead() {
-    const room = this.room;
-    const listed = this.sidebar.rooms.find((entry) => entry.room === room.id);
-    const title = room.title === room.id ? listed?.title ?? room.id : room.title;
+    const conversation = this.current;
+    byId("members-open").hidden = !conversation;
+    this.composer.isHidden = !conversation?.isMember || conversation.window.isClosed;
+    if (!conversation) return this.note("Pick a room from the list, or open one.");
+    const title = conversation.title(this.sidebar.entryOf(conversation.id)?.title);
     byId("room-title").textContent = title;
-    byId("room-id").textContent = title === room.id ? "" : room.id;
     document.title = `${title} · dramatis`;
-    const names = [...room.members.values()].sort((one, other) => one.localeCompare(other));
-    byId("members").hidden = names.length === 0;
-    byId("members-count").textContent = names.length === 1 ? "1 member" : `${names.length} members`;
-    byId("members-list").replaceChildren(...names.map((name) => make("li", "", name)));
-    const isMember = room.members.has(this.me);
-    byId("composer").hidden = !isMember || room.isClosed;
-    byId("join-row").hidden = isMember || room.isClosed || !room.membersKnown;
-    if (room.isClosed) say(byId("room-note"), "This room is closed.");
+    this.drawPeople(conversation);
+    this.drawTyping(conversation);
+    const { isMember, window, problem } = conversation;
+    byId("join-row").hidden = isMember || window.isClosed || !window.membersKnown || problem !== null;
+    if (problem?.code === "not_found") {
+      this.note(`There is no room “${conversation.id}” yet.`, button("primary", "Open it", "Open it", () => this.sidebar.ask(conversation.id)));
+    } else if (problem) this.note(`You cannot read this room: ${problem.message}.`);
+    else if (window.isClosed) this.note("This room is closed. It can be read, and nothing can be added.");
+    else this.note("");
+    if (this.panel.isOpen) this.panelDue();
+    return undefined;
   }
 
-  join() {
-    const room = this.room;
+  note(text, ...more) {
+    byId("room-note").hidden = text === "";
+    byId("room-note").replaceChildren(make("p", "", text), ...more);
+  }
+
+  drawPeople({ window, room }) {
+    const count = window.members.size;
+    const here = room.presence.members.filter((member) => window.members.has(member));
+    const members = count === 1 ? "1 member" : `${count} members`;
+    byId("room-about").textContent = room.presence.count > 0 ? `${members} · ${room.presence.count} here` : members;
+    const faces = (here.length > 0 ? here : [...window.members.keys()]).slice(0, FACES_MAX).map((member) => {
+      const face = make("span", "avatar small");
+      paintAvatar(face, member, window.nameOf(member));
+      return face;
+    });
+    const open = byId("members-open");
+    open.replaceChildren(...faces, make("span", "people-count", String(count)));
+    open.setAttribute("aria-label", `${members}${here.length > 0 ? `, ${here.length} here` : ""}: show them`);
+    open.title = members;
+  }
+
+  drawTyping(conversation) {
+    const names = conversation.room.typing.map((member) => conversation.nameOf(member));
+    const text = names.length === 0 ? "" : names.length === 1 ? `${names[0]} is writing`
+      : names.length === 2 ? `${names[0]} and ${names[1]} are writing` : "Several people are writing";
+    if (byId("typing").dataset.text === text) return;
+    byId("typing").dataset.text = text;
+    byId("typing").replaceChildren(...(text ? [make("span", "dots", make("i"), make("i"), make("i")), text] : []));
+  }
+
+  async join() {
+    const conversation = this.current;
     byId("join").disabled = true;
-    this.connection.command(room.id, "join", {}, (answer) => {
-      byId("join").disabled = false;
-      if (room !== this.room) return;
-      const isIn = answer.type === "ack" || /already/.test(`${answer.message} ${answer.detail ?? ""}`);
-      say(byId("join-error"), isIn ? "" : answer.detail ?? answer.message);
-      if (!isIn) return;
-      if (!room.members.has(this.me)) room.members.set(this.me, this.me);
-      this.drawHead();
-      byId("text").focus();
-    });
-  }
-
-  post(text, kind, replyTo) {
-    const room = this.room.id;
-    const pending = {
-      type: "message", by: this.me, at: new Date(), text, kind, replyTo, room,
-      version: 0, reactions: new Map(), changes: [], state: "sending",
-    };
-    this.pending.set(room, [...(this.pending.get(room) ?? []), pending]);
-    this.sendPending(pending);
-    if (this.room.isDetached) this.latest();
-    this.timeline.isAtBottom = true;
-    this.timeline.unseen = 0;
-  }
-
-  sendPending(pending, id = randomId()) {
-    const data = { text: pending.text };
-    if (pending.kind === "action") data.kind = "action";
-    if (pending.replyTo !== null) data.reply_to = pending.replyTo;
-    Object.assign(pending, { id, key: `pending-${id}`, state: "sending", problem: undefined });
-    this.pendingChanged(pending.room);
-    this.connection.command(pending.room, "post_message", data, (answer) => this.postAnswered(pending, answer), id);
-  }
-
-  postAnswered(pending, answer) {
-    if (answer.type === "ack") {
-      // The event itself replaces the pending line; where it has come or will not, the ack does.
-      const isHeld = pending.room === this.room?.id && !this.room.isDetached;
-      if (!isHeld || (this.connection.lastOf(pending.room) ?? -1) >= answer.revision) this.settle(pending.room, pending.id);
-      return;
-    }
-    pending.state = "rejected";
-    pending.problem = answer.detail ?? answer.message;
-    pending.code = answer.code;
-    if (answer.code === "not_a_member" && pending.room === this.room?.id) {
-      this.room.members.delete(this.me);
-      this.drawHead();
-    }
-    this.pendingChanged(pending.room);
-  }
-
-  settle(room, id) {
-    const pending = this.pending.get(room);
-    if (!pending?.some((one) => one.id === id)) return;
-    this.pending.set(room, pending.filter((one) => one.id !== id));
-    this.pendingChanged(room);
-  }
-
-  pendingChanged(room) {
-    if (room !== this.room?.id) return;
-    this.timeline.pending = this.pending.get(room) ?? [];
-    this.timeline.due();
-  }
-
-  ask(name, data) {
-    this.connection.command(this.room.id, name, data, (answer) => {
-      if (answer.type === "reject") this.composer.problem(answer.detail ?? answer.message);
-    });
-  }
-
-  latest() {
-    this.connection.subscribe(this.room.id);
-  }
-
-  async older() {
-    const room = this.room;
-    if (this.isLoadingHistory || !room?.hasMore || room.oldest === null) return;
-    this.isLoadingHistory = true;
-    const heldBefore = room.items.length;
     try {
-      // A page of nothing but edits and reactions shows nothing: ask on, until something does.
-      while (room === this.room && room.hasMore && room.items.length === heldBefore) {
-        const { oldest } = room;
-        const page = await this.connection.history(room.id, oldest, HISTORY_LIMIT);
-        // A reset in between makes the page one of another window.
-        if (room !== this.room || room.oldest !== oldest) break;
-        room.prepend(page.events, page.more);
-        if (room.isDetached) break;
-      }
-    } catch {
-      // Scrolling up asks again.
-    } finally {
-      this.isLoadingHistory = false;
+      await conversation.join();
+      say(byId("join-error"), "");
+    } catch (error) {
+      say(byId("join-error"), error.message);
     }
-    this.timeline.due();
+    byId("join").disabled = false;
+    if (conversation === this.current && conversation.isMember) {
+      this.drawHead();
+      this.composer.focus();
+    }
   }
 
-  timelineCalls() {
+  leave() {
+    if (!window.confirm("Leave this room? You can still read it, and join again.")) return;
+    this.panel.close();
+    this.ask(() => this.current.room.leave());
+  }
+
+  saveEdit(item, text) {
+    this.ask(() => this.current.room.edit(item.revision, text));
+  }
+
+  async ask(act) {
+    try {
+      await act();
+    } catch (error) {
+      this.composer.problem(error.message);
+    }
+  }
+
+  messageCalls() {
     return {
-      older: () => this.older(),
-      latest: () => this.latest(),
-      reply: (item) => this.composer.reply(item, describe(this.room, item)),
+      reply: (item) => this.composer.reply(item, describe(this.current, item)),
+      thread: (item) => this.panel.openThread(this.current, item),
       edit: (item) => this.composer.edit(item),
-      remove: (item) => window.confirm("Remove this message for everyone?")
-        && this.ask("redact_message", { target: item.revision }),
-      react: (item, emoji) => this.ask(
-        item.reactions.get(emoji)?.has(this.me) ? "remove_reaction" : "add_reaction",
-        { target: item.revision, emoji }),
-      // With an unknown outcome only the same id is safe; a refused command is free to be a new one.
-      retry: (pending) => this.sendPending(pending, pending.code === "unknown_outcome" ? pending.id : undefined),
-      discard: (pending) => this.settle(pending.room, pending.id),
+      remove: (item) => window.confirm("Remove this message for everyone?") && this.ask(() => this.current.room.redact(item.revision)),
+      react: (item, emoji) => this.ask(() => (item.reactions.get(emoji)?.has(this.me)
+        ? this.current.room.unreact(item.revision, emoji) : this.current.room.react(item.revision, emoji))),
+      retry: (item) => this.current.retry(item),
+      discard: (item) => this.current.discard(item),
     };
   }
 }
@@ -318,32 +296,4 @@ function roomInAddress() {
   return new URLSearchParams(location.search).get("room") ?? recall("sessionStorage", "room");
 }
 
-function start(name) {
-  remember("sessionStorage", "user", name);
-  remember("localStorage", "user", name);
-  byId("welcome").hidden = true;
-  byId("app").hidden = false;
-  new Chat(name);
-}
-
-function welcome(name, problem) {
-  byId("welcome").hidden = false;
-  const input = byId("welcome-name");
-  input.value = name;
-  say(byId("welcome-error"), problem);
-  input.focus();
-  input.select();
-  byId("welcome-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const typed = input.value.trim();
-    const refused = idProblem("The name", typed);
-    if (!refused) return start(typed);
-    say(byId("welcome-error"), refused);
-    return input.focus();
-  });
-}
-
-const given = new URLSearchParams(location.search).get("user") ?? recall("sessionStorage", "user");
-if (given && !idProblem("The name", given)) start(given);
-else if (given) welcome(given, idProblem("The name", given));
-else welcome(recall("localStorage", "user") ?? "", null);
+who((name) => new Chat(name));

@@ -24,12 +24,6 @@ export function say(element, text) {
   element.hidden = !text;
 }
 
-// `crypto.randomUUID` is missing on plain-HTTP pages of other machines.
-export function randomId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 // Storage may be switched off; the page then forgets, and works.
 export function remember(storage, key, value) {
   try {
@@ -89,10 +83,4 @@ export function dayText(date) {
   const daysAgo = Math.round((midnight(new Date()) - midnight(date)) / 86_400_000);
   if (daysAgo === 0) return "Today";
   return daysAgo === 1 ? "Yesterday" : day.format(date);
-}
-
-// What a failed answer says about itself: problem+json where there is some.
-export async function problemOf(response) {
-  const problem = await response.json().catch(() => ({}));
-  return problem.detail ?? problem.title ?? `the server answered ${response.status}`;
 }

@@ -1,37 +1,57 @@
 // The rooms: list, search, opening one, and the drawer that holds them on a phone.
 
-import { byId, idProblem, make, personal, problemOf, say } from "./dom.js";
+import { byId, clockText, dayText, idProblem, make, personal, recall, remember, say } from "./dom.js";
 
-const REFRESH_MS = 5_000;
+const REFRESH_MS = 10_000;
 const REFRESH_GAP_MS = 1_000;
-const SEARCH_FROM = 8;
 
 export class Sidebar {
-  // `pick(room)` is called when a person chooses a room.
-  constructor(me, pick) {
-    this.me = me;
-    this.pick = pick;
+  /**
+   * @param {import("/client.js").Client} client
+   * @param {object} on `pick(room)`, `listed()`, and `unread(room)`: a number, or null for a room that is not followed
+   */
+  constructor(client, on) {
+    this.client = client;
+    this.on = on;
     this.rooms = [];
     this.current = null;
-    this.seen = new Map(); // room -> message count when last looked at
     this.refreshedAt = 0;
     this.timer = null;
+    this.countsKey = `seen-counts:${client.user}`;
+    this.counts = new Map(Object.entries(JSON.parse(recall("localStorage", this.countsKey) ?? "{}")));
     this.wireDrawer();
     this.wireForm();
-    byId("room-search").addEventListener("input", () => this.draw());
+    this.search = byId("room-search");
+    this.search.addEventListener("input", () => this.draw());
+    this.search.addEventListener("keydown", (event) => this.searchKey(event));
     byId("rooms").addEventListener("click", (event) => {
       const room = event.target.closest("button")?.dataset.room;
-      if (room === undefined) return;
-      this.drawer(false);
-      this.pick(room);
+      if (room !== undefined) this.pick(room);
     });
+    byId("rooms").addEventListener("keydown", (event) => this.moveFocus(event));
     setInterval(() => document.hidden || this.refresh(), REFRESH_MS);
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
+  }
+
+  pick(room) {
+    this.drawer(false);
+    this.search.value = "";
+    this.on.pick(room);
   }
 
   setCurrent(room) {
     this.current = room;
     this.draw();
+  }
+
+  entryOf(room) {
+    return this.rooms.find((entry) => entry.room === room);
+  }
+
+  /** The room above (-1) or below (1) the current one. */
+  neighbour(step) {
+    const at = this.rooms.findIndex(({ room }) => room === this.current);
+    return this.rooms[(at + step + this.rooms.length) % this.rooms.length]?.room;
   }
 
   // Soon, and at most once a second however often it is asked.
@@ -46,42 +66,78 @@ export class Sidebar {
     this.timer = null;
     this.refreshedAt = Date.now();
     try {
-      const response = await fetch("/api/rooms");
-      if (!response.ok) throw new Error(await problemOf(response));
-      this.rooms = (await response.json()).rooms ?? [];
-      say(byId("rooms-note"), this.rooms.length === 0 ? "No rooms yet. Open the first one below." : "");
-    } catch (error) {
-      say(byId("rooms-note"), `The list of rooms is not to be had: ${error.message}`);
+      this.rooms = (await this.client.api.rooms()).rooms ?? [];
+      say(byId("rooms-note"), this.rooms.length === 0 ? "No rooms yet. Open the first one with ＋." : "");
+    } catch {
+      // The banner tells of the connection; the list stays as it was.
+      if (this.rooms.length === 0) say(byId("rooms-note"), "The list of rooms is not to be had now.");
     }
     this.draw();
+    this.on.listed();
   }
 
   draw() {
-    const searchRow = byId("room-search-row");
-    searchRow.hidden = this.rooms.length <= SEARCH_FROM;
-    const wanted = searchRow.hidden ? "" : byId("room-search").value.trim().toLowerCase();
+    const wanted = this.search.value.trim().toLowerCase();
     const shown = this.rooms.filter(({ room, title }) => `${title} ${room}`.toLowerCase().includes(wanted));
     const list = byId("rooms");
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.room : null;
-    list.replaceChildren(...shown.map((room) => this.entry(room)));
+    let news = 0;
+    list.replaceChildren(...shown.map((room) => {
+      const fresh = this.fresh(room);
+      if (room.room !== this.current) news += fresh;
+      return this.entry(room, fresh);
+    }));
     if (focused !== null) list.querySelector(`[data-room="${CSS.escape(focused)}"]`)?.focus();
+    say(byId("drawer-news"), news > 0 ? short(news) : "");
+    remember("localStorage", this.countsKey, JSON.stringify(Object.fromEntries(this.counts)));
   }
 
-  entry({ room, title, member_count, message_count, last_message }) {
-    const isCurrent = room === this.current;
-    if (isCurrent || !this.seen.has(room)) this.seen.set(room, message_count);
-    const fresh = Math.max(0, message_count - this.seen.get(room));
-    const last = last_message ? `${last_message.by}: ${personal(last_message.text) || "message removed"}` : "no messages yet";
-    const badge = fresh > 0 ? make("span", "count", fresh > 99 ? "99+" : String(fresh)) : null;
-    badge?.setAttribute("aria-label", `${fresh} new`);
+  // Messages not seen yet: what the server counts, or else what came since the last look.
+  fresh({ room, message_count }) {
+    const isInSight = room === this.current && !document.hidden;
+    if (isInSight || !this.counts.has(room)) this.counts.set(room, message_count);
+    const counted = this.on.unread(room);
+    if (isInSight) return 0;
+    return counted ?? Math.max(0, message_count - this.counts.get(room));
+  }
+
+  entry({ room, title, member_count, message_count, last_message, last_message_at, closed_at }, fresh) {
+    const by = last_message?.by === this.client.user ? "You" : last_message?.by;
+    const last = last_message ? `${by}: ${personal(last_message.text) || "message removed"}` : "No messages yet";
+    const badge = fresh > 0 ? make("span", "count", short(fresh)) : null;
+    badge?.setAttribute("aria-label", `${fresh} unread`);
     const entry = make("button", "room-entry",
-      make("span", "room-name", title || room), badge,
-      make("span", "room-last", last));
+      make("span", "room-sign", closed_at ? "🔒" : "#"),
+      make("span", "room-name", title || room),
+      make("span", "room-at", last_message_at ? shortTime(new Date(last_message_at)) : ""),
+      make("span", "room-last", last), badge);
     entry.type = "button";
     entry.dataset.room = room;
     entry.title = `${room}: ${member_count} members, ${message_count} messages`;
-    if (isCurrent) entry.setAttribute("aria-current", "page");
+    entry.classList.toggle("fresh", fresh > 0);
+    if (room === this.current) entry.setAttribute("aria-current", "page");
     return make("li", "", entry);
+  }
+
+  searchKey(event) {
+    if (event.key === "Enter") {
+      const first = byId("rooms").querySelector("button");
+      if (first) this.pick(first.dataset.room);
+    } else if (event.key === "ArrowDown") {
+      byId("rooms").querySelector("button")?.focus();
+    } else if (event.key === "Escape") {
+      this.search.value = "";
+      this.draw();
+    } else return;
+    event.preventDefault();
+  }
+
+  moveFocus(event) {
+    const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const next = event.target.closest("li")?.[step]?.querySelector("button") ?? (event.key === "ArrowUp" ? this.search : null);
+    next?.focus();
   }
 
   drawer(isOpen) {
@@ -98,42 +154,54 @@ export class Sidebar {
     byId("sidebar").addEventListener("keydown", (event) => event.key === "Escape" && this.drawer(false));
   }
 
+  /** Asks for a room to open; `id` is proposed. */
+  ask(id = "") {
+    byId("room-form").reset();
+    say(byId("room-form-error"), "");
+    byId("room-form-title").value = byId("room-form-id").value = id;
+    this.isOwnId = id !== "";
+    byId("room-dialog").showModal();
+  }
+
   wireForm() {
-    const title = byId("new-room-title");
-    const id = byId("new-room-id");
-    let isOwnId = false;
-    id.addEventListener("input", () => { isOwnId = id.value !== ""; });
+    const title = byId("room-form-title");
+    const id = byId("room-form-id");
+    byId("new-room").addEventListener("click", () => this.ask());
+    byId("room-form-cancel").addEventListener("click", () => byId("room-dialog").close());
+    id.addEventListener("input", () => { this.isOwnId = id.value !== ""; });
     title.addEventListener("input", () => {
-      if (!isOwnId) id.value = slug(title.value);
+      if (!this.isOwnId) id.value = slug(title.value);
     });
-    byId("new-room-form").addEventListener("submit", async (event) => {
+    byId("room-form").addEventListener("submit", async (event) => {
       event.preventDefault();
       const room = id.value.trim();
       const problem = idProblem("The id", room) ?? await this.openRoom(room, title.value.trim() || room);
-      say(byId("new-room-error"), problem);
+      say(byId("room-form-error"), problem);
       if (problem) return;
-      isOwnId = false;
-      event.target.reset();
-      byId("new-room").open = false;
-      this.drawer(false);
+      byId("room-dialog").close();
       this.refreshSoon();
       this.pick(room);
     });
   }
 
-  // Null, or why it did not work.
+  // Null, or why it did not work. It is asked for now, or not at all.
   async openRoom(room, title) {
+    if (this.client.status.state !== "live") return "There is no connection. Try again once there is.";
     try {
-      const response = await fetch("/api/rooms", {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ user: this.me, room, title }),
-      });
-      return response.ok ? null : await problemOf(response);
+      await this.client.command(room, "open_room", { title }, { isStored: false });
+      return null;
     } catch (error) {
-      return `The server was not reached: ${error.message}`;
+      return error.message;
     }
   }
+}
+
+const short = (count) => (count > 99 ? "99+" : String(count));
+
+function shortTime(at) {
+  const day = dayText(at);
+  if (day === "Today") return clockText(at);
+  return day === "Yesterday" ? day : at.toLocaleDateString(undefined, { month: "short", day: "numeric" });
 }
 
 // "Tea & biscuits" becomes "tea-biscuits".

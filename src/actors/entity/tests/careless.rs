@@ -75,6 +75,7 @@ fn a_state_that_is_not_what_was_recorded_is_read_again() {
                 author: MemberId::parse(author).unwrap(),
                 occurred_at: None,
                 expected: None,
+                cause: None,
                 command,
             };
             pending.push(Pending { request, reply: ReplyTo::Caller(caller) });

@@ -14,9 +14,14 @@ fn any_command() -> impl Strategy<Value = RoomCommand> {
     let target = || (0..40_u64).prop_map(Revision::new);
     let reason = || proptest::option::of("[a-z]{0,6}");
     let kind = || prop_oneof![Just(MessageKind::Text), Just(MessageKind::Action)];
+    let visibility = || prop_oneof![Just(Visibility::Open), Just(Visibility::Invited)];
     let member = || proptest::sample::select(AUTHORS).prop_map(id);
     prop_oneof![
-        3 => name().prop_map(|title| OpenRoom { title }.into()),
+        3 => (name(), visibility()).prop_map(|(title, visibility)| OpenRoom { title, visibility }.into()),
+        2 => visibility().prop_map(|visibility| SetVisibility { visibility }.into()),
+        3 => member().prop_map(|member| InviteMember { member }.into()),
+        1 => reason().prop_map(|reason| DeclineInvitation { reason }.into()),
+        1 => member().prop_map(|member| WithdrawInvitation { member }.into()),
         2 => name().prop_map(|title| RenameRoom { title }.into()),
         1 => (reason(), 0..8).prop_filter_map("closing is rare", |(reason, n)| (n == 0).then(|| CloseRoom { reason }.into())),
         6 => proptest::option::of(name()).prop_map(|display_name| Join { display_name }.into()),
@@ -107,13 +112,41 @@ proptest! {
                 }
                 RoomEvent::ReactionAdded(added) => drop(message(added.target)?),
                 RoomEvent::ReactionRemoved(removed) => drop(message(removed.target)?),
-                RoomEvent::RoomRenamed(_) | RoomEvent::RoomClosed(_) => {
+                RoomEvent::RoomRenamed(_)
+                | RoomEvent::RoomClosed(_)
+                | RoomEvent::RoomVisibilitySet(_)
+                | RoomEvent::MemberRemoved(_)
+                | RoomEvent::InvitationWithdrawn(_) => {
                     prop_assert_eq!(state.owner(), Some(author));
                 }
                 RoomEvent::RoomOpened(_)
                 | RoomEvent::MemberJoined(_)
                 | RoomEvent::MemberLeft(_)
+                | RoomEvent::MemberInvited(_)
+                | RoomEvent::InvitationAccepted(_)
+                | RoomEvent::InvitationDeclined(_)
                 | RoomEvent::MemberRenamed(_) => {}
+            }
+        }
+    }
+
+    /// What a session keeps of a reader, event by event, is what the room's state says of them.
+    #[test]
+    fn reading_folded_beside_the_state_agrees_with_it(script in any_script()) {
+        let (_, history) = run(&script);
+        let mut state = RoomState::default();
+        let mut readings: Vec<Option<Reading>> = vec![None; AUTHORS.len()];
+        for (_, event) in &history {
+            Room::evolve(&mut state, event).unwrap();
+            for (reader, reading) in AUTHORS.iter().zip(&mut readings) {
+                let now = state.reading(&id(reader));
+                let folded = reading.map(|reading| reading.after(event, &id(reader)));
+                if let Some(folded) = folded {
+                    prop_assert_eq!(Some(folded), now, "{} after {:?}", reader, event);
+                    let is_told = Reading::EVENTS.contains(&event.name());
+                    prop_assert!(is_told || Some(folded) == *reading, "{:?} is not named", event);
+                }
+                *reading = now;
             }
         }
     }

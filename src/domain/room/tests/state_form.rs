@@ -21,8 +21,22 @@ fn history() -> Vec<RoomEvent> {
         ReactionRemoved { target: Revision::new(9), emoji: "!".into() }.into(),
         MessageEdited { target: Revision::new(9), text: Personal::Plain("ho".into()) }.into(),
         MessageRedacted { target: Revision::new(9), reason: None }.into(),
+        RoomVisibilitySet { visibility: Visibility::Invited }.into(),
+        joined("ida"),
+        removed("ida"),
+        invite("gus"),
+        InvitationAccepted { member: id("gus") }.into(),
+        invite("gus"),
+        InvitationDeclined { member: id("gus"), reason: None }.into(),
+        invite("gus"),
+        InvitationWithdrawn { member: id("gus") }.into(),
+        invite("persona:zeno"),
     ]);
     history
+}
+
+fn invite(member: &str) -> RoomEvent {
+    MemberInvited { member: id(member), title: "Agora".into() }.into()
 }
 
 fn pinned(state: &RoomState) -> String {
@@ -34,10 +48,10 @@ fn pinned(state: &RoomState) -> String {
 #[test]
 fn the_form_changes_only_with_the_version() {
     let mut history = history();
-    insta::assert_snapshot!(pinned(&RoomState::default()), @r#"room 1 {"phase":"not_opened"}"#);
-    insta::assert_snapshot!(pinned(&fold(&history)), @r#"room 1 {"phase":{"open":{"title":"Agora","owner":"olga","members":{"max":"Maximilian","olga":"olga","sue":{"$sealed":{"key":"sue.1","nonce":"AA==","ciphertext":"AAEC"}}}}}}"#);
+    insta::assert_snapshot!(pinned(&RoomState::default()), @r#"room 2 {"phase":"not_opened"}"#);
+    insta::assert_snapshot!(pinned(&fold(&history)), @r#"room 2 {"phase":{"open":{"title":"Agora","owner":"olga","members":{"max":"Maximilian","olga":"olga","sue":{"$sealed":{"key":"sue.1","nonce":"AA==","ciphertext":"AAEC"}}},"visibility":"invited","invited":["persona:zeno"],"removed":["ida"]}}}"#);
     history.push(closed());
-    insta::assert_snapshot!(pinned(&fold(&history)), @r#"room 1 {"phase":{"closed":{"title":"Agora","owner":"olga","members":{"max":"Maximilian","olga":"olga","sue":{"$sealed":{"key":"sue.1","nonce":"AA==","ciphertext":"AAEC"}}}}}}"#);
+    insta::assert_snapshot!(pinned(&fold(&history)), @r#"room 2 {"phase":{"closed":{"title":"Agora","owner":"olga","members":{"max":"Maximilian","olga":"olga","sue":{"$sealed":{"key":"sue.1","nonce":"AA==","ciphertext":"AAEC"}}},"visibility":"invited","invited":["persona:zeno"],"removed":["ida"]}}}"#);
     let names: BTreeSet<_> = history.iter().map(Event::name).collect();
     assert_eq!(names, RoomEvent::NAMES.iter().map(|(name, _)| *name).collect(), "everything happens in it");
 }
@@ -47,10 +61,10 @@ fn a_state_with_unknown_parts_is_refused() {
     for text in [
         r#"{"phase":"not_opened","topic":"x"}"#,
         r#"{"phase":"archived"}"#,
-        r#"{"phase":{"open":{"title":"T","owner":"o","members":{},"topic":"x"}}}"#,
-        r#"{"phase":{"open":{"title":"T","owner":"o"}}}"#,
-        r#"{"phase":{"open":{"title":"T","owner":"no id","members":{}}}}"#,
-        r#"{"phase":{"open":{"title":"T","owner":"o","members":{"a":5}}}}"#,
+        r#"{"phase":{"open":{"title":"T","owner":"o","members":{},"visibility":"open","invited":[],"removed":[],"topic":"x"}}}"#,
+        r#"{"phase":{"open":{"title":"T","owner":"o","members":{}}}}"#,
+        r#"{"phase":{"open":{"title":"T","owner":"no id","members":{},"visibility":"open","invited":[],"removed":[]}}}"#,
+        r#"{"phase":{"open":{"title":"T","owner":"o","members":{"a":5},"visibility":"open","invited":[],"removed":[]}}}"#,
     ] {
         assert!(serde_json::from_str::<RoomState>(text).is_err(), "{text}");
     }

@@ -8,9 +8,9 @@ export class Backoff {
   #attempts = 0;
   #slot = null;
 
-  /** @param {() => number} random uniform in [0, 1) */
-  constructor(random = Math.random) {
-    this.random = random;
+  /** @param {{random?: () => number, now?: () => number}} [chance] `random` is uniform in [0, 1) */
+  constructor({ random = Math.random, now = Date.now } = {}) {
+    Object.assign(this, { random, now });
   }
 
   /** The connection stands; `reconnect` is what `ready` says. */
@@ -20,16 +20,16 @@ export class Backoff {
     this.#step = { ...DEFAULT, ...reconnect };
   }
 
-  /** The server goes away and told when each client is to return. */
+  /** The server goes away `in_ms` from now, and takes this client back `slot_ms` after that. */
   drain({ in_ms = 0, slot_ms = 0 }) {
-    this.#slot = { in_ms, slot_ms };
+    this.#slot = this.now() + in_ms + slot_ms;
   }
 
   /** Milliseconds to wait before the next attempt. */
   next() {
     const slot = this.#slot;
     this.#slot = null;
-    if (slot) return slot.in_ms + this.random() * slot.slot_ms;
+    if (slot !== null) return Math.max(0, slot - this.now());
     const bound = Math.min(this.#step.cap_ms, this.#step.base_ms * 2 ** Math.min(this.#attempts, DOUBLINGS_MAX));
     this.#attempts += 1;
     return this.random() * bound;

@@ -20,7 +20,8 @@ const REQUESTS_MAX = 100;
  * - `status`: how the line stands, see `status`
  * - `ready`: the server's greeting, after each reconnect
  * - `pending`: `pending` changed
- * - `settled`: `{ entry, refusal? }`, a command was answered, also one of before a reload
+ * - `settled`: `{ entry, ack }` or `{ entry, refusal }`, a command was answered, also one of before a
+ *   reload; neither when it was discarded
  * - `expired`: a command that waited too long, see `resend` and `discard`
  * - `problem`: an error that nobody waits for, of the store or of the token's source
  */

@@ -35,7 +35,8 @@ export class Outbox extends Emitter {
   #timer = null;
 
   /**
-   * Emits `changed`, `expired` (an entry), `storage` (an error of the store).
+   * Emits `changed`, `settled` (`{ entry, ack | refusal }`), `expired` (an entry), `storage` (an
+   * error of the store).
    * @param {object} parts
    * @param {{list(): any, put(entry: Entry): any, remove(id: string): any}} parts.store
    * @param {string} parts.owner
@@ -111,11 +112,11 @@ export class Outbox extends Emitter {
     const held = this.#entries.get(message.id);
     if (!held) return false;
     if (message.type === "ack") {
-      this.#settle(held, () => held.resolve?.(message));
+      this.#settle(held, () => held.resolve?.(message), { ack: message });
     } else if (message.retry && held.tries < RETRIES_MAX) {
       this.#again(held, message.after_ms);
     } else {
-      this.#settle(held, () => held.reject?.(new Rejected(message)), message);
+      this.#settle(held, () => held.reject?.(new Rejected(message)), { refusal: message });
     }
     return true;
   }
@@ -143,11 +144,11 @@ export class Outbox extends Emitter {
     this.#entries.clear();
   }
 
-  #settle(held, tell, refusal) {
+  #settle(held, tell, answer) {
     this.#entries.delete(held.entry.id);
     if (held.isStored) this.#try(() => this.store.remove(held.entry.id));
     tell();
-    this.emit("settled", { entry: held.entry, refusal });
+    this.emit("settled", { entry: held.entry, ...answer });
     this.emit("changed");
   }
 

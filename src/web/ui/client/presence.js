@@ -5,6 +5,8 @@ const TELL_EVERY_MS = 3_000;
 /** Without word, a writer has stopped. */
 const TYPING_FOR_MS = 7_000;
 
+const NOBODY = Object.freeze({ count: 0, members: [], isComplete: false });
+
 export class Presence {
   #timers = new Map(); // member -> timer
   #toldAt = null;
@@ -12,17 +14,18 @@ export class Presence {
   /** @param {(name: "presence"|"typing") => void} changed */
   constructor(changed) {
     this.changed = changed;
-    this.here = new Map();
+    this.here = NOBODY;
     this.typing = [];
   }
 
   /** Takes a `presence` message: the full list first, then what changed. */
   take({ full, diff }) {
-    if (full) this.here = new Map(full.map((entry) => [entry.member ?? entry, entry]));
-    for (const entry of diff?.joined ?? []) this.here.set(entry.member ?? entry, entry);
-    for (const entry of diff?.left ?? []) {
-      this.here.delete(entry.member ?? entry);
-      this.quiet(entry.member ?? entry);
+    if (full) this.here = { count: full.count, members: full.members, isComplete: full.complete };
+    if (diff) {
+      const left = new Set(diff.left);
+      const members = [...this.here.members.filter((member) => !left.has(member)), ...diff.joined];
+      this.here = { ...this.here, count: diff.count, members };
+      for (const member of left) this.quiet(member);
     }
     this.changed("presence");
   }
@@ -57,7 +60,7 @@ export class Presence {
   clear() {
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
-    this.here = new Map();
+    this.here = NOBODY;
     this.#toldAt = null;
     this.#retell();
     this.changed("presence");

@@ -48,7 +48,7 @@ export class Room extends Emitter {
     return { epoch: this.#cursor.epoch, after: this.#cursor.last };
   }
 
-  /** Who is here: member -> what the server says of them. */
+  /** Who is here now: `count` people, of whom `members` lists all, or some if not `isComplete`. */
   get presence() {
     return this.#presence.here;
   }

@@ -10,7 +10,7 @@ export const ITEMS_MAX = 500;
 const CHANGES_MAX = 5_000;
 const TARGETED = new Set(["MessageEdited", "MessageRedacted", "ReactionAdded", "ReactionRemoved"]);
 
-export class Room {
+export class Window {
   constructor(id) {
     this.id = id;
     this.title = id;
@@ -75,6 +75,20 @@ export class Room {
       this.forget(this.items.pop());
       this.isDetached = true;
     }
+  }
+
+  // The messages of a thread, its first one included.
+  thread(root) {
+    return this.items.filter((item) => item.revision === root || item.threadRoot === root);
+  }
+
+  // Answers in each thread, by its first message, as far as they are held.
+  replyCounts() {
+    const counts = new Map();
+    for (const { threadRoot } of this.items) {
+      if (threadRoot != null) counts.set(threadRoot, (counts.get(threadRoot) ?? 0) + 1);
+    }
+    return counts;
   }
 
   // Drops the oldest beyond the limit; history brings them back.
@@ -164,6 +178,7 @@ export class Room {
         this.names.set(data.member, personal(data.display_name) || bareId(data.member));
         break;
       case "MemberLeft":
+      case "MemberRemoved":
         this.told.add(data.member);
         this.members.delete(data.member);
         break;
@@ -190,8 +205,9 @@ export class Room {
       const line = this.line(event);
       return line === null ? null : { ...item, type: "line", text: line };
     }
-    const { kind, text, reply_to } = event.data;
-    return { ...item, type: "message", kind, text: personal(text), replyTo: reply_to ?? null };
+    const { kind, text, reply_to, thread_root } = event.data;
+    const replyTo = reply_to ?? null;
+    return { ...item, type: "message", kind, text: personal(text), replyTo, threadRoot: thread_root ?? replyTo };
   }
 
   line({ name, data, by }) {
@@ -202,8 +218,15 @@ export class Room {
       case "RoomRenamed": return `${this.nameOf(by)} renamed the room to “${data.title}”`;
       case "RoomClosed": return `${this.nameOf(by)} closed the room${why}`;
       case "MemberJoined": return `${who} joined`;
+      case "MemberInvited": return `${this.nameOf(by)} invited ${who}`;
+      case "InvitationAccepted": return null; // their joining is told
+      case "InvitationDeclined": return `${who} will not come${why}`;
+      case "InvitationWithdrawn": return `${this.nameOf(by)} took the invitation of ${who} back`;
+      case "RoomVisibilitySet":
+        return `${this.nameOf(by)} opened the room to ${data.visibility === "open" ? "anyone" : "members only"}`;
       case "MemberRenamed": return `${bareId(data.member)} is now known as ${personal(data.display_name)}`;
       case "MemberLeft":
+      case "MemberRemoved":
         return by === data.member ? `${who} left${why}` : `${this.nameOf(by)} removed ${who}${why}`;
       default: return `${this.nameOf(by)}: ${name}`; // a newer server may say more
     }

@@ -1,0 +1,260 @@
+// Draws messages into a list, keeps its elements, and offers what can be done with each.
+
+import { bareId, button, clockText, dayText, hueOf, make, paintAvatar } from "./dom.js";
+import { icon } from "./icons.js";
+
+const GROUP_GAP_MS = 5 * 60_000;
+export const EMOJI = ["👍", "❤️", "😂", "🎉", "😮", "😢", "🙏", "👀"];
+const STATES = {
+  sending: "Sending",
+  waiting: "Will be sent once there is a connection",
+};
+
+export class MessageList {
+  /**
+   * @param {HTMLOListElement} list
+   * @param {object} on `reply`, `thread`, `edit`, `remove`, `react(item, emoji)`, `retry`, `discard`,
+   *   each called with an item
+   * @param {{isThread?: boolean}} [how]
+   */
+  constructor(list, on, { isThread = false } = {}) {
+    this.list = list;
+    this.on = on;
+    this.isThread = isThread;
+    this.conversation = null;
+    this.drawn = new Map(); // key -> { element, body, signature }
+    this.tools = this.makeTools();
+    list.addEventListener("mouseover", (event) => this.showTools(event.target));
+    list.addEventListener("focusin", (event) => this.showTools(event.target));
+    list.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  /** Shows these items of a conversation, changing only what changed. */
+  draw(conversation, items, newFrom = null) {
+    if (conversation !== this.conversation) {
+      this.drawn.clear();
+      this.list.replaceChildren();
+    }
+    this.conversation = conversation;
+    this.me = conversation.me;
+    this.counts = this.isThread ? new Map() : conversation.window.replyCounts();
+    this.firstNew = newFrom === null ? undefined
+      : items.find((item) => item.type === "message" && item.revision >= newFrom && item.by !== this.me)?.key;
+    const wanted = new Set(items.map((item) => item.key));
+    for (const [key, { element }] of this.drawn) {
+      if (wanted.has(key)) continue;
+      element.remove();
+      this.drawn.delete(key);
+    }
+    let cursor = this.list.firstElementChild;
+    let previous = null;
+    for (const item of items) {
+      const element = this.elementOf(item, previous);
+      if (element === cursor) cursor = cursor.nextElementSibling;
+      else this.list.insertBefore(element, cursor);
+      previous = item;
+    }
+  }
+
+  elementOf(item, previous) {
+    const { window } = this.conversation;
+    const isNewDay = !previous || dayText(previous.at) !== dayText(item.at);
+    const isFirstNew = item.key === this.firstNew;
+    const isGrouped = !isNewDay && !isFirstNew && item.type === "message" && previous.type === "message"
+      && previous.by === item.by && item.at - previous.at < GROUP_GAP_MS
+      && item.kind !== "action" && previous.kind !== "action" && (item.replyTo === null || this.isThread);
+    const quoted = item.replyTo === null ? null : window.byRevision.get(item.replyTo);
+    const replies = this.counts.get(item.revision) ?? 0;
+    const signature = [item.version, isNewDay, isFirstNew, isGrouped, quoted?.version, quoted && window.nameOf(quoted.by),
+      window.nameOf(item.by), item.state, item.problem, replies].join("|");
+    let drawn = this.drawn.get(item.key);
+    if (drawn?.signature === signature) return drawn.element;
+    if (!drawn) {
+      const body = make("div", "body");
+      drawn = { element: make("li", "", body), body };
+      drawn.element.tabIndex = -1;
+      drawn.element.dataset.key = item.key;
+      this.drawn.set(item.key, drawn);
+    }
+    drawn.signature = signature;
+    if (item.isRemoved && this.tools.parentElement === drawn.element) this.tools.remove();
+    drawn.element.className = [item.type, item.kind === "action" && "action", isGrouped && "grouped", item.state, item.by === this.me && "mine"].filter(Boolean).join(" ");
+    drawn.body.replaceChildren(...this.content(item, { isNewDay, isFirstNew, isGrouped, quoted, replies }));
+    return drawn.element;
+  }
+
+  content(item, { isNewDay, isFirstNew, isGrouped, quoted, replies }) {
+    const parts = [];
+    if (isNewDay) parts.push(make("div", "day", make("span", "", dayText(item.at))));
+    if (isFirstNew) parts.push(make("div", "day fresh", make("span", "", "New")));
+    if (item.type === "line") return [...parts, make("div", "line-text", item.text, " ", this.time(item))];
+    const name = this.conversation.nameOf(item.by);
+    const main = make("div", "main");
+    if (!isGrouped && item.kind !== "action") {
+      const author = make("span", "author", name);
+      author.title = item.by;
+      author.style.setProperty("--hue", hueOf(item.by));
+      main.append(make("div", "who", author, item.by.startsWith("persona:") ? make("span", "badge", "AI") : null, this.time(item)));
+    }
+    if (item.replyTo !== null && !this.isThread) main.append(this.quote(item, quoted));
+    main.append(this.text(item, name));
+    if (item.reactions.size > 0) main.append(this.chips(item));
+    if (replies > 0) {
+      const label = replies === 1 ? "1 reply" : `${replies} replies`;
+      main.append(button("replies", `Open the thread of ${label}`, label, () => this.on.thread(item)));
+    }
+    if (item.state === "refused" || item.state === "expired") main.append(this.refusal(item));
+    else if (item.state) main.append(make("span", "hidden", STATES[item.state]));
+    return [...parts, make("div", "row", this.gutter(item, name, isGrouped), main)];
+  }
+
+  gutter(item, name, isGrouped) {
+    if (item.kind === "action") return make("div", "gutter", make("span", "star", "✦"));
+    if (isGrouped) return make("div", "gutter", this.time(item));
+    const avatar = make("span", "avatar");
+    avatar.setAttribute("aria-hidden", "true");
+    paintAvatar(avatar, item.by, name);
+    return make("div", "gutter", avatar);
+  }
+
+  text(item, name) {
+    if (item.isRemoved) return make("div", "text removed", item.kind === "action" ? `${name}: message removed` : "Message removed");
+    const words = linked(item.text);
+    const text = make("div", "text", ...(item.kind === "action" ? [make("b", "", name), " ", ...words] : words));
+    if (item.isEdited) text.append(make("span", "edited", " (edited)"));
+    if (item.kind === "action") text.append(" ", this.time(item));
+    if (item.state === "sending" || item.state === "waiting") {
+      const mark = make("span", `mark ${item.state}`, item.state === "waiting" ? icon("clock") : "…");
+      mark.title = STATES[item.state];
+      text.append(mark);
+    }
+    return text;
+  }
+
+  time(item) {
+    const time = make("time", "", clockText(item.at));
+    if (!Number.isNaN(item.at.getTime())) time.dateTime = item.at.toISOString();
+    time.title = item.at.toLocaleString();
+    return time;
+  }
+
+  quote(item, quoted) {
+    const words = quoted ? (quoted.isRemoved ? "message removed" : quoted.text) : "an earlier message";
+    const label = quoted ? `${this.conversation.nameOf(quoted.by)}: ` : "";
+    const element = button("quote", `In reply to ${label}${words}`, "", () => (quoted ? this.jumpTo(item.replyTo) : this.on.thread(item)));
+    element.append(make("b", "", label), words);
+    return element;
+  }
+
+  chips(item) {
+    const isMember = this.conversation.isMember;
+    const chips = [...item.reactions].map(([emoji, members]) => {
+      const names = [...members].map((member) => this.conversation.nameOf(member)).join(", ");
+      const chip = button("chip", `${emoji} by ${names}`, "", () => this.on.react(item, emoji));
+      chip.append(emoji, " ", make("span", "chip-count", String(members.size)));
+      chip.setAttribute("aria-pressed", String(members.has(this.me)));
+      chip.disabled = !isMember;
+      return chip;
+    });
+    return make("div", "chips", ...chips);
+  }
+
+  refusal(item) {
+    const why = item.state === "expired" ? `Not sent: written ${dayText(item.at).toLowerCase()}, and there was no connection until now.` : `Not sent: ${item.problem}`;
+    return make("div", "refusal", make("span", "", why),
+      button("quiet", "Send this message again", item.state === "expired" ? "Send it now" : "Retry", () => this.on.retry(item)),
+      button("quiet", "Discard this message", "Discard", () => this.on.discard(item)));
+  }
+
+  // One set of tools for all messages; it moves to the one in hand.
+  makeTools() {
+    const tool = (label, sign, name) => button("tool", label, icon(sign), () => this.toolItem && this.on[name](this.toolItem));
+    const emoji = EMOJI.map((sign) => button("tool", `React with ${sign}`, sign, () => {
+      this.on.react(this.toolItem, sign);
+      this.openEmoji(false);
+    }));
+    this.emojiRow = make("span", "emoji", ...emoji);
+    this.reactTool = button("tool", "React", icon("smile"), () => this.openEmoji(!this.tools.classList.contains("open")));
+    this.reactTool.setAttribute("aria-expanded", "false");
+    this.ownTools = [tool("Edit", "edit", "edit"), tool("Remove", "trash", "remove")];
+    const tools = make("div", "tools", this.emojiRow, this.reactTool, this.isThread ? null : tool("Reply", "reply", "reply"),
+      this.isThread ? null : tool("Open thread", "thread", "thread"), ...this.ownTools);
+    tools.setAttribute("role", "toolbar");
+    tools.setAttribute("aria-label", "Message actions");
+    return tools;
+  }
+
+  openEmoji(isOpen) {
+    this.tools.classList.toggle("open", isOpen);
+    this.reactTool.setAttribute("aria-expanded", String(isOpen));
+    if (isOpen) this.emojiRow.firstElementChild.focus();
+  }
+
+  itemOf(element) {
+    return this.conversation?.window.byRevision.get(Number(element?.dataset.key)) ?? null;
+  }
+
+  showTools(target) {
+    const element = target.closest?.("li");
+    if (!element || this.tools.parentElement === element) return;
+    // Focus inside another message's tools stays where it is.
+    if (this.tools.contains(document.activeElement) && !element.contains(document.activeElement)) return;
+    const item = this.itemOf(element);
+    this.openEmojiQuietly();
+    this.tools.remove();
+    if (!item || item.type !== "message" || item.isRemoved || !this.conversation.isMember) return;
+    this.toolItem = item;
+    for (const tool of this.ownTools) tool.hidden = item.by !== this.me;
+    element.append(this.tools);
+  }
+
+  openEmojiQuietly() {
+    this.tools.classList.remove("open");
+    this.reactTool.setAttribute("aria-expanded", "false");
+  }
+
+  // With a message in focus: arrows move on, letters act.
+  key(event) {
+    const element = event.target;
+    if (event.key === "Escape" && this.tools.contains(element)) {
+      this.openEmojiQuietly();
+      element.closest("li")?.focus();
+      return;
+    }
+    if (element.tagName !== "LI" || event.ctrlKey || event.metaKey || event.altKey) return;
+    const next = { ArrowUp: element.previousElementSibling, ArrowDown: element.nextElementSibling }[event.key];
+    const item = this.itemOf(element);
+    const mayAct = item?.type === "message" && !item.isRemoved && this.conversation.isMember;
+    const act = mayAct && { r: "reply", t: "thread", e: item.by === this.me && "edit", Delete: item.by === this.me && "remove" }[event.key];
+    if (next) next.focus();
+    else if (event.key === "+" && mayAct) this.openEmoji(true);
+    else if (act && this.on[act]) this.on[act](item);
+    else return;
+    event.preventDefault();
+  }
+
+  focusLast() {
+    this.list.lastElementChild?.focus();
+  }
+
+  jumpTo(revision) {
+    const drawn = this.drawn.get(revision);
+    if (!drawn) return;
+    drawn.element.scrollIntoView({ block: "center" });
+    drawn.element.focus({ preventScroll: true });
+  }
+}
+
+// Text with its web addresses made into links.
+function linked(text) {
+  return text.split(/(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]}])/).map((part, index) => {
+    if (index % 2 === 0) return part;
+    const link = make("a", "", part);
+    link.href = part;
+    link.target = "_blank";
+    link.rel = "noopener noreferrer";
+    return link;
+  });
+}
+
+export const describe = (conversation, item) => `${conversation.nameOf(item.by) || bareId(item.by)}: ${item.text}`;
