@@ -6,17 +6,21 @@
 
 pub mod answer;
 pub mod directory;
+pub mod drain;
 pub mod entity;
 pub mod hub;
+pub mod meters;
 pub mod outbox;
 pub mod pending_count;
+pub mod places;
 pub mod registry;
 pub mod session;
 mod shrink;
 
 use std::sync::Arc;
 
-use crate::config::SocketConfig;
+use crate::auth::Keys;
+use crate::config::{AuthConfig, SocketConfig};
 use crate::domain::room::Room;
 use crate::log::EventLog;
 use crate::telemetry::metrics::Metrics;
@@ -31,6 +35,14 @@ pub struct Stage {
     pub directory: directory::Directory,
     /// What a connection may hold.
     pub limits: SocketConfig,
+    /// How fast clients may be.
+    pub meters: meters::Meters,
+    /// How the process ends.
+    pub drain: Arc<drain::Drain>,
+    /// What tokens are verified with; `None` in local mode.
+    pub keys: Option<Keys>,
+    /// When a token is renewed.
+    pub auth: AuthConfig,
     /// What is counted.
     pub metrics: Metrics,
 }

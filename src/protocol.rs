@@ -17,7 +17,7 @@ mod token;
 
 pub use client::{
     CatchUp, ClientMessage, CommandFrame, Hello, HistoryRequest, MalformedMessage, RoomCursor, Subscribe,
-    Unsubscribe, parse_message,
+    Unsubscribe, message_id, parse_message,
 };
 pub use code::{CloseCode, ErrorCode};
 pub use drain::Drain;

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use bytes::Bytes;
 use dramatis_events::{MemberId, Recorded, Revision, StreamId};
-use tokio::sync::watch;
 
+use super::drain::Drain;
 use super::outbox::Outbox;
 use super::shrink::shrink;
 use crate::config::SocketConfig;
@@ -116,9 +116,14 @@ impl Rooms {
         }
     }
 
-    fn close_all(&self, code: CloseCode) {
+    /// Tells every connection that the process ends, and ends them after the notice.
+    async fn drain(&self, drain: &Drain) {
         for outbox in self.connections.borrow().values() {
-            outbox.close(code);
+            outbox.push(ServerMessage::Drain(drain.slot()).encode());
+        }
+        actix_rt::time::sleep(drain.notice()).await;
+        for outbox in self.connections.borrow().values() {
+            outbox.leave();
         }
     }
 
@@ -237,19 +242,19 @@ pub struct Hub {
     rooms: Rc<Rooms>,
     log: Arc<dyn EventLog>,
     limits: SocketConfig,
-    ending: watch::Receiver<bool>,
+    drain: Arc<Drain>,
 }
 
 impl Hub {
-    /// Starts the hub of this thread. When `ending` turns true it closes every connection.
+    /// Starts the hub of this thread. When `drain` begins it ends every connection.
     pub fn start_here(
         log: Arc<dyn EventLog>,
         limits: SocketConfig,
         metrics: Metrics,
-        ending: watch::Receiver<bool>,
+        drain: Arc<Drain>,
     ) -> Rc<Rooms> {
         let rooms = Rc::new(Rooms::new(metrics));
-        Self { rooms: rooms.clone(), log, limits, ending }.start();
+        Self { rooms: rooms.clone(), log, limits, drain }.start();
         rooms
     }
 
@@ -273,9 +278,12 @@ impl Actor for Hub {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.pull(ctx);
-        let mut ending = self.ending.clone();
-        let ended = async move { ending.wait_for(|ending| *ending).await.is_ok() };
-        ctx.spawn(ended.into_actor(self).map(|_, hub, _| hub.rooms.close_all(CloseCode::Drain)));
+        let (rooms, drain) = (self.rooms.clone(), self.drain.clone());
+        let ended = async move {
+            drain.begins().await;
+            rooms.drain(&drain).await;
+        };
+        ctx.spawn(ended.into_actor(self));
         ctx.run_interval(SWEEP_EVERY, |hub, _| hub.rooms.sweep(&hub.limits, Instant::now()));
     }
 }

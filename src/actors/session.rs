@@ -3,6 +3,7 @@
 //!
 //! It never holds events: what a client is behind is read from the log when there is room.
 
+mod admission;
 mod catch_up;
 mod commands;
 mod greet;
@@ -19,11 +20,14 @@ use super::Stage;
 use super::answer::Answers;
 use super::directory::{Arrival, Replaced};
 use super::hub::{Follow, Rooms};
+use super::meters::Account;
 use super::outbox::{CatchUp, Outbox};
+use super::places::Place;
+use admission::Identity;
 use crate::log::{LogError, ReadLimit};
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject,
-    ServerMessage, Unsubscribe, Unsubscribed, parse_message,
+    ServerMessage, Unsubscribe, Unsubscribed, message_id, parse_message,
 };
 
 /// What a transport hears of its client.
@@ -35,13 +39,6 @@ pub enum Inbound {
     Binary(Vec<u8>),
     /// The client broke the transport's rules.
     Violation(CloseCode),
-}
-
-/// The client's name and the session it named.
-#[derive(Debug, Clone)]
-struct Identity {
-    user: MemberId,
-    session: CommandId,
 }
 
 /// What comes after a message.
@@ -60,8 +57,11 @@ pub struct Session {
     outbox: Rc<Outbox>,
     connection: u64,
     arrival: Arrival,
+    address: Option<Arc<Account>>,
     identity: Option<Identity>,
     follows: Vec<Rc<Follow>>,
+    /// As many as rooms are followed, of those that the user has.
+    room_places: Vec<Place>,
     catching_up: bool,
     malformed: Malformed,
     /// Messages behind one that waits.
@@ -76,6 +76,7 @@ impl Session {
         outbox: Rc<Outbox>,
         connection: u64,
         arrival: Arrival,
+        address: Option<Arc<Account>>,
         inbound: S,
     ) where
         S: futures_util::Stream<Item = Inbound> + 'static,
@@ -90,8 +91,10 @@ impl Session {
                 outbox,
                 connection,
                 arrival,
+                address,
                 identity: None,
                 follows: Vec::new(),
+                room_places: Vec::new(),
                 catching_up: false,
                 malformed: Malformed::default(),
                 rest: String::new(),
@@ -134,6 +137,9 @@ impl Session {
     }
 
     fn message(&mut self, text: &str, commands: &mut commands::Batch, ctx: &mut Context<Self>) -> Then {
+        if self.is_too_fast(text) {
+            return Then::GoOn;
+        }
         let message = match (parse_message(text), &self.identity) {
             (Ok(ClientMessage::Hello(hello)), None) => return self.hello(hello, ctx),
             (_, None) => {
@@ -144,7 +150,13 @@ impl Session {
                 self.malformed(error.id, error.reason);
                 return Then::GoOn;
             }
-            (Ok(message), Some(identity)) => (message, identity.user.clone()),
+            (Ok(message), Some(identity)) => match identity.objection(&message) {
+                None => (message, identity.user.clone()),
+                Some(code) => {
+                    self.object(code, message_id(text));
+                    return Then::GoOn;
+                }
+            },
         };
         match message {
             (ClientMessage::Command(frame), user) => self.command(&user, frame, commands),
@@ -154,7 +166,7 @@ impl Session {
             (ClientMessage::Pong, _) => {}
             (ClientMessage::Ephemeral(_), _) => self.not_taken(None, "ephemeral"),
             (ClientMessage::Seen(_), _) => self.not_taken(None, "seen"),
-            (ClientMessage::Authenticate(request), _) => self.not_taken(Some(request.id), "authenticate"),
+            (ClientMessage::Authenticate(request), _) => self.authenticate(request, ctx),
             (ClientMessage::Hello(_), _) => {
                 self.malformed(None, "hello is only the first message of a connection".to_owned());
             }
@@ -178,6 +190,7 @@ impl Session {
         let (id, room) = unsubscribe.into_parts();
         if let Some(room) = room.room() {
             self.unfollow(&StreamId::room(room));
+            self.room_places.truncate(self.follows.len());
         }
         self.send(&ServerMessage::Unsubscribed(Unsubscribed { id, room }));
     }

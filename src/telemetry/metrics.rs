@@ -123,6 +123,11 @@ impl Metrics {
         text
     }
 
+    /// Counts a command or other message refused before any entity saw it, by its stable word.
+    pub fn refused(&self, code: &'static str) {
+        self.commands.get_or_create(&Outcome { outcome: code }).inc();
+    }
+
     /// What entities count.
     pub fn entity(&self) -> EntityMetrics {
         let of = |outcome| self.commands.get_or_create(&Outcome { outcome }).clone();

@@ -2,9 +2,11 @@
 //! (RFC 9457) that carry the protocol's stable words.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, error, web};
 use serde::Serialize;
 
@@ -84,6 +86,15 @@ pub(super) struct Problem {
 /// An error answer.
 pub(super) fn problem(code: ErrorCode, detail: impl Into<String>) -> HttpResponse {
     titled(code, code.as_str().replace('_', " "), detail)
+}
+
+/// The answer to who is too fast: when to come back is in `Retry-After`, in whole seconds.
+pub(super) fn too_fast(after: Duration) -> HttpResponse {
+    let seconds = after.as_millis().div_ceil(1_000).max(1);
+    let detail = format!("too many requests: send it again in {seconds} s, and not more than limits allow");
+    let mut answer = problem(ErrorCode::RateLimited, detail);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(1)));
+    answer
 }
 
 fn titled(code: ErrorCode, title: String, detail: impl Into<String>) -> HttpResponse {

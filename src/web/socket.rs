@@ -11,7 +11,6 @@ mod writer;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_codec::Framed;
@@ -28,9 +27,10 @@ use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
 use crate::actors::outbox::Outbox;
+use crate::actors::places::Places;
 use crate::actors::session::{Inbound, Session};
 use crate::config::SocketConfig;
-use crate::protocol::{CloseCode, SUBPROTOCOL};
+use crate::protocol::{CloseCode, SUBPROTOCOL, ServerMessage};
 
 /// What an upgrade needs on its worker thread.
 pub struct Door {
@@ -41,35 +41,7 @@ pub struct Door {
     /// Which `Host` and `Origin` may come in.
     pub guard: Arc<Guard>,
     /// Connections open in the whole process, and how many may be.
-    pub connections: Arc<Connections>,
-}
-
-/// A bound on open connections, shared by all workers.
-#[derive(Debug)]
-pub struct Connections {
-    open: AtomicUsize,
-    max: usize,
-}
-
-impl Connections {
-    /// At most `max` at a time.
-    pub const fn new(max: usize) -> Self {
-        Self { open: AtomicUsize::new(0), max }
-    }
-
-    fn enter(self: &Arc<Self>) -> Option<Place> {
-        let place = Place(self.clone());
-        (self.open.fetch_add(1, Ordering::AcqRel) < self.max).then_some(place)
-    }
-}
-
-/// One connection's place under the bound; given back when dropped.
-struct Place(Arc<Connections>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
-    }
+    pub connections: Arc<Places>,
 }
 
 /// The connection broke during the handshake; nobody is left to answer.
@@ -139,18 +111,22 @@ pub fn carry<Kept: 'static>(
 }
 
 fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
-    let limits = &door.stage.limits;
+    let Stage { limits, meters, drain, .. } = &*door.stage;
     let outbox = Rc::new(Outbox::new(limits.outbox_bytes_max, limits.in_flight_commands_max));
-    let place = door.connections.enter();
-    if place.is_none() {
+    let address = io.peer_addr().ok().and_then(|peer| meters.address(peer.ip()));
+    let places = (door.connections.enter(), address.as_ref().map(|address| address.connections.enter()));
+    if matches!(places, (None, _) | (_, Some(None))) {
         outbox.close(CloseCode::TooManyConnections);
+    } else if drain.has_begun() {
+        outbox.push(ServerMessage::Drain(drain.slot()).encode());
+        outbox.leave();
     }
-    let inbound = carry(io, early, &outbox, limits, place);
+    let inbound = carry(io, early, &outbox, limits, places);
     if outbox.is_closing() {
         return;
     }
     let connection = connection_id();
-    Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, inbound);
+    Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, address, inbound);
 }
 
 /// A number no two connections share, drawn by chance so that it tells nothing of others.

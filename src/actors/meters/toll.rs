@@ -51,7 +51,8 @@ impl Toll {
             Some(&self.user.meter),
             self.address.as_ref().map(|address| &address.meter),
         ];
-        match meters.into_iter().flatten().try_for_each(|meter| meter.take(bytes)) {
+        let taken = meters.into_iter().flatten().try_for_each(|meter| meter.take(bytes));
+        match taken {
             Ok(()) => Taken::Yes,
             Err(after) => self.refuse(after, Instant::now()),
         }

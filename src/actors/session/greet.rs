@@ -5,7 +5,8 @@ use std::rc::Rc;
 use actix::prelude::*;
 use dramatis_events::{Epoch, MemberId, Revision, StreamId};
 
-use super::{Identity, Session, Then};
+use super::admission::{Identity, opens};
+use super::{Session, Then};
 use crate::actors::hub::Follow;
 use crate::log::{EventLog, LogError};
 use crate::protocol::{
@@ -22,26 +23,46 @@ struct Taken {
     follow: Option<(StreamId, Revision)>,
 }
 
+impl Taken {
+    fn deny(&mut self, code: ErrorCode) {
+        self.entry.how = How::Denied;
+        self.entry.code = Some(code);
+        self.follow = None;
+    }
+}
+
 impl Session {
     pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) -> Then {
-        let Hello { user: Some(user), token: None, session, rooms, .. } = hello else {
-            // Without accounts a client names its user and has no token.
-            self.outbox.close(CloseCode::Malformed);
-            return Then::GoOn;
+        let Hello { user, token, session, rooms, .. } = hello;
+        let (user, pass) = match self.identify(user, token.as_ref()) {
+            Ok(identified) => identified,
+            Err(code) => {
+                self.outbox.close(code);
+                return Then::GoOn;
+            }
         };
         self.outbox.greeted();
         self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
-        self.identity = Some(Identity { user: user.clone(), session });
+        let toll = self.stage.meters.toll(&user, self.address.clone());
+        let Some(place) = toll.user().connections.enter() else {
+            self.outbox.close(CloseCode::TooManyConnections);
+            return Then::GoOn;
+        };
+        let wanted = rooms.len().min(self.stage.limits.rooms_per_session_max);
+        self.room_places.extend(std::iter::from_fn(|| toll.user().rooms.enter()).take(wanted));
+        let max = self.room_places.len();
+        let denied: Vec<bool> = rooms.iter().map(|cursor| !opens(pass.as_ref(), cursor)).collect();
+        self.identity = Some(Identity::new(user.clone(), session, toll, place, pass));
+        self.watch_token(ctx);
         let log = self.stage.log.clone();
-        let max = self.stage.limits.rooms_per_session_max;
         let taking = async move {
             let mut taken = Vec::with_capacity(rooms.len());
-            for cursor in rooms {
+            for (cursor, denied) in rooms.into_iter().zip(denied) {
                 let mut room = take(&*log, cursor).await?;
-                if taken.len() >= max {
-                    room.entry.how = How::Denied;
-                    room.entry.code = Some(ErrorCode::RateLimited);
-                    room.follow = None;
+                if denied {
+                    room.deny(ErrorCode::Forbidden);
+                } else if taken.len() >= max {
+                    room.deny(ErrorCode::RateLimited);
                 }
                 taken.push(room);
             }
@@ -67,7 +88,7 @@ impl Session {
         let ready = Ready {
             connection: format!("{:016x}", self.connection),
             user: user.clone(),
-            token_expires_at: None,
+            token_expires_at: self.token_expires_at(),
             heartbeat_ms: limits.heartbeat_ms,
             limits: Limits {
                 message_bytes_max: limits.message_bytes_max,
@@ -87,6 +108,7 @@ impl Session {
         for (stream, next) in places.into_iter().flatten() {
             self.follow(stream, next, user);
         }
+        self.room_places.truncate(self.follows.len());
         self.catch_up(ctx);
     }
 
@@ -105,6 +127,11 @@ impl Session {
             self.reject(Some(id), ErrorCode::RateLimited, message);
             return Then::GoOn;
         }
+        if !known && !self.take_room_place() {
+            let message = "you follow as many rooms as one user may, by all connections: unsubscribe from one first";
+            self.reject(Some(id), ErrorCode::RateLimited, message);
+            return Then::GoOn;
+        }
         let log = self.stage.log.clone();
         let taking = async move { take(&*log, cursor).await };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
@@ -117,6 +144,7 @@ impl Session {
                     session.catch_up(ctx);
                 }
             }
+            session.room_places.truncate(session.follows.len());
             session.resume(ctx);
         }));
         Then::Wait

@@ -1,6 +1,6 @@
 //! Opening rooms, and reading rooms, timelines and members.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use dramatis_events::room::Visibility;
 use dramatis_events::{CommandId, EntityId, MemberId, Position, Revision, StreamId};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use crate::actors::answer::{Accepted, Answer, ReplyTo};
 use crate::actors::entity::{Pending, Request};
 use crate::domain::room::{OpenRoom, Room, RoomCommand};
 use crate::protocol::ErrorCode;
+use crate::web::caller;
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, Value};
 
@@ -59,8 +60,15 @@ pub(super) struct Opened {
 #[utoipa::path(post, path = "/api/rooms", request_body = OpenRoomBody, responses(
     (status = 201, description = "The room is open", body = Opened),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
-pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> HttpResponse {
+pub(super) async fn open(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    body: web::Json<OpenRoomBody>,
+) -> HttpResponse {
     let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
+    if let Err(answer) = caller::act(&api.stage, &request, &user, &room) {
+        return answer;
+    }
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {
         Ok(id) => id,

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::*;
+use crate::actors::drain::Drain;
 use crate::actors::hub::{Follow, Hub};
 use crate::actors::outbox::Outbox;
 use crate::config::Config;
@@ -61,8 +62,8 @@ fn a_hub_forgets_rooms_that_nobody_follows() {
     System::new().block_on(async {
         let log = Arc::new(MemoryLog::new(Arc::new(SystemClock)));
         let limits = Config::defaults().unwrap().socket;
-        let (_ending, ended) = watch::channel(false);
-        let rooms = Hub::start_here(log, limits, Metrics::default(), ended);
+        let drain = Arc::new(Drain::new(Config::defaults().unwrap().drain, 0));
+        let rooms = Hub::start_here(log, limits, Metrics::default(), drain);
         let outbox = Rc::new(Outbox::new(1, 1));
         let alice = MemberId::parse("alice").unwrap();
         let follow = |number: usize| {
