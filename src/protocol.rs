@@ -10,6 +10,7 @@ mod ephemeral;
 mod followed;
 mod presence;
 mod room_state;
+pub mod schema;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -9,12 +9,16 @@
 //! **Unknown outcomes.** After [`ReadModelError::Failure`] a write may have been applied; the
 //! same write made again has the same effect as once.
 
+use std::time::Duration;
+
 use dramatis_events::{Epoch, Position};
-use dramatis_projections::{DeadLetter, Field, Index, Stored, Write};
+use dramatis_projections::{DeadLetter, Field, Index, Stored, TextField, Write};
 use futures_util::future::BoxFuture;
 
+mod names;
 pub mod queries;
 pub mod sqlite;
+pub mod text;
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -42,11 +46,23 @@ pub trait ReadModels: Send + Sync + 'static {
     /// The dead letters of a build, in log order.
     fn dead_letters(&self, collection: &str) -> Answer<Vec<DeadLetter>>;
 
+    /// Removes the dead letter of a key, if it is of this position; tells whether it was there.
+    /// The documents that were held up by it must have been written before.
+    fn remove_dead_letter(&self, collection: &str, key: &str, position: Position) -> Answer<bool>;
+
+    /// Removes for good what was deleted by events up to `up_to`, and never past the build's
+    /// checkpoint; tells how many tombstones it were. The caller knows that no batch made from
+    /// events up to there is still on its way: it would bring a document back.
+    fn purge_tombstones(&self, collection: &str, up_to: Position) -> Answer<u64>;
+
     /// One document; `None` if it does not exist or was deleted.
     fn get(&self, collection: &str, key: &str) -> Answer<Option<Document>>;
 
     /// Documents that match, in the query's order.
     fn find(&self, collection: &str, query: Query) -> Answer<Vec<Document>>;
+
+    /// Documents whose text fields hold what is asked, the best first.
+    fn search(&self, collection: &str, search: Search) -> Answer<Vec<Document>>;
 
     /// Documents past a key, in key order: page by page the canonical dump of the build.
     fn scan(&self, collection: &str, after: Option<String>, limit: usize) -> Answer<Vec<Document>>;
@@ -66,6 +82,37 @@ pub trait ReadModels: Send + Sync + 'static {
 
     /// Names another live build, if the alias stands where `expected` says; tells whether it did.
     fn swap_alias(&self, projection: &str, expected: Option<String>, collection: &str) -> Answer<bool>;
+
+    /// Takes a lease for this long by the store's clock, or keeps it for as long from now, if
+    /// nobody else holds it; tells who does. It only saves work: two who both believe they hold
+    /// it still write the same documents under the same guards.
+    fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Answer<Lease>;
+
+    /// Gives a lease back; does nothing if somebody else holds it.
+    fn release(&self, name: &str, holder: &str) -> Answer<()>;
+
+    /// How the store answers at present.
+    fn health(&self) -> StoreHealth;
+}
+
+/// How a store answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// How long its answer took when it was last asked; `None` where there is nobody to ask.
+    pub latency: Option<Duration>,
+    /// Why it does not answer; `None` while it does.
+    pub trouble: Option<String>,
+}
+
+/// Who holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The holder.
+    pub holder: String,
+    /// Raised whenever another holder takes it, or the same one after giving it back.
+    pub token: u64,
+    /// How long it holds yet unless it is renewed, to the millisecond.
+    pub left: Duration,
 }
 
 /// A build to create.
@@ -81,6 +128,8 @@ pub struct NewBuild {
     pub epoch: Epoch,
     /// What to index.
     pub indexes: &'static [Index],
+    /// What [`ReadModels::search`] looks into.
+    pub text: &'static [TextField],
 }
 
 /// A build and how far it got.
@@ -144,6 +193,28 @@ pub struct Query {
     pub limit: usize,
 }
 
+/// Which documents to search for, in which order. Paged by `skip`: scores change with every
+/// document, so there is no place to go on from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// What must occur, each part in any text field: see [`text::phrases`].
+    pub text: String,
+    /// Only keys that begin so.
+    pub key_prefix: Option<String>,
+    /// Only documents whose fields equal these values.
+    pub equal: Vec<(Field, Value)>,
+    /// The field to sort by, the key settling ties; `None` is the best match first, with the
+    /// largest key settling ties.
+    pub sort: Option<(Field, Direction)>,
+    /// How many of the first to leave out, at most [`SEARCH_SKIP_MAX`].
+    pub skip: usize,
+    /// How many at the most; at most [`FIND_MAX`].
+    pub limit: usize,
+}
+
+/// The most documents that a search leaves out: what is further down nobody pages to.
+pub const SEARCH_SKIP_MAX: usize = 10_000;
+
 /// The most documents that one query answers.
 pub const FIND_MAX: usize = 1_000;
 
@@ -195,7 +266,7 @@ pub enum ReadModelError {
     },
     /// The stored bytes are not what was written, or not ours.
     #[error(
-        "{place} is damaged or not a read-model store of this release: {reason}; delete it with its -wal and -shm files, it is rebuilt from the log at the next start"
+        "{place} is damaged or not a read-model store of this release: {reason}; delete it (a file with its -wal and -shm files), it is rebuilt from the log at the next start"
     )]
     Damaged {
         /// The file or database.

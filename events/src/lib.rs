@@ -9,6 +9,8 @@ mod event;
 mod id;
 mod place;
 pub mod room;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod sealed;
 mod stream;
 pub mod user;

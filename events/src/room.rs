@@ -75,6 +75,7 @@ impl RoomEvent {
 
 /// See [`RoomEvent::RoomOpened`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RoomOpened {
     /// What the room is called.
@@ -85,6 +86,7 @@ pub struct RoomOpened {
 
 /// See [`RoomEvent::RoomRenamed`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RoomRenamed {
     /// The new title.
@@ -93,6 +95,7 @@ pub struct RoomRenamed {
 
 /// See [`RoomEvent::RoomClosed`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RoomClosed {
     /// Why, if it was said.
@@ -102,6 +105,7 @@ pub struct RoomClosed {
 
 /// Who may read a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Visibility {
     /// Anyone, those apart who were sent away; and anyone may join. What a room begins with.
@@ -113,6 +117,7 @@ pub enum Visibility {
 
 /// See [`RoomEvent::RoomVisibilitySet`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RoomVisibilitySet {
     /// Who may read it from now on.
@@ -121,16 +126,19 @@ pub struct RoomVisibilitySet {
 
 /// See [`RoomEvent::MemberJoined`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemberJoined {
     /// Who came in.
     pub member: MemberId,
     /// The name shown in this room.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
     pub display_name: Personal<String>,
 }
 
 /// See [`RoomEvent::MemberLeft`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemberLeft {
     /// Who left; where the author is someone else, they were removed, as releases before
@@ -143,6 +151,7 @@ pub struct MemberLeft {
 
 /// See [`RoomEvent::MemberRemoved`]. They read the room no more until they join it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemberRemoved {
     /// Who had to go.
@@ -154,6 +163,7 @@ pub struct MemberRemoved {
 
 /// See [`RoomEvent::MemberInvited`]. Its author invites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemberInvited {
     /// Who is asked to come.
@@ -164,6 +174,7 @@ pub struct MemberInvited {
 
 /// See [`RoomEvent::InvitationAccepted`]. Their `MemberJoined` follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InvitationAccepted {
     /// Who was invited.
@@ -172,6 +183,7 @@ pub struct InvitationAccepted {
 
 /// See [`RoomEvent::InvitationDeclined`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InvitationDeclined {
     /// Who was invited.
@@ -183,6 +195,7 @@ pub struct InvitationDeclined {
 
 /// See [`RoomEvent::InvitationWithdrawn`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InvitationWithdrawn {
     /// Who was invited.
@@ -191,16 +204,19 @@ pub struct InvitationWithdrawn {
 
 /// See [`RoomEvent::MemberRenamed`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemberRenamed {
     /// Whose name it is.
     pub member: MemberId,
     /// The name shown from now on.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
     pub display_name: Personal<String>,
 }
 
 /// How a message is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MessageKind {
     /// Said: "hello".
@@ -212,11 +228,13 @@ pub enum MessageKind {
 
 /// See [`RoomEvent::MessagePosted`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MessagePosted {
     /// Said or done.
     pub kind: MessageKind,
     /// The words.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
     pub text: Personal<String>,
     /// The message this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -228,16 +246,19 @@ pub struct MessagePosted {
 
 /// See [`RoomEvent::MessageEdited`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MessageEdited {
     /// The message.
     pub target: Revision,
     /// Its words from now on.
+    #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
     pub text: Personal<String>,
 }
 
 /// See [`RoomEvent::MessageRedacted`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MessageRedacted {
     /// The message.
@@ -249,6 +270,7 @@ pub struct MessageRedacted {
 
 /// See [`RoomEvent::ReactionAdded`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReactionAdded {
     /// The message.
@@ -259,6 +281,7 @@ pub struct ReactionAdded {
 
 /// See [`RoomEvent::ReactionRemoved`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReactionRemoved {
     /// The message.

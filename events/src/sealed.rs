@@ -25,6 +25,7 @@ pub enum Personal<T> {
 
 /// An encrypted value. All three fields are text: a key's name, and base64 for the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SealedField {
     /// The name of the subject's key.

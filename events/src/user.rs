@@ -40,21 +40,26 @@ impl UserEvent {
 
 /// See [`UserEvent::ProfileChanged`]. The whole profile from now on: what is absent is not told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProfileChanged {
     /// The name to go by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PersonalText>))]
     pub display_name: Option<Personal<String>>,
     /// Where a picture is: an address, or a name that the product understands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PersonalText>))]
     pub avatar: Option<Personal<String>>,
     /// The language and region to speak to them in, a BCP 47 tag such as `pt-BR`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PersonalText>))]
     pub locale: Option<Personal<String>>,
 }
 
 /// See [`UserEvent::InvitationReceived`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InvitationReceived {
     /// The room.
@@ -67,6 +72,7 @@ pub struct InvitationReceived {
 
 /// How an invitation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum InvitationOutcome {
     /// The user joined the room.
@@ -81,6 +87,7 @@ pub enum InvitationOutcome {
 
 /// See [`UserEvent::InvitationEnded`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InvitationEnded {
     /// The room.
@@ -91,6 +98,7 @@ pub struct InvitationEnded {
 
 /// See [`UserEvent::ReadMarkerMoved`]. A marker never moves back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReadMarkerMoved {
     /// The room.
@@ -101,11 +109,13 @@ pub struct ReadMarkerMoved {
 
 /// See [`UserEvent::SessionStarted`]. Coming back to a session is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SessionStarted {
     /// The session's name, made by the client.
     pub session: CommandId,
     /// What the person would call the device, if the client said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PersonalText>))]
     pub device: Option<Personal<String>>,
 }

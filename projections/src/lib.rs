@@ -18,7 +18,7 @@ mod working_set;
 pub use activity::{Activity, MemberActivity};
 pub use digest::Digest;
 pub use members::{Member, Members};
-pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection};
+pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection, TextField};
 pub use replies::{Replies, Reply};
 pub use rooms::{LastMessage, Room, Rooms};
 pub use statistics::{Hour, Statistics};

@@ -19,6 +19,8 @@ pub trait Projection: Send + Sync + 'static {
     const EVENTS: &'static [&'static str];
     /// What the store is to index.
     const INDEXES: &'static [Index];
+    /// What full-text search looks into; none by default.
+    const TEXT: &'static [TextField] = &[];
     /// The events of one stream category.
     type Event: Event + Send + Sync + 'static;
     /// The document. Serialized it is canonical: no floats, no integer beyond 2⁵³.
@@ -55,6 +57,8 @@ pub trait DynProjection: Send + Sync + 'static {
     fn event_names(&self) -> &'static [&'static str];
     /// What the store is to index.
     fn indexes(&self) -> &'static [Index];
+    /// What full-text search looks into.
+    fn text(&self) -> &'static [TextField];
     /// The streams whose events may change the document of this key; empty if only the whole
     /// log would do, or the key is none.
     fn streams_of(&self, key: &str) -> Vec<StreamId>;
@@ -83,6 +87,10 @@ impl<P: Projection> DynProjection for P {
 
     fn indexes(&self) -> &'static [Index] {
         P::INDEXES
+    }
+
+    fn text(&self) -> &'static [TextField] {
+        P::TEXT
     }
 
     fn streams_of(&self, key: &str) -> Vec<StreamId> {
@@ -132,6 +140,15 @@ pub enum FieldKind {
     Text,
     /// An integer.
     Integer,
+}
+
+/// A top-level field of a document, text or absent, whose words can be searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextField {
+    /// Its name in the JSON.
+    pub name: &'static str,
+    /// How much a match in it counts beside one in another field, at least 1.
+    pub weight: u32,
 }
 
 /// An event that cannot be folded: its key is parked.

@@ -82,6 +82,7 @@ impl Run {
             version: projection.version(),
             epoch,
             indexes: projection.indexes(),
+            text: projection.text(),
         };
         shared.store.create(build).await?;
         Self::open(shared, projection, collection, Checkpoint { epoch, position: None }).await

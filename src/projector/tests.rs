@@ -399,6 +399,7 @@ async fn batched(
         version: 1,
         epoch: EPOCH,
         indexes: projection.indexes(),
+        text: projection.text(),
     };
     store.create(build).await.unwrap();
     let mut fold = projection.start(3);

@@ -4,6 +4,7 @@ use dramatis_events::{CommandId, EntityId, Epoch, MemberId, Revision, UnixMillis
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{Authenticate, Ephemeral, Followed, Seen, Token};
 
@@ -31,10 +32,11 @@ pub enum ClientMessage {
 }
 
 /// Who is there, and where they stand in each room.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
     #[serde(rename = "type", default)]
+    #[schema(value_type = String)]
     _type: IgnoredAny,
     /// Who this is, with accounts.
     #[serde(default)]
@@ -53,7 +55,7 @@ pub struct Hello {
 }
 
 /// Where a client stands in a room.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoomCursor {
     /// The room, or `me`.
@@ -70,7 +72,7 @@ pub struct RoomCursor {
 }
 
 /// How a client wants to catch up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CatchUp {
     /// By every event missed.
@@ -81,10 +83,11 @@ pub enum CatchUp {
 }
 
 /// See [`ClientMessage::Subscribe`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subscribe {
     #[serde(rename = "type", default)]
+    #[schema(value_type = String)]
     _type: IgnoredAny,
     /// Comes back in the answer.
     pub id: CommandId,
@@ -112,10 +115,11 @@ impl Subscribe {
 }
 
 /// See [`ClientMessage::Unsubscribe`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unsubscribe {
     #[serde(rename = "type", default)]
+    #[schema(value_type = String)]
     _type: IgnoredAny,
     /// Comes back in the answer.
     pub id: CommandId,
@@ -131,10 +135,11 @@ impl Unsubscribe {
 }
 
 /// See [`ClientMessage::Command`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandFrame {
     #[serde(rename = "type", default)]
+    #[schema(value_type = String)]
     _type: IgnoredAny,
     /// Unique; the key under which a retry finds its first outcome.
     pub id: CommandId,
@@ -144,6 +149,7 @@ pub struct CommandFrame {
     pub name: String,
     /// Its arguments.
     #[serde(default)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub data: Option<Box<RawValue>>,
     /// The revision the room must stand at.
     #[serde(default)]
@@ -157,10 +163,11 @@ pub struct CommandFrame {
 }
 
 /// See [`ClientMessage::History`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HistoryRequest {
     #[serde(rename = "type", default)]
+    #[schema(value_type = String)]
     _type: IgnoredAny,
     /// Comes back in the answer.
     pub id: CommandId,

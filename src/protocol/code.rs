@@ -1,9 +1,10 @@
 //! Stable words for errors, and the numbers a socket is closed with.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Why something was refused. Stable words; HTTP carries the same in its problem documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// Not JSON, an unknown type, a missing or mistyped field.

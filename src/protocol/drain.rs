@@ -1,9 +1,10 @@
 //! Going away in good order: every client is told its own slot for coming back.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The server's `drain`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Drain {
     /// The connection is closed after this, in milliseconds.
     pub in_ms: u64,

@@ -4,11 +4,12 @@ use dramatis_events::{EntityId, MemberId};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 /// What kind of ephemeral it is, such as `typing` or `caret`: 1 to 32 of a-z, 0-9 and _.
 ///
 /// Of those by one member with one name in one room only the newest counts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 pub struct EphemeralName(String);
 
@@ -34,10 +35,11 @@ impl TryFrom<String> for EphemeralName {
 }
 
 /// A client's `ephemeral`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ephemeral {
     #[serde(rename = "type", default)]
+    #[schema(value_type = String)]
     _type: IgnoredAny,
     /// The room that is told.
     pub room: EntityId,
@@ -45,18 +47,23 @@ pub struct Ephemeral {
     pub name: EphemeralName,
     /// Anything; what is left out is sent on as null.
     #[serde(default)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub data: Option<Box<RawValue>>,
 }
 
 /// The server's `ephemeral`: as it was sent, with its author.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EphemeralFrame<'a> {
     /// The room.
+    #[schema(value_type = EntityId)]
     pub room: &'a EntityId,
     /// What it is.
+    #[schema(value_type = EphemeralName)]
     pub name: &'a EphemeralName,
     /// Whose it is.
+    #[schema(value_type = MemberId)]
     pub by: &'a MemberId,
     /// As it was sent.
+    #[schema(value_type = serde_json::Value)]
     pub data: &'a RawValue,
 }

@@ -6,11 +6,13 @@
 
 use dramatis_events::{EntityId, MemberId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The server's `presence`: `full` or `diff`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Presence<'a> {
     /// The room.
+    #[schema(value_type = EntityId)]
     pub room: &'a EntityId,
     /// The whole, or what changed.
     #[serde(flatten)]
@@ -18,7 +20,7 @@ pub struct Presence<'a> {
 }
 
 /// The whole, or what changed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PresenceChange<'a> {
     /// Forget what was known of this room's presence and take this.
@@ -26,6 +28,7 @@ pub enum PresenceChange<'a> {
         /// Members present.
         count: u64,
         /// Those that are listed, by name.
+        #[schema(value_type = Vec<MemberId>)]
         members: Vec<&'a MemberId>,
         /// Whether `members` holds all of them.
         complete: bool,
@@ -35,8 +38,10 @@ pub enum PresenceChange<'a> {
         /// Members present now.
         count: u64,
         /// Who came; empty where the list is not complete.
+        #[schema(value_type = Vec<MemberId>)]
         joined: Vec<&'a MemberId>,
         /// Who left; empty where the list is not complete.
+        #[schema(value_type = Vec<MemberId>)]
         left: Vec<&'a MemberId>,
     },
 }

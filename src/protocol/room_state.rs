@@ -4,22 +4,25 @@ use dramatis_events::{EntityId, Revision};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 /// The server's `room_state`: what a latecomer gets in place of a room's history.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RoomState {
     /// The room.
     pub room: EntityId,
     /// The revision that `state` was read at; the next event is the one after it.
     pub revision: Revision,
     /// The public state.
+    #[schema(value_type = serde_json::Value)]
     pub state: Box<RawValue>,
     /// The last events up to that revision, ascending.
+    #[schema(value_type = Vec<serde_json::Value>)]
     pub events: Vec<Box<RawValue>>,
 }
 
 /// The server's `closed`: no more events of this room come.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Closed {
     /// The room.
     pub room: EntityId,
@@ -28,7 +31,7 @@ pub struct Closed {
 }
 
 /// Why a room is no longer the client's to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClosedCode {
     /// The member was removed from it.
@@ -40,10 +43,11 @@ pub enum ClosedCode {
 }
 
 /// A client's `seen`: it has shown the room up to this revision.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
     #[serde(rename = "type", default)]
+    #[schema(value_type = String)]
     _type: IgnoredAny,
     /// The room.
     pub room: EntityId,

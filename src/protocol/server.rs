@@ -4,6 +4,7 @@ use bytes::Bytes;
 use dramatis_events::{CommandId, EntityId, Epoch, MemberId, Position, Recorded, Revision, UnixMillis};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
     AuthenticateBy, Authenticated, Closed, Drain, EphemeralFrame, ErrorCode, Followed, Presence, RoomState,
@@ -54,7 +55,7 @@ impl ServerMessage<'_> {
 }
 
 /// See [`ServerMessage::Ready`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Ready {
     /// This connection's id, as logs and metrics name it.
     pub connection: String,
@@ -74,7 +75,7 @@ pub struct Ready {
 }
 
 /// Limits a client must keep to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Limits {
     /// Bytes of one message.
     pub message_bytes_max: usize,
@@ -89,18 +90,19 @@ pub struct Limits {
 }
 
 /// Exponential backoff with jitter.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Reconnect {
     /// The first delay's upper bound, in milliseconds.
     pub base_ms: u64,
     /// No delay's upper bound is above this, in milliseconds.
     pub cap_ms: u64,
     /// `full`: draw uniformly between 0 and the bound.
+    #[schema(value_type = String)]
     pub jitter: &'static str,
 }
 
 /// How a room's cursor was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     /// Every event past the cursor follows.
@@ -114,7 +116,7 @@ pub enum How {
 }
 
 /// One room of a `ready`, or of a `subscribed`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct RoomEntry {
     /// The room, or `me`.
     pub room: Followed,
@@ -130,7 +132,7 @@ pub struct RoomEntry {
 }
 
 /// See [`ServerMessage::Subscribed`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Subscribed {
     /// The request's id.
     pub id: CommandId,
@@ -140,7 +142,7 @@ pub struct Subscribed {
 }
 
 /// See [`ServerMessage::Unsubscribed`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Unsubscribed {
     /// The request's id.
     pub id: CommandId,
@@ -149,7 +151,7 @@ pub struct Unsubscribed {
 }
 
 /// See [`ServerMessage::Live`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Live {
     /// The room, or `me`.
     pub room: Followed,
@@ -158,11 +160,13 @@ pub struct Live {
 }
 
 /// See [`ServerMessage::Ack`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Ack<'a> {
     /// The command's id.
+    #[schema(value_type = CommandId)]
     pub id: &'a CommandId,
     /// The room.
+    #[schema(value_type = EntityId)]
     pub room: &'a str,
     /// The revision of the command's last event; where nothing was to be done, the room's head.
     pub revision: Option<Revision>,
@@ -173,7 +177,7 @@ pub struct Ack<'a> {
 }
 
 /// See [`ServerMessage::Reject`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Reject {
     /// The id of what is refused, if it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,13 +215,14 @@ impl Reject {
 }
 
 /// See [`ServerMessage::Page`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page {
     /// The request's id.
     pub id: CommandId,
     /// The room.
     pub room: EntityId,
     /// `event` messages, ascending by revision.
+    #[schema(value_type = Vec<serde_json::Value>)]
     pub events: Vec<Box<RawValue>>,
     /// Whether there are older ones.
     pub more: bool,
@@ -234,14 +239,19 @@ pub struct EventFrame {
     command: Option<CommandId>,
 }
 
-#[derive(Serialize)]
-struct EventHead<'a> {
+/// The fields that every `event` has.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventHead<'a> {
     #[serde(rename = "type")]
+    #[schema(value_type = String)]
     kind: &'static str,
+    #[schema(value_type = EntityId)]
     room: &'a str,
     revision: Revision,
     position: Position,
+    #[schema(value_type = String)]
     name: &'a str,
+    #[schema(value_type = MemberId)]
     by: &'a MemberId,
     recorded_at: UnixMillis,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,12 +5,13 @@ use std::fmt;
 use dramatis_events::{CommandId, UnixMillis};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The most bytes of a token.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 /// A token as it came. It is never shown: not in logs, not in errors.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 pub struct Token(String);
 
@@ -41,10 +42,11 @@ impl TryFrom<String> for Token {
 }
 
 /// A client's `authenticate`: a fresh token for this connection.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Authenticate {
     #[serde(rename = "type", default)]
+    #[schema(value_type = String)]
     _type: IgnoredAny,
     /// Comes back in the answer.
     pub id: CommandId,
@@ -53,7 +55,7 @@ pub struct Authenticate {
 }
 
 /// The answer to it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Authenticated {
     /// The request's id.
     pub id: CommandId,
@@ -63,7 +65,7 @@ pub struct Authenticated {
 }
 
 /// The server's `authenticate`: the token runs out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct AuthenticateBy {
     /// Send a fresh one by then.
     pub by: UnixMillis,

@@ -11,7 +11,11 @@
 use dramatis_events::{Epoch, Position};
 use dramatis_projections::{DeadLetter, Field, FieldKind, Index, Write};
 
-use super::{Batch, Checkpoint, Direction, NewBuild, Place, Query, ReadModelError, ReadModels, Value};
+use super::{Batch, Checkpoint, Direction, Lease, NewBuild, Place, Query, ReadModelError, ReadModels, Value};
+
+mod leases;
+mod search;
+mod upkeep;
 
 const KIND: Field = Field { name: "kind", kind: FieldKind::Text };
 const SIZE: Field = Field { name: "size", kind: FieldKind::Integer };
@@ -24,6 +28,7 @@ pub(crate) fn new_build(collection: &str) -> NewBuild {
         version: 1,
         epoch: EPOCH,
         indexes: &[Index { name: "size", fields: &[KIND, SIZE] }],
+        text: &[],
     }
 }
 
@@ -46,6 +51,9 @@ pub(crate) async fn run(store: &dyn ReadModels) {
     guards(store).await;
     epochs_and_dead_letters(store).await;
     queries(store).await;
+    upkeep::run(store).await;
+    leases::run(store).await;
+    search::run(store).await;
 }
 
 async fn builds_and_aliases(store: &dyn ReadModels) {

@@ -8,21 +8,24 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dramatis_events::Epoch;
+use dramatis_events::{Epoch, Position};
 use dramatis_projections::{DeadLetter, Stored};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params, params_from_iter};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
 use super::{
-    Answer, Batch, Build, Checkpoint, Document, FIND_MAX, NewBuild, Query, ReadModelError, ReadModels,
+    Answer, Batch, Build, Checkpoint, Document, Lease, NewBuild, Query, ReadModelError, ReadModels, Search,
+    StoreHealth, names,
 };
-use errors::{damaged, failed, from_column, to_column};
+use errors::{damaged, failed};
 use worker::Worker;
 
 mod errors;
+mod lease;
 mod notes;
 mod schema;
 mod summary;
 mod worker;
+mod write;
 
 pub use summary::summary;
 
@@ -65,6 +68,24 @@ impl SqliteReadModels {
         let place = self.place.clone();
         let worker = self.readers.get(turn).unwrap_or(&self.writer);
         worker.run(move |connection| job(connection).map_err(|e| failed(&place, &e)))
+    }
+
+    fn change<T, F>(&self, job: F) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let place = self.place.clone();
+        self.writer.run(move |connection| job(connection).map_err(|e| failed(&place, &e)))
+    }
+
+    fn documents(&self, sql: String, values: Vec<rusqlite::types::Value>) -> Answer<Vec<Document>> {
+        let rows = self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement.query_map(params_from_iter(values), row)?.collect::<rusqlite::Result<Vec<Row>>>()
+        });
+        let place = self.place.clone();
+        Box::pin(async move { rows.await?.into_iter().map(|row| document(&place, row)).collect() })
     }
 
     fn refuse<T: Send + 'static>(error: ReadModelError) -> Answer<T> {
@@ -122,7 +143,7 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 }
 
 fn stored(place: &str, (key, position, body): Row) -> Result<Stored, ReadModelError> {
-    Ok(Stored { key, position: from_column(place, position)?, body })
+    Ok(Stored { key, position: names::from_stored(place, position)?, body })
 }
 
 fn document(place: &str, row: Row) -> Result<Document, ReadModelError> {
@@ -132,23 +153,19 @@ fn document(place: &str, row: Row) -> Result<Document, ReadModelError> {
 
 impl ReadModels for SqliteReadModels {
     fn create(&self, build: NewBuild) -> Answer<()> {
-        let sql = match schema::create_collection(&build.collection, build.indexes) {
+        let sql = match schema::create_collection(&build) {
             Ok(sql) => sql,
             Err(error) => return Self::refuse(error),
         };
-        let place = self.place.clone();
-        self.writer.run(move |connection| {
-            let mut create = || -> rusqlite::Result<()> {
-                let transaction = connection.transaction()?;
-                transaction.execute_batch(&sql)?;
-                transaction.execute(
-                    "INSERT INTO builds (collection, projection, version, epoch, position)
-                     VALUES (?, ?, ?, ?, NULL) ON CONFLICT DO NOTHING",
-                    params![build.collection, build.projection, build.version, build.epoch.to_string()],
-                )?;
-                transaction.commit()
-            };
-            create().map_err(|e| failed(&place, &e))
+        self.change(move |connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(&sql)?;
+            transaction.execute(
+                "INSERT INTO builds (collection, projection, version, epoch, position)
+                 VALUES (?, ?, ?, ?, NULL) ON CONFLICT DO NOTHING",
+                params![build.collection, build.projection, build.version, build.epoch.to_string()],
+            )?;
+            transaction.commit()
         })
     }
 
@@ -158,9 +175,11 @@ impl ReadModels for SqliteReadModels {
             let mut statement = connection.prepare_cached(
                 "SELECT collection, projection, version, epoch, position FROM builds ORDER BY collection",
             )?;
-            let rows = statement
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?;
-            rows.collect::<rusqlite::Result<Vec<(String, String, u32, String, Option<i64>)>>>()
+            let rows = statement.query_map([], |row| {
+                let (epoch, position): (String, Option<i64>) = (row.get(3)?, row.get(4)?);
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, epoch, position))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
         });
         Box::pin(async move {
             let rows = rows.await?.into_iter();
@@ -173,20 +192,14 @@ impl ReadModels for SqliteReadModels {
     }
 
     fn drop_build(&self, collection: &str) -> Answer<()> {
-        let table = match schema::table(collection) {
-            Ok(table) => table,
+        let sql = match schema::drop_collection(collection) {
+            Ok(sql) => sql,
             Err(error) => return Self::refuse(error),
         };
-        let (place, collection) = (self.place.clone(), collection.to_owned());
-        self.writer.run(move |connection| {
-            let mut drop = || -> rusqlite::Result<()> {
-                let transaction = connection.transaction()?;
-                transaction.execute_batch(&format!("DROP TABLE IF EXISTS {table}"))?;
-                transaction.execute("DELETE FROM dead_letters WHERE collection = ?", [&collection])?;
-                transaction.execute("DELETE FROM builds WHERE collection = ?", [&collection])?;
-                transaction.commit()
-            };
-            drop().map_err(|e| failed(&place, &e))
+        self.change(move |connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(&sql)?;
+            transaction.commit()
         })
     }
 
@@ -214,7 +227,7 @@ impl ReadModels for SqliteReadModels {
         let (place, collection) = (self.place.clone(), collection.to_owned());
         self.writer.run(move |connection| {
             let transaction = connection.transaction().map_err(|e| failed(&place, &e))?;
-            write(&transaction, &place, &collection, &batch)?;
+            write::batch(&transaction, &place, &collection, &batch)?;
             transaction.commit().map_err(|e| failed(&place, &e))
         })
     }
@@ -232,9 +245,33 @@ impl ReadModels for SqliteReadModels {
         let place = self.place.clone();
         Box::pin(async move {
             let letters = rows.await?.into_iter().map(|(key, position, event, error)| {
-                Ok(DeadLetter { key, position: from_column(&place, position)?, event, error })
+                Ok(DeadLetter { key, position: names::from_stored(&place, position)?, event, error })
             });
             letters.collect()
+        })
+    }
+
+    fn remove_dead_letter(&self, collection: &str, key: &str, position: Position) -> Answer<bool> {
+        let (collection, key) = (collection.to_owned(), key.to_owned());
+        let position = match names::to_stored(position) {
+            Ok(position) => position,
+            Err(error) => return Self::refuse(error),
+        };
+        self.change(move |connection| {
+            let sql = "DELETE FROM dead_letters WHERE collection = ? AND key = ? AND position = ?";
+            Ok(connection.execute(sql, params![collection, key, position])? == 1)
+        })
+    }
+
+    fn purge_tombstones(&self, collection: &str, up_to: Position) -> Answer<u64> {
+        let purge = schema::purge(collection).and_then(|sql| Ok((sql, names::to_stored(up_to)?)));
+        let (sql, up_to) = match purge {
+            Ok(purge) => purge,
+            Err(error) => return Self::refuse(error),
+        };
+        let collection = collection.to_owned();
+        self.change(move |connection| {
+            Ok(u64::try_from(connection.execute(&sql, params![up_to, collection])?).unwrap_or(u64::MAX))
         })
     }
 
@@ -253,35 +290,26 @@ impl ReadModels for SqliteReadModels {
     }
 
     fn find(&self, collection: &str, query: Query) -> Answer<Vec<Document>> {
-        let (sql, values) = match schema::select(collection, &query) {
-            Ok(select) => select,
-            Err(error) => return Self::refuse(error),
-        };
-        let rows = self.read(move |connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            statement.query_map(params_from_iter(values), row)?.collect::<rusqlite::Result<Vec<Row>>>()
-        });
-        let place = self.place.clone();
-        Box::pin(async move { rows.await?.into_iter().map(|row| document(&place, row)).collect() })
+        match schema::select(collection, &query) {
+            Ok((sql, values)) => self.documents(sql, values),
+            Err(error) => Self::refuse(error),
+        }
+    }
+
+    fn search(&self, collection: &str, search: Search) -> Answer<Vec<Document>> {
+        match schema::search(collection, &search) {
+            Ok(Some((sql, values))) => self.documents(sql, values),
+            Ok(None) => Box::pin(async { Ok(Vec::new()) }),
+            Err(error) => Self::refuse(error),
+        }
     }
 
     fn scan(&self, collection: &str, after: Option<String>, limit: usize) -> Answer<Vec<Document>> {
-        let table = match schema::table(collection) {
-            Ok(table) => table,
-            Err(error) => return Self::refuse(error),
-        };
-        let limit = limit.min(FIND_MAX);
-        let rows = self.read(move |connection| {
-            let sql = format!(
-                "SELECT key, position, body FROM {table} WHERE key > ? AND body IS NOT NULL ORDER BY key LIMIT {limit}"
-            );
+        match schema::scan(collection, limit) {
             // No key is empty.
-            let after = after.unwrap_or_default();
-            let mut statement = connection.prepare_cached(&sql)?;
-            statement.query_map([after], row)?.collect::<rusqlite::Result<Vec<Row>>>()
-        });
-        let place = self.place.clone();
-        Box::pin(async move { rows.await?.into_iter().map(|row| document(&place, row)).collect() })
+            Ok(sql) => self.documents(sql, vec![after.unwrap_or_default().into()]),
+            Err(error) => Self::refuse(error),
+        }
     }
 
     fn count(&self, collection: &str) -> Answer<u64> {
@@ -315,16 +343,13 @@ impl ReadModels for SqliteReadModels {
     }
 
     fn swap_note(&self, name: &str, expected: Option<String>, note: Option<String>) -> Answer<bool> {
-        let (place, name) = (self.place.clone(), name.to_owned());
-        self.writer.run(move |connection| {
-            notes::swap(connection, &name, expected, note).map_err(|e| failed(&place, &e))
-        })
+        let name = name.to_owned();
+        self.change(move |connection| notes::swap(connection, &name, expected, note))
     }
 
     fn swap_alias(&self, projection: &str, expected: Option<String>, collection: &str) -> Answer<bool> {
-        let (place, projection, collection) =
-            (self.place.clone(), projection.to_owned(), collection.to_owned());
-        self.writer.run(move |connection| {
+        let (projection, collection) = (projection.to_owned(), collection.to_owned());
+        self.change(move |connection| {
             let changed = match expected {
                 None => connection.execute(
                     "INSERT INTO aliases (projection, collection) VALUES (?, ?) ON CONFLICT DO NOTHING",
@@ -335,58 +360,30 @@ impl ReadModels for SqliteReadModels {
                     [collection, projection, expected],
                 ),
             };
-            changed.map(|rows| rows == 1).map_err(|e| failed(&place, &e))
+            Ok(changed? == 1)
         })
+    }
+
+    fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Answer<Lease> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.change(move |connection| lease::take(connection, &name, &holder, ttl))
+    }
+
+    fn release(&self, name: &str, holder: &str) -> Answer<()> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.change(move |connection| lease::give_back(connection, &name, &holder))
+    }
+
+    fn health(&self) -> StoreHealth {
+        // It is a part of this process.
+        StoreHealth { latency: None, trouble: None }
     }
 }
 
 fn checkpoint(place: &str, epoch: &str, position: Option<i64>) -> Result<Checkpoint, ReadModelError> {
     let epoch: Epoch = epoch.parse().map_err(|e| damaged(place, format!("{e}")))?;
-    let position = position.map(|column| from_column(place, column)).transpose()?;
+    let position = position.map(|column| names::from_stored(place, column)).transpose()?;
     Ok(Checkpoint { epoch, position })
-}
-
-/// Documents, dead letters and checkpoint in one transaction.
-fn write(
-    transaction: &Transaction<'_>,
-    place: &str,
-    collection: &str,
-    batch: &Batch,
-) -> Result<(), ReadModelError> {
-    let failed = |e: rusqlite::Error| failed(place, &e);
-    let table = schema::table(collection)?;
-    let epoch: Option<String> = transaction
-        .prepare_cached("SELECT epoch FROM builds WHERE collection = ?")
-        .and_then(|mut statement| statement.query_row([collection], |row| row.get(0)).optional())
-        .map_err(failed)?;
-    let epoch = epoch.ok_or_else(|| ReadModelError::NoBuild { collection: collection.to_owned() })?;
-    let stored = checkpoint(place, &epoch, None)?.epoch;
-    let got = batch.checkpoint.epoch;
-    if stored != got {
-        return Err(ReadModelError::OtherEpoch { collection: collection.to_owned(), stored, got });
-    }
-    let sql = format!(
-        "INSERT INTO {table} (key, position, body) VALUES (?, ?, ?)
-         ON CONFLICT (key) DO UPDATE SET position = excluded.position, body = excluded.body
-         WHERE excluded.position > position"
-    );
-    let mut upsert = transaction.prepare_cached(&sql).map_err(failed)?;
-    for document in &batch.writes {
-        let position = to_column(document.position)?;
-        upsert.execute(params![document.key, position, document.body]).map_err(failed)?;
-    }
-    for letter in &batch.parked {
-        let position = to_column(letter.position)?;
-        let sql = "INSERT INTO dead_letters (collection, key, position, event, error)
-                   VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
-        let values = params![collection, letter.key, position, letter.event, letter.error];
-        transaction.execute(sql, values).map_err(failed)?;
-    }
-    if let Some(position) = batch.checkpoint.position {
-        let sql = "UPDATE builds SET position = max(coalesce(position, 0), ?) WHERE collection = ?";
-        transaction.execute(sql, params![to_column(position)?, collection]).map_err(failed)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -397,70 +394,4 @@ fn write(
     clippy::panic,
     reason = "tests may fail loudly"
 )]
-mod tests {
-    use super::super::contract;
-    use super::*;
-
-    #[tokio::test]
-    async fn it_keeps_the_contract() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteReadModels::open(folder.path().join("read.db")).unwrap();
-        contract::run(&store).await;
-    }
-
-    #[tokio::test]
-    async fn a_store_comes_back_after_it_was_closed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("read.db");
-        let store = SqliteReadModels::open(&path).unwrap();
-        store.create(contract::new_build("rooms@1")).await.unwrap();
-        store.write("rooms@1", contract::batch(&[("a", 3, Some("{}"))], 7)).await.unwrap();
-        drop(store);
-        let store = SqliteReadModels::open(&path).unwrap();
-        assert_eq!(store.count("rooms@1").await.unwrap(), 1);
-        assert_eq!(store.builds().await.unwrap()[0].checkpoint, contract::checkpoint(7));
-    }
-
-    #[tokio::test]
-    async fn lists_of_rooms_walk_an_index() {
-        use super::super::{Direction, Place, Value};
-        use dramatis_projections::{Projection, Rooms};
-
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("read.db");
-        let store = SqliteReadModels::open(&path).unwrap();
-        store.create(NewBuild { indexes: Rooms::INDEXES, ..contract::new_build("rooms@1") }).await.unwrap();
-        for index in Rooms::INDEXES {
-            let [tenant, sort] = index.fields else { panic!("{index:?}") };
-            let query = Query {
-                key_prefix: None,
-                equal: vec![(*tenant, Value::Text("main".into()))],
-                sort: Some(*sort),
-                direction: Direction::Descending,
-                after: Some(Place { value: Some(Value::Integer(5)), key: "k".into() }),
-                limit: 10,
-            };
-            let (sql, values) = schema::select("rooms@1", &query).unwrap();
-            let reader = open_reader(&path).unwrap();
-            let mut plan = reader.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let steps = plan.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
-            let steps = steps.map(Result::unwrap).collect::<Vec<_>>().join("; ");
-            assert!(steps.contains(&format!("USING INDEX {} rooms@1", index.name)), "{steps}");
-            assert!(!steps.contains("TEMP B-TREE"), "{steps}");
-        }
-    }
-
-    #[test]
-    fn damaged_and_foreign_files_are_refused_with_what_to_do() {
-        let folder = tempfile::tempdir().unwrap();
-        let garbage = folder.path().join("garbage.db");
-        std::fs::write(&garbage, "no database ".repeat(1_000)).unwrap();
-        let foreign = folder.path().join("foreign.db");
-        Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE cats (name TEXT)").unwrap();
-        for path in [garbage, foreign] {
-            let Err(error) = SqliteReadModels::open(&path) else { panic!("{} was opened", path.display()) };
-            assert!(matches!(error, ReadModelError::Damaged { .. }), "{error}");
-            assert!(error.to_string().contains("delete it"), "{error}");
-        }
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ use crate::projector::Projector;
 use crate::protocol::ErrorCode;
 use crate::read_models::ReadModels;
 
+mod asyncapi;
 mod events;
 mod insight;
 mod openapi;
@@ -23,6 +24,8 @@ mod projections;
 mod reading;
 mod rooms;
 mod threads;
+#[cfg(test)]
+mod typescript;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -46,6 +49,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .route("/api/health", web::get().to(operations::health))
         .route("/metrics", web::get().to(operations::metrics))
         .route("/api/openapi.json", web::get().to(openapi::document))
+        .route("/api/asyncapi.json", web::get().to(asyncapi::document))
         .route("/api/rooms", web::get().to(rooms::list))
         .route("/api/rooms", web::post().to(rooms::open))
         .route("/api/rooms/{room}", web::get().to(rooms::one))

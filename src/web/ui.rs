@@ -9,6 +9,7 @@ const POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' dat
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+const TYPES: &str = "text/plain; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// A file of `src/web/ui` under the path it is served at.
@@ -31,9 +32,13 @@ const FILES: &[File] = files! {
     "/ui/chat.js": SCRIPT "chat.js",
     "/ui/composer.js": SCRIPT "composer.js",
     "/ui/conversation.js": SCRIPT "conversation.js",
+    "/docs": HTML "docs.html",
+    "/ui/docs.css": CSS "docs.css",
+    "/ui/docs.js": SCRIPT "docs.js",
     "/ui/dom.js": SCRIPT "dom.js",
     "/ui/icon.svg": SVG "icon.svg",
     "/ui/icons.js": SCRIPT "icons.js",
+    "/ui/invitations.js": SCRIPT "invitations.js",
     "/ui/message-list.js": SCRIPT "message-list.js",
     "/ui/panel.js": SCRIPT "panel.js",
     "/ui/sidebar.js": SCRIPT "sidebar.js",
@@ -42,6 +47,7 @@ const FILES: &[File] = files! {
     "/ui/welcome.js": SCRIPT "welcome.js",
     "/ui/window.js": SCRIPT "window.js",
     "/client.js": SCRIPT "client.js",
+    "/client.d.ts": TYPES "client.d.ts",
     "/client/api.js": SCRIPT "client/api.js",
     "/client/backoff.js": SCRIPT "client/backoff.js",
     "/client/client.js": SCRIPT "client/client.js",
@@ -51,11 +57,15 @@ const FILES: &[File] = files! {
     "/client/errors.js": SCRIPT "client/errors.js",
     "/client/ids.js": SCRIPT "client/ids.js",
     "/client/outbox.js": SCRIPT "client/outbox.js",
+    "/client/poll.js": SCRIPT "client/poll.js",
+    "/client/posts.js": SCRIPT "client/posts.js",
     "/client/presence.js": SCRIPT "client/presence.js",
+    "/client/protocol.d.ts": TYPES "client/protocol.d.ts",
     "/client/relay.js": SCRIPT "client/relay.js",
     "/client/room.js": SCRIPT "client/room.js",
     "/client/socket.js": SCRIPT "client/socket.js",
     "/client/store.js": SCRIPT "client/store.js",
+    "/client/stream.js": SCRIPT "client/stream.js",
     "/client/tab.js": SCRIPT "client/tab.js",
     "/client/transports.js": SCRIPT "client/transports.js",
 };

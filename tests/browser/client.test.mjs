@@ -23,6 +23,7 @@ after(async () => {
 
 function client(user, options = {}) {
   const made = connect({ url: proxy.url, user, ...options });
+  made.on("problem", (error) => { throw error; });
   open.add(made);
   return made;
 }
@@ -84,39 +85,70 @@ describe("a client", () => {
   });
 });
 
-describe("after an interruption a client", () => {
-  test("resumes without loss or repetition, and its commands have one effect", async () => {
-    const [alice, bob] = [client("alice"), client("bob")];
-    const id = await openRoom(alice);
-    const heard = collect(bob.room(id));
-    await until("bob is live", () => bob.room(id).state === "live");
-    const sent = [];
-    for (let round = 0; round < 10; round += 1) {
-      sent.push(alice.room(id).post(`round ${round} a`));
-      if (round % 2 === 0) proxy.cut();
-      sent.push(alice.room(id).post(`round ${round} b`));
-      proxy.restore();
-      await sent.at(-1);
-    }
-    await Promise.all(sent);
-    const want = Array.from({ length: 10 }, (_, round) => [`round ${round} a`, `round ${round} b`]).flat();
-    await until("bob has heard all", () => texts(heard).length >= want.length);
-    assert.deepEqual(texts(heard), want);
-  });
+for (const transport of ["socket"]) {
+  describe(`over ${transport}, after an interruption, a client`, () => {
+    const through = (user) => client(user, { transports: [transport] });
 
-  test("finds its place after the server was killed", async () => {
-    const [alice, bob] = [client("alice"), client("bob")];
-    const id = await openRoom(alice);
-    const heard = collect(bob.room(id));
-    await until("bob is live", () => bob.room(id).state === "live");
-    const sent = Array.from({ length: 50 }, (_, count) => alice.room(id).post(`before ${count}`));
-    await sent[20];
-    await server.kill();
-    sent.push(...Array.from({ length: 20 }, (_, count) => alice.room(id).post(`while away ${count}`)));
-    await server.up();
-    await Promise.all(sent);
-    await until("bob has heard all", () => texts(heard).length >= 70);
-    assert.equal(new Set(texts(heard)).size, 70);
+    test("resumes without loss or repetition, and its commands have one effect", async () => {
+      const [alice, bob] = [through("alice"), through("bob")];
+      const id = await openRoom(alice);
+      const heard = collect(bob.room(id));
+      await until("bob is live", () => bob.room(id).state === "live");
+      assert.equal(bob.status.transport, transport);
+      const sent = [];
+      for (let round = 0; round < 10; round += 1) {
+        sent.push(alice.room(id).post(`round ${round} a`));
+        if (round % 2 === 0) proxy.cut();
+        sent.push(alice.room(id).post(`round ${round} b`));
+        proxy.restore();
+        await sent.at(-1);
+      }
+      await Promise.all(sent);
+      const want = Array.from({ length: 10 }, (_, round) => [`round ${round} a`, `round ${round} b`]).flat();
+      await until("bob has heard all", () => texts(heard).length >= want.length);
+      assert.deepEqual(texts(heard), want);
+    });
+
+    test("finds its place after the server was killed", async () => {
+      const [alice, bob] = [through("alice"), through("bob")];
+      const id = await openRoom(alice);
+      const heard = collect(bob.room(id));
+      await until("bob is live", () => bob.room(id).state === "live");
+      const sent = Array.from({ length: 30 }, (_, count) => alice.room(id).post(`before ${count}`));
+      await sent[10];
+      await server.kill();
+      sent.push(...Array.from({ length: 20 }, (_, count) => alice.room(id).post(`while away ${count}`)));
+      await server.up();
+      await Promise.all(sent);
+      await until("bob has heard all", () => texts(heard).length >= 50);
+      assert.equal(new Set(texts(heard)).size, 50);
+    });
+  });
+}
+
+describe("when history was replaced", () => {
+  test("a client drops what it held and takes what is there now", async () => {
+    const own = await Server.start();
+    const made = connect({ url: own.url, user: "alice" });
+    open.add(made);
+    await made.command("past", "open_room", { title: "Past" });
+    const room = made.room("past");
+    const heard = collect(room);
+    await room.post("in the backup");
+    await own.run("backup", "create", "--data", own.data, "--store", `${own.root}/backups`);
+    await room.post("after the backup");
+    await until("it is heard", () => texts(heard).length === 2);
+    await own.kill();
+    await own.run("backup", "restore", "--store", `${own.root}/backups`, "latest", "--into", `${own.root}/restored`);
+    const reset = room.once("reset");
+    own.data = `${own.root}/restored`;
+    await own.up();
+    await reset;
+    await until("what was cut is gone", () => texts(heard).join() === "in the backup");
+    await room.post("and on it goes");
+    await until("it goes on", () => texts(heard).join() === "in the backup,and on it goes");
+    made.close();
+    await own.stop();
   });
 });
 

@@ -26,6 +26,7 @@ after(async () => {
 
 afterEach(async () => {
   proxy.restore();
+  proxy.refusesSockets = false;
   const faults = people.flatMap(({ faults }) => faults);
   for (const person of people) await person.leave();
   people = [];
@@ -59,7 +60,7 @@ describe("two people", () => {
 
     await alice.act("and to you", "React");
     await alice.page.getByRole("button", { name: "React with 🎉" }).click();
-    await bob.message("and to you").getByRole("button", { name: /🎉 by alice/ }).waitFor();
+    await bob.message("and to you").getByRole("button", { name: /🎉 1 by alice/ }).waitFor();
 
     await bob.composer.press("ArrowUp");
     await bob.composer.fill("and to you, alice");
@@ -86,6 +87,18 @@ describe("two people", () => {
     await alice.picture("thread");
     await alice.page.keyboard.press("Escape");
     await alice.page.locator("#panel").waitFor({ state: "hidden" });
+  });
+
+  test("see what they have not read, until they have read it", async () => {
+    const { alice, bob, room } = await two("Unread");
+    await alice.openRoom("Elsewhere");
+    await bob.say("are you there?");
+    const entry = alice.page.locator(`[data-room="${room}"]`);
+    await entry.locator(".count", { hasText: "1" }).waitFor();
+    await alice.picture("unread");
+    await entry.click();
+    await alice.hears("are you there?");
+    await entry.locator(".count").waitFor({ state: "detached" });
   });
 
   test("see names, members and a plain text where someone writes HTML", async () => {
@@ -179,6 +192,42 @@ describe("a person's tabs", () => {
     assert.deepEqual(await alice.texts(second), ["from the first tab", "from the second tab"]);
   });
 
+  test("have a line each where the browser cannot share one", async () => {
+    const alice = await come("alice");
+    await alice.page.close();
+    await alice.context.addInitScript(() => { Object.defineProperty(navigator, "locks", { value: undefined }); });
+    await until("no line stands", () => proxy.socketCount === 0);
+    const first = await alice.tab();
+    alice.page = first;
+    const room = await alice.openRoom("A line each");
+    const second = await alice.tab(room);
+    await alice.isLive(second);
+    assert.equal(proxy.socketCount, 2);
+    await alice.say("still one conversation");
+    await alice.hears("still one conversation", second);
+  });
+
+  test("take the line from a tab that the system froze", async () => {
+    const alice = await come("alice");
+    const room = await alice.openRoom("Frozen");
+    const second = await alice.tab(room);
+    await alice.isLive(second);
+    const frozen = await alice.context.newCDPSession(alice.page);
+    await frozen.send("Debugger.enable");
+    await frozen.send("Debugger.pause");
+    // A page that runs no script answers no probe; anything it does next stops it.
+    alice.page.evaluate(() => 1).catch(() => {});
+    const text = second.locator("#composer-place textarea");
+    await text.fill("from the tab in sight");
+    await text.press("Enter");
+    await until("it was taken", async () => await second.locator(".message .text", { hasText: "from the tab in sight" }).count() === 1
+      && await second.locator(".message.sending, .message.waiting").count() === 0, 30_000);
+    await frozen.send("Debugger.resume");
+    await frozen.send("Debugger.disable");
+    await until("the first follows now", async () => await alice.message("from the tab in sight").count() === 1);
+    await alice.isLive();
+  });
+
   test("follow rooms of their own", async () => {
     const alice = await come("alice");
     const one = await alice.openRoom("Tab one");
@@ -211,6 +260,38 @@ describe("a long conversation", () => {
     const texts = await alice.texts();
     assert.deepEqual(texts, [...Array.from({ length: 180 }, (_, count) => `line ${count}`), "news"]);
     writer.close();
+  });
+});
+
+describe("the larger store", () => {
+  test("keeps, lists and removes entries in IndexedDB", async () => {
+    const alice = await come("alice");
+    const held = await alice.page.evaluate(async () => {
+      const { indexedStore } = await import("/client.js");
+      const store = indexedStore("a-test");
+      await store.put({ id: "1", text: "one" });
+      await store.put({ id: "2", text: "two" });
+      await store.put({ id: "2", text: "two again" });
+      await store.remove("1");
+      return indexedStore("a-test").list();
+    });
+    assert.deepEqual(held, [{ id: "2", text: "two again" }]);
+  });
+});
+
+describe("the page of the HTTP API", () => {
+  test("sends a request and shows its answer", async () => {
+    const alice = await come("alice");
+    await alice.openRoom("Shown by the API");
+    await alice.page.goto(`${proxy.url}/docs`);
+    const operation = alice.page.locator(".operation", { has: alice.page.locator(".path", { hasText: /^\/api\/rooms$/ }) }).first();
+    await operation.locator("summary").click();
+    await operation.getByRole("button", { name: "Send" }).click();
+    await operation.locator(".status-good", { hasText: "200" }).waitFor();
+    await operation.locator("pre", { hasText: "Shown by the API" }).waitFor();
+    await alice.picture("docs");
+    await alice.page.fill("#filter", "no such operation");
+    assert.equal(await alice.page.locator(".operation:visible").count(), 0);
   });
 });
 

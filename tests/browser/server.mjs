@@ -1,12 +1,13 @@
 // A real server process on a data directory of its own, and a proxy in front of it that can
 // cut, hold and refuse connections.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import readline from "node:readline";
+import { promisify } from "node:util";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
 const BINARY = process.env.DRAMATIS_BIN ?? path.join(ROOT, "target/debug/dramatis");
@@ -14,7 +15,8 @@ const BINARY = process.env.DRAMATIS_BIN ?? path.join(ROOT, "target/debug/dramati
 export class Server {
   static async start({ env = {} } = {}) {
     const server = new Server();
-    server.data = await mkdtemp(path.join(tmpdir(), "dramatis-browser-"));
+    server.root = await mkdtemp(path.join(tmpdir(), "dramatis-browser-"));
+    server.data = path.join(server.root, "data");
     server.env = env;
     server.port = 0;
     await server.up();
@@ -55,7 +57,13 @@ export class Server {
 
   async stop() {
     await this.kill();
-    await rm(this.data, { recursive: true, force: true });
+    await rm(this.root, { recursive: true, force: true });
+  }
+
+  /** Runs another of the program's commands; its output, or an error with what it said. */
+  async run(...args) {
+    const { stdout } = await promisify(execFile)(BINARY, args, { env: { ...process.env, ...this.env } });
+    return stdout.trim();
   }
 }
 

@@ -3,6 +3,7 @@
 use dramatis_events::room::{MessageKind, Visibility};
 use dramatis_events::{MemberId, Revision};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::domain::command::commands;
 
@@ -68,7 +69,7 @@ impl RoomCommand {
 }
 
 /// See [`RoomCommand::OpenRoom`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OpenRoom {
     /// What the room is to be called.
@@ -84,7 +85,7 @@ fn is_default(visibility: &Visibility) -> bool {
 }
 
 /// See [`RoomCommand::RenameRoom`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenameRoom {
     /// The title from now on.
@@ -92,7 +93,7 @@ pub struct RenameRoom {
 }
 
 /// See [`RoomCommand::CloseRoom`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloseRoom {
     /// Why, if the owner says so.
@@ -101,7 +102,7 @@ pub struct CloseRoom {
 }
 
 /// See [`RoomCommand::SetVisibility`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetVisibility {
     /// Who may read it from now on.
@@ -109,7 +110,7 @@ pub struct SetVisibility {
 }
 
 /// See [`RoomCommand::InviteMember`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InviteMember {
     /// Who is to come: a person or a persona.
@@ -117,7 +118,7 @@ pub struct InviteMember {
 }
 
 /// See [`RoomCommand::DeclineInvitation`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeclineInvitation {
     /// Why, if they say so.
@@ -126,7 +127,7 @@ pub struct DeclineInvitation {
 }
 
 /// See [`RoomCommand::WithdrawInvitation`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WithdrawInvitation {
     /// Who was invited.
@@ -134,7 +135,7 @@ pub struct WithdrawInvitation {
 }
 
 /// See [`RoomCommand::Join`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Join {
     /// The name to be shown in this room; without it, the author's id without its kind.
@@ -143,7 +144,7 @@ pub struct Join {
 }
 
 /// See [`RoomCommand::Leave`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Leave {
     /// Why, if the member says so.
@@ -152,7 +153,7 @@ pub struct Leave {
 }
 
 /// See [`RoomCommand::RemoveMember`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveMember {
     /// Who is to go.
@@ -163,7 +164,7 @@ pub struct RemoveMember {
 }
 
 /// See [`RoomCommand::RenameMember`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenameMember {
     /// The author's own name from now on.
@@ -171,7 +172,7 @@ pub struct RenameMember {
 }
 
 /// See [`RoomCommand::PostMessage`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PostMessage {
     /// The words. Any character is allowed, control characters included.
@@ -185,7 +186,7 @@ pub struct PostMessage {
 }
 
 /// See [`RoomCommand::EditMessage`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditMessage {
     /// The message.
@@ -195,7 +196,7 @@ pub struct EditMessage {
 }
 
 /// See [`RoomCommand::RedactMessage`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedactMessage {
     /// The message.
@@ -206,7 +207,7 @@ pub struct RedactMessage {
 }
 
 /// See [`RoomCommand::AddReaction`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddReaction {
     /// The message.
@@ -216,7 +217,7 @@ pub struct AddReaction {
 }
 
 /// See [`RoomCommand::RemoveReaction`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveReaction {
     /// The message.

@@ -3,6 +3,7 @@
 use dramatis_events::user::InvitationOutcome;
 use dramatis_events::{CommandId, EntityId, MemberId, Revision};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::domain::command::commands;
 
@@ -25,7 +26,7 @@ commands! {
 }
 
 /// See [`UserCommand::SetProfile`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetProfile {
     /// The name to go by.
@@ -40,7 +41,7 @@ pub struct SetProfile {
 }
 
 /// See [`UserCommand::DismissInvitation`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DismissInvitation {
     /// The room.

@@ -1,9 +1,8 @@
 //! What `SQLite` says, in the words of the port.
 
-use dramatis_events::Position;
 use rusqlite::ErrorCode;
 
-use crate::read_models::ReadModelError;
+use crate::read_models::{ReadModelError, text};
 
 pub(super) fn stopped() -> ReadModelError {
     ReadModelError::Failure { reason: "the connection's thread ended".into() }
@@ -17,6 +16,9 @@ pub(super) fn failed(place: &str, error: &rusqlite::Error) -> ReadModelError {
         let collection = table.split_whitespace().next().unwrap_or_default().to_owned();
         return ReadModelError::NoBuild { collection };
     }
+    if let Some((_, table)) = reason.split_once("no such table: words ") {
+        return text::not_searched(table);
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(place, reason),
         _ => ReadModelError::Failure { reason },
@@ -25,19 +27,4 @@ pub(super) fn failed(place: &str, error: &rusqlite::Error) -> ReadModelError {
 
 pub(super) fn damaged(place: &str, reason: impl Into<String>) -> ReadModelError {
     ReadModelError::Damaged { place: place.to_owned(), reason: reason.into() }
-}
-
-/// Positions are unsigned, the integers of `SQLite` are not.
-pub(super) fn to_column(position: Position) -> Result<i64, ReadModelError> {
-    i64::try_from(position.to_engine()).map_err(|_| ReadModelError::Unfit {
-        what: "a position",
-        expected: "a number below 2^63",
-        got: position.to_string(),
-    })
-}
-
-pub(super) fn from_column(place: &str, column: i64) -> Result<Position, ReadModelError> {
-    u64::try_from(column)
-        .map(Position::from_engine)
-        .map_err(|_| damaged(place, format!("the position {column} is negative")))
 }

@@ -1,18 +1,24 @@
 //! Tables and statements, as text.
 //!
 //! `builds` holds checkpoints, `aliases` the live builds, `dead_letters` the parked keys, `notes`
-//! what the projector keeps about its work; each build has a table of documents named after its collection. Fields are indexed by
+//! what the projector keeps about its work; each build has a table of documents named after its
+//! collection, and one of their words if it is searched. Fields are indexed by
 //! expression, so that a document is stored once.
 
-use dramatis_projections::{Field, Index};
+use dramatis_projections::Field;
 use rusqlite::Connection;
 
-use crate::read_models::{Direction, FIND_MAX, Place, Query, ReadModelError, Value};
+use crate::read_models::{
+    Direction, FIND_MAX, NewBuild, Place, Query, ReadModelError, SEARCH_SKIP_MAX, Search, Value, names, text,
+};
 
 /// Says that a file is ours: `dram` in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x6472_616d;
 /// Raised with every change of these tables.
 pub(super) const FORMAT: i64 = 1;
+
+/// What the columns of a full-text index begin with, so that none is called as one of the documents'.
+pub(super) const WORDS_OF: &str = "words_of_";
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS builds (
@@ -24,7 +30,10 @@ const TABLES: &str = "
         name TEXT PRIMARY KEY, note TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS dead_letters (
         collection TEXT NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
-        event TEXT NOT NULL, error TEXT NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID;";
+        event TEXT NOT NULL, error TEXT NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS leases (
+        name TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL,
+        until_ms INTEGER NOT NULL) WITHOUT ROWID;";
 
 /// Marks a new file as ours and creates the tables that every store has.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
@@ -35,54 +44,88 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The table of a collection, quoted. The name's form is checked: it stands in statements.
 pub(super) fn table(collection: &str) -> Result<String, ReadModelError> {
-    let well_formed = collection.split_once('@').is_some_and(|(name, number)| {
-        let letters = |b: u8| b.is_ascii_lowercase() || b == b'_';
-        (1..=64).contains(&name.len())
-            && name.bytes().all(letters)
-            && (1..=9).contains(&number.len())
-            && number.bytes().all(|b| b.is_ascii_digit())
-    });
-    if well_formed {
-        Ok(format!("\"documents {collection}\""))
-    } else {
-        Err(ReadModelError::Unfit {
-            what: "a collection",
-            expected: "a projection's name, @ and a number, as rooms@1",
-            got: collection.to_owned(),
-        })
-    }
+    Ok(format!("\"documents {}\"", names::collection(collection)?))
+}
+
+/// The full-text index of a collection whose documents are searched, quoted.
+pub(super) fn words_table(collection: &str) -> Result<String, ReadModelError> {
+    Ok(format!("\"words {}\"", names::collection(collection)?))
 }
 
 /// Creates the documents of a collection and their indexes.
-pub(super) fn create_collection(collection: &str, indexes: &[Index]) -> Result<String, ReadModelError> {
+pub(super) fn create_collection(build: &NewBuild) -> Result<String, ReadModelError> {
+    let collection = &build.collection;
     let table = table(collection)?;
-    let mut statements = vec![format!(
-        "CREATE TABLE IF NOT EXISTS {table} (
-            key TEXT PRIMARY KEY, position INTEGER NOT NULL, body TEXT) WITHOUT ROWID"
-    )];
-    for index in indexes {
+    let columns = if build.text.is_empty() {
+        "(key TEXT PRIMARY KEY, position INTEGER NOT NULL, body TEXT) WITHOUT ROWID"
+    } else {
+        // The full-text index names its documents by number.
+        "(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, position INTEGER NOT NULL, body TEXT)"
+    };
+    let mut statements = vec![format!("CREATE TABLE IF NOT EXISTS {table} {columns}")];
+    for index in build.indexes {
         let columns: Result<Vec<_>, _> = index.fields.iter().map(|field| column(*field)).collect();
         let columns = columns?.join(", ");
-        let name = field_name(index.name)?;
+        let name = names::field(index.name)?;
         statements.push(format!(
             "CREATE INDEX IF NOT EXISTS \"{name} {collection}\" ON {table} ({columns}, key)
                 WHERE body IS NOT NULL"
         ));
     }
+    statements.push(format!(
+        "CREATE INDEX IF NOT EXISTS \"tombstones {collection}\" ON {table} (position) WHERE body IS NULL"
+    ));
+    statements.extend(create_words(build)?);
     Ok(statements.join(";\n"))
 }
 
-fn column(field: Field) -> Result<String, ReadModelError> {
-    Ok(format!("json_extract(body, '$.{}')", field_name(field.name)?))
+/// The index holds words as [`text::words`] cuts them, and no second copy of the text.
+fn create_words(build: &NewBuild) -> Result<Vec<String>, ReadModelError> {
+    if build.text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let words = words_table(&build.collection)?;
+    let fields = build.text.iter().map(|field| Ok(format!("{WORDS_OF}{}", names::field(field.name)?)));
+    let fields = fields.collect::<Result<Vec<_>, ReadModelError>>()?.join(", ");
+    let weights = build.text.iter().map(|field| format!("{}.0", field.weight)).collect::<Vec<_>>().join(", ");
+    Ok(vec![
+        format!(
+            "CREATE VIRTUAL TABLE IF NOT EXISTS {words} USING fts5({fields}, content='',
+                contentless_delete=1, tokenize='unicode61 remove_diacritics 0')"
+        ),
+        format!("INSERT INTO {words} ({words}, rank) VALUES ('rank', 'bm25({weights})')"),
+    ])
 }
 
-fn field_name(name: &'static str) -> Result<&'static str, ReadModelError> {
-    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
-        Ok(name)
-    } else {
-        let expected = "lower-case letters and underscores";
-        Err(ReadModelError::Unfit { what: "a field's name", expected, got: name.to_owned() })
-    }
+fn column(field: Field) -> Result<String, ReadModelError> {
+    Ok(format!("json_extract(body, '$.{}')", names::field(field.name)?))
+}
+
+/// Drops all that a build has.
+pub(super) fn drop_collection(collection: &str) -> Result<String, ReadModelError> {
+    let mut statements = [table(collection)?, words_table(collection)?]
+        .map(|name| format!("DROP TABLE IF EXISTS {name}"))
+        .to_vec();
+    let tables = ["dead_letters", "builds"];
+    statements.extend(tables.map(|name| format!("DELETE FROM {name} WHERE collection = '{collection}'")));
+    Ok(statements.join(";\n"))
+}
+
+/// Removes tombstones up to a position and the build's checkpoint: two parameters.
+pub(super) fn purge(collection: &str) -> Result<String, ReadModelError> {
+    let table = table(collection)?;
+    Ok(format!(
+        "DELETE FROM {table} WHERE body IS NULL AND position <=
+            min(?, coalesce((SELECT position FROM builds WHERE collection = ?), -1))"
+    ))
+}
+
+/// A page of documents past a key: one parameter.
+pub(super) fn scan(collection: &str, limit: usize) -> Result<String, ReadModelError> {
+    let (table, limit) = (table(collection)?, limit.min(FIND_MAX));
+    Ok(format!(
+        "SELECT key, position, body FROM {table} WHERE key > ? AND body IS NOT NULL ORDER BY key LIMIT {limit}"
+    ))
 }
 
 /// A query as a statement and its parameters.
@@ -91,35 +134,22 @@ pub(super) fn select(
     query: &Query,
 ) -> Result<(String, Vec<rusqlite::types::Value>), ReadModelError> {
     let table = table(collection)?;
-    let mut conditions = vec!["body IS NOT NULL".to_owned()];
-    let mut values = Vec::new();
-    if let Some(prefix) = &query.key_prefix {
-        conditions.push("key >= ? AND key < ?".to_owned());
-        values.extend([prefix.clone().into(), past_prefix(prefix)?.into()]);
-    }
-    for (field, value) in &query.equal {
-        conditions.push(format!("{} = ?", column(*field)?));
-        values.push(parameter(value));
-    }
+    let (mut conditions, mut values) = (Vec::new(), Vec::new());
+    filter(query.key_prefix.as_ref(), &query.equal, &mut conditions, &mut values)?;
     let (order, comparison) = match query.direction {
         Direction::Ascending => ("ASC", ">"),
         Direction::Descending => ("DESC", "<"),
     };
     let sort = query.sort.map(column).transpose()?;
-    match (&query.after, &sort) {
-        (Some(Place { value: Some(value), key }), Some(sort)) => {
-            conditions.push(format!("({sort}, key) {comparison} (?, ?)"));
-            values.extend([parameter(value), key.clone().into()]);
+    if let Some(Place { value, key }) = names::place(query)? {
+        match (&sort, value) {
+            (Some(sort), Some(value)) => {
+                conditions.push(format!("({sort}, key) {comparison} (?, ?)"));
+                values.push(parameter(value));
+            }
+            _ => conditions.push(format!("key {comparison} ?")),
         }
-        (Some(Place { value: None, key }), None) => {
-            conditions.push(format!("key {comparison} ?"));
-            values.push(key.clone().into());
-        }
-        (Some(place), _) => {
-            let expected = "a value exactly where the query sorts by a field";
-            return Err(ReadModelError::Unfit { what: "a place", expected, got: format!("{place:?}") });
-        }
-        (None, _) => {}
+        values.push(key.clone().into());
     }
     let sort = sort.map_or_else(String::new, |sort| format!("{sort} {order}, "));
     let (conditions, limit) = (conditions.join(" AND "), query.limit.min(FIND_MAX));
@@ -129,21 +159,58 @@ pub(super) fn select(
     Ok((sql, values))
 }
 
+/// A search as a statement and its parameters; `None` if it asks for no word.
+pub(super) fn search(
+    collection: &str,
+    search: &Search,
+) -> Result<Option<(String, Vec<rusqlite::types::Value>)>, ReadModelError> {
+    let phrases = text::phrases(&search.text)?;
+    if phrases.is_empty() {
+        return Ok(None);
+    }
+    let (table, words) = (table(collection)?, words_table(collection)?);
+    let phrases: Vec<_> = phrases.iter().map(|phrase| format!("\"{phrase}\"")).collect();
+    let mut conditions = vec![format!("{words} MATCH ?")];
+    let mut values = vec![phrases.join(" ").into()];
+    filter(search.key_prefix.as_ref(), &search.equal, &mut conditions, &mut values)?;
+    let order = match search.sort {
+        None => "rank, key DESC".to_owned(),
+        Some((field, direction)) => {
+            let order = if direction == Direction::Ascending { "ASC" } else { "DESC" };
+            format!("{} {order}, key {order}", column(field)?)
+        }
+    };
+    let (conditions, limit) = (conditions.join(" AND "), search.limit.min(FIND_MAX));
+    let skip = search.skip.min(SEARCH_SKIP_MAX);
+    // The documents first: if the build is gone, its error names them.
+    let sql = format!(
+        "SELECT key, position, body FROM {table} JOIN {words} ON {words}.rowid = {table}.id
+            WHERE {conditions} ORDER BY {order} LIMIT {limit} OFFSET {skip}"
+    );
+    Ok(Some((sql, values)))
+}
+
+fn filter(
+    key_prefix: Option<&String>,
+    equal: &[(Field, Value)],
+    conditions: &mut Vec<String>,
+    values: &mut Vec<rusqlite::types::Value>,
+) -> Result<(), ReadModelError> {
+    conditions.push("body IS NOT NULL".to_owned());
+    if let Some(prefix) = key_prefix {
+        conditions.push("key >= ? AND key < ?".to_owned());
+        values.extend([prefix.clone().into(), names::past_prefix(prefix)?.into()]);
+    }
+    for (field, value) in equal {
+        conditions.push(format!("{} = ?", column(*field)?));
+        values.push(parameter(value));
+    }
+    Ok(())
+}
+
 fn parameter(value: &Value) -> rusqlite::types::Value {
     match value {
         Value::Text(text) => text.clone().into(),
         Value::Integer(integer) => (*integer).into(),
     }
-}
-
-/// The first text past all that begin with the prefix.
-fn past_prefix(prefix: &str) -> Result<String, ReadModelError> {
-    let mut chars = prefix.chars();
-    let next = chars.next_back().filter(char::is_ascii).and_then(|last| char::from_u32(u32::from(last) + 1));
-    let next = next.ok_or_else(|| ReadModelError::Unfit {
-        what: "a key's prefix",
-        expected: "text that ends in an ASCII character",
-        got: prefix.to_owned(),
-    })?;
-    Ok(format!("{}{next}", chars.as_str()))
 }

@@ -13,6 +13,7 @@ use crate::read_models::queries::{Listing, insight};
 
 /// Which page of an activity list.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ActivityQuery {
     /// Go on after this: `next` of the page before.
@@ -78,6 +79,7 @@ pub(super) async fn of_user(
 
 /// Which hours.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StatisticsQuery {
     /// From the hour in which this time lies, in milliseconds since 1970.

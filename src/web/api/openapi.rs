@@ -35,3 +35,27 @@ struct Document;
 pub(super) async fn document() -> HttpResponse {
     HttpResponse::Ok().json(Document::openapi())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_said_to_be_where_it_is() {
+        let document = serde_json::to_value(Document::openapi()).unwrap();
+        let mut count = 0;
+        for (path, item) in document.get("paths").unwrap().as_object().unwrap() {
+            let operations = item.as_object().unwrap().values();
+            let parameters =
+                operations.filter_map(|operation| operation.get("parameters")?.as_array()).flatten();
+            for parameter in parameters {
+                count += 1;
+                let name = parameter.get("name").unwrap().as_str().unwrap();
+                let in_path = parameter.get("in").unwrap() == "path";
+                assert_eq!(in_path, path.contains(&format!("{{{name}}}")), "{name} of {path}");
+            }
+        }
+        assert!(count > 20, "only {count} parameters");
+    }
+}

@@ -101,6 +101,7 @@ async fn ask(api: &Api, stream: &StreamId, request: Request<Room>) -> Option<Ans
 
 /// Which rooms.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RoomsQuery {
     /// `activity` (latest message first, the default) or `title`.
@@ -189,6 +190,7 @@ pub(super) async fn one(api: web::Data<Api>, room: web::Path<EntityId>) -> HttpR
 
 /// Which messages.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TimelineQuery {
     /// Only messages below this revision.
@@ -230,6 +232,7 @@ pub(super) async fn timeline(
 
 /// Which members.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MembersQuery {
     /// Only members past this one.

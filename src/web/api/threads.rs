@@ -13,6 +13,7 @@ use crate::read_models::queries::{Listing, threads};
 
 /// Which threads.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ThreadsQuery {
     /// Go on after this: `next` of the page before.
@@ -57,6 +58,7 @@ pub(super) async fn list(
 
 /// Which messages of a thread.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ThreadQuery {
     /// Only messages past this revision; without it, from the thread's first message on.

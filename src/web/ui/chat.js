@@ -5,26 +5,30 @@ import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { byId, button, make, paintAvatar, recall, remember, say } from "./dom.js";
 import { describe } from "./message-list.js";
+import { Invitations } from "./invitations.js";
 import { Panel } from "./panel.js";
 import { Sidebar } from "./sidebar.js";
 import { StatusView } from "./status.js";
 import { Timeline } from "./timeline.js";
-import { who } from "./welcome.js";
+import { forget, refused, who } from "./welcome.js";
 
 /** Rooms that stay followed, so that coming back to one is immediate. */
 const HELD_MAX = 12;
 const ANNOUNCE_MS = 1_000;
 const FACES_MAX = 3;
+/** The server wants a token, or another one. */
+const TOKEN_CLOSE = 4501;
 
 class Chat {
-  constructor(me) {
+  constructor(me, token) {
     this.me = me;
     this.held = new Map(); // room -> Conversation, the longest unvisited first
     this.current = null;
     this.news = [];
     byId("my-name").textContent = me;
     paintAvatar(byId("my-avatar"), me, me);
-    this.client = connect({ user: me });
+    this.client = connect(token ? { token, account: me } : { user: me });
+    this.client.user = me;
     new StatusView(this.client);
     this.sidebar = new Sidebar(this.client, {
       pick: (room) => this.go(room),
@@ -35,8 +39,9 @@ class Chat {
     this.timeline = new Timeline(
       { scroller: byId("scroller"), list: byId("timeline"), pill: byId("pill"), historyNote: byId("history-note") },
       { ...calls, atBottom: () => this.markSeen() });
-    this.panel = new Panel({ ...calls, saveEdit: (item, text) => this.saveEdit(item, text), leave: () => this.leave() });
+    this.panel = new Panel({ ...calls, saveEdit: (item, text) => this.saveEdit(item, text), leave: () => this.leave(), invite: (member) => this.invite(member) });
     this.composer = this.makeComposer();
+    new Invitations(this.client, (room) => this.go(room));
     this.wire();
     this.sidebar.refresh();
     this.enter(roomInAddress());
@@ -67,7 +72,7 @@ class Chat {
     byId("members-open").addEventListener("click", () => this.panel.toggleMembers(this.current));
     byId("change-name").addEventListener("click", () => {
       this.client.close();
-      remember("sessionStorage", "user", "");
+      forget();
       const address = new URL(location.href);
       address.searchParams.delete("user");
       history.replaceState(null, "", address);
@@ -77,7 +82,7 @@ class Chat {
     document.addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("visibilitychange", () => document.hidden || this.timeline.due());
     this.client.on("ready", () => this.sidebar.refreshSoon());
-    this.client.on("status", () => this.changed());
+    this.client.on("status", ({ code }) => (code === TOKEN_CLOSE ? refused() : this.changed()));
   }
 
   key(event) {
@@ -218,12 +223,13 @@ class Chat {
     byId("room-about").textContent = room.presence.count > 0 ? `${members} · ${room.presence.count} here` : members;
     const faces = (here.length > 0 ? here : [...window.members.keys()]).slice(0, FACES_MAX).map((member) => {
       const face = make("span", "avatar small");
+      face.setAttribute("aria-hidden", "true");
       paintAvatar(face, member, window.nameOf(member));
       return face;
     });
     const open = byId("members-open");
     open.replaceChildren(...faces, make("span", "people-count", String(count)));
-    open.setAttribute("aria-label", `${members}${here.length > 0 ? `, ${here.length} here` : ""}: show them`);
+    open.setAttribute("aria-label", `${members}: show who is here`);
     open.title = members;
   }
 
@@ -256,6 +262,15 @@ class Chat {
     if (!window.confirm("Leave this room? You can still read it, and join again.")) return;
     this.panel.close();
     this.ask(() => this.current.room.leave());
+  }
+
+  async invite(member) {
+    try {
+      await this.current.room.command("invite_member", { member });
+      return `Invited ${member}.`;
+    } catch (error) {
+      return error.message;
+    }
   }
 
   saveEdit(item, text) {
@@ -296,4 +311,4 @@ function roomInAddress() {
   return new URLSearchParams(location.search).get("room") ?? recall("sessionStorage", "room");
 }
 
-who((name) => new Chat(name));
+who((name, token) => new Chat(name, token));

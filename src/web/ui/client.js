@@ -36,8 +36,9 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  * @param {boolean} [options.share] whether the tabs of a person share one line, where the browser can
  * @param {object} [options.store] where unanswered commands wait; see `client/store.js`
  * @param {number} [options.expireAfterMs] the age from which a command is handed back, not sent
- * @param {string[]} [options.transports] in order of preference: `socket`
- * @param {typeof globalThis.WebSocket} [options.WebSocket] in Node before 22: the `ws` package's
+ * @param {string[]} [options.transports] `socket`, `stream`, `poll`, in order of preference
+ * @param {typeof globalThis.WebSocket} [options.WebSocket] Node before 22 has none: without it
+ *   the stream is used
  * @param {typeof globalThis.fetch} [options.fetch]
  * @returns {Client}
  */
@@ -45,7 +46,7 @@ export function connect(options = {}) {
   return new Client({
     url: globalThis.location?.origin,
     share: true,
-    transports: ["socket"],
+    transports: ["socket", "stream", "poll"],
     WebSocket: globalThis.WebSocket,
     fetch: (...parts) => globalThis.fetch(...parts),
     ...options,

@@ -150,7 +150,7 @@ export class MessageList {
     const isMember = this.conversation.isMember;
     const chips = [...item.reactions].map(([emoji, members]) => {
       const names = [...members].map((member) => this.conversation.nameOf(member)).join(", ");
-      const chip = button("chip", `${emoji} by ${names}`, "", () => this.on.react(item, emoji));
+      const chip = button("chip", `${emoji} ${members.size} by ${names}`, "", () => this.on.react(item, emoji));
       chip.append(emoji, " ", make("span", "chip-count", String(members.size)));
       chip.setAttribute("aria-pressed", String(members.has(this.me)));
       chip.disabled = !isMember;

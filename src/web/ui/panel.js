@@ -9,7 +9,7 @@ const THREAD_PAGES_MAX = 10;
 const PAGE_LEN = 200;
 
 export class Panel {
-  /** @param {object} on those of a `MessageList`, and `leave()` */
+  /** @param {object} on those of a `MessageList`, and `leave()`, `invite(member)`, `saveEdit(item, text)` */
   constructor(on) {
     this.on = on;
     this.kind = null; // "members" | "thread"
@@ -19,6 +19,7 @@ export class Panel {
     this.foot = byId("panel-foot");
     byId("panel-close").addEventListener("click", () => this.close());
     this.root.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
+    this.inviteForm = this.makeInvite();
     this.threadList = make("ol", "timeline");
     this.threadList.setAttribute("aria-label", "Thread");
     this.composer = new Composer(this.foot, {
@@ -110,6 +111,24 @@ export class Panel {
     if (isAtEnd) this.body.scrollTop = this.body.scrollHeight;
   }
 
+  makeInvite() {
+    const input = make("input");
+    input.setAttribute("aria-label", "Whom to invite");
+    input.placeholder = "Invite someone by name";
+    input.autocapitalize = "off";
+    input.spellcheck = false;
+    const note = make("p", "note");
+    note.setAttribute("role", "status");
+    const form = make("form", "invite", input, make("button", "", "Invite"), note);
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const member = input.value.trim();
+      note.textContent = member === "" ? "" : await this.on.invite(member);
+      if (note.textContent.startsWith("Invited")) input.value = "";
+    });
+    return form;
+  }
+
   drawMembers() {
     const { window, room, me } = this.conversation;
     const here = new Set(room.presence.members);
@@ -138,7 +157,9 @@ export class Panel {
     if (onlookers.length > 0) parts.push(make("p", "note", `Reading along: ${onlookers.map(bareId).join(", ")}`));
     const more = room.presence.count - here.size;
     if (more > 0) parts.push(make("p", "note", `and ${more} more are here`));
-    if (this.conversation.isMember) parts.push(button("quiet leave", "Leave this room", "Leave this room", () => this.on.leave()));
+    if (this.conversation.isMember) parts.push(this.inviteForm, button("quiet leave", "Leave this room", "Leave this room", () => this.on.leave()));
+    const focused = this.body.contains(document.activeElement) ? document.activeElement : null;
     this.body.replaceChildren(...parts);
+    if (focused?.isConnected) focused.focus();
   }
 }

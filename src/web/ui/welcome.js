@@ -5,21 +5,66 @@ import { icon, placeIcons } from "./icons.js";
 
 const THEMES = ["auto", "light", "dark"];
 
-/** Calls `start(name)` once it is known who this is. */
+/** Calls `start(name, token)` once it is known who this is; without accounts there is no token. */
 export function who(start) {
   placeIcons();
   wireTheme();
-  const enter = (name) => {
+  const enter = (name, token) => {
     remember("sessionStorage", "user", name);
     remember("localStorage", "user", name);
+    remember("sessionStorage", "token", token ?? "");
     byId("welcome").hidden = true;
     byId("app").hidden = false;
-    start(name);
+    start(name, token);
   };
+  const token = recall("sessionStorage", "token");
+  const wanted = recall("sessionStorage", "token-wanted");
+  if (wanted) return askToken(wanted, enter);
+  if (token) return enter(userOf(token), token);
   const given = new URLSearchParams(location.search).get("user") ?? recall("sessionStorage", "user");
   if (given && !idProblem("The name", given)) enter(given);
   else if (given) ask(given, idProblem("The name", given), enter);
   else ask(recall("localStorage", "user") ?? "", null, enter);
+  return undefined;
+}
+
+/** The server took neither the name nor the token: asks for a token. */
+export function refused() {
+  const had = recall("sessionStorage", "token");
+  remember("sessionStorage", "token-wanted", had ? "The server does not accept this token any more." : "This server asks for a token.");
+  location.reload();
+}
+
+/** Forgets who this is. */
+export function forget() {
+  for (const key of ["user", "token", "token-wanted"]) remember("sessionStorage", key, "");
+}
+
+function askToken(why, enter) {
+  byId("welcome").hidden = false;
+  byId("welcome-token-row").hidden = false;
+  for (const element of [byId("welcome-name"), byId("welcome-name").labels[0]]) element.hidden = true;
+  byId("welcome-about").textContent = why;
+  const input = byId("welcome-token");
+  input.focus();
+  byId("welcome-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const token = input.value.trim();
+    const user = userOf(token);
+    if (!user) return say(byId("welcome-error"), "This is no token: a JSON Web Token that names its user is expected.");
+    remember("sessionStorage", "token-wanted", "");
+    return enter(user, token);
+  });
+}
+
+// Whose token it is, by its own account; the server checks that.
+function userOf(token) {
+  try {
+    const [, payload] = token.split(".");
+    return JSON.parse(atob(payload.replace(/-/g, "+").replace(/_/g, "/"))).sub ?? null;
+  } catch {
+    return null;
+  }
 }
 
 function ask(name, problem, enter) {

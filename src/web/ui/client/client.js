@@ -12,6 +12,8 @@ import { defaultStore } from "./store.js";
 import { tabId, sessionId } from "./tab.js";
 import { transportsOf } from "./transports.js";
 
+/** The word for one's own stream where else a room is named. */
+const ME = "me";
 /** Requests that wait for an answer at once. */
 const REQUESTS_MAX = 100;
 
@@ -102,9 +104,14 @@ export class Client extends Emitter {
     return room;
   }
 
+  /** One's own stream, followed like a room: profile, invitations, read markers, new sessions. */
+  get me() {
+    return this.room(ME);
+  }
+
   /** The rooms that are followed. */
   get rooms() {
-    return [...this.#rooms.values()];
+    return [...this.#rooms.values()].filter(({ id }) => id !== ME);
   }
 
   /**
@@ -199,6 +206,10 @@ export class Client extends Emitter {
       case "reject": this.#rejected(message); break;
       case "page": this.#answered(message); break;
       default: this.#rooms.get(message.room)?.take(message);
+    }
+    // What was read on another device, if one's own stream is followed.
+    if (message.room === ME && message.name === "ReadMarkerMoved") {
+      this.#rooms.get(message.data.room)?.seenElsewhere(message.data.revision);
     }
     this.emit("message", message);
   }

@@ -1,5 +1,11 @@
 // Named events with listeners. A listener that throws does not keep others from hearing.
 
+// As an error that nobody caught, and past the other listeners.
+function report(error) {
+  if (typeof globalThis.reportError === "function") globalThis.reportError(error);
+  else queueMicrotask(() => { throw error; });
+}
+
 export class Emitter {
   #listeners = new Map();
 
@@ -30,7 +36,7 @@ export class Emitter {
       try {
         listener(value);
       } catch (error) {
-        queueMicrotask(() => { throw error; }); // to the console, and past the others
+        report(error);
       }
     }
   }

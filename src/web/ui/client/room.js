@@ -6,6 +6,8 @@ import { randomId } from "./ids.js";
 import { Presence } from "./presence.js";
 
 const SEEN_EVERY_MS = 1_000;
+/** The others' messages of which it is known which are unread when a marker moves. */
+const RECENT_LEN_MAX = 200;
 
 /**
  * Emits
@@ -24,6 +26,7 @@ export class Room extends Emitter {
   #seenDue = null;
   #seenTimer = null;
   #presence;
+  #recent = []; // revisions of the others' last messages
 
   /** Made by `client.room(id)`. */
   constructor(id, link, { epoch, after, catchUp } = {}) {
@@ -164,6 +167,7 @@ export class Room extends Emitter {
     if (how === "reset" || this.#cursor.last === null || (this.#cursor.epoch ?? epoch) !== epoch) {
       this.#cursor.clear();
       this.seenRevision = null;
+      this.#recent = [];
       this.emit("reset");
     }
     this.#cursor.epoch = epoch;
@@ -211,6 +215,9 @@ export class Room extends Emitter {
 
   #arrived(event) {
     this.#presence.quiet(event.by);
+    this.#recent.push(event.revision);
+    if (this.#recent.length > RECENT_LEN_MAX) this.#recent.shift();
+    // What came before it was live the server has counted already.
     if (this.state === "live" && event.revision > (this.seenRevision ?? -1)) this.#setUnread(this.unread + 1);
   }
 
@@ -238,11 +245,12 @@ export class Room extends Emitter {
     this.emit(state, why);
   }
 
-  /** A read marker set on another device. */
-  seenElsewhere(revision, unread = 0) {
+  /** A read marker moved on another device: what was unread up to there is read. */
+  seenElsewhere(revision) {
     if (revision <= (this.seenRevision ?? -1)) return;
     this.seenRevision = revision;
-    this.#setUnread(revision >= (this.#cursor.last ?? 0) ? 0 : Math.min(this.unread, unread || this.unread));
+    if (revision >= (this.head ?? 0)) this.#setUnread(0);
+    else this.#setUnread([...this.#recent].filter((one) => one > revision).length);
   }
 
   #setUnread(count) {

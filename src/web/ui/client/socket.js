@@ -26,7 +26,8 @@ export function socketTransport(parts) {
       if (!isOver) receive(link, data);
     };
     socket.onclose = ({ code, reason }) => over(code, reason);
-    socket.onerror = () => {}; // a close follows
+    // A close follows in the same breath, but not in Node 20 when it could not connect.
+    socket.onerror = () => setTimeout(() => over(1006, "the WebSocket failed"), 0);
     return {
       send(message) {
         if (socket.readyState === 1) socket.send(JSON.stringify(message));

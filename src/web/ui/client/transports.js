@@ -1,6 +1,8 @@
 // Which ways to the server there are, in order of preference.
 
+import { pollTransport } from "./poll.js";
 import { socketTransport, SUBPROTOCOL } from "./socket.js";
+import { streamTransport } from "./stream.js";
 
 const OPEN_WITHIN_MS = 8_000;
 
@@ -12,6 +14,8 @@ export function transportsOf(options) {
       open: socketTransport(options),
       isThere: (url) => answers(options.WebSocket, url),
     },
+    stream: { name: "stream", open: streamTransport(options) },
+    poll: { name: "poll", open: pollTransport(options) },
   };
   const found = options.transports.map((name) => known[name]).filter(Boolean);
   if (found.length === 0) throw new TypeError(`no transport of ${JSON.stringify(options.transports)} works here: expected some of ${Object.keys(known).join(", ")}`);
@@ -26,13 +30,12 @@ function answers(WebSocket, url) {
     const socket = new WebSocket(address.href, SUBPROTOCOL);
     const end = (isThere) => {
       clearTimeout(timer);
-      socket.onopen = socket.onclose = null;
+      socket.onopen = socket.onclose = socket.onerror = null;
       socket.close();
       resolve(isThere);
     };
     const timer = setTimeout(() => end(false), OPEN_WITHIN_MS);
     socket.onopen = () => end(true);
-    socket.onclose = () => end(false);
-    socket.onerror = () => {};
+    socket.onclose = socket.onerror = () => end(false);
   });
 }

@@ -1,0 +1,114 @@
+//! Full-text search: the same words find the same documents in every store.
+
+use dramatis_projections::TextField;
+
+use super::{Direction, KIND, NewBuild, ReadModelError, ReadModels, SIZE, Value, batch, keys_of, new_build};
+use crate::read_models::Search;
+
+const TEXT: &[TextField] = &[TextField { name: "title", weight: 10 }, TextField { name: "body", weight: 1 }];
+
+pub(super) async fn run(store: &dyn ReadModels) {
+    let refused = store.create(new_build("unread@1")).await.and(store.search("unread@1", words("cat")).await);
+    assert!(refused.is_err(), "a build without text fields is not searched: {refused:?}");
+    store.create(NewBuild { text: TEXT, ..new_build("texts@1") }).await.unwrap();
+    store.create(NewBuild { text: TEXT, ..new_build("texts@1") }).await.unwrap();
+    let document = |title: &str, body: &str, size: i64| {
+        serde_json::json!({"kind": if size > 3 { "big" } else { "small" }, "size": size, "title": title,
+            "body": body, "language": "french", "rank": size, "key": "none"})
+        .to_string()
+    };
+    let documents = [
+        ("r/1", document("Cats", "A cat sat on the mat.", 1)),
+        ("r/2", document("Good evening", "All the cats, and the DOG; crème brûlée", 2)),
+        ("r/3", document("", "concatenate evening good catalogue's", 3)),
+        ("r/4", document("mat", "don't run, dogs run", 4)),
+        ("r/5", document("\u{65e5}\u{672c}\u{8a9e}", "mat mat mat", 5)),
+        ("s/6", document("Cat", "nothing else", 6)),
+        ("s/7", serde_json::json!({"kind": "odd", "size": 7, "title": {"cat": "cat"}}).to_string()),
+    ];
+    let writes: Vec<_> =
+        (1..).zip(&documents).map(|(at, (key, body))| (*key, at, Some(body.as_str()))).collect();
+    store.write("texts@1", batch(&writes, 7)).await.unwrap();
+
+    finds(store).await;
+    orders(store).await;
+    follows_changes(store).await;
+}
+
+async fn finds(store: &dyn ReadModels) {
+    let cases: [(&str, &[&str]); 18] = [
+        ("cat", &["r/1", "s/6"]),
+        ("CATS", &["r/1", "r/2"]),
+        ("cats dog", &["r/2"]),
+        ("cat nothing", &["s/6"]),
+        ("evening", &["r/2", "r/3"]),
+        ("good evening", &["r/2", "r/3"]),
+        ("\"good evening\"", &["r/2"]),
+        ("\"evening good\"", &["r/3"]),
+        ("\"cats cat\"", &[]),
+        ("\"run dogs\"", &["r/4"]),
+        ("the", &["r/1", "r/2"]),
+        ("don't", &["r/4"]),
+        ("t", &["r/4"]),
+        ("creme BRULEE", &["r/2"]),
+        ("\u{672c}", &["r/5"]),
+        ("\u{672c}\u{65e5}", &[]),
+        ("-cat", &["r/1", "s/6"]),
+        ("?! \"\"", &[]),
+    ];
+    for (text, expected) in cases {
+        let found = store.search("texts@1", words(text)).await.unwrap();
+        let mut keys = keys_of(&found);
+        keys.sort_unstable();
+        assert_eq!(keys, expected, "{text:?}");
+    }
+    for (key_prefix, equal, expected) in [
+        (Some("s/"), vec![], vec!["s/6"]),
+        (None, vec![(KIND, Value::Text("small".into()))], vec!["r/1"]),
+        (Some("r/"), vec![(SIZE, Value::Integer(6))], vec![]),
+    ] {
+        let key_prefix = key_prefix.map(str::to_owned);
+        let search = Search { key_prefix, equal, ..words("cat") };
+        assert_eq!(keys_of(&store.search("texts@1", search.clone()).await.unwrap()), expected, "{search:?}");
+    }
+    let none = store.search("nothing@1", words("cat")).await.unwrap_err();
+    assert!(matches!(none, ReadModelError::NoBuild { .. }), "{none}");
+}
+
+async fn orders(store: &dyn ReadModels) {
+    let best = store.search("texts@1", words("mat")).await.unwrap();
+    assert_eq!(keys_of(&best)[0], "r/4", "a match in the title counts more than three in the body");
+    assert_eq!(best.len(), 3);
+    for (direction, expected) in
+        [(Direction::Ascending, ["r/1", "r/4", "r/5"]), (Direction::Descending, ["r/5", "r/4", "r/1"])]
+    {
+        let sorted = Search { sort: Some((SIZE, direction)), ..words("mat") };
+        assert_eq!(keys_of(&store.search("texts@1", sorted.clone()).await.unwrap()), expected);
+        let page = Search { skip: 1, limit: 1, ..sorted };
+        assert_eq!(keys_of(&store.search("texts@1", page).await.unwrap()), expected[1..2]);
+    }
+    let mut paged = Vec::new();
+    for skip in 0..4 {
+        let page = Search { skip, limit: 1, ..words("mat") };
+        paged.extend(store.search("texts@1", page).await.unwrap());
+    }
+    assert_eq!(paged, best, "page by page");
+}
+
+async fn follows_changes(store: &dyn ReadModels) {
+    let changed = r#"{"title":"birds","body":"of all feathers"}"#;
+    let writes = [("r/1", 8, Some(changed)), ("s/6", 9, None), ("r/2", 1, Some(changed))];
+    store.write("texts@1", batch(&writes, 9)).await.unwrap();
+    assert_eq!(keys_of(&store.search("texts@1", words("cat")).await.unwrap()), [] as [&str; 0]);
+    assert_eq!(keys_of(&store.search("texts@1", words("birds")).await.unwrap()), ["r/1"]);
+    assert_eq!(keys_of(&store.search("texts@1", words("dog")).await.unwrap()), ["r/2"], "a late write");
+    store.write("texts@1", batch(&[("s/6", 10, Some(changed))], 10)).await.unwrap();
+    assert_eq!(store.search("texts@1", words("birds")).await.unwrap().len(), 2);
+    store.drop_build("texts@1").await.unwrap();
+    store.create(NewBuild { text: TEXT, ..new_build("texts@1") }).await.unwrap();
+    assert_eq!(keys_of(&store.search("texts@1", words("birds")).await.unwrap()), [] as [&str; 0]);
+}
+
+fn words(text: &str) -> Search {
+    Search { text: text.to_owned(), key_prefix: None, equal: Vec::new(), sort: None, skip: 0, limit: 100 }
+}

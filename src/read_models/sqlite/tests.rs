@@ -1,0 +1,67 @@
+//! The contract on a file, and what a file is beside that.
+
+use super::*;
+use crate::read_models::contract;
+
+#[tokio::test]
+async fn it_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteReadModels::open(folder.path().join("read.db")).unwrap();
+    contract::run(&store).await;
+}
+
+#[tokio::test]
+async fn a_store_comes_back_after_it_was_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("read.db");
+    let store = SqliteReadModels::open(&path).unwrap();
+    store.create(contract::new_build("rooms@1")).await.unwrap();
+    store.write("rooms@1", contract::batch(&[("a", 3, Some("{}"))], 7)).await.unwrap();
+    drop(store);
+    let store = SqliteReadModels::open(&path).unwrap();
+    assert_eq!(store.count("rooms@1").await.unwrap(), 1);
+    assert_eq!(store.builds().await.unwrap()[0].checkpoint, contract::checkpoint(7));
+}
+
+#[tokio::test]
+async fn lists_of_rooms_walk_an_index() {
+    use crate::read_models::{Direction, Place, Value};
+    use dramatis_projections::{Projection, Rooms};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("read.db");
+    let store = SqliteReadModels::open(&path).unwrap();
+    store.create(NewBuild { indexes: Rooms::INDEXES, ..contract::new_build("rooms@1") }).await.unwrap();
+    for index in Rooms::INDEXES {
+        let [tenant, sort] = index.fields else { panic!("{index:?}") };
+        let query = Query {
+            key_prefix: None,
+            equal: vec![(*tenant, Value::Text("main".into()))],
+            sort: Some(*sort),
+            direction: Direction::Descending,
+            after: Some(Place { value: Some(Value::Integer(5)), key: "k".into() }),
+            limit: 10,
+        };
+        let (sql, values) = schema::select("rooms@1", &query).unwrap();
+        let reader = open_reader(&path).unwrap();
+        let mut plan = reader.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = plan.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+        let steps = steps.map(Result::unwrap).collect::<Vec<_>>().join("; ");
+        assert!(steps.contains(&format!("USING INDEX {} rooms@1", index.name)), "{steps}");
+        assert!(!steps.contains("TEMP B-TREE"), "{steps}");
+    }
+}
+
+#[test]
+fn damaged_and_foreign_files_are_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let garbage = folder.path().join("garbage.db");
+    std::fs::write(&garbage, "no database ".repeat(1_000)).unwrap();
+    let foreign = folder.path().join("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE cats (name TEXT)").unwrap();
+    for path in [garbage, foreign] {
+        let Err(error) = SqliteReadModels::open(&path) else { panic!("{} was opened", path.display()) };
+        assert!(matches!(error, ReadModelError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("delete it"), "{error}");
+    }
+}

@@ -1,0 +1,207 @@
+// The types of `client.js`. Those of the messages are generated: see `client/protocol.d.ts`.
+
+import type {
+  Ack, CommandId, EntityId, Epoch, ErrorCode, Event, MemberId, Page, Ready, Reject, Revision, ServerMessage,
+} from "./client/protocol";
+
+export type * from "./client/protocol";
+
+type Off = () => void;
+type MaybePromise<T> = T | Promise<T>;
+
+export interface Status {
+  state: "connecting" | "live" | "waiting" | "closed";
+  /** What the line runs over. */
+  transport?: "socket" | "stream" | "poll";
+  /** While waiting: when the next attempt is due, Unix milliseconds. */
+  retryAt?: number;
+  /** The close code. */
+  code?: number;
+  reason?: string;
+  /** Whether this tab holds the line for a person's others. */
+  role: "alone" | "leader" | "follower";
+}
+
+/** A command on its way. */
+export interface Entry {
+  id: CommandId;
+  owner: string;
+  frame: { type: "command"; id: CommandId; room: EntityId; name: string; data: object; expected?: Revision };
+  /** Unix milliseconds. */
+  createdAt: number;
+  expireAfterMs?: number;
+  /** Whether it may have reached the server. */
+  attempted: boolean;
+  state: "waiting" | "expired";
+}
+
+/** Where commands wait that were not answered yet. */
+export interface Store {
+  list(): MaybePromise<Entry[]>;
+  put(entry: Entry): MaybePromise<void>;
+  remove(id: string): MaybePromise<void>;
+}
+
+export interface ConnectOptions {
+  /** Of the server; in a page, its own. */
+  url?: string;
+  /** In local mode: who this is. */
+  user?: MemberId;
+  /** A token, or where to get one; asked with `again` once the last one ran out or was refused. */
+  token?: string | ((why: { again: boolean }) => MaybePromise<string>);
+  /** With a token: keeps the stored commands of people at one browser apart. */
+  account?: string;
+  /** What the person would call this device. */
+  device?: string;
+  /** Stable over reconnects; made and kept by itself. */
+  session?: string;
+  /** Whether the tabs of a person share one line, where the browser can; true if left out. */
+  share?: boolean;
+  store?: Store;
+  /** The age from which a command is handed back, not sent; three days if left out. */
+  expireAfterMs?: number;
+  /** In order of preference. */
+  transports?: ("socket" | "stream" | "poll")[];
+  WebSocket?: typeof globalThis.WebSocket;
+  fetch?: typeof globalThis.fetch;
+}
+
+export interface CommandOptions {
+  /** The idempotency key. */
+  id?: CommandId;
+  /** The revision the room must stand at. */
+  expected?: Revision;
+  expireAfterMs?: number;
+  /** `false`: a reload may forget it. */
+  isStored?: boolean;
+}
+
+export interface RoomEvents {
+  /** Drop what is held of this room; what follows starts anew. */
+  reset: void;
+  event: Event;
+  state: { state: unknown; events: Event[]; revision: Revision };
+  live: void;
+  denied: { code: ErrorCode; message: string };
+  closed: { code: string; message: string };
+  presence: void;
+  typing: void;
+  unread: number;
+  ephemeral: { name: string; data: unknown; by: MemberId };
+}
+
+/** A room as one follower sees it. Made by `client.room(id)`. */
+export class Room {
+  readonly id: EntityId;
+  readonly state: "joining" | "catching_up" | "live" | "denied" | "closed" | "left";
+  /** The room's last revision that is known of. */
+  readonly head: Revision | null;
+  /** Messages of others past what was seen. */
+  readonly unread: number;
+  readonly seenRevision: Revision | null;
+  readonly cursor: { epoch: Epoch | null; after: Revision | null };
+  readonly presence: { count: number; members: MemberId[]; isComplete: boolean };
+  /** Who is writing now, besides this person. */
+  readonly typing: MemberId[];
+  on<Name extends keyof RoomEvents>(name: Name, listener: (value: RoomEvents[Name]) => void): Off;
+  once<Name extends keyof RoomEvents>(name: Name): Promise<RoomEvents[Name]>;
+  command(name: string, data?: object, options?: CommandOptions): Promise<Ack>;
+  post(text: string, options?: CommandOptions & { kind?: "text" | "action"; replyTo?: Revision | null }): Promise<Ack>;
+  edit(target: Revision, text: string): Promise<Ack>;
+  redact(target: Revision, reason?: string): Promise<Ack>;
+  react(target: Revision, emoji: string): Promise<Ack>;
+  unreact(target: Revision, emoji: string): Promise<Ack>;
+  join(displayName?: string): Promise<Ack>;
+  leave(reason?: string): Promise<Ack>;
+  /** A page of the past, oldest first. */
+  history(options?: { before?: Revision; limit?: number }): Promise<Page & { events: Event[] }>;
+  /** Broadcasts something that is not recorded; best effort. */
+  ephemeral(name: string, data?: unknown): void;
+  /** Call it at each keystroke: the others are told, at most every few seconds. */
+  write(): void;
+  stopWriting(): void;
+  /** This person has seen everything up to this revision. */
+  seen(revision?: Revision): void;
+  /** Starts over at the room's latest page. */
+  restart(): void;
+  /** Follows no more. */
+  unfollow(): void;
+}
+
+export interface ClientEvents {
+  status: Status;
+  ready: Ready;
+  pending: Entry[];
+  settled: { entry: Entry; ack?: Ack; refusal?: Reject };
+  expired: Entry;
+  problem: Error;
+  message: ServerMessage;
+}
+
+/** A person at a server. Made by `connect`. */
+export class Client {
+  readonly user: MemberId | null;
+  readonly status: Status;
+  readonly pending: Entry[];
+  readonly rooms: Room[];
+  /** One's own stream: profile, invitations, read markers, new sessions. */
+  readonly me: Room;
+  readonly api: Api;
+  on<Name extends keyof ClientEvents>(name: Name, listener: (value: ClientEvents[Name]) => void): Off;
+  once<Name extends keyof ClientEvents>(name: Name): Promise<ClientEvents[Name]>;
+  /** Follows a room; the same room again gives the same object. */
+  room(id: EntityId, from?: { epoch?: Epoch; after?: Revision; catchUp?: "events" | "state" }): Room;
+  command(room: EntityId, name: string, data?: object, options?: CommandOptions): Promise<Ack>;
+  /** Sends an expired command after all. */
+  resend(id: CommandId): void;
+  /** Gives a command up; if it was sent it may still have its effect. */
+  discard(id: CommandId): void;
+  /** Connects now instead of when the wait is over. */
+  wake(): void;
+  close(): void;
+}
+
+/** Lists that the server keeps. */
+export interface Api {
+  request(path: string, init?: { body?: unknown; method?: string; headers?: Record<string, string>; signal?: AbortSignal }): Promise<any>;
+  rooms(options?: { order?: "activity" | "title"; limit?: number; after?: string }): Promise<{ rooms: any[]; next?: string }>;
+  members(room: EntityId): Promise<any[]>;
+  timeline(room: EntityId, options?: { before?: Revision; limit?: number }): Promise<{ messages: any[]; more: boolean }>;
+}
+
+/** The server's no. */
+export class Rejected extends Error {
+  code: ErrorCode;
+  /** For `rule`, the rule's own stable word. */
+  rule?: string;
+  retry: boolean;
+  afterMs?: number;
+  head?: Revision;
+}
+
+/** A command that waited so long that it may no longer apply. */
+export class Expired extends Error {
+  code: "expired";
+  command: Entry;
+}
+
+/** This client's own no. */
+export class ClientError extends Error {
+  code: "closed" | "discarded" | "queue_full" | "too_big";
+}
+
+/** An HTTP answer that is no success. */
+export class HttpError extends Error {
+  status: number;
+  code: ErrorCode;
+  title?: string;
+  afterMs?: number;
+}
+
+export const EXPIRE_AFTER_MS: number;
+export function memoryStore(): Store;
+export function localStore(space: string, storage?: Storage): Store;
+export function indexedStore(space: string): Store;
+
+/** Opens a line to a server and keeps it. */
+export function connect(options?: ConnectOptions): Client;

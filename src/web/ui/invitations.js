@@ -1,0 +1,37 @@
+// Rooms that ask for this person: their own stream tells of them.
+
+import { byId, button, make } from "./dom.js";
+
+export class Invitations {
+  /** @param {import("/client.js").Client} client @param {(room: string) => void} go shows a room */
+  constructor(client, go) {
+    Object.assign(this, { client, go });
+    this.open = new Map(); // room -> { title, by }
+    client.me.on("reset", () => this.changed(() => this.open.clear()));
+    client.me.on("event", ({ name, data }) => {
+      if (name === "InvitationReceived") this.changed(() => this.open.set(data.room, data));
+      if (name === "InvitationEnded") this.changed(() => this.open.delete(data.room));
+    });
+  }
+
+  changed(change) {
+    change();
+    byId("invitations").replaceChildren(...[...this.open.values()].map((invitation) => this.entry(invitation)));
+  }
+
+  entry({ room, title, by }) {
+    const answer = (label, className, act) => {
+      const element = button(className, `${label} ${title}`, label, async () => {
+        element.disabled = true;
+        await act().catch(() => { element.disabled = false; });
+      });
+      return element;
+    };
+    return make("div", "invitation",
+      make("p", "", make("b", "", by), " invites you to ", make("b", "", title)),
+      make("div", "", answer("Join", "primary", async () => {
+        await this.client.command(room, "join");
+        this.go(room);
+      }), answer("Decline", "", () => this.client.command(room, "decline_invitation"))));
+  }
+}

@@ -1,0 +1,161 @@
+// The client's parts that need no server.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Backoff } from "../../src/web/ui/client/backoff.js";
+import { Cursor } from "../../src/web/ui/client/cursor.js";
+import { Emitter } from "../../src/web/ui/client/emitter.js";
+import { Outbox, QUEUE_LEN_MAX } from "../../src/web/ui/client/outbox.js";
+import { localStore, memoryStore } from "../../src/web/ui/client/store.js";
+import { eventsOf } from "../../src/web/ui/client/stream.js";
+
+test("backoff doubles up to its cap, with full jitter, and starts over after a success", () => {
+  const almostOne = 1 - 2 ** -30;
+  const backoff = new Backoff({ random: () => almostOne });
+  backoff.succeeded({ base_ms: 100, cap_ms: 1_000 });
+  assert.deepEqual([1, 2, 3, 4, 5, 6].map(() => Math.round(backoff.next())), [100, 200, 400, 800, 1000, 1000]);
+  backoff.succeeded({ base_ms: 100, cap_ms: 1_000 });
+  assert.equal(Math.round(backoff.next()), 100);
+  assert.equal(new Backoff({ random: () => 0 }).next(), 0);
+});
+
+test("after a drain a client comes back in its slot, and once only", () => {
+  let now = 1_000;
+  const backoff = new Backoff({ random: () => 0, now: () => now });
+  backoff.drain({ in_ms: 2_000, slot_ms: 350 });
+  now = 3_000; // the connection was closed then
+  assert.equal(backoff.next(), 350);
+  assert.equal(backoff.next(), 0, "then the ordinary backoff goes on");
+});
+
+test("a cursor tells what is next, what is known and what is missing", () => {
+  const cursor = new Cursor();
+  assert.deepEqual(cursor.fields(), {});
+  assert.equal(cursor.take(40), "next", "the first sets the place");
+  assert.equal(cursor.take(41), "next");
+  assert.equal(cursor.take(41), "known");
+  assert.equal(cursor.take(43), "gap");
+  assert.equal(cursor.last, 41, "a gap moves nothing");
+  cursor.epoch = "e.1";
+  assert.deepEqual(cursor.fields(), { epoch: "e.1", after: 41 });
+  cursor.clear();
+  assert.deepEqual(cursor.fields(), {});
+});
+
+test("a listener that throws keeps nobody else from hearing", () => {
+  const emitter = new Emitter();
+  const heard = [];
+  const thrown = [];
+  globalThis.reportError = (error) => thrown.push(error.message);
+  emitter.on("x", () => { throw new Error("careless"); });
+  const off = emitter.on("x", (value) => heard.push(value));
+  emitter.emit("x", 1);
+  off();
+  emitter.emit("x", 2);
+  assert.deepEqual(heard, [1]);
+  assert.deepEqual(thrown, ["careless", "careless"]);
+  delete globalThis.reportError;
+});
+
+test("an event stream is read whatever the pieces it comes in", async () => {
+  const text = "retry: 250\nid: a\ndata: {\"a\":1}\ndata: {\"é\":2}\n\n: a comment\n\nevent: close\ndata: {}\n\n";
+  const bytes = new TextEncoder().encode(text);
+  for (const size of [1, 2, 7, 1_000]) {
+    const pieces = new ReadableStream({
+      start(to) {
+        for (let at = 0; at < bytes.length; at += size) to.enqueue(bytes.slice(at, at + size));
+        to.close();
+      },
+    });
+    const events = [];
+    for await (const event of eventsOf(pieces)) events.push(event);
+    assert.deepEqual(events, [{ event: "message", data: "{\"a\":1}\n{\"é\":2}" }, { event: "close", data: "{}" }], `in pieces of ${size}`);
+  }
+});
+
+/** A `Storage` as browsers have it, with room for so many characters. */
+function storage(charsMax = Infinity) {
+  const items = new Map();
+  return {
+    get length() { return items.size; },
+    key: (index) => [...items.keys()][index] ?? null,
+    getItem: (key) => items.get(key) ?? null,
+    setItem(key, value) {
+      const chars = [...items].reduce((sum, [name, held]) => sum + name.length + held.length, 0);
+      if (chars + key.length + value.length > charsMax) throw new Error("the storage is full");
+      items.set(key, value);
+    },
+    removeItem: (key) => void items.delete(key),
+  };
+}
+
+test("stores keep users apart and survive what is not theirs", () => {
+  const place = storage();
+  const [alice, bob] = [localStore("alice", place), localStore("bob", place)];
+  alice.put({ id: "1", text: "hers" });
+  bob.put({ id: "1", text: "his" });
+  place.setItem("alice:broken", "{");
+  assert.deepEqual(alice.list(), [{ id: "1", text: "hers" }]);
+  alice.remove("1");
+  assert.deepEqual([alice.list(), bob.list().length], [[], 1]);
+});
+
+const frame = (id) => ({ type: "command", id, room: "r", name: "post_message", data: { text: id } });
+
+test("what waits is sent in order at each new line, and settled by its answer", async () => {
+  const sent = [];
+  const outbox = new Outbox({ store: memoryStore(), owner: "tab", send: ({ id }) => sent.push(id) });
+  const answers = ["a", "b"].map((id) => outbox.add(frame(id)));
+  assert.deepEqual(sent, []);
+  outbox.ready();
+  outbox.lost();
+  outbox.ready();
+  assert.deepEqual(sent, ["a", "b", "a", "b"]);
+  assert.equal(outbox.answered({ type: "ack", id: "b", revision: 2 }), true);
+  assert.equal(outbox.answered({ type: "ack", id: "z" }), false, "somebody else's");
+  outbox.answered({ type: "reject", id: "a", code: "rule", message: "room_closed", detail: "the room is closed" });
+  assert.equal((await answers[1]).revision, 2);
+  await assert.rejects(answers[0], { code: "rule", rule: "room_closed", message: "the room is closed" });
+  assert.equal(outbox.entries.length, 0);
+});
+
+test("a server that asks to wait is asked again, in order", async () => {
+  const sent = [];
+  const outbox = new Outbox({ store: memoryStore(), owner: "tab", send: ({ id }) => sent.push(id) });
+  outbox.ready();
+  const first = outbox.add(frame("a"));
+  outbox.answered({ type: "reject", id: "a", code: "rate_limited", retry: true, after_ms: 30 });
+  const second = outbox.add(frame("b"));
+  assert.deepEqual(sent, ["a"], "the second waits too");
+  const again = new Promise((resolve) => { outbox.send = ({ id }) => { sent.push(id); if (sent.length === 3) resolve(); }; });
+  await again;
+  assert.deepEqual(sent, ["a", "a", "b"]);
+  for (const id of ["a", "b"]) outbox.answered({ type: "ack", id });
+  await Promise.all([first, second]);
+});
+
+test("bounds are told: too many, too big, a full storage", async () => {
+  const outbox = new Outbox({ store: localStore("s", storage(10)), owner: "tab", send: () => {} });
+  const full = outbox.once("storage");
+  for (let count = 0; count < QUEUE_LEN_MAX; count += 1) outbox.add(frame(String(count))).catch(() => {});
+  assert.match((await full).message, /full/);
+  await assert.rejects(outbox.add(frame("more")), { code: "queue_full" });
+  outbox.close();
+  outbox.messageBytesMax = 20;
+  await assert.rejects(outbox.add(frame("big")), { code: "too_big" });
+});
+
+test("a tab takes over what another left, and only what it is meant to", async () => {
+  const store = memoryStore();
+  const gone = new Outbox({ store, owner: "gone", send: () => {} });
+  gone.add(frame("x")).catch(() => {});
+  gone.close();
+  const sent = [];
+  const outbox = new Outbox({ store, owner: "here", send: ({ id }) => sent.push(id) });
+  outbox.ready();
+  await outbox.adopt((owner) => owner === "here");
+  assert.deepEqual(sent, []);
+  await outbox.adopt((owner) => owner === "gone");
+  assert.deepEqual(sent, ["x"]);
+});
