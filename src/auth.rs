@@ -138,8 +138,7 @@ impl fmt::Debug for Keys {
 impl Keys {
     /// Reads the key from its file.
     pub fn read(file: &Path) -> Result<Self, KeyError> {
-        let secret =
-            std::fs::read(file).map_err(|error| KeyError::File { file: file.to_owned(), error })?;
+        let secret = std::fs::read(file).map_err(|error| KeyError::File { file: file.to_owned(), error })?;
         let secret = secret.trim_ascii();
         if secret.len() < KEY_BYTES_MIN {
             return Err(KeyError::TooShort { file: file.to_owned(), bytes: secret.len() });

@@ -97,7 +97,7 @@ struct ServeArguments {
     /// Settings, TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Takes an address other than loopback although there is no auth.token_key_file: whoever
+    /// Takes an address other than loopback although there is no key for tokens: whoever
     /// reaches the port may then act as anyone
     #[arg(long)]
     insecure_listen_anywhere: bool,
@@ -257,7 +257,13 @@ mod tests {
         ] {
             Cli::try_parse_from(format!("dramatis {line}").split(' ')).unwrap();
         }
-        for line in ["import irc", "import irc a --date tomorrow", "events read --url localhost", "events", "token --user alice"] {
+        for line in [
+            "import irc",
+            "import irc a --date tomorrow",
+            "events read --url localhost",
+            "events",
+            "token --user alice",
+        ] {
             assert!(Cli::try_parse_from(format!("dramatis {line}").split(' ')).is_err(), "{line}");
         }
     }

@@ -23,12 +23,12 @@ use super::hub::{Follow, Rooms};
 use super::meters::Account;
 use super::outbox::{CatchUp, Outbox};
 use super::places::Place;
-use admission::Identity;
 use crate::log::{LogError, ReadLimit};
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject,
     ServerMessage, Unsubscribe, Unsubscribed, message_id, parse_message,
 };
+use admission::Identity;
 
 /// What a transport hears of its client.
 #[derive(Debug)]

@@ -50,8 +50,11 @@ fn room(text: &str) -> Result<EntityId, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("expected a time such as 30m, 1h or 7d, got {text:?}");
     let span: jiff::Span = text.parse().map_err(|_| expected())?;
-    let duration = SignedDuration::try_from(span.hours(span.get_hours() + 24 * span.get_days()).days(0));
-    duration.ok().and_then(|duration| duration.try_into().ok()).filter(|d: &Duration| !d.is_zero()).ok_or_else(expected)
+    // A day here has 24 hours, whatever clocks are set to.
+    let hours = i64::from(span.get_hours()) + 24 * i64::from(span.get_days());
+    let in_hours = span.days(0).try_hours(hours).map_err(|_| expected())?;
+    let duration = SignedDuration::try_from(in_hours).ok().and_then(|duration| duration.try_into().ok());
+    duration.filter(|duration: &Duration| !duration.is_zero()).ok_or_else(expected)
 }
 
 /// Runs the command.
@@ -104,7 +107,8 @@ mod tests {
 
     #[test]
     fn times_are_read_as_people_write_them() {
-        for (text, seconds) in [("30m", 1_800), ("1h", 3_600), ("7d", 604_800), ("1d 2h", 93_600), ("5s", 5)] {
+        for (text, seconds) in [("30m", 1_800), ("1h", 3_600), ("7d", 604_800), ("1d 2h", 93_600), ("5s", 5)]
+        {
             assert_eq!(duration(text).unwrap().as_secs(), seconds, "{text}");
         }
         for text in ["", "soon", "0s", "-1h", "5"] {

@@ -2,6 +2,8 @@
 //!
 //! Every request passes [`admit`]. A handler that acts for a user asks [`act`] besides.
 
+use std::time::Duration;
+
 use actix_web::dev::ServiceRequest;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
@@ -18,21 +20,45 @@ const OPEN: [&str; 3] = ["/api/health", "/api/openapi.json", "/api/asyncapi.json
 /// What only integrations may use where there are tokens: it is about all rooms.
 const OPERATORS: [&str; 2] = ["/api/events", "/api/projections"];
 
+/// Why a request is not taken.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Too fast; it may come again after this.
+    TooFast(Duration),
+    /// Without a good token.
+    Unauthorized(TokenError),
+    /// Not with this token.
+    Forbidden(String),
+}
+
+impl Refusal {
+    /// The answer, a problem document.
+    pub(super) fn answer(self) -> HttpResponse {
+        match self {
+            Self::TooFast(after) => too_fast(after),
+            Self::Unauthorized(error) => unauthorized(error),
+            Self::Forbidden(why) => problem(ErrorCode::Forbidden, why),
+        }
+    }
+}
+
 /// Checks what can be seen from outside of a request. A good token's [`Pass`] is in the
 /// request's extensions from then on.
-pub(super) fn admit(stage: &Stage, request: &ServiceRequest) -> Result<(), HttpResponse> {
+pub(super) fn admit(stage: &Stage, request: &ServiceRequest) -> Result<(), Refusal> {
     let address = request.peer_addr().and_then(|peer| stage.meters.address(peer.ip()));
     if let Some(address) = address {
-        address.take(size(request.request())).map_err(too_fast)?;
+        address.take(size(request.request())).map_err(Refusal::TooFast)?;
     }
     let path = request.path();
-    let Some(keys) = stage.keys.as_ref().filter(|_| path.starts_with("/api/") && !OPEN.contains(&path)) else {
+    let Some(keys) = stage.keys.as_ref().filter(|_| path.starts_with("/api/") && !OPEN.contains(&path))
+    else {
         return Ok(());
     };
     let token = bearer(request.request()).ok_or(TokenError::Bad);
-    let pass = token.and_then(|token| keys.verify(token, SystemClock.now())).map_err(unauthorized)?;
+    let pass =
+        token.and_then(|token| keys.verify(token, SystemClock.now())).map_err(Refusal::Unauthorized)?;
     may_use(&pass, path)?;
-    stage.meters.user(&pass.user).take(size(request.request())).map_err(too_fast)?;
+    stage.meters.user(&pass.user).take(size(request.request())).map_err(Refusal::TooFast)?;
     request.extensions_mut().insert(pass);
     Ok(())
 }
@@ -44,22 +70,23 @@ pub(super) fn act(
     request: &HttpRequest,
     user: &MemberId,
     room: &EntityId,
-) -> Result<(), HttpResponse> {
+) -> Result<(), Refusal> {
     if stage.keys.is_none() {
-        return stage.meters.user(user).take(size(request)).map_err(too_fast);
+        return stage.meters.user(user).take(size(request)).map_err(Refusal::TooFast);
     }
     match request.extensions().get::<Pass>() {
         Some(pass) if pass.user != *user => {
-            Err(problem(ErrorCode::Forbidden, format!("the token is not that of {user}")))
+            Err(Refusal::Forbidden(format!("the token is not that of {user}")))
         }
         Some(pass) if pass.opens(room) => Ok(()),
         _ => Err(not_opened(room.as_str())),
     }
 }
 
-fn may_use(pass: &Pass, path: &str) -> Result<(), HttpResponse> {
+fn may_use(pass: &Pass, path: &str) -> Result<(), Refusal> {
     if OPERATORS.iter().any(|start| path.starts_with(start)) && pass.user.kind() != MemberKind::Integration {
-        return Err(problem(ErrorCode::Forbidden, "only integrations may use this: show such a token"));
+        let why = "only integrations may use this: show such a token";
+        return Err(Refusal::Forbidden(why.to_owned()));
     }
     let room = path.strip_prefix("/api/rooms/").and_then(|rest| rest.split('/').next());
     match room.map(EntityId::parse) {
@@ -68,8 +95,8 @@ fn may_use(pass: &Pass, path: &str) -> Result<(), HttpResponse> {
     }
 }
 
-fn not_opened(room: &str) -> HttpResponse {
-    problem(ErrorCode::Forbidden, format!("the token does not open room {room}"))
+fn not_opened(room: &str) -> Refusal {
+    Refusal::Forbidden(format!("the token does not open room {room}"))
 }
 
 fn unauthorized(error: TokenError) -> HttpResponse {

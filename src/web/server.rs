@@ -26,7 +26,6 @@ use super::ui;
 use crate::actors::Stage;
 use crate::actors::hub::Hub;
 use crate::actors::places::Places;
-use crate::protocol::ErrorCode;
 
 /// What the listener is given.
 #[derive(Clone)]
@@ -154,10 +153,10 @@ async fn guarded<B: MessageBody + 'static>(
     let authority = request.uri().authority().map(ToString::to_string);
     let admitted = guard
         .check(request.headers(), authority.as_deref())
-        .map_err(|why| api::problem(ErrorCode::Forbidden, why))
+        .map_err(|why| caller::Refusal::Forbidden(why.to_owned()))
         .and_then(|()| caller::admit(stage, &request));
-    if let Err(answer) = admitted {
-        return Ok(request.into_response(answer).map_into_right_body());
+    if let Err(refusal) = admitted {
+        return Ok(request.into_response(refusal.answer()).map_into_right_body());
     }
     next.call(request).await.map(ServiceResponse::map_into_left_body)
 }

@@ -126,7 +126,15 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
         return;
     }
     let connection = connection_id();
-    Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, address, inbound);
+    Session::start_here(
+        door.stage.clone(),
+        door.rooms.clone(),
+        outbox,
+        connection,
+        arrival,
+        address,
+        inbound,
+    );
 }
 
 /// A number no two connections share, drawn by chance so that it tells nothing of others.

@@ -26,10 +26,10 @@ export PYTHONUSERBASE=$work/python
 "$python" -m autobahntestsuite.wstest --help >/dev/null 2>&1 ||
     "$python" -m pip install --quiet --disable-pip-version-check --user autobahntestsuite
 
-# The suite's masking and the echo's are by byte: without optimization group 9 would take minutes.
-cargo build --quiet --profile "${ECHO_PROFILE:-release}" --example echo
-folder=${ECHO_PROFILE:-release}
-[ "$folder" = dev ] && folder=debug
+profile=${ECHO_PROFILE:-dev}
+cargo build --quiet --profile "$profile" --example echo
+folder=$profile
+[ "$profile" = dev ] && folder=debug
 coproc echo { exec "${CARGO_TARGET_DIR:-target}/$folder/examples/echo"; }
 trap 'kill "$echo_PID" 2>/dev/null || true' EXIT
 read -r line <&"${echo[0]}"

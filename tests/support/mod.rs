@@ -45,9 +45,11 @@ pub fn serve(data: &Path) -> Command {
 }
 
 /// The clients of most tests are faster than people; those of limits set them anew.
-const FAST_CLIENTS: [(&str, &str); 2] = [
+const FAST_CLIENTS: [(&str, &str); 4] = [
     ("DRAMATIS__LIMITS__SESSION__COMMANDS_PER_S", "0"),
+    ("DRAMATIS__LIMITS__SESSION__BYTES_PER_S", "0"),
     ("DRAMATIS__LIMITS__USER__COMMANDS_PER_S", "0"),
+    ("DRAMATIS__LIMITS__USER__BYTES_PER_S", "0"),
 ];
 
 /// A server process; killed when dropped.
@@ -83,7 +85,7 @@ impl Server {
     }
 
     /// `None` once it ended instead.
-    fn once_it_listens(mut child: Child) -> Option<Self> {
+    pub fn once_it_listens(mut child: Child) -> Option<Self> {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         while !line.contains("http://") {

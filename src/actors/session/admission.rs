@@ -169,7 +169,11 @@ impl Session {
     }
 
     /// Swaps the client's token for a fresh one of the same user.
-    pub(super) fn authenticate(&mut self, Authenticate { id, token, .. }: Authenticate, ctx: &mut Context<Self>) {
+    pub(super) fn authenticate(
+        &mut self,
+        Authenticate { id, token, .. }: Authenticate,
+        ctx: &mut Context<Self>,
+    ) {
         let (Some(keys), Some(identity)) = (&self.stage.keys, &mut self.identity) else {
             return self.not_taken(Some(id), "authenticate");
         };

@@ -128,7 +128,8 @@ impl Session {
             return Then::GoOn;
         }
         if !known && !self.take_room_place() {
-            let message = "you follow as many rooms as one user may, by all connections: unsubscribe from one first";
+            let message =
+                "you follow as many rooms as one user may, by all connections: unsubscribe from one first";
             self.reject(Some(id), ErrorCode::RateLimited, message);
             return Then::GoOn;
         }

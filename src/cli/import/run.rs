@@ -114,7 +114,7 @@ impl Run {
             })?;
         let mut hello = json!({"type": "hello", "user": USER, "session": self.session, "rooms": []});
         if let Some(token) = crate::cli::token::shown() {
-            hello["token"] = token.into();
+            hello.as_object_mut().and_then(|fields| fields.insert("token".to_owned(), token.into()));
         }
         socket.send(Message::text(hello.to_string())).await.map_err(|error| lost(&error))?;
         let ready = tokio::time::timeout(READY_TIMEOUT, self.ready(&mut socket)).await;

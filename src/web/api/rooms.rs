@@ -14,9 +14,9 @@ use crate::actors::answer::{Accepted, Answer, ReplyTo};
 use crate::actors::entity::{Pending, Request};
 use crate::domain::room::{OpenRoom, Room, RoomCommand};
 use crate::protocol::ErrorCode;
-use crate::web::caller;
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, Value};
+use crate::web::caller;
 
 /// A room to open.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -66,8 +66,8 @@ pub(super) async fn open(
     body: web::Json<OpenRoomBody>,
 ) -> HttpResponse {
     let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
-    if let Err(answer) = caller::act(&api.stage, &request, &user, &room) {
-        return answer;
+    if let Err(refusal) = caller::act(&api.stage, &request, &user, &room) {
+        return refusal.answer();
     }
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {
