@@ -162,6 +162,8 @@ impl Keys {
 
     /// Checks a token.
     pub fn verify(&self, token: &str, now: UnixMillis) -> Result<Pass, TokenError> {
+        // An unknown algorithm is no matter of claims.
+        jsonwebtoken::decode_header(token).map_err(|_| TokenError::Bad)?;
         let read = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation);
         let Claims { sub, exp, kind, rooms } = match read {
             Ok(read) => read.claims,
