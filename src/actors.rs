@@ -13,15 +13,24 @@ pub mod meters;
 pub mod outbox;
 pub mod pending_count;
 pub mod places;
+pub mod presence;
+pub mod read_markers;
 pub mod registry;
+pub mod relay;
+pub mod rights;
 pub mod session;
+mod session_notes;
+pub mod share;
 mod shrink;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use crate::auth::Keys;
 use crate::config::{AuthConfig, SocketConfig};
 use crate::domain::room::Room;
+use crate::domain::user::User;
 use crate::log::EventLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,14 +40,22 @@ pub struct Stage {
     pub log: Arc<dyn EventLog>,
     /// The rooms' entities.
     pub rooms: registry::Registry<Room>,
+    /// The users' entities.
+    pub users: registry::Registry<User>,
+    /// How far people have read, before it is recorded.
+    pub read_markers: read_markers::ReadMarkers,
     /// Which session is on which connection.
     pub directory: directory::Directory,
+    /// Who is present in which room.
+    pub presence: presence::Presence,
+    /// The way of ephemerals from thread to thread.
+    pub relay: relay::Relay,
     /// What a connection may hold.
     pub limits: SocketConfig,
     /// How fast clients may be.
     pub meters: meters::Meters,
     /// How the process ends.
-    pub drain: Arc<drain::Drain>,
+    pub drain: drain::Drain,
     /// What tokens are verified with; `None` in local mode.
     pub keys: Option<Keys>,
     /// When a token is renewed.

@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 mod allowed;
 mod door;
 mod layers;
+mod read_models;
 
 pub use door::{AddressLimitsConfig, AuthConfig, DrainConfig, LimitsConfig, RateConfig, UserLimitsConfig};
 use layers::Layers;
 pub use layers::{ConfigError, Flag, Origin};
+pub use read_models::{MongodbConfig, ReadModelsConfig, ReadModelsEngine, Secret};
 
 /// The built-in file: every key, its default, unit and range.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -41,10 +43,14 @@ pub struct Config {
     pub drain: DrainConfig,
     /// What a room takes.
     pub room: RoomConfig,
+    /// Users.
+    pub user: UserConfig,
     /// Entities.
     pub entity: EntityConfig,
     /// Projections.
     pub projections: ProjectionsConfig,
+    /// Where their documents are.
+    pub read_models: ReadModelsConfig,
     /// Logging.
     pub telemetry: TelemetryConfig,
 }
@@ -125,6 +131,10 @@ pub struct SocketConfig {
     pub frame_bytes_max: usize,
     /// Bytes that wait for a slow client.
     pub outbox_bytes_max: usize,
+    /// Bytes that wait for all clients together.
+    pub outboxes_bytes_max: usize,
+    /// Bytes the kernel keeps for a slow client; 0 leaves it to the kernel.
+    pub send_buffer_bytes: usize,
     /// Time without one byte drained before the close, milliseconds.
     pub write_timeout_ms: u64,
     /// Malformed messages a minute before the close.
@@ -135,6 +145,38 @@ pub struct SocketConfig {
     pub rooms_per_session_max: usize,
     /// What clients are told about reconnecting.
     pub reconnect: ReconnectConfig,
+    /// What is broadcast and never recorded.
+    pub ephemeral: EphemeralConfig,
+    /// Who is in a room.
+    pub presence: PresenceConfig,
+}
+
+/// `[socket.ephemeral]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EphemeralConfig {
+    /// Data of one, bytes.
+    pub data_bytes_max: usize,
+    /// Of one session, a second.
+    pub per_second_max: u32,
+    /// Of one session, at once after a pause.
+    pub burst_max: u32,
+    /// Handed to followers by one worker thread, a second.
+    pub deliveries_per_second_max: u32,
+}
+
+/// `[socket.presence]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PresenceConfig {
+    /// How long somebody whose connections are gone is still present, milliseconds.
+    pub grace_ms: u64,
+    /// How long changes are put together, milliseconds.
+    pub interval_ms: u64,
+    /// The same in rooms with more present than are listed, milliseconds.
+    pub large_interval_ms: u64,
+    /// Members named in a room.
+    pub listed_max: usize,
 }
 
 /// `[socket.reconnect]`
@@ -167,6 +209,22 @@ pub struct RoomConfig {
     pub invitations_max: usize,
 }
 
+/// `[user]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserConfig {
+    /// A reference to a picture, characters.
+    pub avatar_chars_max: usize,
+    /// A device's name, characters.
+    pub device_chars_max: usize,
+    /// Invitations of one user that wait for an answer.
+    pub invitations_max: usize,
+    /// How long reading is gathered before it is recorded, milliseconds.
+    pub seen_every_ms: u64,
+    /// Time without a command before a user leaves memory, milliseconds.
+    pub idle_timeout_ms: u64,
+}
+
 /// `[entity]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,6 +243,16 @@ pub struct EntityConfig {
 pub struct ProjectionsConfig {
     /// Events between two checkpoints.
     pub batch_events: usize,
+    /// How long the build before is kept up after a switch, milliseconds.
+    pub warm_ms: u64,
+    /// How long it stays, milliseconds.
+    pub retention_ms: u64,
+    /// How much of the time a rebuild works while live traffic goes on.
+    pub rebuild_share_percent: u32,
+    /// Whether a new version of a fold goes live although its documents differ.
+    pub accept_new_versions: bool,
+    /// How long another process waits for a projector gone silent, milliseconds.
+    pub lease_ms: u64,
 }
 
 /// `[telemetry]`
@@ -255,6 +323,9 @@ impl Config {
         }
         if self.socket.frame_bytes_max < self.socket.message_bytes_max {
             return Err(layers.bad("socket.frame_bytes_max", "at least socket.message_bytes_max"));
+        }
+        if self.read_models.mongodb.pool_max < self.read_models.mongodb.pool_min {
+            return Err(layers.bad("read_models.mongodb.pool_max", "at least read_models.mongodb.pool_min"));
         }
         if self.socket.reconnect.cap_ms < self.socket.reconnect.base_ms {
             return Err(layers.bad("socket.reconnect.cap_ms", "at least socket.reconnect.base_ms"));

@@ -8,8 +8,9 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::log::EventLog as _;
 use crate::log::embedded::{Durability, EmbeddedLog, OpenError, Options};
-use crate::read_models::ReadModelError;
+use crate::read_models::mongodb::{self, MongoReadModels, MongoUri};
 use crate::read_models::sqlite::SqliteReadModels;
+use crate::read_models::{ReadModelError, ReadModels};
 use crate::snapshots::sqlite::SqliteSnapshots;
 use crate::snapshots::{NoSnapshots, Snapshots};
 
@@ -18,7 +19,7 @@ pub struct Engines {
     /// The log.
     pub log: Arc<EmbeddedLog>,
     /// The read models.
-    pub read_models: Arc<SqliteReadModels>,
+    pub read_models: Arc<dyn ReadModels>,
     /// The entities' snapshots.
     pub snapshots: Arc<dyn Snapshots>,
 }
@@ -86,10 +87,32 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     };
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;
-    let read_models = SqliteReadModels::open(read_models_file(config))?;
+    let read_models = read_models(config)?;
     let snapshots: Arc<dyn Snapshots> = match config.entity.snapshot_every_events {
         0 => Arc::new(NoSnapshots),
         _ => Arc::new(SqliteSnapshots::open(snapshots_file(config), log.epoch())),
     };
-    Ok(Engines { log: Arc::new(log), read_models: Arc::new(read_models), snapshots })
+    Ok(Engines { log: Arc::new(log), read_models, snapshots })
+}
+
+fn read_models(config: &Config) -> Result<Arc<dyn ReadModels>, EngineError> {
+    Ok(match config.read_models.engine {
+        config::ReadModelsEngine::Sqlite => Arc::new(SqliteReadModels::open(read_models_file(config))?),
+        config::ReadModelsEngine::Mongodb => {
+            Arc::new(MongoReadModels::open(mongodb_options(&config.read_models.mongodb)?)?)
+        }
+    })
+}
+
+fn mongodb_options(config: &config::MongodbConfig) -> Result<mongodb::Options, ReadModelError> {
+    Ok(mongodb::Options {
+        uri: MongoUri::parse(config.uri.reveal())?,
+        database: config.database.clone(),
+        pool_min: config.pool_min,
+        pool_max: config.pool_max,
+        connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+        operation_timeout: Duration::from_millis(config.operation_timeout_ms),
+        retries_max: config.retries_max,
+        health_interval: Duration::from_millis(config.health_interval_ms),
+    })
 }

@@ -11,6 +11,7 @@ pub mod engines;
 pub mod log;
 pub mod projector;
 pub mod protocol;
+pub mod reactors;
 pub mod read_models;
 pub mod snapshots;
 pub mod telemetry;

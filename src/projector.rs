@@ -3,31 +3,47 @@
 //! A projection goes on from its checkpoint: read a page, load the documents it touches, fold,
 //! write each touched document once, then move the checkpoint, past irrelevant events too. It
 //! never stops for a store that is down (it backs off and says so) nor for an event that
-//! cannot be folded (its key is parked). It never holds up the log or the live build while
-//! another is built beside it, except for the moment of the switch.
+//! cannot be folded (its key is parked). It never holds up the log; another build made beside
+//! the live one holds that up only for the moment of the switch.
+//!
+//! **What queries get.** The build that the alias names. A first build goes live at once and
+//! fills as it reads. After that only a complete build goes live: one whose version or history
+//! is not this process's serves on as it stands, and every status says so, until its successor
+//! is ready.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dramatis_events::Position;
-use dramatis_projections::{DeadLetter, DynProjection};
+use dramatis_projections::DynProjection;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::clock::{Clock, SystemClock};
 use crate::log::{EventLog, ReadLimit};
-use crate::read_models::{ReadModelError, ReadModels};
+use crate::read_models::ReadModels;
 
+mod admin;
+mod asks;
 mod backoff;
+mod builder;
 mod compare;
-mod rebuild;
+mod history;
+mod mend;
+mod record;
 mod run;
+mod sitting;
 mod status;
 mod worker;
 
-pub use rebuild::{Difference, OnDifference, Rebuild, RebuildError, RebuildReport};
+pub use admin::{AdminError, Order, RolledBack, Wish};
+pub use asks::Mended;
+pub use compare::{Difference, Differing};
+pub use history::{AsOf, Cause, Past};
+pub use record::{Completion, Job, JobState, Kept, Purpose};
 pub use run::RunError;
-pub use status::{Health, RebuildProgress, Status};
+pub use status::{Health, JobProgress, Status};
 
 /// How projections run.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +58,20 @@ pub struct Options {
     pub backoff_max: Duration,
     /// Where the jitter of waits comes from; give each process another.
     pub seed: u64,
+    /// This projector's number in leases: the same after a restart, so that it need not wait for
+    /// itself, and another for each process that shares the store.
+    pub node: u64,
+    /// How long the build before is kept up with the log after a switch.
+    pub warm: Duration,
+    /// How long a build stays after a switch, and one as of a position after it was made.
+    pub retention: Duration,
+    /// How much of the time a build that is made beside the live one works while live traffic
+    /// goes on, 1 to 100.
+    pub rebuild_share_percent: u32,
+    /// Whether a new version of a fold goes live although its documents differ.
+    pub accept_new_versions: bool,
+    /// How long another projector waits for one that has gone silent.
+    pub lease: Duration,
 }
 
 impl Default for Options {
@@ -52,6 +82,12 @@ impl Default for Options {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             seed: 1,
+            node: 1,
+            warm: Duration::from_mins(10),
+            retention: Duration::from_hours(24),
+            rebuild_share_percent: 50,
+            accept_new_versions: false,
+            lease: Duration::from_secs(10),
         }
     }
 }
@@ -61,7 +97,10 @@ impl Default for Options {
 struct Shared {
     log: Arc<dyn EventLog>,
     store: Arc<dyn ReadModels>,
+    clock: Arc<dyn Clock>,
     options: Options,
+    /// This projector's name in leases.
+    holder: Arc<str>,
     stop: watch::Receiver<bool>,
 }
 
@@ -69,23 +108,35 @@ struct Shared {
 pub struct Projector {
     shared: Shared,
     stop: watch::Sender<bool>,
-    runtime: Handle,
     running: Vec<Running>,
 }
 
 struct Running {
     projection: &'static dyn DynProjection,
     status: watch::Receiver<Status>,
-    switches: mpsc::Sender<rebuild::Switch>,
-    rebuilding: Arc<Mutex<()>>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    progress: watch::Sender<Option<JobProgress>>,
+    asks: mpsc::Sender<asks::Ask>,
+    wake: watch::Sender<u64>,
+    ledger: record::Ledger,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Running {
+    /// Has the builder look at the record, in which a job was changed so.
+    fn wake(&self, job: &Job) {
+        let (known, head) = (self.progress.borrow().clone(), self.status.borrow().head);
+        let known = known.filter(|progress| progress.job.collection == job.collection);
+        let position = known.and_then(|progress| progress.position);
+        self.progress.send_replace(Some(JobProgress::of(job.clone(), position, head)));
+        self.wake.send_modify(|wakes| *wakes += 1);
+    }
 }
 
 /// Why a wait for a position ended without it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WaitError {
     /// There is no such projection.
-    #[error("no projection {0:?}; there are rooms, timeline and members")]
+    #[error("no projection {0:?}; there are {known}", known = names())]
     Unknown(String),
     /// Time ran out.
     #[error("the projection stands at {at:?} and did not reach {wanted} in time; ask again")]
@@ -100,41 +151,49 @@ pub enum WaitError {
     Stopped,
 }
 
+/// The names of all projections, as a sentence has them.
+fn names() -> String {
+    let names: Vec<_> = dramatis_projections::all().iter().map(|projection| projection.name()).collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 impl Projector {
     /// Starts every projection on the runtime it is called in, which needs its time driver.
     pub fn start(log: Arc<dyn EventLog>, store: Arc<dyn ReadModels>, options: Options) -> Self {
-        Self::start_these(dramatis_projections::all(), log, store, options)
+        Self::start_these(dramatis_projections::all(), log, store, Arc::new(SystemClock), options)
     }
 
     fn start_these(
         projections: &[&'static dyn DynProjection],
         log: Arc<dyn EventLog>,
         store: Arc<dyn ReadModels>,
+        clock: Arc<dyn Clock>,
         options: Options,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let shared = Shared { log, store, options, stop: stopped };
-        let runtime = Handle::current();
-        let running = projections.iter().map(|&projection| {
-            // A switch waits for its answer: there is one at a time.
-            let (switches, arriving) = mpsc::channel(1);
-            let (publish, status) = watch::channel(Status::new(projection, &shared));
-            let task =
-                runtime.spawn(worker::Worker::new(projection, shared.clone(), publish, arriving).work());
-            Running { projection, status, switches, rebuilding: Arc::default(), task: Mutex::new(Some(task)) }
-        });
-        let running = running.collect();
-        Self { shared, stop, runtime, running }
+        let holder = format!("{:016x}", options.node).into();
+        let shared = Shared { log, store, clock, options, holder, stop: stopped };
+        let running = projections.iter().map(|&projection| Running::start(projection, &shared)).collect();
+        Self { shared, stop, running }
     }
 
     /// How every projection stands now.
     pub fn status(&self) -> Vec<Status> {
-        self.running.iter().map(|running| running.status.borrow().clone()).collect()
+        let (head, now) = (*self.shared.log.head().borrow(), self.shared.clock.now());
+        self.running.iter().map(|running| running.status.borrow().clone().at(head, now)).collect()
     }
 
     /// Follows how a projection stands.
     pub fn watch(&self, projection: &str) -> Option<watch::Receiver<Status>> {
         self.named(projection).map(|running| running.status.clone())
+    }
+
+    /// Follows how far the jobs of a projection get.
+    pub fn watch_job(&self, projection: &str) -> Option<watch::Receiver<Option<JobProgress>>> {
+        self.named(projection).map(|running| running.progress.subscribe())
     }
 
     /// Waits until a projection has got to a position of the log's present epoch.
@@ -154,27 +213,11 @@ impl Projector {
         }
     }
 
-    /// The parked keys of a projection's live build, in log order.
-    pub async fn dead_letters(&self, projection: &str) -> Result<Vec<DeadLetter>, ReadModelError> {
-        match self.shared.store.alias(projection).await? {
-            Some(collection) => self.shared.store.dead_letters(&collection).await,
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// Starts to build a projection anew beside the live build; it goes live once it is proven.
-    pub fn rebuild(&self, projection: &str, difference: OnDifference) -> Result<Rebuild, RebuildError> {
-        let running = self.named(projection).ok_or_else(|| RebuildError::Unknown(projection.to_owned()))?;
-        let only = running.rebuilding.clone().try_lock_owned().map_err(|_| RebuildError::Running)?;
-        let (switches, shared) = (running.switches.clone(), self.shared.clone());
-        Ok(Rebuild::start(&self.runtime, running.projection, shared, switches, difference, only))
-    }
-
-    /// Stops every projection after the page it is at, and a rebuild that runs.
+    /// Stops every projection after the page it is at, and what is being built.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
         for running in &self.running {
-            if let Some(task) = running.task.lock().await.take() {
+            for task in running.tasks.lock().await.drain(..) {
                 // A task that broke has said so itself.
                 let _ = task.await;
             }
@@ -183,6 +226,29 @@ impl Projector {
 
     fn named(&self, projection: &str) -> Option<&Running> {
         self.running.iter().find(|running| running.projection.name() == projection)
+    }
+}
+
+impl Running {
+    fn start(projection: &'static dyn DynProjection, shared: &Shared) -> Self {
+        // Who asks waits for the answer: there is one at a time.
+        let (asks, arriving) = mpsc::channel(1);
+        let (publish, status) = watch::channel(Status::new(projection, shared));
+        let (progress, _) = watch::channel(None);
+        let (wake, wakes) = watch::channel(0);
+        let worker = worker::Worker::new(projection, shared.clone(), publish, arriving, wake.clone());
+        let builder = builder::Builder::new(
+            projection,
+            shared.clone(),
+            asks.clone(),
+            status.clone(),
+            wakes,
+            progress.clone(),
+        );
+        let runtime = Handle::current();
+        let tasks = vec![runtime.spawn(worker.work()), runtime.spawn(builder.work())];
+        let ledger = record::Ledger::new(shared.store.clone(), projection.name());
+        Self { projection, status, progress, asks, wake, ledger, tasks: Mutex::new(tasks) }
     }
 }
 

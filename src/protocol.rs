@@ -37,3 +37,6 @@ pub const SUBPROTOCOL: &str = "dramatis.v1.json";
 
 /// The most events of one history page.
 pub const HISTORY_EVENTS_MAX: u32 = 200;
+
+/// So many of a room's last events are looked through for messages that a user has not read.
+pub const UNREAD_EVENTS_MAX: usize = 200;

@@ -15,6 +15,7 @@ use dramatis_events::{Epoch, Position};
 use dramatis_projections::{DeadLetter, Field, Index, Stored, TextField, Write};
 use futures_util::future::BoxFuture;
 
+pub mod mongodb;
 mod names;
 pub mod queries;
 pub mod sqlite;

@@ -160,11 +160,11 @@ fn the_list_shows_where_each_projection_stands() {
     let table = String::from_utf8(output.stdout).unwrap();
     let mut rows: Vec<String> =
         table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(rows.remove(0), "name version build position head state documents parked");
+    assert_eq!(rows.remove(0), "name version build position head lag_events lag_ms state documents parked");
     rows.sort();
     let head = head(&server).unwrap();
     for (name, documents) in [("members", 1), ("rooms", 1), ("timeline", 0)] {
-        let row = format!("{name} 1 {name}@1 {head} {head} live {documents} 0");
+        let row = format!("{name} 1 {name}@1 {head} {head} 0 0 live {documents} 0");
         assert!(rows.contains(&row), "{row:?} is not in {rows:#?}");
     }
 }
@@ -176,6 +176,6 @@ fn a_projection_that_is_not_there_is_named_with_those_that_are() {
     let output = server.run(&["projections", "rebuild", "timelines"]);
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("no projection \"timelines\"; there are rooms, timeline and members"), "{told}");
+    assert!(told.contains("no projection \"timelines\"; there are rooms, timeline, members"), "{told}");
     assert!(server.events(&[]).is_empty(), "an empty log is no error");
 }

@@ -27,11 +27,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "log",
             "projector",
             "protocol",
+            "reactors",
             "read_models",
             "telemetry",
             "web",
         ],
     ),
+    ("reactors", &["actors", "domain", "log"]),
     (
         "web",
         &[
@@ -49,7 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("engines", &["clock", "config", "log", "read_models", "snapshots"]),
     ("actors", &["auth", "clock", "config", "domain", "log", "protocol", "snapshots", "telemetry"]),
-    ("projector", &["log", "read_models"]),
+    ("projector", &["clock", "log", "read_models"]),
     ("read_models", &[]),
     ("snapshots", &[]),
     ("protocol", &[]),

@@ -8,8 +8,11 @@ mod activity;
 mod digest;
 mod members;
 mod projection;
+mod read_markers;
 mod replies;
 mod rooms;
+mod search;
+mod sessions;
 mod statistics;
 mod threads;
 mod timeline;
@@ -19,8 +22,11 @@ pub use activity::{Activity, MemberActivity};
 pub use digest::Digest;
 pub use members::{Member, Members};
 pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection, TextField};
+pub use read_markers::{ReadMarker, ReadMarkers};
 pub use replies::{Replies, Reply};
 pub use rooms::{LastMessage, Room, Rooms};
+pub use search::{Found, Search};
+pub use sessions::{Sessions, UserSession};
 pub use statistics::{Hour, Statistics};
 pub use threads::{REPLIERS_MAX, Thread, Threads};
 pub use timeline::{Message, Redaction, Timeline};
@@ -28,7 +34,18 @@ pub use working_set::{DeadLetter, Fold, Folded, Skipped, Stored, WorkingSet, Wri
 
 /// Every projection there is.
 pub fn all() -> &'static [&'static dyn DynProjection] {
-    &[&Rooms, &Timeline, &Members, &Threads, &Replies, &Activity, &Statistics]
+    &[
+        &Rooms,
+        &Timeline,
+        &Members,
+        &Threads,
+        &Replies,
+        &Activity,
+        &Statistics,
+        &Search,
+        &Sessions,
+        &ReadMarkers,
+    ]
 }
 
 /// The projection of this name.

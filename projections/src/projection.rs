@@ -29,6 +29,13 @@ pub trait Projection: Send + Sync + 'static {
     /// Which documents the event changes, told from the event alone.
     fn keys(recorded: &Recorded, event: &Self::Event, keys: &mut Vec<String>);
 
+    /// Whether the event is the first of each of its documents, so that none needs to be looked
+    /// for in the store. Should one be there, written by a batch that comes again, it stands at
+    /// a later position, and the guard keeps it.
+    fn is_first(_: &Self::Event) -> bool {
+        false
+    }
+
     /// The streams whose events may change the document of this key: they are all it takes to
     /// fold it again as of any position. Empty if only the whole log would do, or the key is none.
     fn streams_of(key: &str) -> Vec<StreamId> {
@@ -201,6 +208,7 @@ pub(crate) fn happened_at(recorded: &Recorded) -> UnixMillis {
 )]
 pub(crate) mod testing {
     use dramatis_events::room::RoomEvent;
+    use dramatis_events::user::UserEvent;
     use dramatis_events::{
         Envelope, Event, EventId, MemberId, Position, Recorded, Revision, StreamId, UnixMillis,
     };
@@ -209,7 +217,11 @@ pub(crate) mod testing {
 
     /// An event of `room-main.lobby`, recorded at 1000 plus its revision, position revision plus 100.
     pub(crate) fn recorded(revision: u64, by: &str, event: &RoomEvent) -> Recorded {
-        let stream = StreamId::parse("room-main.lobby").unwrap();
+        recorded_in("room-main.lobby", revision, by, event)
+    }
+
+    fn recorded_in(stream: &str, revision: u64, by: &str, event: &impl Event) -> Recorded {
+        let stream = StreamId::parse(stream).unwrap();
         let revision = Revision::new(revision);
         let envelope = Envelope {
             id: EventId::at(&stream, revision),
@@ -244,6 +256,17 @@ pub(crate) mod testing {
             events.push(recorded(u64::try_from(events.len()).unwrap(), by, &event));
         }
         events
+    }
+
+    /// Reads `Name {json}` lines as events of `user-main.alice`, the line's number being the revision.
+    pub(crate) fn user_history(lines: &str) -> Vec<Recorded> {
+        let lines = (0..).zip(lines.lines().map(str::trim));
+        let event = |(revision, line): (u64, &str)| {
+            let (name, data) = line.split_once(' ').unwrap();
+            let event = UserEvent::decode(name, 1, data.as_bytes()).unwrap();
+            recorded_in("user-main.alice", revision, "alice", &event)
+        };
+        lines.map(event).collect()
     }
 
     /// Folds the events of one key, and shows the document.

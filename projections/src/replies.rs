@@ -58,6 +58,10 @@ impl Projection for Replies {
         }
     }
 
+    fn is_first(event: &RoomEvent) -> bool {
+        matches!(event, RoomEvent::MessagePosted(_))
+    }
+
     fn fold(document: &mut Option<Reply>, recorded: &Recorded, event: &RoomEvent) -> Result<(), FoldError> {
         let (posted, root) = reply(event).ok_or_else(|| FoldError::not_mine(event))?;
         let reply_to = posted

@@ -105,6 +105,10 @@ impl Projection for Timeline {
         keys.push(Self::key(&recorded.stream, message));
     }
 
+    fn is_first(event: &RoomEvent) -> bool {
+        matches!(event, RoomEvent::MessagePosted(_))
+    }
+
     fn fold(document: &mut Option<Message>, recorded: &Recorded, event: &RoomEvent) -> Result<(), FoldError> {
         let author = &recorded.envelope.author;
         let absent = || FoldError::out_of_place(event, "its target is no message");

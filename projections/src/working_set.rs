@@ -1,10 +1,13 @@
 //! The step that is the same for every projection: which documents to load, what to skip,
 //! what to write. It holds typed documents between batches and parks what cannot be folded.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use dramatis_events::{Event, Position, Recorded, StreamId};
+use dramatis_events::{Event, Position, Recorded};
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::projection::{FoldError, Projection, wants};
@@ -80,11 +83,14 @@ pub struct Skipped {
 
 /// The [`Fold`] of a projection.
 pub struct WorkingSet<P: Projection> {
-    slots: HashMap<String, Slot<P::Document>>,
+    /// Documents by their keys, in the order in which they came.
+    slots: IndexMap<String, Slot<P::Document>, RandomState>,
     parked: HashMap<String, Position>,
     skipped: HashSet<Skipped>,
     only: Option<String>,
     batch: Vec<Arriving<P::Event>>,
+    /// The slots that the events of the batch touch, one event after the other.
+    places: Vec<usize>,
     batches: u64,
     documents_max: usize,
 }
@@ -99,40 +105,56 @@ struct Slot<D> {
 struct Arriving<E> {
     recorded: Arc<Recorded>,
     event: Result<E, FoldError>,
-    keys: Vec<String>,
+    /// Where in the batch's places its own are.
+    places: Range<usize>,
 }
 
 impl<P: Projection> WorkingSet<P> {
     /// An empty set that keeps at about the most so many documents between batches.
     pub fn new(documents_max: usize) -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: IndexMap::default(),
             parked: HashMap::new(),
             skipped: HashSet::new(),
             only: None,
             batch: Vec::new(),
+            places: Vec::new(),
             batches: 0,
             documents_max,
         }
     }
 
-    fn decode(&self, recorded: &Arc<Recorded>) -> Arriving<P::Event> {
-        let mut keys = Vec::new();
+    /// Takes an event into the batch, and a place for each document it touches; adds the keys of
+    /// those that must be loaded.
+    fn arrive(&mut self, recorded: &Arc<Recorded>, keys: &mut Vec<String>, missing: &mut Vec<String>) {
         let event = P::Event::from_envelope(&recorded.envelope).map_err(FoldError::from);
+        let from = self.places.len();
         if let Ok(event) = &event {
-            P::keys(recorded, event, &mut keys);
+            P::keys(recorded, event, keys);
             if let Some(only) = self.only.as_ref().filter(|only| **only != *recorded.stream.as_str()) {
                 keys.retain(|key| key == only);
             }
+            let is_first = P::is_first(event);
+            for key in keys.drain(..) {
+                let entry = self.slots.entry(key);
+                self.places.push(entry.index());
+                let batch = self.batches;
+                entry.and_modify(|slot| slot.used_in = batch).or_insert_with_key(|key| {
+                    if !is_first {
+                        missing.push(key.clone());
+                    }
+                    Slot::new(batch)
+                });
+            }
         }
-        Arriving { recorded: recorded.clone(), event, keys }
+        self.batch.push(Arriving { recorded: recorded.clone(), event, places: from..self.places.len() });
     }
 
     /// A key waits from the event on that could not be folded: what came before is folded
     /// still, should a crash have lost its document.
-    fn is_parked(&self, stream: &StreamId, key: &str, position: Position) -> bool {
-        let from = |key: &str| self.parked.get(key).is_some_and(|from| *from <= position);
-        !self.parked.is_empty() && (from(key) || from(stream.as_str()))
+    fn is_parked(&self, key: &str, recorded: &Recorded) -> bool {
+        let from = |key: &str| self.parked.get(key).is_some_and(|from| *from <= recorded.position);
+        !self.parked.is_empty() && (from(key) || from(recorded.stream.as_str()))
     }
 
     fn is_skipped(&self, key: &str, position: Position) -> bool {
@@ -152,8 +174,8 @@ impl<P: Projection> WorkingSet<P> {
         }
     }
 
-    fn fold_one(&mut self, arriving: Arriving<P::Event>, folded: &mut Folded) {
-        let Arriving { recorded, event, keys } = arriving;
+    fn fold_one(&mut self, arriving: Arriving<P::Event>, folded: &mut Folded, touched: &mut Vec<usize>) {
+        let Arriving { recorded, event, places } = arriving;
         let event = match event {
             Ok(event) => event,
             Err(error) => {
@@ -167,38 +189,55 @@ impl<P: Projection> WorkingSet<P> {
                 return;
             }
         };
-        for key in keys {
-            if self.is_parked(&recorded.stream, &key, recorded.position) {
-                continue;
-            }
-            let skipped = self.is_skipped(&key, recorded.position);
-            let batch = self.batches;
-            let slot = self.slots.entry(key.clone()).or_insert_with(|| Slot::new(batch));
-            if slot.position >= Some(recorded.position) {
-                continue;
-            }
-            let fold = if skipped { Ok(()) } else { P::fold(&mut slot.document, &recorded, &event) };
-            match fold {
-                Ok(()) => {
-                    slot.position = Some(recorded.position);
-                    slot.changed = true;
-                    folded.events += 1;
-                }
-                Err(error) => self.park_at(&key, &recorded, &error, folded),
+        for place in places {
+            let Some(place) = self.places.get(place).copied() else { continue };
+            if let Err((key, error)) = self.fold_into(place, &recorded, &event, folded, touched) {
+                self.park_at(&key, &recorded, &error, folded);
             }
         }
     }
 
-    fn collect(&mut self) -> Result<Vec<Write>, FoldError> {
-        let mut writes = BTreeMap::new();
-        for (key, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.changed) {
+    fn fold_into(
+        &mut self,
+        place: usize,
+        recorded: &Recorded,
+        event: &P::Event,
+        folded: &mut Folded,
+        touched: &mut Vec<usize>,
+    ) -> Result<(), (String, FoldError)> {
+        let Some((key, _)) = self.slots.get_index(place) else { return Ok(()) };
+        if self.is_parked(key, recorded) {
+            return Ok(());
+        }
+        let skipped = self.is_skipped(key, recorded.position);
+        let Some((key, slot)) = self.slots.get_index_mut(place) else { return Ok(()) };
+        if slot.position >= Some(recorded.position) {
+            return Ok(());
+        }
+        if !skipped {
+            P::fold(&mut slot.document, recorded, event).map_err(|error| (key.clone(), error))?;
+        }
+        slot.position = Some(recorded.position);
+        if !slot.changed {
+            slot.changed = true;
+            touched.push(place);
+        }
+        folded.events += 1;
+        Ok(())
+    }
+
+    fn collect(&mut self, touched: &[usize]) -> Result<Vec<Write>, FoldError> {
+        let mut writes = Vec::with_capacity(touched.len());
+        for place in touched {
+            let Some((key, slot)) = self.slots.get_index_mut(*place) else { continue };
             let Some(position) = slot.position else { continue };
             let body = slot.document.as_ref().map(serde_json::to_string).transpose();
             let body = body.map_err(|e| FoldError::Document { key: key.clone(), reason: e.to_string() })?;
             slot.changed = false;
-            writes.insert(key.clone(), (position, body));
+            writes.push(Stored { key: key.clone(), position, body });
         }
-        Ok(writes.into_iter().map(|(key, (position, body))| Stored { key, position, body }).collect())
+        writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(writes)
     }
 
     fn forget_cold(&mut self) {
@@ -221,18 +260,13 @@ impl<D> Slot<D> {
 impl<P: Projection> Fold for WorkingSet<P> {
     fn begin(&mut self, events: &[Arc<Recorded>]) -> Vec<String> {
         self.batches += 1;
-        let wanted = |recorded: &&Arc<Recorded>| wants::<P>(recorded);
-        self.batch = events.iter().filter(wanted).map(|recorded| self.decode(recorded)).collect();
-        let mut missing = HashSet::new();
-        for key in self.batch.iter().flat_map(|arriving| &arriving.keys) {
-            match self.slots.get_mut(key) {
-                Some(slot) => slot.used_in = self.batches,
-                None => {
-                    missing.insert(key.clone());
-                }
-            }
+        self.batch.clear();
+        self.places.clear();
+        let (mut keys, mut missing) = (Vec::new(), Vec::new());
+        for recorded in events.iter().filter(|recorded| wants::<P>(recorded)) {
+            self.arrive(recorded, &mut keys, &mut missing);
         }
-        missing.into_iter().collect()
+        missing
     }
 
     fn load(&mut self, stored: Vec<Stored>) -> Result<(), FoldError> {
@@ -247,11 +281,11 @@ impl<P: Projection> Fold for WorkingSet<P> {
     }
 
     fn finish(&mut self) -> Result<Folded, FoldError> {
-        let mut folded = Folded::default();
+        let (mut folded, mut touched) = (Folded::default(), Vec::new());
         for arriving in std::mem::take(&mut self.batch) {
-            self.fold_one(arriving, &mut folded);
+            self.fold_one(arriving, &mut folded, &mut touched);
         }
-        folded.writes = self.collect()?;
+        folded.writes = self.collect(&touched)?;
         self.forget_cold();
         Ok(folded)
     }

@@ -5,6 +5,7 @@
 //! truth when the append succeeds and is thrown away and read again when it does not. Only what
 //! is the truth is ever saved as a snapshot.
 
+mod ask;
 mod batch;
 mod load;
 mod saving;
@@ -20,6 +21,7 @@ use dramatis_events::{
     CommandId, ContentHash, Envelope, Epoch, EventId, MemberId, Recorded, Revision, StreamId, UnixMillis,
 };
 
+pub use self::ask::{Ask, Question, Standing};
 use self::batch::{Decided, Prepared, decide, prepare};
 use self::load::{LoadError, Loaded, Origin, event_count, key, load};
 use self::saving::Saving;
@@ -138,6 +140,7 @@ pub struct Entity<D: Decider> {
     saving: Saving,
     phase: Phase,
     pending: VecDeque<Pending<D>>,
+    questions: Vec<Question<D>>,
     count: PendingCount,
     conflicts: u32,
     touched: Instant,
@@ -164,6 +167,7 @@ impl<D: Decider> Entity<D> {
             last: None,
             phase: Phase::Loading,
             pending: VecDeque::new(),
+            questions: Vec::new(),
             count,
             conflicts: 0,
             touched: Instant::now(),
@@ -196,11 +200,14 @@ impl<D: Decider> Entity<D> {
                 self.phase = Phase::Unloaded;
                 let refused = Refused::new(error.code(), error.to_string());
                 self.refuse_pending(&refused);
+                self.refuse_questions(&refused);
             }
         }
     }
 
+    /// Goes on, on a state that is what is recorded.
     fn next_batch(&mut self, ctx: &mut Context<Self>) {
+        self.answer_questions();
         if self.pending.is_empty() {
             self.phase = Phase::Idle;
             return;

@@ -2,14 +2,24 @@
 //! the session and the hub push, the transport's writer drains, the transport's reader stops
 //! reading while too much waits. All live on one thread.
 
+mod fleeting;
+#[cfg(test)]
+mod tests;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use actix::prelude::{Message, Recipient};
 use bytes::Bytes;
+use dramatis_events::StreamId;
 
+pub use fleeting::Fate;
+use fleeting::Fleeting;
+
+use super::share::{LEAST_BYTES, Share};
 use crate::protocol::CloseCode;
 
 /// Asks a session to read the rooms it is behind in from the log again.
@@ -28,6 +38,11 @@ pub struct Outbox {
     queue: RefCell<VecDeque<Bytes>>,
     bytes: Cell<usize>,
     bytes_max: usize,
+    /// How many of them the writer has taken and not yet reported as drained.
+    taken: Cell<usize>,
+    share: Rc<Share>,
+    fleeting: RefCell<Fleeting>,
+    connection: Cell<u64>,
     controls: RefCell<VecDeque<Bytes>>,
     closing: Cell<Option<CloseCode>>,
     peer_done: Cell<bool>,
@@ -57,13 +72,18 @@ pub enum Next {
 }
 
 impl Outbox {
-    /// An outbox that holds so many bytes, for a client that may have so many requests in flight.
-    pub fn new(bytes_max: usize, in_flight_max: usize) -> Self {
+    /// An outbox that holds so many bytes, out of the share of its thread, for a client that may
+    /// have so many requests in flight.
+    pub fn new(share: Rc<Share>, bytes_max: usize, in_flight_max: usize) -> Self {
         let now = Instant::now();
         Self {
             queue: RefCell::default(),
             bytes: Cell::new(0),
             bytes_max,
+            taken: Cell::new(0),
+            share,
+            fleeting: RefCell::default(),
+            connection: Cell::new(0),
             controls: RefCell::default(),
             closing: Cell::new(None),
             peer_done: Cell::new(false),
@@ -89,8 +109,40 @@ impl Outbox {
             return;
         }
         self.bytes.set(self.bytes.get().saturating_add(messages.len()));
+        self.share.take(messages.len());
         self.queue.borrow_mut().push_back(messages);
         wake(&self.writer);
+    }
+
+    /// Queues an ephemeral behind all else, in place of an older one of its key.
+    pub fn push_newest(&self, stream: &StreamId, key: u64, message: Bytes) -> Fate {
+        self.fleet(|fleeting| fleeting.push_newest(stream, key, message))
+    }
+
+    /// Queues presence behind events and answers; refused, it must be told anew as a whole.
+    pub fn push_presence(&self, stream: &StreamId, message: Bytes) -> Fate {
+        self.fleet(|fleeting| fleeting.push_whole(stream, message))
+    }
+
+    fn fleet(&self, push: impl FnOnce(&mut Fleeting) -> Fate) -> Fate {
+        if self.is_closing() || self.share.is_scarce() {
+            return Fate::Refused;
+        }
+        let mut fleeting = self.fleeting.borrow_mut();
+        let before = fleeting.bytes();
+        let fate = push(&mut fleeting);
+        self.share.take(fleeting.bytes());
+        self.share.give(before);
+        wake(&self.writer);
+        fate
+    }
+
+    /// Drops what waits of a room's ephemerals and presence.
+    pub fn forget(&self, stream: &StreamId) {
+        let mut fleeting = self.fleeting.borrow_mut();
+        self.share.give(fleeting.bytes());
+        fleeting.forget(stream);
+        self.share.take(fleeting.bytes());
     }
 
     /// For the reader: bytes of the transport's own, such as the answer to a ping. Few may wait.
@@ -103,9 +155,19 @@ impl Outbox {
         wake(&self.writer);
     }
 
+    /// The bytes that may wait now: few while the process holds too much in all.
+    pub fn bytes_max_now(&self) -> usize {
+        if self.share.is_over() { self.bytes_max.min(LEAST_BYTES) } else { self.bytes_max }
+    }
+
     /// Whether so much waits that rooms are no longer pushed.
     pub fn is_full(&self) -> bool {
-        self.bytes.get() >= self.bytes_max
+        self.bytes.get() >= self.bytes_max_now()
+    }
+
+    /// Whether so many more bytes of a room may be pushed.
+    pub fn takes(&self, bytes: usize) -> bool {
+        self.bytes.get().saturating_add(bytes) <= self.bytes_max_now()
     }
 
     /// Ends the connection after what waits; the first reason stands.
@@ -141,13 +203,26 @@ impl Outbox {
         self.close(CloseCode::Normal);
         self.finished.set(true);
         self.queue.borrow_mut().clear();
+        self.give_back();
         wake(&self.reader);
         wake(&self.pump);
+    }
+
+    fn give_back(&self) {
+        let mut fleeting = self.fleeting.borrow_mut();
+        self.share.give(self.bytes.take().saturating_add(fleeting.bytes()));
+        self.taken.set(0);
+        fleeting.clear();
     }
 
     /// Whether nothing more will be written.
     pub fn is_finished(&self) -> bool {
         self.finished.get()
+    }
+
+    /// Why the end was asked for, if it was.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        self.closing.get()
     }
 
     /// Whether the end was asked for.
@@ -161,12 +236,10 @@ impl Outbox {
             return Poll::Ready(Next::Control(control));
         }
         let mut queue = self.queue.borrow_mut();
-        if queue.is_empty() {
-            if let Some(code) = self.closing.get() {
-                return Poll::Ready(Next::Close(code));
-            }
-            self.writer.set(Some(cx.waker().clone()));
-            return Poll::Pending;
+        if queue.is_empty()
+            && let Some(code) = self.closing.get()
+        {
+            return Poll::Ready(Next::Close(code));
         }
         let (mut taken, mut size) = (Vec::new(), 0);
         while let Some(front) = queue.front()
@@ -178,13 +251,34 @@ impl Outbox {
         if queue.is_empty() && queue.capacity() > IDLE_CAPACITY_MAX {
             *queue = VecDeque::new();
         }
+        self.taken.set(self.taken.get().saturating_add(size));
+        if queue.is_empty() {
+            self.take_fleeting(&mut taken, bytes.saturating_sub(size));
+        }
+        if taken.is_empty() {
+            self.writer.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
         Poll::Ready(Next::Write(taken))
     }
 
-    /// For the writer: so many bytes of messages have left.
+    fn take_fleeting(&self, taken: &mut Vec<Bytes>, mut bytes: usize) {
+        let mut fleeting = self.fleeting.borrow_mut();
+        while let Some(message) = fleeting.pop(bytes, taken.is_empty()) {
+            bytes = bytes.saturating_sub(message.len());
+            self.share.give(message.len());
+            taken.push(message);
+        }
+    }
+
+    /// For the writer: so many bytes of messages have left. What is fleeting goes last and is
+    /// no longer counted.
     pub fn drained(&self, bytes: usize) {
+        let bytes = bytes.min(self.taken.get());
+        self.taken.set(self.taken.get().saturating_sub(bytes));
         self.bytes.set(self.bytes.get().saturating_sub(bytes));
-        if self.bytes.get() <= self.bytes_max / 2 {
+        self.share.give(bytes);
+        if self.is_low() {
             wake(&self.reader);
             wake(&self.pump);
             if self.behind.get() {
@@ -218,7 +312,7 @@ impl Outbox {
         std::future::poll_fn(|cx| {
             if self.is_closing() {
                 Poll::Ready(false)
-            } else if self.bytes.get() <= self.bytes_max / 2 {
+            } else if self.is_low() {
                 Poll::Ready(true)
             } else {
                 self.pump.set(Some(cx.waker().clone()));
@@ -226,6 +320,11 @@ impl Outbox {
             }
         })
         .await
+    }
+
+    /// Whether there is room for reading rooms from the log.
+    fn is_low(&self) -> bool {
+        self.bytes.get() <= self.bytes_max_now() / 2
     }
 
     /// For the session: one more request is in flight.
@@ -288,9 +387,25 @@ impl Outbox {
         self.push(message);
     }
 
+    /// Which connection this is of.
+    pub fn connection(&self) -> u64 {
+        self.connection.get()
+    }
+
+    /// For the hub: which connection this is of.
+    pub(super) fn set_connection(&self, id: u64) {
+        self.connection.set(id);
+    }
+
     /// When the connection was opened, and when something was last heard.
     pub fn times(&self) -> (Instant, Instant) {
         (self.opened, self.heard.get())
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 

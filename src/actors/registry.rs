@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use dramatis_events::StreamId;
+use tokio::sync::oneshot;
 
-use super::entity::{Entity, Idle, Pending, Submit, Surroundings};
+use super::answer::Refused;
+use super::entity::{Ask, Entity, Idle, Pending, Question, Standing, Submit, Surroundings};
 use super::pending_count::{Added, PendingCount};
 use super::shrink::shrink;
 use crate::domain::Decider;
+use crate::protocol::ErrorCode;
 
 /// What an operator sets for entities.
 #[derive(Debug, Clone)]
@@ -77,6 +80,37 @@ impl<D: Decider> Registry<D> {
                 Added::Retired => self.shared.forget(stream, &handle.count),
             }
         }
+    }
+
+    /// Asks the entity of this stream what it stands at, starting it if need be. The answer is
+    /// made on the entity's thread, from what is recorded.
+    pub async fn ask<T, F>(&self, stream: &StreamId, question: F) -> Result<T, Refused>
+    where
+        T: Send + 'static,
+        F: FnOnce(Standing<'_, D>) -> T + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let question: Question<D> = Box::new(move |standing| {
+            // Who has gone away meanwhile no longer wants to know.
+            let _ = answer.send(standing.map(question));
+        });
+        loop {
+            let handle = self.find_or_start(stream);
+            match handle.count.add(1, self.shared.options.pending_max) {
+                Added::Yes => {
+                    handle.entity.do_send(Ask(question));
+                    break;
+                }
+                Added::Full => {
+                    return Err(Refused::new(
+                        ErrorCode::Unavailable,
+                        "too much waits there: ask a little later",
+                    ));
+                }
+                Added::Retired => self.shared.forget(stream, &handle.count),
+            }
+        }
+        answered.await.unwrap_or_else(|_| Err(Refused::new(ErrorCode::Unavailable, "the server is ending")))
     }
 
     /// How many entities are in memory.

@@ -4,9 +4,13 @@
 //! It never holds events: what a client is behind is read from the log when there is room.
 
 mod admission;
+pub(crate) mod attach;
 mod catch_up;
 mod commands;
+mod ephemerals;
 mod greet;
+mod history;
+pub(crate) mod presented;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
-use dramatis_events::{CommandId, EntityId, MemberId, StreamId};
+use dramatis_events::{CommandId, MemberId, Revision, StreamId};
 
 use super::Stage;
 use super::answer::Answers;
@@ -23,12 +27,12 @@ use super::hub::{Follow, Rooms};
 use super::meters::Account;
 use super::outbox::{CatchUp, Outbox};
 use super::places::Place;
-use crate::log::{LogError, ReadLimit};
-use crate::protocol::{
-    ClientMessage, CloseCode, ErrorCode, EventFrame, HISTORY_EVENTS_MAX, HistoryRequest, Page, Reject,
-    ServerMessage, Unsubscribe, Unsubscribed, message_id, parse_message,
-};
+use super::presence::Leaving;
 use admission::Identity;
+use crate::protocol::{
+    ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed,
+    message_id, parse_message,
+};
 
 /// What a transport hears of its client.
 #[derive(Debug)]
@@ -64,6 +68,7 @@ pub struct Session {
     room_places: Vec<Place>,
     catching_up: bool,
     malformed: Malformed,
+    ephemeral_rate: ephemerals::Rate,
     /// Messages behind one that waits.
     rest: String,
 }
@@ -97,6 +102,7 @@ impl Session {
                 room_places: Vec::new(),
                 catching_up: false,
                 malformed: Malformed::default(),
+                ephemeral_rate: ephemerals::Rate::default(),
                 rest: String::new(),
             }
         });
@@ -162,10 +168,10 @@ impl Session {
             (ClientMessage::Command(frame), user) => self.command(&user, frame, commands),
             (ClientMessage::Subscribe(subscribe), user) => return self.subscribe(user, subscribe, ctx),
             (ClientMessage::History(request), user) => return self.history(user, request, ctx),
-            (ClientMessage::Unsubscribe(unsubscribe), _) => self.unsubscribe(unsubscribe),
+            (ClientMessage::Unsubscribe(unsubscribe), user) => self.unsubscribe(&user, unsubscribe),
             (ClientMessage::Pong, _) => {}
-            (ClientMessage::Ephemeral(_), _) => self.not_taken(None, "ephemeral"),
-            (ClientMessage::Seen(_), _) => self.not_taken(None, "seen"),
+            (ClientMessage::Ephemeral(ephemeral), user) => self.ephemeral(&user, &ephemeral),
+            (ClientMessage::Seen(seen), user) => self.seen(&user, &seen),
             (ClientMessage::Authenticate(request), _) => self.authenticate(request, ctx),
             (ClientMessage::Hello(_), _) => {
                 self.malformed(None, "hello is only the first message of a connection".to_owned());
@@ -186,10 +192,10 @@ impl Session {
         }
     }
 
-    fn unsubscribe(&mut self, unsubscribe: Unsubscribe) {
+    fn unsubscribe(&mut self, user: &MemberId, unsubscribe: Unsubscribe) {
         let (id, room) = unsubscribe.into_parts();
-        if let Some(room) = room.room() {
-            self.unfollow(&StreamId::room(room));
+        if let Some(stream) = room.stream(user) {
+            self.unfollow(&stream);
             self.room_places.truncate(self.follows.len());
         }
         self.send(&ServerMessage::Unsubscribed(Unsubscribed { id, room }));
@@ -200,43 +206,37 @@ impl Session {
         self.follows.retain(|follow| {
             let keep = follow.stream != *stream;
             if !keep {
-                rooms.unfollow(follow);
+                rooms.unfollow(follow, Leaving::Asked);
             }
             keep
         });
     }
 
-    fn history(&mut self, user: MemberId, request: HistoryRequest, ctx: &mut Context<Self>) -> Then {
-        let HistoryRequest { id, room, before, limit, .. } = request;
-        let events = limit.clamp(1, HISTORY_EVENTS_MAX);
-        let limit = ReadLimit {
-            events: usize::try_from(events).unwrap_or(1),
-            bytes: self.stage.limits.outbox_bytes_max,
-        };
-        let (log, outbox, stream) = (self.stage.log.clone(), self.outbox.clone(), StreamId::room(&room));
-        let reading = async move {
-            outbox.has_room().await;
-            let events = log.read_stream_backwards(&stream, before, limit).await?;
-            let found = !events.is_empty() || log.stream_head(&stream).await?.is_some();
-            Ok::<_, LogError>(found.then_some(events))
-        };
-        ctx.wait(reading.into_actor(self).map(move |read, session, ctx| {
-            match read {
-                Ok(Some(events)) => session.send(&ServerMessage::Page(page(id, room, &user, &events))),
-                Ok(None) => session.reject(Some(id), ErrorCode::NotFound, format!("there is no room {room}")),
-                Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
+    /// Lets go of places whose reader was told that nothing more comes.
+    fn drop_ended(&mut self) {
+        let rooms = self.rooms.clone();
+        self.follows.retain(|follow| {
+            let keep = !follow.rights.have_ended();
+            if !keep {
+                rooms.unfollow(follow, Leaving::Asked);
             }
-            session.resume(ctx);
-        }));
-        Then::Wait
+            keep
+        });
     }
-}
 
-/// A page of the past, ascending, from events that descend.
-fn page(id: CommandId, room: EntityId, user: &MemberId, events: &[Arc<dramatis_events::Recorded>]) -> Page {
-    let more = events.last().is_some_and(|oldest| oldest.revision.get() > 0);
-    let events = events.iter().rev().filter_map(|event| EventFrame::encode(event).to_json(user)).collect();
-    Page { id, room, events, more }
+    /// Of what was sent, so much was shown. What was not sent cannot have been.
+    fn seen(&mut self, user: &MemberId, seen: &Seen) {
+        let stream = StreamId::room(&seen.room);
+        let (Some(user), Some(follow)) =
+            (user.user(), self.follows.iter().find(|follow| follow.stream == stream))
+        else {
+            return;
+        };
+        if let Some(sent) = follow.next.get().get().checked_sub(1) {
+            let revision = seen.revision.min(Revision::new(sent));
+            self.stage.read_markers.note(user, seen.room.clone(), revision);
+        }
+    }
 }
 
 /// Counts malformed messages in windows of a minute.
@@ -267,7 +267,7 @@ impl Actor for Session {
 
     fn stopped(&mut self, ctx: &mut Self::Context) {
         for follow in self.follows.drain(..) {
-            self.rooms.unfollow(&follow);
+            self.rooms.unfollow(&follow, Leaving::Gone);
         }
         if let Some(identity) = &self.identity {
             self.stage.directory.leave(&identity.user, &identity.session, &ctx.address().recipient());

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::DataArguments;
 use super::log::Progress;
 use crate::clock::{Clock as _, SystemClock, parse_time};
+use crate::config::ReadModelsEngine;
 use crate::engines;
 use crate::log::embedded::backup::{self, Manifest, Source, Until};
 use crate::read_models::sqlite;
@@ -120,8 +121,12 @@ fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::R
         Some(name) => name,
         None => Timestamp::from_millisecond(now.get())?.strftime("%Y%m%dT%H%M%SZ").to_string(),
     };
-    let read_models = sqlite::summary(&engines::read_models_file(&config))
-        .context("the names of the read models cannot be noted")?;
+    let read_models = match config.read_models.engine {
+        ReadModelsEngine::Sqlite => sqlite::summary(&engines::read_models_file(&config))
+            .context("the names of the read models cannot be noted")?,
+        // A server has backups of its own, and needs none: all comes back from the log.
+        ReadModelsEngine::Mongodb => serde_json::Value::Null,
+    };
     let mut progress = Progress::new(true);
     let made = backup::create(
         &Source::new(&hot, cold.as_deref()),

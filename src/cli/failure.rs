@@ -27,6 +27,22 @@ pub enum Failure {
         /// Commands with a positive answer in this run.
         acknowledged: u64,
     },
+    /// A new build shows other documents than the live one. Exit code 3.
+    #[error("{documents} documents of {projection} differ between the live build and the new one")]
+    Differs {
+        /// The projection.
+        projection: String,
+        /// How many differ.
+        documents: u64,
+    },
+    /// Somebody held the build up meanwhile. Exit code 4.
+    #[error("the build of {projection} was {state} meanwhile: see `dramatis projections list`")]
+    HeldUp {
+        /// The projection.
+        projection: String,
+        /// Its state.
+        state: String,
+    },
     /// The log's files are damaged. Exit code 2.
     #[error(
         "the log is damaged in {places} place(s): restore the files from a backup, or see `dramatis log repair \
@@ -43,7 +59,8 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoServer { .. } | Self::Damage { .. } => 2,
-            Self::Unfinished { .. } => 3,
+            Self::Unfinished { .. } | Self::Differs { .. } => 3,
+            Self::HeldUp { .. } => 4,
         }
     }
 }

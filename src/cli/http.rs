@@ -26,11 +26,14 @@ pub(super) fn get(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyh
     answered(url, request.call())
 }
 
-/// `POST` without a body.
-pub(super) fn post(url: &ServerUrl, path: &str) -> anyhow::Result<Body> {
+/// `POST` with a query and without a body.
+pub(super) fn post(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
     let mut request = agent().post(url.http(path));
     if let Some(token) = super::token::shown() {
         request = request.header("Authorization", format!("Bearer {token}"));
+    }
+    for (name, value) in query {
+        request = request.query(*name, value);
     }
     answered(url, request.send_empty())
 }

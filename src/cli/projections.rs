@@ -1,208 +1,281 @@
 //! `dramatis projections`: the read models of a running server.
 
-use std::io::{BufReader, ErrorKind, IsTerminal as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use dramatis_events::EntityId;
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Target, http};
 
+mod follow;
+mod show;
+
 /// What to do with the read models.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Exit codes: 0 done, 1 refused or failed, 2 no server answers, 3 documents differ,
+4 the build was paused or cancelled meanwhile.")]
 pub enum Projections {
-    /// Lists them: where each stands, and how many documents it keeps
+    /// Lists them: where each stands, how far it is behind, how many documents it keeps
     List {
         /// The server.
         #[command(flatten)]
         target: Target,
+        /// Prints the server's JSON
+        #[arg(long)]
+        json: bool,
     },
-    /// Builds one anew beside the live one, then switches over
+    /// Builds one anew beside the live one, proves it, then switches over
     ///
-    /// Queries go on being answered from the old build until the new one has caught up.
+    /// Queries go on being answered from the old build until the new one is complete and shows the
+    /// same. If documents differ nothing is switched: they are shown, and `accept` or `cancel`
+    /// says what to do. The build goes on without this command, and after a restart.
     #[command(after_help = "Example:
   dramatis projections rebuild timeline")]
     Rebuild {
-        /// The projection's name, as `list` shows it
-        name: String,
-        /// The server.
+        /// Which one.
         #[command(flatten)]
-        target: Target,
+        of: Of,
+        /// Switches although documents differ, for example after a fix
+        #[arg(long)]
+        accept: bool,
+        /// Events a second at the most; without it the build gives way to live traffic
+        #[arg(long, value_name = "NUMBER")]
+        events_per_second: Option<u64>,
+        /// Does not wait for the end
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Builds one beside the live one only to tell whether they are the same
+    Verify {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Follows the build under way until it ends
+    Watch {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Holds the build under way up
+    Pause {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Goes on with a build that was held up
+    Resume {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Drops the build under way
+    Cancel {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Switches to the build under way although its documents differ
+    Accept {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Goes back to the build that was live before: at once while that is kept warm
+    Rollback {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Lists the keys that wait because an event could not be folded
+    DeadLetters {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Folds a parked key again, after a fix
+    Retry {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+        /// The key, as `dead-letters` shows it
+        key: String,
+    },
+    /// Folds a parked key again without the event that parked it
+    Skip {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+        /// The key, as `dead-letters` shows it
+        key: String,
+    },
+    /// Shows a document, as it is or as it was
+    Get {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+        /// The document's key, such as room-main.lobby
+        key: String,
+        /// As of this position
+        #[arg(long, value_name = "POSITION", conflicts_with = "as_of_time")]
+        as_of: Option<String>,
+        /// As of this time, such as 2024-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME")]
+        as_of_time: Option<String>,
+    },
+    /// Lists the events that made a document what it is
+    Why {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+        /// The document's key
+        key: String,
+    },
+    /// Builds a whole read model as it was, to be read for a while with `get` over HTTP
+    AsOf {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+        /// The position
+        #[arg(long, value_name = "POSITION", required_unless_present = "time")]
+        position: Option<String>,
+        /// The time, such as 2024-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME", conflicts_with = "position")]
+        time: Option<String>,
     },
 }
 
-/// The columns of the list: the field of the answer is the heading.
-const COLUMNS: [&str; 8] = ["name", "version", "build", "position", "head", "state", "documents", "parked"];
+/// Which projection, of which server.
+#[derive(Debug, Args)]
+pub struct Of {
+    /// The projection's name, as `list` shows it
+    name: String,
+    /// The server.
+    #[command(flatten)]
+    target: Target,
+    /// Prints the server's JSON
+    #[arg(long)]
+    json: bool,
+}
 
-/// One line of a rebuild's progress.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Step {
-    position: Value,
-    head: Value,
-    percent: f64,
-    events_per_second: f64,
-    documents: u64,
-    eta_ms: Option<f64>,
-    done: bool,
-    error: Option<String>,
+impl Of {
+    /// The path of something of this projection.
+    fn path(&self, what: &str) -> anyhow::Result<String> {
+        // A projection's name has the characters of an entity id, none of which needs escaping here
+        // but these two.
+        EntityId::parse(&self.name)
+            .context("expected a projection's name, as `dramatis projections list` shows it")?;
+        anyhow::ensure!(!self.name.contains(['?', '#']), "expected a projection's name, got {:?}", self.name);
+        Ok(format!("/api/projections/{}{what}", self.name))
+    }
+
+    fn get(&self, what: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        parsed(http::get(&self.target.url, &self.path(what)?, query)?)
+    }
+
+    fn post(&self, what: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        parsed(http::post(&self.target.url, &self.path(what)?, query)?)
+    }
+}
+
+fn parsed(mut body: ureq::Body) -> anyhow::Result<Value> {
+    let text = body.read_to_string().context("cannot read the answer")?;
+    serde_json::from_str(&text).context("expected JSON from the server")
 }
 
 /// Runs the subcommand.
 pub(super) fn run(command: Projections) -> anyhow::Result<()> {
     match command {
-        Projections::List { target } => {
-            let mut body = http::get(&target.url, "/api/projections", &[])?;
-            let text = body.read_to_string().context("cannot read the answer")?;
-            let rows: Vec<Value> = serde_json::from_str(&text)
-                .with_context(|| format!("expected a JSON array of projections from {}", target.url))?;
-            match std::io::stdout().write_all(table(&rows).as_bytes()) {
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-                _ => Ok(()),
-            }
+        Projections::List { target, json } => {
+            let rows = parsed(http::get(&target.url, "/api/projections", &[])?)?;
+            if json { print(&show::json(&rows)) } else { print(&show::list(&rows)) }
         }
-        Projections::Rebuild { name, target } => {
-            // A projection's name has the characters of an entity id, none of which needs escaping here
-            // but these two.
-            EntityId::parse(&name)
-                .context("expected a projection's name, as `dramatis projections list` shows it")?;
-            anyhow::ensure!(!name.contains(['?', '#']), "expected a projection's name, got {name:?}");
-            let body = http::post(&target.url, &format!("/api/projections/{name}/rebuild"))?;
-            follow(&name, BufReader::new(body.into_reader()))
+        Projections::Rebuild { of, accept, events_per_second, detach } => {
+            let mut query = vec![("accept", accept.to_string())];
+            query.extend(events_per_second.map(|max| ("events_per_second", max.to_string())));
+            let job = of.post("/rebuild", &query)?;
+            if detach { told(&of, &job, &show::job(&of.name, &job)) } else { follow::follow(&of) }
         }
+        Projections::Verify { of } => {
+            of.post("/verify", &[])?;
+            follow::follow(&of)
+        }
+        Projections::AsOf { of, position, time } => {
+            let position = position.map(|position| ("position", position));
+            let query: Vec<_> = position.into_iter().chain(time.map(|time| ("time", time))).collect();
+            of.post("/as_of", &query)?;
+            follow::follow(&of)
+        }
+        Projections::Watch { of } => follow::follow(&of),
+        Projections::Pause { of } => wish(&of, "/pause"),
+        Projections::Resume { of } => wish(&of, "/resume"),
+        Projections::Cancel { of } => wish(&of, "/cancel"),
+        Projections::Accept { of } => {
+            of.post("/accept", &[])?;
+            follow::follow(&of)
+        }
+        Projections::Rollback { of } => {
+            let back = of.post("/rollback", &[])?;
+            told(&of, &back, &show::rolled_back(&of.name, &back))
+        }
+        Projections::DeadLetters { of } => {
+            let letters = of.get("/dead_letters", &[])?;
+            told(&of, &letters, &show::dead_letters(&letters))
+        }
+        Projections::Retry { of, key } => mend(&of, "/retry", key),
+        Projections::Skip { of, key } => mend(&of, "/skip", key),
+        Projections::Get { of, key, as_of, as_of_time } => {
+            let mut query = vec![("key", key)];
+            query.extend(as_of.map(|position| ("as_of", position)));
+            query.extend(as_of_time.map(|time| ("as_of_time", time)));
+            let found = of.get("/document", &query)?;
+            let shown = if of.json { &found } else { found.get("document").unwrap_or(&Value::Null) };
+            print(&show::json(shown))
+        }
+        Projections::Why { of, key } => why(&of, &key),
     }
 }
 
-fn table(rows: &[Value]) -> String {
-    let cell = |row: &Value, column: &str| match row.get(column) {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => items.len().to_string(),
-        Some(value) => value.to_string(),
-    };
-    let mut lines = vec![COLUMNS.map(str::to_owned).to_vec()];
-    lines.extend(rows.iter().map(|row| COLUMNS.map(|column| cell(row, column)).to_vec()));
-    let width =
-        |index: usize| lines.iter().filter_map(|line| line.get(index)).map(|c| c.chars().count()).max();
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(|index| width(index).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+fn wish(of: &Of, what: &str) -> anyhow::Result<()> {
+    let job = of.post(what, &[])?;
+    told(of, &job, &show::job(&of.name, &job))
 }
 
-/// Shows a rebuild's progress until it is done or fails.
-fn follow(name: &str, lines: impl std::io::BufRead) -> anyhow::Result<()> {
-    let bar = std::io::stderr().is_terminal().then(|| {
-        let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}");
-        ProgressBar::new(10_000).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-    });
-    for line in lines.lines() {
-        let line = line.context("the server stopped before the rebuild was done")?;
-        if line.trim().is_empty() {
-            continue;
+fn mend(of: &Of, what: &str, key: String) -> anyhow::Result<()> {
+    let mended = of.post(what, &[("key", key)])?;
+    told(of, &mended, &show::mended(&mended))?;
+    match mended.get("parked").and_then(Value::as_str) {
+        None => Ok(()),
+        Some(why) => anyhow::bail!("it is parked still: {why}"),
+    }
+}
+
+fn why(of: &Of, key: &str) -> anyhow::Result<()> {
+    let mut after: Option<Value> = None;
+    loop {
+        let mut query = vec![("key", key.to_owned()), ("limit", "500".to_owned())];
+        query.extend(after.iter().map(|after| ("after", show::plain(after))));
+        let page = of.get("/why", &query)?;
+        let events = page.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
+        for event in &events {
+            print(&if of.json { format!("{event}\n") } else { show::cause(event) })?;
         }
-        let step: Step =
-            serde_json::from_str(&line).with_context(|| format!("expected progress, got {line}"))?;
-        match &bar {
-            Some(bar) => {
-                bar.set_position(hundredths(step.percent));
-                bar.set_message(shown(&step));
-            }
-            None => eprintln!("{:.1} %  {}", step.percent, shown(&step)),
-        }
-        if let Some(error) = step.error {
-            anyhow::bail!("the rebuild of {name} failed and the live build stays: {error}");
-        }
-        if step.done {
-            if let Some(bar) = &bar {
-                bar.finish_and_clear();
-            }
-            let position = plain(&step.position);
-            // The rebuild is done, whoever reads this or not.
-            let _ = writeln!(
-                std::io::stdout(),
-                "{name} is rebuilt: {} documents at position {position}",
-                step.documents
-            );
+        after = events.last().and_then(|event| event.get("position")).cloned();
+        if after.is_none() || page.get("more") != Some(&Value::Bool(true)) {
             return Ok(());
         }
     }
-    anyhow::bail!(
-        "the server ended its report before the rebuild of {name} was done: see `dramatis projections list`"
-    )
 }
 
-/// A percentage as the bar counts it; out of range is held to the ends.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=10000 before")]
-fn hundredths(percent: f64) -> u64 {
-    (percent * 100.0).clamp(0.0, 10_000.0) as u64
+fn told(of: &Of, answer: &Value, text: &str) -> anyhow::Result<()> {
+    if of.json { print(&show::json(answer)) } else { print(text) }
 }
 
-fn shown(step: &Step) -> String {
-    let eta = step.eta_ms.map(|eta_ms| format!(", eta {:.1} s", eta_ms / 1_000.0)).unwrap_or_default();
-    format!(
-        "position {} of {}, {} documents, {:.0} events/s{eta}",
-        plain(&step.position),
-        plain(&step.head),
-        step.documents,
-        step.events_per_second,
-    )
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-#[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_list_is_a_table() {
-        let rows = [
-            json!({"name": "timeline", "version": 1, "build": "1-a", "position": "41", "head": "42", "state": "live",
-                   "documents": 1_234, "parked": 0}),
-            json!({"name": "members", "position": null, "parked": ["x"]}),
-        ];
-        assert_eq!(
-            table(&rows),
-            "name      version  build  position  head  state  documents  parked\n\
-             timeline  1        1-a    41        42    live   1234       0\n\
-             members   -        -      -         -     -      -          1\n"
-        );
-    }
-
-    #[test]
-    fn a_rebuild_ends_done_or_failed_or_cut_off() {
-        let step =
-            r#"{"position":"5","head":"10","percent":50,"events_per_second":9.5,"documents":3,"eta_ms":20}"#;
-        let run = |last: &str| follow("timeline", format!("{step}\n{last}\n").as_bytes());
-        run(r#"{"position":"10","head":"10","percent":100,"events_per_second":9,"documents":3,"eta_ms":0,"done":true}"#)
-            .unwrap();
-        assert!(
-            run(r#"{"error":"disk full"}"#)
-                .unwrap_err()
-                .to_string()
-                .ends_with("the live build stays: disk full")
-        );
-        assert!(run("").unwrap_err().to_string().contains("before the rebuild of timeline was done"));
-        assert!(run("x").unwrap_err().to_string().contains("expected progress, got x"));
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::actors::Stage;
 use crate::actors::directory::Directory;
@@ -17,14 +18,21 @@ use crate::actors::drain::Drain;
 use crate::actors::entity::Surroundings;
 use crate::actors::meters::Meters;
 use crate::actors::places::Places;
+use crate::actors::presence::Presence;
+use crate::actors::read_markers::ReadMarkers;
 use crate::actors::registry::{EntityOptions, Registry};
+use crate::actors::relay::Relay;
 use crate::auth::Keys;
 use crate::config::{Config, RoomConfig};
+use crate::domain::Decider;
 use crate::domain::room::RoomLimits;
+use crate::domain::user::UserLimits;
 use crate::engines::{self, EngineError, Engines};
-use crate::log::ReadLimit;
-use crate::log::embedded::OpenError;
+use crate::log::embedded::{EmbeddedLog, OpenError};
+use crate::log::{EventLog as _, ReadLimit};
 use crate::projector::{self, Projector};
+use crate::reactors::{Checkpoint, Invitations};
+use crate::snapshots::Snapshots;
 use crate::telemetry::metrics::Metrics;
 use crate::web::api::Api;
 use crate::web::guard::Guard;
@@ -86,30 +94,13 @@ async fn serve(
     let workers = workers(config.server.workers);
     let entity_threads = EntityThreads::start(workers);
     let metrics = Metrics::default();
-    let around = Surroundings {
-        log: log.clone(),
-        snapshots,
-        snapshot_every_events: config.entity.snapshot_every_events,
-        limits: room_limits(&config.room),
-        metrics: metrics.entity(),
-    };
-    let entity_options = EntityOptions {
-        pending_max: config.entity.pending_commands_max,
-        idle_timeout: Duration::from_millis(config.entity.idle_timeout_ms),
-    };
-    let rooms = Registry::new(around, entity_options, entity_threads.handles());
-    let stage = Arc::new(Stage {
-        log: log.clone(),
-        rooms,
-        directory: Directory::default(),
-        limits: config.socket.clone(),
-        meters: Meters::new(config.limits.clone()),
-        drain: Arc::new(Drain::new(config.drain.clone(), uuid::Uuid::new_v4().as_u64_pair().0)),
-        keys,
-        auth: config.auth.clone(),
-        metrics,
-    });
-    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), projector_options(&config)));
+    let stage = Arc::new(stage(&config, log.clone(), &snapshots, &entity_threads, metrics, keys));
+    let options = projector::Options { node: log.epoch().log(), ..projector_options(&config) };
+    let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), options));
+    let (ending, ended) = watch::channel(false);
+    let checkpoint = Checkpoint::at(config.data.dir.join("reactors").join("invitations.json"));
+    let invitations = Invitations::new(log.clone(), stage.users.clone(), checkpoint)?;
+    let reacting = actix_rt::spawn(invitations.run(ended));
     let connections = Arc::new(Places::new(config.server.connections_max));
     let server_options = server::Options {
         workers,
@@ -132,8 +123,11 @@ async fn serve(
     });
     handle.pause().await;
     drain(&stage.drain, &connections).await;
+    ending.send_replace(true);
     handle.stop(true).await;
     serving.await.context("the listener broke")?.context("the listener failed")?;
+    stage.read_markers.flush_all().await;
+    reacting.await.context("the reactor to invitations broke")?;
     projector.stop().await;
     entity_threads.stop();
     log.close();
@@ -149,10 +143,80 @@ async fn drain(drain: &Drain, connections: &Places) {
     }
 }
 
+/// What sessions share, with the entities of rooms and users on these threads.
+fn stage(
+    config: &Config,
+    log: Arc<EmbeddedLog>,
+    snapshots: &Arc<dyn Snapshots>,
+    threads: &EntityThreads,
+    metrics: Metrics,
+    keys: Option<Keys>,
+) -> Stage {
+    let options = |idle_timeout_ms| EntityOptions {
+        pending_max: config.entity.pending_commands_max,
+        idle_timeout: Duration::from_millis(idle_timeout_ms),
+    };
+    let of_rooms = surroundings(config, &log, snapshots, &metrics, room_limits(&config.room));
+    let of_users = surroundings(config, &log, snapshots, &metrics, user_limits(config));
+    let users = Registry::new(of_users, options(config.user.idle_timeout_ms), threads.handles());
+    let seen_every = Duration::from_millis(config.user.seen_every_ms);
+    let rooms_max = config.socket.rooms_per_session_max;
+    Stage {
+        rooms: Registry::new(of_rooms, options(config.entity.idle_timeout_ms), threads.handles()),
+        read_markers: ReadMarkers::new(users.clone(), seen_every, rooms_max),
+        users,
+        log,
+        directory: Directory::default(),
+        presence: Presence::new(&config.socket.presence),
+        relay: Relay::new(metrics.ephemerals.clone()),
+        limits: config.socket.clone(),
+        meters: Meters::new(config.limits.clone()),
+        drain: Drain::new(config.drain.clone(), uuid::Uuid::new_v4().as_u64_pair().0),
+        keys,
+        auth: config.auth.clone(),
+        metrics,
+    }
+}
+
+fn surroundings<D: Decider>(
+    config: &Config,
+    log: &Arc<EmbeddedLog>,
+    snapshots: &Arc<dyn Snapshots>,
+    metrics: &Metrics,
+    limits: D::Limits,
+) -> Surroundings<D> {
+    Surroundings {
+        log: log.clone(),
+        snapshots: snapshots.clone(),
+        snapshot_every_events: config.entity.snapshot_every_events,
+        limits,
+        metrics: metrics.entity(),
+    }
+}
+
+fn user_limits(config: &Config) -> UserLimits {
+    UserLimits {
+        display_name_chars_max: config.room.display_name_chars_max,
+        avatar_chars_max: config.user.avatar_chars_max,
+        device_chars_max: config.user.device_chars_max,
+        invitations_max: config.user.invitations_max,
+    }
+}
+
 fn projector_options(config: &Config) -> projector::Options {
     let defaults = projector::Options::default();
     let page = ReadLimit { events: config.projections.batch_events, ..defaults.page };
-    projector::Options { page, seed: uuid::Uuid::new_v4().as_u64_pair().0, ..defaults }
+    let settings = &config.projections;
+    projector::Options {
+        page,
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        warm: Duration::from_millis(settings.warm_ms),
+        retention: Duration::from_millis(settings.retention_ms),
+        rebuild_share_percent: settings.rebuild_share_percent,
+        accept_new_versions: settings.accept_new_versions,
+        lease: Duration::from_millis(settings.lease_ms),
+        ..defaults
+    }
 }
 
 fn workers(configured: usize) -> usize {

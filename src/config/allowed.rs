@@ -19,6 +19,8 @@ pub(super) enum Allowed {
     Address,
     /// Any text that is not empty.
     Text,
+    /// A text that is not empty and shown nowhere.
+    Secret,
     /// A text that may be empty.
     TextOrNone,
     /// Texts, none empty.
@@ -31,7 +33,9 @@ impl Allowed {
     pub(super) fn of(key: &str) -> Option<Self> {
         Some(match key {
             "server.listen" => Self::Address,
-            "server.insecure_listen_anywhere" | "limits.address.loopback" => Self::Boolean,
+            "server.insecure_listen_anywhere" | "limits.address.loopback" | "projections.accept_new_versions" => {
+                Self::Boolean
+            }
             "server.workers" => Self::Integer(0, 1_024),
             "server.connections_max" | "room.members_max" | "limits.refused_per_minute_max" => {
                 Self::Integer(1, 1_000_000)
@@ -40,7 +44,7 @@ impl Allowed {
             "data.dir" => Self::Text,
             "log.segment_bytes" => Self::Integer(65_536, 1_073_741_824),
             "log.append_queue_len_max" | "entity.pending_commands_max" => Self::Integer(1, 1_048_576),
-            "entity.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
+            "entity.idle_timeout_ms" | "user.idle_timeout_ms" => Self::Integer(1_000, 86_400_000),
             "entity.snapshot_every_events" | "log.hot_segments_max" => Self::Integer(0, 1_000_000),
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
             "log.durability" => Self::Word(&["sync", "interval"]),
@@ -57,19 +61,44 @@ impl Allowed {
             key if key.starts_with("limits.") => Self::Integer(0, 1_000_000_000),
             "socket.message_bytes_max" => Self::Integer(1_024, 1_048_576),
             "socket.frame_bytes_max" => Self::Integer(1_024, 16_777_216),
+            "socket.outboxes_bytes_max" => Self::Integer(1_048_576, 1_099_511_627_776),
+            "socket.send_buffer_bytes" => Self::Integer(0, 16_777_216),
+            "socket.ephemeral.data_bytes_max" => Self::Integer(16, 65_536),
+            "socket.ephemeral.per_second_max" | "socket.ephemeral.burst_max" => Self::Integer(1, 10_000),
+            "socket.ephemeral.deliveries_per_second_max" => Self::Integer(100, 10_000_000),
+            "socket.presence.grace_ms" => Self::Integer(0, 600_000),
+            "socket.presence.interval_ms" | "socket.presence.large_interval_ms" => Self::Integer(10, 60_000),
+            "socket.presence.listed_max" => Self::Integer(0, 1_000),
             "socket.outbox_bytes_max" => Self::Integer(16_384, 67_108_864),
-            "socket.write_timeout_ms" => Self::Integer(1_000, 600_000),
+            "socket.write_timeout_ms" | "projections.lease_ms" => Self::Integer(1_000, 600_000),
             "socket.in_flight_commands_max" => Self::Integer(1, 65_536),
             "socket.reconnect.base_ms" | "log.sync_interval_ms" => Self::Integer(1, 60_000),
-            "socket.reconnect.cap_ms" => Self::Integer(1, 600_000),
+            "socket.reconnect.cap_ms" | "user.seen_every_ms" => Self::Integer(1, 600_000),
+            "projections.warm_ms" => Self::Integer(0, 86_400_000),
+            "projections.retention_ms" => Self::Integer(0, 31_536_000_000),
+            "projections.rebuild_share_percent" => Self::Integer(1, 100),
             "room.text_chars_max"
             | "room.invitations_max"
+            | "user.invitations_max"
             | "socket.rooms_per_session_max"
             | "projections.batch_events" => Self::Integer(1, 100_000),
-            "room.title_chars_max" | "room.reason_chars_max" | "socket.malformed_per_minute_max" => {
-                Self::Integer(1, 10_000)
+            "room.title_chars_max"
+            | "room.reason_chars_max"
+            | "user.avatar_chars_max"
+            | "socket.malformed_per_minute_max" => Self::Integer(1, 10_000),
+            "room.display_name_chars_max" | "room.emoji_chars_max" | "user.device_chars_max" => {
+                Self::Integer(1, 1_000)
             }
-            "room.display_name_chars_max" | "room.emoji_chars_max" => Self::Integer(1, 1_000),
+            "read_models.engine" => Self::Word(&["sqlite", "mongodb"]),
+            "read_models.mongodb.uri" => Self::Secret,
+            "read_models.mongodb.database" => Self::Text,
+            "read_models.mongodb.pool_min" => Self::Integer(0, 1_000),
+            "read_models.mongodb.pool_max" => Self::Integer(1, 1_000),
+            "read_models.mongodb.connect_timeout_ms" | "read_models.mongodb.operation_timeout_ms" => {
+                Self::Integer(100, 600_000)
+            }
+            "read_models.mongodb.retries_max" => Self::Integer(0, 10),
+            "read_models.mongodb.health_interval_ms" => Self::Integer(1_000, 3_600_000),
             "telemetry.level" => Self::Level,
             "telemetry.format" => Self::Word(&["auto", "text", "json"]),
             _ => return None,
@@ -84,7 +113,7 @@ impl Allowed {
             Self::Boolean => value.is_bool(),
             Self::Word(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Self::Address => value.as_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok()),
-            Self::Text => filled(value),
+            Self::Text | Self::Secret => filled(value),
             Self::TextOrNone => value.is_str(),
             Self::Texts => value.as_array().is_some_and(|texts| texts.iter().all(filled)),
             Self::Level => {
@@ -105,7 +134,9 @@ impl Allowed {
             Self::Texts => {
                 Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
             }
-            Self::Word(_) | Self::Address | Self::Text | Self::TextOrNone | Self::Level => as_text(),
+            Self::Word(_) | Self::Address | Self::Text | Self::Secret | Self::TextOrNone | Self::Level => {
+                as_text()
+            }
         }
     }
 }
@@ -117,7 +148,7 @@ impl fmt::Display for Allowed {
             Self::Boolean => f.write_str("true or false"),
             Self::Word(words) => write!(f, "one of {}", words.join(", ")),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400"),
-            Self::Text => f.write_str("a text that is not empty"),
+            Self::Text | Self::Secret => f.write_str("a text that is not empty"),
             Self::TextOrNone => f.write_str("a text; an empty one is none"),
             Self::Texts => f.write_str("a list of texts, none of them empty"),
             Self::Level => {

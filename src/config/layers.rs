@@ -148,7 +148,7 @@ impl Layers {
         let (value, origin) = self
             .values
             .get(key)
-            .map_or_else(|| ("nothing".to_owned(), Origin::Default), |(v, o)| (v.to_string(), o.clone()));
+            .map_or_else(|| ("nothing".to_owned(), Origin::Default), |(v, o)| (shown(key, v), o.clone()));
         ConfigError::BadValue { key: key.to_owned(), value, origin, allowed: allowed.to_owned() }
     }
 
@@ -169,7 +169,7 @@ impl Layers {
         if !allowed.admits(&value) {
             return Err(ConfigError::BadValue {
                 key: key.to_owned(),
-                value: value.to_string(),
+                value: shown(key, &value),
                 origin,
                 allowed: allowed.to_string(),
             });
@@ -197,6 +197,14 @@ impl Layers {
         sections.sort_unstable();
         sections.dedup();
         format!("the sections are {}", sections.join(", "))
+    }
+}
+
+/// A value as errors show it.
+fn shown(key: &str, value: &Value) -> String {
+    match Allowed::of(key) {
+        Some(Allowed::Secret) => "a text that is not shown".to_owned(),
+        _ => value.to_string(),
     }
 }
 

@@ -1,61 +1,201 @@
-//! Whether two builds show the same.
+//! Whether two builds show the same: a merge by key, and a second look at what moved meanwhile.
 
-use dramatis_projections::Digest;
+use std::cmp::Ordering;
+use std::collections::{HashMap, VecDeque};
 
+use dramatis_events::Position;
+use dramatis_projections::{Digest, Stored};
+use serde::{Deserialize, Serialize};
+
+use super::record::Completion;
 use crate::read_models::{Document, FIND_MAX, ReadModelError, ReadModels};
 
-/// The digest of a build, and how many documents it has.
-pub(super) async fn digest(
+/// How many differing documents a report shows.
+pub(super) const SHOWN_MAX: usize = 20;
+/// How many bytes of each document a report shows.
+const BODY_BYTES_SHOWN_MAX: usize = 1_000;
+/// How many keys that differ at first sight are held for the second look. More of them means
+/// that everything differs, and then the count alone says so.
+pub(super) const SUSPECTS_MAX: usize = 100_000;
+
+/// How the documents of a new build differ from the live ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// How many documents differ; a count past the limit of what is held stands for more.
+    pub documents: u64,
+    /// Some of them, in key order.
+    pub shown: Vec<Differing>,
+}
+
+/// A document that two builds show differently.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differing {
+    /// Its key.
+    pub key: String,
+    /// The top-level fields that differ; empty if one build has no such document.
+    pub fields: Vec<String>,
+    /// As the live build has it, cut short if it is long; `None` if it has none.
+    pub live: Option<String>,
+    /// As the new build has it.
+    pub new: Option<String>,
+    /// The event that last changed it in the live build.
+    pub live_position: Option<Position>,
+    /// The event that last changed it in the new build.
+    pub new_position: Option<Position>,
+}
+
+/// One build, read in key order.
+struct Walk<'a> {
+    store: &'a dyn ReadModels,
+    collection: &'a str,
+    page: VecDeque<Document>,
+    last: Option<String>,
+    ended: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(store: &'a dyn ReadModels, collection: &'a str) -> Self {
+        Self { store, collection, page: VecDeque::new(), last: None, ended: false }
+    }
+
+    async fn fill(&mut self) -> Result<(), ReadModelError> {
+        if self.page.is_empty() && !self.ended {
+            self.page = self.store.scan(self.collection, self.last.take(), FIND_MAX).await?.into();
+            self.last = self.page.back().map(|document| document.key.clone());
+            self.ended = self.page.is_empty();
+        }
+        Ok(())
+    }
+}
+
+/// The completion of a build that rests at a position, without comparing it.
+pub(super) async fn complete(
     store: &dyn ReadModels,
     collection: &str,
-) -> Result<(Digest, u64), ReadModelError> {
-    let (mut digest, mut count, mut after) = (Digest::default(), 0, None);
+    position: Option<Position>,
+) -> Result<Completion, ReadModelError> {
+    let mut completion = Completion { position, documents: 0, digest: Digest::default() };
+    let mut walk = Walk::new(store, collection);
     loop {
-        let documents = store.scan(collection, after, FIND_MAX).await?;
-        for document in &documents {
-            digest.add(&document.key, document.body.as_bytes());
-            count += 1;
-        }
-        match documents.into_iter().next_back() {
-            Some(last) => after = Some(last.key),
-            None => return Ok((digest, count)),
-        }
+        walk.fill().await?;
+        let Some(document) = walk.page.pop_front() else { return Ok(completion) };
+        completion.digest.add(&document.key, document.body.as_bytes());
+        completion.documents += 1;
     }
 }
 
-/// The first keys, in key order from each side, whose documents differ.
-pub(super) async fn differences(
+/// The keys that two builds show differently while `new` rests at a position, and its completion.
+pub(super) async fn merge(
     store: &dyn ReadModels,
-    old: &str,
+    live: &str,
     new: &str,
-    keys_max: usize,
-) -> Result<Vec<String>, ReadModelError> {
-    let mut keys = Vec::new();
-    for (here, there) in [(old, new), (new, old)] {
-        let mut after = None;
-        while keys.len() < keys_max {
-            let documents = store.scan(here, after, FIND_MAX).await?;
-            let Some(last) = documents.last() else { break };
-            after = Some(last.key.clone());
-            keys.extend(other_than(store, there, documents).await?);
+    position: Option<Position>,
+) -> Result<(Vec<String>, Completion), ReadModelError> {
+    let mut completion = Completion { position, documents: 0, digest: Digest::default() };
+    let (mut left, mut right, mut suspects) = (Walk::new(store, live), Walk::new(store, new), Vec::new());
+    loop {
+        left.fill().await?;
+        right.fill().await?;
+        let order = match (left.page.front(), right.page.front()) {
+            (None, None) => return Ok((suspects, completion)),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(live), Some(new)) => live.key.as_bytes().cmp(new.key.as_bytes()),
+        };
+        let live = if order == Ordering::Greater { None } else { left.page.pop_front() };
+        let new = if order == Ordering::Less { None } else { right.page.pop_front() };
+        if let Some(new) = &new {
+            completion.digest.add(&new.key, new.body.as_bytes());
+            completion.documents += 1;
+        }
+        let differs = live.as_ref().map(|d| &d.body) != new.as_ref().map(|d| &d.body);
+        if differs && suspects.len() <= SUSPECTS_MAX {
+            suspects.extend(live.or(new).map(|document| document.key));
         }
     }
-    keys.sort();
-    keys.dedup();
-    keys.truncate(keys_max);
-    Ok(keys)
 }
 
-async fn other_than(
+/// What a second look at suspects tells, while `new` rests at a position that `live` has passed.
+#[derive(Debug, Default)]
+pub(super) struct SecondLook {
+    /// What differs at one and the same position.
+    pub(super) difference: Difference,
+    /// What one of the builds changed after the position: nobody can tell yet.
+    pub(super) moved: Vec<String>,
+}
+
+/// Looks again at keys that differed, up to a position that both builds have passed.
+pub(super) async fn look_again(
     store: &dyn ReadModels,
-    there: &str,
-    documents: Vec<Document>,
-) -> Result<Vec<String>, ReadModelError> {
-    let keys = documents.iter().map(|document| document.key.clone()).collect();
-    let stored = store.load(there, keys).await?;
-    let mut bodies: std::collections::HashMap<_, _> =
-        stored.into_iter().map(|stored| (stored.key, stored.body)).collect();
-    let mut differs =
-        |document: &Document| bodies.remove(&document.key).flatten().as_ref() != Some(&document.body);
-    Ok(documents.into_iter().filter(|document| differs(document)).map(|document| document.key).collect())
+    (live, new): (&str, &str),
+    suspects: Vec<String>,
+    position: Option<Position>,
+) -> Result<SecondLook, ReadModelError> {
+    let mut look = SecondLook::default();
+    for keys in suspects.chunks(FIND_MAX) {
+        let mut olds = by_key(store.load(live, keys.to_vec()).await?);
+        let mut news = by_key(store.load(new, keys.to_vec()).await?);
+        for key in keys {
+            let (old, new) = (olds.remove(key), news.remove(key));
+            let body = |stored: &Option<Stored>| stored.as_ref().and_then(|stored| stored.body.clone());
+            if body(&old) == body(&new) {
+                continue;
+            }
+            let at = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.position);
+            if at(&old).max(at(&new)) > position {
+                look.moved.push(key.clone());
+                continue;
+            }
+            look.difference.documents += 1;
+            if look.difference.shown.len() < SHOWN_MAX {
+                look.difference.shown.push(Differing::of(key, old, new));
+            }
+        }
+    }
+    Ok(look)
+}
+
+fn by_key(stored: Vec<Stored>) -> HashMap<String, Stored> {
+    stored.into_iter().map(|stored| (stored.key.clone(), stored)).collect()
+}
+
+impl Difference {
+    /// Counts in what a later look found.
+    pub(super) fn add(&mut self, other: Self) {
+        self.documents = self.documents.saturating_add(other.documents);
+        self.shown.extend(other.shown);
+        self.shown.sort_by(|a, b| a.key.cmp(&b.key));
+        self.shown.truncate(SHOWN_MAX);
+    }
+}
+
+impl Differing {
+    fn of(key: &str, live: Option<Stored>, new: Option<Stored>) -> Self {
+        let position = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.position);
+        let (live_position, new_position) = (position(&live), position(&new));
+        let (live, new) = (live.and_then(|stored| stored.body), new.and_then(|stored| stored.body));
+        let fields = match (&live, &new) {
+            (Some(live), Some(new)) => fields(live, new),
+            _ => Vec::new(),
+        };
+        let short = |body: Option<String>| body.map(|body| shortened(&body));
+        Self { key: key.to_owned(), fields, live: short(live), new: short(new), live_position, new_position }
+    }
+}
+
+/// The top-level fields whose values differ.
+fn fields(live: &str, new: &str) -> Vec<String> {
+    type Fields = serde_json::Map<String, serde_json::Value>;
+    let parse = |body: &str| serde_json::from_str::<Fields>(body).unwrap_or_default();
+    let (live, new) = (parse(live), parse(new));
+    let names = live.keys().chain(new.keys().filter(|name| !live.contains_key(*name)));
+    names.filter(|name| live.get(*name) != new.get(*name)).cloned().collect()
+}
+
+fn shortened(body: &str) -> String {
+    if body.len() <= BODY_BYTES_SHOWN_MAX {
+        return body.to_owned();
+    }
+    let end = (0..=BODY_BYTES_SHOWN_MAX).rev().find(|at| body.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", body.get(..end).unwrap_or_default())
 }

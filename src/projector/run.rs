@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use dramatis_events::{Category, Epoch, EventName, Position, Recorded};
-use dramatis_projections::{DynProjection, Fold, FoldError, Folded};
+use dramatis_events::{Category, Epoch, EventName, Position, Recorded, UnixMillis};
+use dramatis_projections::{DeadLetter, DynProjection, Fold, FoldError, Folded};
 
 use super::Shared;
+use super::record::Ledger;
 use crate::log::{Filter, LogError, Page};
 use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
 
@@ -54,9 +55,11 @@ pub(super) struct Run {
     pub(super) collection: String,
     pub(super) epoch: Epoch,
     pub(super) position: Option<Position>,
+    /// When the last event folded was recorded.
+    pub(super) folded_at: Option<UnixMillis>,
     pub(super) events: u64,
     pub(super) documents_written: u64,
-    pub(super) parked: usize,
+    pub(super) parked: Arc<Vec<DeadLetter>>,
 }
 
 struct Unwritten {
@@ -65,16 +68,12 @@ struct Unwritten {
 }
 
 impl Run {
-    /// Creates the next build of a projection, from the log's start.
+    /// Creates a build, from the log's start.
     pub(super) async fn create(
         shared: &Shared,
         projection: &'static dyn DynProjection,
+        collection: String,
     ) -> Result<Self, RunError> {
-        let builds = shared.store.builds().await?;
-        let numbers = builds.iter().filter_map(|build| build.collection.split_once('@'));
-        let numbers = numbers.filter(|(name, _)| *name == projection.name());
-        let last = numbers.filter_map(|(_, number)| number.parse::<u64>().ok()).max().unwrap_or(0);
-        let collection = format!("{}@{}", projection.name(), last + 1);
         let epoch = shared.log.epoch();
         let build = NewBuild {
             collection: collection.clone(),
@@ -107,6 +106,7 @@ impl Run {
             collection,
             epoch: checkpoint.epoch,
             position: checkpoint.position,
+            folded_at: None,
             events: 0,
             documents_written: 0,
             parked,
@@ -125,7 +125,8 @@ impl Run {
         Ok(())
     }
 
-    async fn step_to(&mut self, target: Option<Position>) -> Result<bool, RunError> {
+    /// Folds one page up to a position, and nothing past it; tells whether there was one.
+    pub(super) async fn step_to(&mut self, target: Option<Position>) -> Result<bool, RunError> {
         if self.unwritten.is_some() {
             self.write().await?;
             return Ok(true);
@@ -142,11 +143,12 @@ impl Run {
             return Ok(false);
         }
         let folded = self.fold(&events).await?;
+        self.folded_at = events.last().map_or(self.folded_at, |event| Some(event.recorded_at));
         for letter in &folded.parked {
             tracing::error!(
                 projection = self.projection.name(), key = letter.key, position = %letter.position,
                 event = letter.event, error = letter.error,
-                "parked a key: its later events wait for a fix and a rebuild"
+                "parked a key: its later events wait until it is tried again or the event is skipped"
             );
         }
         let checkpoint = Checkpoint { epoch: self.epoch, position: reached };
@@ -178,28 +180,58 @@ impl Run {
         if let Some(Unwritten { batch, events }) = self.unwritten.take() {
             self.position = batch.checkpoint.position;
             self.events += events;
-            self.parked += batch.parked.len();
+            if !batch.parked.is_empty() {
+                Arc::make_mut(&mut self.parked).extend(batch.parked);
+            }
             let documents = u64::try_from(batch.writes.len()).unwrap_or(u64::MAX);
             self.documents_written = self.documents_written.saturating_add(documents);
         }
         Ok(())
     }
+
+    /// Has the next page start from what the store holds: parked keys were changed there.
+    pub(super) async fn reload(&mut self) -> Result<(), RunError> {
+        self.stale = true;
+        self.parked = Arc::new(self.dead_letters().await?);
+        Ok(())
+    }
+
+    /// What is parked in this build.
+    pub(super) async fn dead_letters(&self) -> Result<Vec<DeadLetter>, RunError> {
+        Ok(self.shared.store.dead_letters(&self.collection).await?)
+    }
 }
 
-/// A fold without documents, and how many keys it has parked.
+/// The collection of the next build of a projection: its name, `@` and a number never used by
+/// a build that is there.
+pub(super) async fn next_collection(shared: &Shared, projection: &str) -> Result<String, RunError> {
+    let builds = shared.store.builds().await?;
+    let record = Ledger::new(shared.store.clone(), projection).read().await?;
+    let named = builds.iter().map(|build| &build.collection);
+    let named = named.chain(record.job.iter().map(|job| &job.collection));
+    let numbers = named.filter_map(|collection| collection.split_once('@'));
+    let numbers = numbers.filter(|(name, _)| *name == projection);
+    let last = numbers.filter_map(|(_, number)| number.parse::<u64>().ok()).max().unwrap_or(0);
+    Ok(format!("{projection}@{}", last + 1))
+}
+
+/// A fold without documents, and what it has parked.
 async fn start(
     shared: &Shared,
     projection: &'static dyn DynProjection,
     collection: &str,
-) -> Result<(Box<dyn Fold>, usize), RunError> {
+) -> Result<(Box<dyn Fold>, Arc<Vec<DeadLetter>>), RunError> {
     let letters = shared.store.dead_letters(collection).await?;
-    let parked = letters.len();
     let mut fold = projection.start(shared.options.documents_max);
     fold.park(&letters);
-    Ok((fold, parked))
+    let record = Ledger::new(shared.store.clone(), projection.name()).read().await?;
+    if record.skipped_in == Some(shared.log.epoch()) {
+        fold.skip(record.skipped);
+    }
+    Ok((fold, Arc::new(letters)))
 }
 
-fn filter(projection: &'static dyn DynProjection) -> Result<Filter, RunError> {
+pub(super) fn filter(projection: &'static dyn DynProjection) -> Result<Filter, RunError> {
     let refused = |name: &str| RunError::Name { projection: projection.name(), name: name.to_owned() };
     let category = projection.category();
     let names = projection.event_names().iter();

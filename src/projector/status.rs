@@ -1,9 +1,12 @@
 //! How a projection stands, as admins and waiting queries see it.
 
-use dramatis_events::{Epoch, Position};
-use dramatis_projections::DynProjection;
+use std::sync::Arc;
 
-use super::Shared;
+use dramatis_events::{Epoch, Position, UnixMillis};
+use dramatis_projections::{DeadLetter, DynProjection};
+
+use super::record::{Job, Kept};
+use super::{Purpose, Shared};
 
 /// How a projection stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,16 +19,22 @@ pub struct Status {
     pub collection: String,
     /// The epoch of the log it reads.
     pub epoch: Epoch,
-    /// Up to where it is done.
+    /// Up to where it is done in this epoch.
     pub position: Option<Position>,
     /// The log's last position when this was said.
     pub head: Option<Position>,
+    /// Since when it has not been at the log's end; `None` while it is.
+    pub behind_since: Option<UnixMillis>,
+    /// How long that is, in milliseconds, when this was said.
+    pub lag_ms: u64,
     /// Events folded into documents since the process started.
     pub events: u64,
-    /// Keys parked in the live build.
-    pub parked: usize,
+    /// What is parked in the live build.
+    pub parked: Arc<Vec<DeadLetter>>,
     /// How it fares.
     pub health: Health,
+    /// Builds that stay for a while beside the live one.
+    pub kept: Vec<Kept>,
 }
 
 /// How a projection fares.
@@ -35,6 +44,16 @@ pub enum Health {
     CatchingUp,
     /// It waits for the log to grow.
     Live,
+    /// Queries get an older build as it stands, because this release cannot go on with it.
+    Frozen {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Another projector runs it.
+    Standby {
+        /// Which.
+        holder: String,
+    },
     /// A step failed; it waits and tries again. Nothing is lost.
     Retrying {
         /// What failed.
@@ -46,6 +65,20 @@ pub enum Health {
     Stopped,
 }
 
+impl Health {
+    /// The word.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::CatchingUp => "catching_up",
+            Self::Live => "live",
+            Self::Frozen { .. } => "frozen",
+            Self::Standby { .. } => "standby",
+            Self::Retrying { .. } => "retrying",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 impl Status {
     pub(super) fn new(projection: &dyn DynProjection, shared: &Shared) -> Self {
         Self {
@@ -55,43 +88,80 @@ impl Status {
             epoch: shared.log.epoch(),
             position: None,
             head: *shared.log.head().borrow(),
+            behind_since: None,
+            lag_ms: 0,
             events: 0,
-            parked: 0,
+            parked: Arc::default(),
             health: Health::CatchingUp,
+            kept: Vec::new(),
         }
+    }
+
+    /// Events of the log that it has not looked at, in the measure of the log's engine.
+    pub fn lag_events(&self) -> u64 {
+        // Positions count from 0: having none is one more behind than having the first.
+        let count = |position: Option<Position>| position.map_or(0, |p| p.to_engine().saturating_add(1));
+        count(self.head).saturating_sub(count(self.position))
+    }
+
+    /// What keeps documents from being up to date: of one key, or of all keys below a stream.
+    pub fn waits(&self, key: &str) -> Option<&DeadLetter> {
+        let below = |key: &str, of: &str| key.strip_prefix(of).is_some_and(|rest| rest.starts_with('/'));
+        let concerns = |parked: &str| parked == key || below(key, parked) || below(parked, key);
+        self.parked.iter().find(|letter| concerns(&letter.key))
+    }
+
+    /// The same, with the head and the lag of now.
+    pub(super) fn at(mut self, head: Option<Position>, now: UnixMillis) -> Self {
+        self.head = head;
+        let behind = self.position < head;
+        let since = self.behind_since.filter(|_| behind);
+        self.lag_ms = since.map_or(0, |since| u64::try_from(now.get() - since.get()).unwrap_or(0));
+        self
     }
 }
 
-/// How far a rebuild got.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RebuildProgress {
-    /// The new build's collection.
-    pub collection: String,
+/// How far a job got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobProgress {
+    /// The job.
+    pub job: Job,
     /// How far it read.
     pub position: Option<Position>,
-    /// The log's last position.
-    pub head: Option<Position>,
-    /// How much of the log that is, 0 to 100.
+    /// How far it is to read: the log's last position, or the one it is to show.
+    pub target: Option<Position>,
+    /// How much of that is done, 0 to 100.
     pub percent: u64,
-    /// Events folded.
-    pub events: u64,
-    /// Events folded a second, since the start.
+    /// Events folded a second, while it worked.
     pub events_per_s: u64,
-    /// Documents written, each as often as it was.
-    pub documents_written: u64,
-    /// About how long it will take yet, in seconds.
-    pub eta_s: u64,
+    /// About how long it will take yet, in milliseconds; `None` while it is not reading.
+    pub eta_ms: Option<u64>,
 }
 
-impl RebuildProgress {
-    /// Works out rates from what was done in the elapsed time.
-    pub(super) fn estimate(&mut self, elapsed_ms: u64) {
+impl JobProgress {
+    /// A job of which nothing more is known than its record.
+    pub fn begun(job: Job) -> Self {
+        Self::of(job, None, None)
+    }
+
+    pub(super) fn of(job: Job, position: Option<Position>, head: Option<Position>) -> Self {
+        let target = match job.purpose {
+            Purpose::AsOf { position } => Some(position).min(head),
+            Purpose::Rebuild | Purpose::Verify => head,
+        };
         let number = |position: Option<Position>| position.map_or(0, Position::to_engine);
-        let (done, all) = (number(self.position), number(self.head));
+        let (done, all) = (number(position), number(target));
         let left = all.saturating_sub(done);
-        self.percent = if left == 0 { 100 } else { share(done, 100, all) };
-        self.events_per_s = share(self.events, 1_000, elapsed_ms.max(1));
-        self.eta_s = share(elapsed_ms, left, done.max(1)) / 1_000;
+        let percent = match (left, job.state) {
+            // The log may be empty, and the build complete all the same.
+            (0, super::JobState::Building) if position.is_none() || position < target => 0,
+            (0, _) => 100,
+            _ => share(done, 100, all).min(99),
+        };
+        let events_per_s = share(job.events, 1_000, job.worked_ms.max(1));
+        let reading = job.state == super::JobState::Building;
+        let eta_ms = reading.then(|| share(job.worked_ms, left, done.max(1)));
+        Self { job, position, target, percent, events_per_s, eta_ms }
     }
 }
 

@@ -8,13 +8,17 @@ use dramatis_events::{
     Envelope, Epoch, Event, EventId, EventName, MemberId, Recorded, Revision, StreamId, UnixMillis,
 };
 use futures_util::future::BoxFuture;
-use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
 use crate::log::{Append, AppendError, CommandOutcome, CommandRef, Filter, Header, LogError, Page};
 use crate::read_models::queries;
 use crate::read_models::sqlite::SqliteReadModels;
+
+mod builds;
+mod histories;
+mod letters;
+mod versions;
 
 /// A log in memory that a test writes by hand, whatever a decider would say.
 struct ScriptedLog {
@@ -76,11 +80,14 @@ impl EventLog for ScriptedLog {
 
     fn read_stream(
         &self,
-        _: &StreamId,
-        _: Revision,
-        _: ReadLimit,
+        stream: &StreamId,
+        from: Revision,
+        limit: ReadLimit,
     ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
-        unimplemented!("a projector reads the whole log")
+        let mut events = self.all();
+        events.retain(|event| event.stream == *stream && event.revision >= from);
+        events.truncate(limit.events);
+        Box::pin(async move { Ok(events) })
     }
 
     fn read_stream_backwards(
@@ -157,7 +164,14 @@ fn store(folder: &TempDir) -> Arc<dyn ReadModels> {
 fn options(events: usize) -> Options {
     let backoff = Duration::from_millis(1);
     let page = ReadLimit::events(events);
-    Options { page, documents_max: 2, backoff_min: backoff, backoff_max: backoff, seed: 3 }
+    Options {
+        page,
+        documents_max: 2,
+        backoff_min: backoff,
+        backoff_max: backoff,
+        seed: 3,
+        ..Options::default()
+    }
 }
 
 async fn reached(projector: &Projector, position: Position) {
@@ -227,7 +241,7 @@ async fn a_deleted_store_comes_back_byte_for_byte() {
         projector.stop().await;
         dumps.push(dump(store.as_ref()).await);
     }
-    assert!(dumps[0].lines().count() == 5, "{}", dumps[0]);
+    assert!(dumps[0].lines().count() >= dramatis_projections::all().len(), "{}", dumps[0]);
     assert_eq!(dumps[0], dumps[1]);
 }
 
@@ -237,9 +251,11 @@ async fn a_run_stops_at_its_target_within_a_page() {
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     log.write(STORY);
     let (_stop, stop) = watch::channel(false);
-    let shared = Shared { log: log.clone(), store: store.clone(), options: options(100), stop };
+    let clock = Arc::new(SystemClock);
+    let (log_, store_) = (log.clone(), store.clone());
+    let shared = Shared { log: log_, store: store_, clock, options: options(100), holder: "me".into(), stop };
     let timeline = dramatis_projections::named("timeline").unwrap();
-    let mut run = run::Run::create(&shared, timeline).await.unwrap();
+    let mut run = run::Run::create(&shared, timeline, "timeline@1".into()).await.unwrap();
     let first_message = Some(log.all()[2].position);
     run.run_to(first_message).await.unwrap();
     assert_eq!((run.position, store.count("timeline@1").await.unwrap()), (first_message, 1));
@@ -258,6 +274,12 @@ async fn another_epoch_starts_over() {
         reached(&projector, position).await;
         projector.stop().await;
     }
+    // The end of the last job may come after its switch: a start later all is tidy.
+    let log = ScriptedLog::new(EPOCH.raised());
+    let position = log.write(STORY.lines().nth(1).unwrap());
+    let projector = Projector::start(log, store.clone(), options(3));
+    reached(&projector, position).await;
+    projector.stop().await;
     let dump = dump(store.as_ref()).await;
     assert_eq!(dump.lines().count(), 1, "only the room of the second history: {dump}");
     assert_eq!(store.builds().await.unwrap().len(), dramatis_projections::all().len());
@@ -282,7 +304,7 @@ async fn a_poison_event_parks_its_key_and_no_other() {
         let letters = projector.dead_letters("timeline").await.unwrap();
         let keys: Vec<_> = letters.iter().map(|letter| letter.key.as_str()).collect();
         assert_eq!(keys, ["room-main.lobby/00000000000000000099", "room-main.den"]);
-        assert_eq!(projector.watch("timeline").unwrap().borrow().parked, 2);
+        assert_eq!(projector.watch("timeline").unwrap().borrow().parked.len(), 2);
         projector.stop().await;
     }
     let dump = dump(store.as_ref()).await;
@@ -302,156 +324,4 @@ async fn a_log_that_fails_is_asked_again() {
     log.broken.store(false, Ordering::SeqCst);
     reached(&projector, position).await;
     projector.stop().await;
-}
-
-#[tokio::test]
-async fn a_rebuild_proves_itself_and_switches() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
-    let position = log.write(STORY);
-    let projector = Projector::start(log.clone(), store.clone(), options(2));
-    reached(&projector, position).await;
-    let before = dump(store.as_ref()).await;
-    let rebuild = projector.rebuild("timeline", OnDifference::Stop).unwrap();
-    let progress = rebuild.progress();
-    let report = rebuild.finish().await.unwrap();
-    assert_eq!((report.replaced.as_str(), report.collection.as_str()), ("timeline@1", "timeline@2"));
-    assert_eq!((report.documents, progress.borrow().percent), (2, 100));
-    assert_eq!(dump(store.as_ref()).await, before);
-    // The new build goes on with the log.
-    let position = log.write(r#"lobby bob MessagePosted {"kind":"text","text":"after"}"#);
-    reached(&projector, position).await;
-    assert!(dump(store.as_ref()).await.contains("after"));
-    projector.stop().await;
-}
-
-#[tokio::test]
-async fn a_rebuild_that_differs_is_not_switched_to_unless_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
-    let position = log.write(STORY);
-    let projector = Projector::start(log.clone(), store.clone(), options(2));
-    reached(&projector, position).await;
-    let forged = dramatis_projections::Write {
-        key: "room-main.lobby/00000000000000000002".into(),
-        position,
-        body: Some(r#"{"forged":true}"#.into()),
-    };
-    let checkpoint = crate::read_models::Checkpoint { epoch: EPOCH, position: Some(position) };
-    let batch = crate::read_models::Batch { writes: vec![forged.clone()], parked: Vec::new(), checkpoint };
-    store.write("timeline@1", batch).await.unwrap();
-
-    let stopped = projector.rebuild("timeline", OnDifference::Stop).unwrap().finish().await;
-    let Err(RebuildError::Differs(difference)) = stopped else { panic!("{stopped:?}") };
-    assert_eq!(difference.keys, [forged.key]);
-    assert!(dump(store.as_ref()).await.contains("forged"), "the live build stays");
-    projector.rebuild("timeline", OnDifference::Accept).unwrap().finish().await.unwrap();
-    assert!(!dump(store.as_ref()).await.contains("forged"));
-    projector.stop().await;
-}
-
-/// One event of a random history: legal and illegal ones alike.
-fn any_line() -> impl Strategy<Value = (usize, usize, usize, u64)> {
-    (0..2_usize, 0..3_usize, 0..RoomEvent::NAMES.len(), 0..12_u64)
-}
-
-fn tell(log: &ScriptedLog, (room, by, name, target): (usize, usize, usize, u64)) {
-    let (room, by) = (["a", "b"][room], ["alice", "bob", "persona:socrates"][by]);
-    let name = RoomEvent::NAMES[name].0;
-    let data = match name {
-        "RoomOpened" => format!(r#"{{"title":"t","owner":"{by}"}}"#),
-        "RoomRenamed" => format!(r#"{{"title":"t{target}"}}"#),
-        "RoomClosed" => "{}".to_owned(),
-        "MemberJoined" | "MemberRenamed" => format!(r#"{{"member":"{by}","display_name":"n{target}"}}"#),
-        "MemberLeft" => format!(r#"{{"member":"{by}"}}"#),
-        "MessagePosted" => format!(r#"{{"kind":"text","text":"m{target}"}}"#),
-        "MessageEdited" => format!(r#"{{"target":{target},"text":"e{target}"}}"#),
-        "MessageRedacted" => format!(r#"{{"target":{target}}}"#),
-        _ => format!(r#"{{"target":{target},"emoji":"x"}}"#),
-    };
-    log.push(room, by, EventName::parse(name).unwrap(), &data);
-}
-
-/// Folds the whole history at once, without a store.
-fn pure(
-    projection: &dyn DynProjection,
-    events: &[Arc<Recorded>],
-) -> (Vec<(String, String)>, Vec<DeadLetter>) {
-    let mut fold = projection.start(usize::MAX);
-    fold.begin(events);
-    let folded = fold.finish().unwrap();
-    let documents = folded.writes.into_iter().filter_map(|write| Some((write.key, write.body?)));
-    (documents.collect(), folded.parked)
-}
-
-/// Folds batches that begin anywhere at or before the last one's end, each into a store,
-/// sometimes with nothing in memory, as after a restart.
-async fn batched(
-    projection: &'static dyn DynProjection,
-    store: &dyn ReadModels,
-    events: &[Arc<Recorded>],
-    cuts: &[(usize, usize, bool)],
-) -> (Vec<(String, String)>, Vec<DeadLetter>) {
-    let collection = format!("{}@1", projection.name());
-    let build = crate::read_models::NewBuild {
-        collection: collection.clone(),
-        projection: projection.name().into(),
-        version: 1,
-        epoch: EPOCH,
-        indexes: projection.indexes(),
-        text: projection.text(),
-    };
-    store.create(build).await.unwrap();
-    let mut fold = projection.start(3);
-    let mut end = 0;
-    let last = (events.len(), 0, false);
-    for (length, back, restart) in cuts.iter().copied().chain([last]) {
-        let start = end - back.min(end);
-        let until = (start + length).min(events.len());
-        end = end.max(until);
-        if restart {
-            fold = projection.start(3);
-            let letters = store.dead_letters(&collection).await.unwrap();
-            fold.park(&letters);
-        }
-        let missing = fold.begin(&events[start..until]);
-        fold.load(store.load(&collection, missing).await.unwrap()).unwrap();
-        let folded = fold.finish().unwrap();
-        let position = events[..until].last().map(|event| event.position);
-        let checkpoint = crate::read_models::Checkpoint { epoch: EPOCH, position };
-        let batch = crate::read_models::Batch { writes: folded.writes, parked: folded.parked, checkpoint };
-        store.write(&collection, batch.clone()).await.unwrap();
-        store.write(&collection, batch).await.unwrap();
-    }
-    let documents = store.scan(&collection, None, 1_000).await.unwrap();
-    let documents = documents.into_iter().map(|document| (document.key, document.body)).collect();
-    (documents, store.dead_letters(&collection).await.unwrap())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_batches_of_any_history_give_the_same_documents(
-        mut lines in prop::collection::vec(any_line(), 0..60),
-        opened in any::<bool>(),
-        cuts in prop::collection::vec((0..12_usize, 0..9_usize, any::<bool>()), 0..12),
-    ) {
-        if opened {
-            lines.insert(0, (0, 0, 0, 0));
-        }
-        let log = ScriptedLog::new(EPOCH);
-        for line in lines {
-            tell(&log, line);
-        }
-        let events = log.all();
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let store = store(&folder);
-        for projection in dramatis_projections::all().iter().copied() {
-            let expected = pure(projection, &events);
-            let got = runtime.block_on(batched(projection, store.as_ref(), &events, &cuts));
-            prop_assert_eq!(got, expected, "{}", projection.name());
-        }
-    }
 }

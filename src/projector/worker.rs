@@ -1,25 +1,58 @@
-//! The task that keeps one projection's live build up with the log.
+//! The task that keeps one projection's live build up with the log, and the build before it warm.
 
-use dramatis_projections::DynProjection;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dramatis_events::{Position, UnixMillis};
+use dramatis_projections::{DeadLetter, DynProjection};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
+use super::asks::Ask;
 use super::backoff::Backoff;
-use super::rebuild::Switch;
-use super::run::{Run, RunError};
+use super::record::{Job, JobState, Kept, Ledger, Purpose, Record};
+use super::run::{Run, RunError, next_collection};
 use super::{Health, Shared, Status};
 use crate::log::LogError;
-use crate::read_models::ReadModelError;
+use crate::read_models::{Build, ReadModelError};
+
+/// How often what time brings is looked at: builds to drop, a lease to keep.
+const TICK: Duration = Duration::from_secs(1);
+/// Tombstones are purged once they have been below the durable checkpoint for this long: much
+/// longer than a batch is on its way.
+const TOMBSTONES_FOR: Duration = Duration::from_mins(1);
 
 pub(super) struct Worker {
-    projection: &'static dyn DynProjection,
-    shared: Shared,
+    pub(super) projection: &'static dyn DynProjection,
+    pub(super) shared: Shared,
+    pub(super) ledger: Ledger,
     status: watch::Sender<Status>,
-    switches: mpsc::Receiver<Switch>,
+    asks: mpsc::Receiver<Ask>,
+    /// Wakes the builder.
+    pub(super) wake: watch::Sender<u64>,
     backoff: Backoff,
-    run: Option<Run>,
+    pub(super) run: Option<Run>,
+    pub(super) frozen: Option<Frozen>,
+    /// The build that was live before, kept up as well.
+    pub(super) warm: Option<Run>,
+    kept: Vec<Kept>,
     /// Folded by builds that were live before.
     events_before: u64,
     cleaned: bool,
+    caught_up_at: UnixMillis,
+    ticked: Option<Instant>,
+    leads_until: Option<Instant>,
+    token: u64,
+    purge: Option<(Instant, String, Position)>,
+}
+
+/// A live build that this release cannot go on with: queries get it as it stands.
+pub(super) struct Frozen {
+    pub(super) collection: String,
+    /// Where it stands, if it is of this history.
+    pub(super) position: Option<Position>,
+    pub(super) same_history: bool,
+    reason: String,
 }
 
 impl Worker {
@@ -27,10 +60,32 @@ impl Worker {
         projection: &'static dyn DynProjection,
         shared: Shared,
         status: watch::Sender<Status>,
-        switches: mpsc::Receiver<Switch>,
+        asks: mpsc::Receiver<Ask>,
+        wake: watch::Sender<u64>,
     ) -> Self {
         let backoff = Backoff::new(&shared.options, projection.name());
-        Self { projection, shared, status, switches, backoff, run: None, events_before: 0, cleaned: false }
+        let ledger = Ledger::new(shared.store.clone(), projection.name());
+        let caught_up_at = shared.clock.now();
+        Self {
+            projection,
+            shared,
+            ledger,
+            status,
+            asks,
+            wake,
+            backoff,
+            run: None,
+            frozen: None,
+            warm: None,
+            kept: Vec::new(),
+            events_before: 0,
+            cleaned: false,
+            caught_up_at,
+            ticked: None,
+            leads_until: None,
+            token: 0,
+            purge: None,
+        }
     }
 
     /// Works until it is stopped or the log is closed.
@@ -39,123 +94,380 @@ impl Worker {
         while !*stop.borrow_and_update() {
             head.borrow_and_update();
             let moved = match self.step().await {
-                Ok(moved) => moved,
+                Ok(Some(moved)) => moved,
+                Ok(None) => {
+                    self.stand_by(&mut stop).await;
+                    continue;
+                }
                 Err(error) => {
                     self.wait_after(error, &mut stop).await;
                     continue;
                 }
             };
             self.backoff.reset();
-            self.publish(if moved { Health::CatchingUp } else { Health::Live });
+            self.publish(None);
             if moved {
                 // A store that answers at once must not keep others from the thread.
                 tokio::task::yield_now().await;
-                if let Ok(switch) = self.switches.try_recv() {
-                    self.switch(switch).await;
+                if let Ok(ask) = self.asks.try_recv() {
+                    self.attend(ask).await;
                 }
                 continue;
             }
             tokio::select! {
                 changed = head.changed() => if changed.is_err() { break },
-                Some(switch) = self.switches.recv() => self.switch(switch).await,
+                Some(ask) = self.asks.recv() => self.attend(ask).await,
+                () = tokio::time::sleep(TICK) => {}
                 _ = stop.changed() => {}
             }
         }
-        self.publish(Health::Stopped);
+        let _ = self.shared.store.release(&self.lease_name(), &self.shared.holder).await;
+        self.publish(Some(Health::Stopped));
     }
 
-    async fn step(&mut self) -> Result<bool, RunError> {
-        if self.run.is_none() {
-            self.run = Some(self.find_live().await?);
+    async fn attend(&mut self, ask: Ask) {
+        match ask {
+            Ask::Switch(switch) => self.switch(*switch).await,
+            Ask::RollBack(answer) => {
+                let made = self.roll_back().await;
+                let _ = answer.send(made);
+            }
+            Ask::Mend { key, skip, answer } => {
+                let mended = self.mend(&key, skip).await;
+                let _ = answer.send(mended);
+            }
         }
-        let Some(run) = &mut self.run else { return Ok(false) };
-        let stepped = run.step().await;
+        self.ticked = None;
+        self.publish(None);
+    }
+
+    /// One page of the live build and one of the warm build; whether there was one, or `None`
+    /// if another projector runs this projection.
+    async fn step(&mut self) -> Result<Option<bool>, RunError> {
+        if !self.leads().await? {
+            return Ok(None);
+        }
+        if self.run.is_none() && self.frozen.is_none() {
+            self.find_live().await?;
+        }
+        self.tick().await?;
+        let mut moved = match &mut self.run {
+            Some(run) => run.step().await,
+            None => Ok(false),
+        };
         if let Err(
             RunError::Log(LogError::AheadOfLog { .. }) | RunError::Store(ReadModelError::NoBuild { .. }),
-        ) = &stepped
+        ) = &moved
         {
             // The history or the build is gone: look again which one is live.
-            self.events_before += run.events;
-            self.run = None;
+            self.leave_live();
         }
-        stepped
+        if let (Ok(moved), Some(warm)) = (&mut moved, &mut self.warm) {
+            match warm.step().await {
+                Ok(warmed) => *moved |= warmed,
+                Err(error) => {
+                    tracing::warn!(collection = warm.collection, %error, "the build before is kept up no more");
+                    self.warm = None;
+                }
+            }
+        }
+        moved.map(Some)
     }
 
-    /// The build that the alias names, if it is of this history and this code; or a new one.
-    async fn find_live(&mut self) -> Result<Run, RunError> {
-        let (store, name) = (&self.shared.store, self.projection.name());
-        let alias = store.alias(name).await?;
+    /// Keeps the lease, or tries to get it.
+    async fn leads(&mut self) -> Result<bool, RunError> {
+        let ttl = self.shared.options.lease;
+        if self.leads_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(true);
+        }
+        let lease = self.shared.store.lease(&self.lease_name(), &self.shared.holder, ttl).await?;
+        if *lease.holder != *self.shared.holder {
+            self.leads_until = None;
+            let health = Health::Standby { holder: lease.holder };
+            self.publish(Some(health));
+            return Ok(false);
+        }
+        if self.token != lease.token {
+            // Somebody else may have held it meanwhile: nothing in memory is sure.
+            self.leave_live();
+            (self.frozen, self.warm, self.token) = (None, None, lease.token);
+        }
+        // Renewed long before it ends.
+        self.leads_until = Some(Instant::now() + ttl / 3);
+        Ok(true)
+    }
+
+    fn lease_name(&self) -> String {
+        format!("projection/{}", self.projection.name())
+    }
+
+    /// Follows how far the other projector is, for the queries here.
+    async fn stand_by(&mut self, stop: &mut watch::Receiver<bool>) {
+        if let Ok(Some((build, letters))) = self.looked_up().await {
+            let epoch = self.shared.log.epoch();
+            self.status.send_modify(|status| {
+                status.parked = Arc::new(letters);
+                status.position = Some(build.checkpoint)
+                    .filter(|checkpoint| checkpoint.epoch == epoch)
+                    .and_then(|checkpoint| checkpoint.position);
+                status.collection = build.collection;
+            });
+        }
+        tokio::select! {
+            () = tokio::time::sleep((self.shared.options.lease / 10).min(TICK)) => {}
+            Some(ask) = self.asks.recv() => {
+                let holder = match &self.status.borrow().health {
+                    Health::Standby { holder } => holder.clone(),
+                    _ => String::new(),
+                };
+                ask.refuse(&holder);
+            }
+            _ = stop.changed() => {}
+        }
+    }
+
+    async fn looked_up(&self) -> Result<Option<(Build, Vec<DeadLetter>)>, ReadModelError> {
+        let store = &self.shared.store;
+        let Some(alias) = store.alias(self.projection.name()).await? else { return Ok(None) };
+        let letters = store.dead_letters(&alias).await?;
+        let build = store.builds().await?.into_iter().find(|build| build.collection == alias);
+        Ok(build.map(|build| (build, letters)))
+    }
+
+    fn leave_live(&mut self) {
+        if let Some(run) = self.run.take() {
+            self.events_before += run.events;
+        }
+    }
+
+    /// Takes another build for the live one; answers the one before.
+    pub(super) fn go_live(&mut self, run: Run) -> Option<Run> {
+        self.frozen = None;
+        let before = self.run.replace(run);
+        self.events_before += before.as_ref().map_or(0, |before| before.events);
+        before
+    }
+
+    /// Finds the build that the alias names. If it is of this history and this code it goes on;
+    /// if not, queries get it as it stands until its successor is ready; if there is none, the
+    /// first build goes live at once.
+    pub(super) async fn find_live(&mut self) -> Result<(), RunError> {
+        let (store, name) = (self.shared.store.clone(), self.projection.name());
         let builds = store.builds().await?;
+        let record = self.ledger.read().await?;
+        let alias = store.alias(name).await?;
         if !self.cleaned {
-            // Left by a rebuild that was cut off.
             for build in builds.iter().filter(|build| build.projection == name) {
-                if alias.as_ref() != Some(&build.collection) {
+                if alias.as_ref() != Some(&build.collection) && !record.holds(&build.collection) {
                     store.drop_build(&build.collection).await?;
                 }
             }
             self.cleaned = true;
         }
-        let live = builds.into_iter().find(|build| alias.as_ref() == Some(&build.collection));
-        let (epoch, head) = (self.shared.log.epoch(), *self.shared.log.head().borrow());
-        if let Some(build) = live {
-            let known = build.checkpoint;
-            if build.version == self.projection.version() && known.epoch == epoch && known.position <= head {
-                return Run::open(&self.shared, self.projection, build.collection, known).await;
+        let live = builds.iter().find(|build| alias.as_ref() == Some(&build.collection));
+        match (live, alias.clone()) {
+            (Some(build), _) if self.fits(build) => {
+                let run =
+                    Run::open(&self.shared, self.projection, build.collection.clone(), build.checkpoint);
+                self.run = Some(run.await?);
+                self.finish_switch(&build.collection).await?;
             }
-            tracing::warn!(
-                projection = name, collection = build.collection,
-                stored_version = build.version, version = self.projection.version(),
-                stored_epoch = %known.epoch, %epoch, stored_position = ?known.position, ?head,
-                "the live build is of another version or history: building anew from the log's start"
-            );
+            (Some(build), _) => self.freeze(build).await?,
+            (None, alias) => self.first_build(alias).await?,
         }
-        let run = Run::create(&self.shared, self.projection).await?;
-        if !store.swap_alias(name, alias.clone(), &run.collection).await? {
+        self.warm_up(&record, &builds).await?;
+        // The builder looks at what is published when it wakes.
+        self.publish(None);
+        self.wake.send_modify(|wakes| *wakes += 1);
+        Ok(())
+    }
+
+    fn fits(&self, build: &Build) -> bool {
+        build.version == self.projection.version() && self.same_history(build)
+    }
+
+    fn same_history(&self, build: &Build) -> bool {
+        let (epoch, head) = (self.shared.log.epoch(), *self.shared.log.head().borrow());
+        build.checkpoint.epoch == epoch && build.checkpoint.position <= head
+    }
+
+    async fn first_build(&mut self, alias: Option<String>) -> Result<(), RunError> {
+        let (store, name) = (self.shared.store.clone(), self.projection.name());
+        let collection = next_collection(&self.shared, name).await?;
+        let run = Run::create(&self.shared, self.projection, collection).await?;
+        if !store.swap_alias(name, alias, &run.collection).await? {
             store.drop_build(&run.collection).await?;
             return Err(RunError::AliasMoved { projection: name, collection: run.collection });
         }
-        if let Some(old) = alias {
-            store.drop_build(&old).await?;
+        self.run = Some(run);
+        Ok(())
+    }
+
+    /// Has queries get the build as it stands, and a successor built, loudly.
+    async fn freeze(&mut self, build: &Build) -> Result<(), RunError> {
+        let (name, version) = (self.projection.name(), self.projection.version());
+        let same_history = self.same_history(build);
+        let (epoch, accept) = (self.shared.log.epoch(), self.shared.options.accept_new_versions);
+        let collection = next_collection(&self.shared, name).await?;
+        let mut job = Job::new(collection, Purpose::Rebuild, version, epoch, self.shared.clock.now());
+        // Of another history nothing can be compared.
+        job.accept = accept || !same_history;
+        let ordered = self.ledger.update(|record| {
+            let fits = record.active().is_some_and(|job| job.version == version && job.epoch == epoch);
+            let held = same_history && record.held_version == Some(version);
+            if !fits && !held {
+                record.job = Some(job.clone());
+            }
+            Ok::<_, RunError>(fits || !held)
+        });
+        let ordered = ordered.await?;
+        let of = if same_history {
+            format!("version {} of the fold and this release has version {version}", build.version)
+        } else {
+            format!("the history {} and the log is {epoch}", build.checkpoint.epoch)
+        };
+        let next = match (ordered, job.accept) {
+            (true, true) => "its successor is being built and then switched to".to_owned(),
+            (true, false) => format!(
+                "its successor is being built; if it differs it waits for `dramatis projections accept {name}`"
+            ),
+            (false, _) => format!("`dramatis projections rebuild {name}` builds its successor"),
+        };
+        let reason = format!(
+            "queries get build {} as it stands, without what happened after it: it is of {of}; {next}",
+            build.collection
+        );
+        tracing::error!(projection = name, reason, "the live build is frozen");
+        self.frozen = Some(Frozen {
+            collection: build.collection.clone(),
+            position: build.checkpoint.position.filter(|_| same_history),
+            same_history,
+            reason,
+        });
+        Ok(())
+    }
+
+    /// The process may have ended after a switch and before its record.
+    async fn finish_switch(&mut self, live: &str) -> Result<(), RunError> {
+        let now = self.shared.clock.now();
+        let finish = |record: &mut Record| {
+            if let Some(job) = record.active_mut(live) {
+                job.end(JobState::Done, now);
+            }
+            record.kept.retain(|kept| kept.collection != live);
+            Ok::<_, RunError>(())
+        };
+        self.ledger.update(finish).await
+    }
+
+    async fn warm_up(&mut self, record: &Record, builds: &[Build]) -> Result<(), RunError> {
+        let now = self.shared.clock.now();
+        let warm = record.kept.iter().rev().find(|kept| kept.warm_until.is_some_and(|until| until > now));
+        let build = warm.and_then(|kept| builds.iter().find(|build| build.collection == kept.collection));
+        let live = self.run.as_ref().map(|run| &run.collection);
+        if let Some(build) = build.filter(|build| self.fits(build) && live != Some(&build.collection)) {
+            let run = Run::open(&self.shared, self.projection, build.collection.clone(), build.checkpoint);
+            self.warm = Some(run.await?);
         }
-        Ok(run)
+        Ok(())
+    }
+
+    /// What time brings: a warm build cools, an old one is dropped, tombstones go.
+    async fn tick(&mut self) -> Result<(), RunError> {
+        if self.ticked.is_some_and(|ticked| ticked.elapsed() < TICK) {
+            return Ok(());
+        }
+        self.ticked = Some(Instant::now());
+        let (now, store) = (self.shared.clock.now(), self.shared.store.clone());
+        self.kept = self.ledger.read().await?.kept;
+        let warm = |kept: &Kept| kept.warm_until.is_some_and(|until| until > now);
+        if let Some(run) = &self.warm {
+            let mut kept = self.kept.iter();
+            if !kept.any(|kept| kept.collection == run.collection && warm(kept)) {
+                self.warm = None;
+            }
+        }
+        if self.kept.iter().any(|kept| kept.drop_at <= now) {
+            let alias = store.alias(self.projection.name()).await?;
+            for kept in self.kept.iter().filter(|kept| kept.drop_at <= now) {
+                if alias.as_ref() != Some(&kept.collection) {
+                    store.drop_build(&kept.collection).await?;
+                }
+            }
+            let cleared = |record: &mut Record| {
+                record.kept.retain(|kept| kept.drop_at > now);
+                Ok::<_, RunError>(record.kept.clone())
+            };
+            self.kept = self.ledger.update(cleared).await?;
+        }
+        self.purge().await
+    }
+
+    async fn purge(&mut self) -> Result<(), RunError> {
+        let Some(run) = &self.run else { return Ok(()) };
+        if self.purge.as_ref().is_some_and(|(since, ..)| since.elapsed() < TOMBSTONES_FOR) {
+            return Ok(());
+        }
+        if let Some((_, collection, up_to)) = self.purge.take()
+            && collection == run.collection
+        {
+            self.shared.store.purge_tombstones(&collection, up_to).await?;
+        }
+        self.purge = run.position.map(|position| (Instant::now(), run.collection.clone(), position));
+        Ok(())
     }
 
     async fn wait_after(&mut self, error: RunError, stop: &mut watch::Receiver<bool>) {
         let wait = self.backoff.fail();
         let failures = self.backoff.failures();
         tracing::warn!(projection = self.projection.name(), %error, failures, ?wait, "a step failed, trying again");
-        self.publish(Health::Retrying { error: error.to_string(), failures });
+        self.publish(Some(Health::Retrying { error: error.to_string(), failures }));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             _ = stop.changed() => {}
         }
-        // A rebuild that waits here is told rather than held up.
-        if let Ok(switch) = self.switches.try_recv() {
-            switch.refuse(error);
+        // Who waits here is told rather than held up.
+        if let Ok(ask) = self.asks.try_recv() {
+            ask.fail(error);
         }
     }
 
-    async fn switch(&mut self, switch: Switch) {
-        if let Some(old) = self.run.take() {
-            let before = old.events;
-            let (live, switched) = switch.make(&self.shared, self.projection, old).await;
-            if switched {
-                self.events_before += before;
-            }
-            self.run = Some(live);
-        }
-    }
-
-    fn publish(&self, health: Health) {
+    /// Says how it stands; `health` if it is not what the builds say themselves.
+    fn publish(&mut self, health: Option<Health>) {
         let head = *self.shared.log.head().borrow();
+        let now = self.shared.clock.now();
+        let position = match (&self.run, &self.frozen) {
+            (Some(run), _) => run.position,
+            (None, Some(frozen)) => frozen.position,
+            (None, None) => None,
+        };
+        let known = self.run.is_some() || self.frozen.is_some();
+        if known && position >= head {
+            self.caught_up_at = now;
+        }
+        // What comes next was recorded after what was folded last, and after it was caught up.
+        let folded_at = self.run.as_ref().and_then(|run| run.folded_at);
+        let behind_since = folded_at.max(Some(self.caught_up_at)).filter(|_| position < head);
+        let by_itself = match &self.frozen {
+            Some(frozen) => Health::Frozen { reason: frozen.reason.clone() },
+            None if known && position >= head => Health::Live,
+            None => Health::CatchingUp,
+        };
         self.status.send_modify(|status| {
             status.head = head;
-            status.health = health;
+            status.health = health.unwrap_or(by_itself);
+            status.behind_since = behind_since;
+            status.kept.clone_from(&self.kept);
+            if let Some(frozen) = &self.frozen {
+                status.collection.clone_from(&frozen.collection);
+                status.position = frozen.position;
+                status.parked = Arc::default();
+            }
             if let Some(run) = &self.run {
                 status.collection.clone_from(&run.collection);
                 status.epoch = run.epoch;
                 status.position = run.position;
-                status.parked = run.parked;
+                status.parked.clone_from(&run.parked);
                 status.events = self.events_before + run.events;
             }
         });

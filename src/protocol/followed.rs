@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use dramatis_events::{EntityId, IdError};
+use dramatis_events::user::UserEvent;
+use dramatis_events::{EntityId, Event, IdError, MemberId, StreamId};
 use serde::{Deserialize, Serialize};
 
 /// The word for one's own stream where else a room is named; no room may be called so.
@@ -26,6 +27,31 @@ impl Followed {
             Self::Room(room) => Some(room),
         }
     }
+
+    /// The stream that this client means; none for its own, if it is no person.
+    pub fn stream(&self, client: &MemberId) -> Option<StreamId> {
+        match self {
+            Self::Me => client.user().map(|user| StreamId::user(&user)),
+            Self::Room(room) => Some(StreamId::room(room)),
+        }
+    }
+
+    /// What a client calls this stream.
+    pub fn of(stream: &StreamId) -> Self {
+        match EntityId::parse(stream.id()) {
+            Ok(room) if !is_own(stream) => Self::Room(room),
+            _ => Self::Me,
+        }
+    }
+
+    /// The same as text.
+    pub fn name_of(stream: &StreamId) -> &str {
+        if is_own(stream) { ME } else { stream.id() }
+    }
+}
+
+fn is_own(stream: &StreamId) -> bool {
+    stream.category() == UserEvent::CATEGORY
 }
 
 impl From<EntityId> for Followed {

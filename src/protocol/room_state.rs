@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::Followed;
+
 /// The server's `room_state`: what a latecomer gets in place of a room's history.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RoomState {
-    /// The room.
-    pub room: EntityId,
+    /// The room, or `me`.
+    pub room: Followed,
     /// The revision that `state` was read at; the next event is the one after it.
     pub revision: Revision,
     /// The public state.
@@ -36,6 +38,8 @@ pub struct Closed {
 pub enum ClosedCode {
     /// The member was removed from it.
     Removed,
+    /// Only members read it, and the client is none (any more).
+    NotAMember,
     /// The room was erased.
     Erased,
     /// The room was closed.

@@ -126,9 +126,24 @@ pub struct RoomEntry {
     pub head: Option<Revision>,
     /// How the cursor was taken.
     pub how: How,
+    /// How far the user has read, on whichever device; left out where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Revision>,
+    /// Messages of others past `seen`, up to `head`; those of the last
+    /// [`UNREAD_EVENTS_MAX`](super::UNREAD_EVENTS_MAX) events are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<u32>,
+    /// Whether there may be more unread messages, which were not counted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub unread_more: bool,
     /// Why it was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<ErrorCode>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// See [`ServerMessage::Subscribed`].
@@ -263,7 +278,7 @@ impl EventFrame {
     pub fn encode(event: &Recorded) -> Self {
         let head = EventHead {
             kind: "event",
-            room: event.stream.id(),
+            room: Followed::name_of(&event.stream),
             revision: event.revision,
             position: event.position,
             name: event.envelope.name.as_str(),
@@ -283,6 +298,11 @@ impl EventFrame {
             author: event.envelope.author.clone(),
             command: event.envelope.command.as_ref().map(|stamp| stamp.id.clone()),
         }
+    }
+
+    /// Whether it came from a command, which its author is told.
+    pub fn has_command(&self) -> bool {
+        self.command.is_some()
     }
 
     /// Appends the message for this reader: its author is told the command too.

@@ -38,6 +38,9 @@ fn ready() -> ServerMessage<'static> {
         epoch: Epoch::first(7),
         head: head.map(Revision::new),
         how,
+        seen: None,
+        unread: None,
+        unread_more: false,
         code,
     };
     ServerMessage::Ready(Ready {
@@ -108,7 +111,7 @@ fn answers() {
 fn rooms() {
     let (alice, bob) = (member("alice"), member("bob"));
     let state = RoomState {
-        room: room(),
+        room: room().into(),
         revision: Revision::new(41),
         state: raw(r#"{"title":"Lobby"}"#),
         events: vec![raw(r#"{"type":"event"}"#)],

@@ -22,11 +22,52 @@ struct LoadedFrom {
     from: &'static str,
 }
 
+/// What became of an ephemeral: `delivered`, `collapsed`, `dropped`, `limited`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EphemeralFate {
+    fate: &'static str,
+}
+
+/// A close code's number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfClose {
+    code: u16,
+}
+
 /// A projection's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfProjection {
     /// The name.
     pub projection: String,
+}
+
+type OfEach = Family<OfProjection, Gauge<i64, AtomicI64>>;
+
+/// How far projections are behind, what they parked, what is built beside them.
+#[derive(Debug, Clone, Default)]
+pub struct ProjectionMetrics {
+    /// Events that a projection has not looked at.
+    pub lag_events: OfEach,
+    /// For how long it has not been at the log's end, milliseconds.
+    pub lag_ms: OfEach,
+    /// Keys that it parked.
+    pub parked: OfEach,
+    /// How much of a build beside it is done, 0 to 100; -1 while none is made.
+    pub build_percent: OfEach,
+}
+
+impl ProjectionMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let lag = "Events that a projection has not looked at";
+        registry.register("projection_lag_events", lag, metrics.lag_events.clone());
+        let lag = "Time since a projection was at the log's end, milliseconds";
+        registry.register("projection_lag_ms", lag, metrics.lag_ms.clone());
+        registry.register("projection_parked_keys", "Keys that a projection parked", metrics.parked.clone());
+        let built = "How much of a build beside the live one is done, percent; -1 while none is made";
+        registry.register("projection_build_percent", built, metrics.build_percent.clone());
+        metrics
+    }
 }
 
 /// Everything a process counts.
@@ -37,6 +78,15 @@ pub struct Metrics {
     pub connections: Gauge<i64, AtomicI64>,
     /// Events handed to followers' outboxes live.
     pub deliveries: Counter<u64, AtomicU64>,
+    /// Followers for whom too much waited, and who read the log instead.
+    pub fell_behind: Counter<u64, AtomicU64>,
+    /// Bytes that wait for clients.
+    pub outbox_bytes: Gauge<i64, AtomicI64>,
+    /// Ephemerals by what became of them.
+    pub ephemerals: EphemeralMetrics,
+    /// Presence messages handed to followers.
+    pub presence_deliveries: Counter<u64, AtomicU64>,
+    closes: Family<OfClose, Counter<u64, AtomicU64>>,
     /// Messages that could not be understood.
     pub malformed: Counter<u64, AtomicU64>,
     /// Entities in memory.
@@ -53,8 +103,14 @@ pub struct Metrics {
     pub log_relaxed: Gauge<i64, AtomicI64>,
     /// 1 once a write has failed and appends wait for a restart.
     pub log_poisoned: Gauge<i64, AtomicI64>,
+    /// 1 while the store of the read models answers.
+    pub read_models_up: Gauge<i64, AtomicI64>,
+    /// How long its answer took when it was last asked.
+    pub read_models_latency_microseconds: Gauge<i64, AtomicI64>,
     /// Up to which position a projection is done.
     pub projection_position: Family<OfProjection, Gauge<i64, AtomicI64>>,
+    /// What else is known of projections.
+    pub projections: ProjectionMetrics,
     commands: Family<Outcome, Counter<u64, AtomicU64>>,
     entity_loads: Family<LoadedFrom, Counter<u64, AtomicU64>>,
     entity_events_read: Counter<u64, AtomicU64>,
@@ -80,6 +136,11 @@ impl Default for Metrics {
         let log_free_bytes = gauge("log_free_bytes", "Bytes that the log's disk has free");
         let log_relaxed = gauge("log_relaxed", "1 while an append may be answered before it is durable");
         let log_poisoned = gauge("log_poisoned", "1 once a write has failed and appends wait for a restart");
+        let read_models_up = gauge("read_models_up", "1 while the store of the read models answers");
+        let read_models_latency_microseconds = gauge(
+            "read_models_latency_microseconds",
+            "How long it took that store to answer when last asked",
+        );
         registry.register("deliveries", "Events handed to followers live", deliveries.clone());
         registry.register("malformed_messages", "Messages that could not be understood", malformed.clone());
         registry.register(
@@ -87,7 +148,9 @@ impl Default for Metrics {
             "Position up to which a projection is done",
             projection_position.clone(),
         );
+        let projections = ProjectionMetrics::registered(&mut registry);
         registry.register("commands", "Commands by outcome", commands.clone());
+        let live = LiveMetrics::register(&mut registry);
         let (entity_loads, entity_snapshots) = (Family::default(), Family::default());
         let entity_events_read = Counter::default();
         registry.register("entity_loads", "Entities read into memory", entity_loads.clone());
@@ -97,6 +160,11 @@ impl Default for Metrics {
             registry: Arc::new(registry),
             connections,
             deliveries,
+            fell_behind: live.fell_behind,
+            outbox_bytes: live.outbox_bytes,
+            ephemerals: live.ephemerals,
+            presence_deliveries: live.presence_deliveries,
+            closes: live.closes,
             malformed,
             entities,
             log_head,
@@ -105,7 +173,10 @@ impl Default for Metrics {
             log_free_bytes,
             log_relaxed,
             log_poisoned,
+            read_models_up,
+            read_models_latency_microseconds,
             projection_position,
+            projections,
             commands,
             entity_loads,
             entity_events_read,
@@ -126,6 +197,11 @@ impl Metrics {
     /// Counts a command or other message refused before any entity saw it, by its stable word.
     pub fn refused(&self, code: &'static str) {
         self.commands.get_or_create(&Outcome { outcome: code }).inc();
+    }
+
+    /// Counts a connection that ended, by the code it was closed with.
+    pub fn closed(&self, code: u16) {
+        self.closes.get_or_create(&OfClose { code }).inc();
     }
 
     /// What entities count.
@@ -184,5 +260,54 @@ impl EntityMetrics {
     /// Counts a refused command by its stable word.
     pub fn refused(&self, code: &'static str) {
         self.refused.get_or_create(&Outcome { outcome: code }).inc();
+    }
+}
+
+/// What sessions and hubs count besides.
+struct LiveMetrics {
+    fell_behind: Counter<u64, AtomicU64>,
+    outbox_bytes: Gauge<i64, AtomicI64>,
+    ephemerals: EphemeralMetrics,
+    presence_deliveries: Counter<u64, AtomicU64>,
+    closes: Family<OfClose, Counter<u64, AtomicU64>>,
+}
+
+impl LiveMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let (fell_behind, presence_deliveries) = (Counter::default(), Counter::default());
+        let (outbox_bytes, closes) = (Gauge::default(), Family::default());
+        let fates = Family::default();
+        registry.register("fell_behind", "Times a follower had to read the log", fell_behind.clone());
+        registry.register("outbox_bytes", "Bytes that wait for clients", outbox_bytes.clone());
+        registry.register("ephemerals", "Ephemerals by what became of them", fates.clone());
+        registry.register("presence_deliveries", "Presence messages handed on", presence_deliveries.clone());
+        registry.register("closes", "Connections that ended, by close code", closes.clone());
+        let ephemerals = EphemeralMetrics::of(&fates);
+        Self { fell_behind, outbox_bytes, ephemerals, presence_deliveries, closes }
+    }
+}
+
+/// Ephemerals by what became of them.
+#[derive(Clone)]
+pub struct EphemeralMetrics {
+    /// Handed to a follower.
+    pub delivered: Counter<u64, AtomicU64>,
+    /// Took the place of an older one that still waited.
+    pub collapsed: Counter<u64, AtomicU64>,
+    /// Given up, since there was no room.
+    pub dropped: Counter<u64, AtomicU64>,
+    /// Not taken: their sender was too fast.
+    pub limited: Counter<u64, AtomicU64>,
+}
+
+impl EphemeralMetrics {
+    fn of(fates: &Family<EphemeralFate, Counter<u64, AtomicU64>>) -> Self {
+        let of = |fate| fates.get_or_create(&EphemeralFate { fate }).clone();
+        Self {
+            delivered: of("delivered"),
+            collapsed: of("collapsed"),
+            dropped: of("dropped"),
+            limited: of("limited"),
+        }
     }
 }

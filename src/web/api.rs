@@ -23,6 +23,7 @@ mod operations;
 mod projections;
 mod reading;
 mod rooms;
+mod search;
 mod threads;
 #[cfg(test)]
 mod typescript;
@@ -59,10 +60,31 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .route("/api/rooms/{room}/threads/{root}", web::get().to(threads::one))
         .route("/api/rooms/{room}/activity", web::get().to(insight::of_room))
         .route("/api/rooms/{room}/statistics", web::get().to(insight::statistics))
+        .route("/api/search", web::get().to(search::messages))
         .route("/api/users/{user}/activity", web::get().to(insight::of_user))
         .route("/api/events", web::get().to(events::read))
         .route("/api/projections", web::get().to(projections::list))
-        .route("/api/projections/{name}/rebuild", web::post().to(projections::rebuild));
+        .configure(of_projections);
+}
+
+fn of_projections(config: &mut web::ServiceConfig) {
+    use projections::{documents, jobs, letters};
+    config
+        .route("/api/projections/{name}", web::get().to(projections::one))
+        .route("/api/projections/{name}/rebuild", web::post().to(jobs::rebuild))
+        .route("/api/projections/{name}/verify", web::post().to(jobs::verify))
+        .route("/api/projections/{name}/as_of", web::post().to(jobs::as_of))
+        .route("/api/projections/{name}/pause", web::post().to(jobs::pause))
+        .route("/api/projections/{name}/resume", web::post().to(jobs::resume))
+        .route("/api/projections/{name}/cancel", web::post().to(jobs::cancel))
+        .route("/api/projections/{name}/accept", web::post().to(jobs::accept))
+        .route("/api/projections/{name}/rollback", web::post().to(jobs::roll_back))
+        .route("/api/projections/{name}/dead_letters", web::get().to(letters::list))
+        .route("/api/projections/{name}/retry", web::post().to(letters::retry))
+        .route("/api/projections/{name}/skip", web::post().to(letters::skip))
+        .route("/api/projections/{name}/document", web::get().to(documents::one))
+        .route("/api/projections/{name}/documents", web::get().to(documents::all))
+        .route("/api/projections/{name}/why", web::get().to(documents::why));
 }
 
 /// Bodies are JSON and said to be: so a page elsewhere cannot post one without being asked first.

@@ -101,12 +101,7 @@ pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
 fn door(stage: &Arc<Stage>, guard: &Arc<Guard>, connections: &Arc<Places>) -> Rc<Door> {
     DOOR.with(|door| {
         door.get_or_init(|| {
-            let rooms = Hub::start_here(
-                stage.log.clone(),
-                stage.limits.clone(),
-                stage.metrics.clone(),
-                stage.drain.clone(),
-            );
+            let rooms = Hub::start_here(stage);
             Rc::new(Door {
                 stage: stage.clone(),
                 rooms,

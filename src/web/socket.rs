@@ -98,6 +98,7 @@ pub fn carry<Kept: 'static>(
     kept: Kept,
 ) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);
+    limit_send_buffer(&io, limits.send_buffer_bytes);
     let io = Rc::new(io);
     let write_timeout = Duration::from_millis(limits.write_timeout_ms);
     actix_rt::spawn({
@@ -112,7 +113,7 @@ pub fn carry<Kept: 'static>(
 
 fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
     let Stage { limits, meters, drain, .. } = &*door.stage;
-    let outbox = Rc::new(Outbox::new(limits.outbox_bytes_max, limits.in_flight_commands_max));
+    let outbox = door.rooms.outbox();
     let address = io.peer_addr().ok().and_then(|peer| meters.address(peer.ip()));
     let places = (door.connections.enter(), address.as_ref().map(|address| address.connections.enter()));
     if matches!(places, (None, _) | (_, Some(None))) {
@@ -126,15 +127,15 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
         return;
     }
     let connection = connection_id();
-    Session::start_here(
-        door.stage.clone(),
-        door.rooms.clone(),
-        outbox,
-        connection,
-        arrival,
-        address,
-        inbound,
-    );
+    Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, address, inbound);
+}
+
+/// What the kernel keeps for a client that does not read; 0 leaves it to the kernel, which then
+/// keeps megabytes.
+fn limit_send_buffer(io: &TcpStream, bytes: usize) {
+    if bytes > 0 {
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(io, bytes);
+    }
 }
 
 /// A number no two connections share, drawn by chance so that it tells nothing of others.

@@ -1,4 +1,4 @@
-//! The chat page and the JavaScript client: plain files, compiled in.
+//! The chat page, the page of admins and the JavaScript client: plain files, compiled in.
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -27,6 +27,9 @@ macro_rules! files {
 
 const FILES: &[File] = files! {
     "/": HTML "index.html",
+    "/admin": HTML "admin.html",
+    "/ui/admin.css": CSS "admin.css",
+    "/ui/admin.js": SCRIPT "admin.js",
     "/ui/base.css": CSS "base.css",
     "/ui/chat.css": CSS "chat.css",
     "/ui/chat.js": SCRIPT "chat.js",

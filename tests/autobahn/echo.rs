@@ -12,10 +12,12 @@ use actix_service::fn_service;
 use bytes::BytesMut;
 use dramatis::actors::outbox::Outbox;
 use dramatis::actors::session::Inbound;
+use dramatis::actors::share::Share;
 use dramatis::config::{Config, SocketConfig};
 use dramatis::protocol::CloseCode;
 use dramatis::web::socket::{TakeOverError, carry, shake_hands};
 use futures_util::StreamExt as _;
+use prometheus_client::metrics::gauge::Gauge;
 
 /// The suite's largest message is 16 MiB.
 const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -50,7 +52,8 @@ async fn echo(
     framed: Framed<TcpStream, h1::Codec>,
 ) -> Result<(), TakeOverError> {
     let (io, early) = shake_hands(&request, framed).await?;
-    let outbox = Rc::new(Outbox::new(1, 1));
+    let share = Rc::new(Share::new(Gauge::default(), FRAME_BYTES_MAX * 4));
+    let outbox = Rc::new(Outbox::new(share, 1, 1));
     let mut inbound = Box::pin(carry(io, &early, &outbox, &limits, ()));
     while let Some(message) = inbound.next().await {
         match message {

@@ -152,6 +152,61 @@ describe("when history was replaced", () => {
   });
 });
 
+describe("with tokens", () => {
+  let own;
+  const token = (user, lasts = "1h") => own.run("token", "--user", user, "--for", lasts);
+
+  before(async () => {
+    own = await Server.start({
+      env: { DRAMATIS__AUTH__REFRESH_AHEAD_MS: "2500" },
+      async prepare(server) {
+        await server.run("token", "--new-key", `${server.root}/key`);
+        server.env.DRAMATIS__AUTH__TOKEN_KEY_FILE = `${server.root}/key`;
+      },
+    });
+  });
+
+  after(() => own.stop());
+
+  for (const transport of ["socket"]) {
+    test(`a client is who its token says, over ${transport}`, async () => {
+      const alice = connect({ url: own.url, transports: [transport], token: () => token("alice") });
+      open.add(alice);
+      const id = `token-${transport}`;
+      await alice.command(id, "open_room", { title: "Token" });
+      await alice.room(id).post("by token");
+      assert.equal(alice.user, "alice");
+      assert.equal((await alice.api.rooms()).rooms.some(({ room }) => room === id), true);
+      alice.close();
+    });
+  }
+
+  test("a token that is refused is asked for once again, and then that is that", async () => {
+    const asked = [];
+    const bad = connect({ url: own.url, transports: ["socket"], token: ({ again }) => { asked.push(again); return "bad"; } });
+    open.add(bad);
+    await until("it gives up", () => bad.status.state === "closed");
+    assert.equal(bad.status.code, 4501);
+    assert.deepEqual(asked, [false, true]);
+    const good = connect({ url: own.url, transports: ["socket"], token: ({ again }) => (again ? token("alice") : "stale") });
+    open.add(good);
+    await until("it is live", () => good.status.state === "live");
+    for (const made of [bad, good]) made.close();
+  });
+
+  test("a token is renewed before it runs out, on the line that stands", async () => {
+    let asked = 0;
+    const alice = connect({ url: own.url, transports: ["socket"], token: () => { asked += 1; return token("alice", "4s"); } });
+    open.add(alice);
+    await until("it is live", () => alice.status.state === "live");
+    const { connection } = alice.greeting;
+    await until("it was renewed twice", () => asked >= 3);
+    await alice.command("renewed", "open_room", { title: "Renewed" });
+    assert.equal(alice.greeting.connection, connection, "the line is the same");
+    alice.close();
+  });
+});
+
 describe("what waits", () => {
   test("is sent by the next client of the same store, once", async () => {
     const store = memoryStore();

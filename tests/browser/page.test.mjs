@@ -26,7 +26,7 @@ after(async () => {
 
 afterEach(async () => {
   proxy.restore();
-  proxy.refusesSockets = false;
+  proxy.refuse();
   const faults = people.flatMap(({ faults }) => faults);
   for (const person of people) await person.leave();
   people = [];
@@ -142,7 +142,7 @@ describe("without a network", () => {
     await alice.composer.fill("");
 
     // The page comes from elsewhere while the line is refused, so that it can load at all.
-    proxy.refusesSockets = true;
+    proxy.refuse("/socket", "/api/stream", "/api/poll");
     proxy.cut();
     proxy.restore();
     await alice.page.locator("#banner").waitFor();
@@ -150,7 +150,7 @@ describe("without a network", () => {
     await alice.page.locator(".message.waiting").waitFor();
     await alice.page.reload();
     await alice.page.locator(".message.waiting", { hasText: "survives a reload" }).waitFor();
-    proxy.refusesSockets = false;
+    proxy.refuse();
     await bob.hears("survives a reload");
     await until("nothing waits", async () => await alice.page.locator(".message.waiting, .message.sending").count() === 0);
     assert.deepEqual(await bob.texts(), ["before the reload", "survives a reload"]);

@@ -13,12 +13,14 @@ const ROOT = path.resolve(import.meta.dirname, "../..");
 const BINARY = process.env.DRAMATIS_BIN ?? path.join(ROOT, "target/debug/dramatis");
 
 export class Server {
-  static async start({ env = {} } = {}) {
+  /** `prepare(server)` runs before the process starts. */
+  static async start({ env = {}, prepare } = {}) {
     const server = new Server();
     server.root = await mkdtemp(path.join(tmpdir(), "dramatis-browser-"));
     server.data = path.join(server.root, "data");
     server.env = env;
     server.port = 0;
+    await prepare?.(server);
     await server.up();
     return server;
   }
@@ -74,7 +76,7 @@ export class Proxy {
     proxy.target = port;
     proxy.pairs = new Set();
     proxy.mode = "pass";
-    proxy.refusesSockets = false;
+    proxy.refused = [];
     proxy.socketCount = 0; // WebSockets open now
     proxy.server = net.createServer((client) => proxy.take(client));
     await new Promise((resolve) => proxy.server.listen(0, "127.0.0.1", resolve));
@@ -98,8 +100,9 @@ export class Proxy {
     };
     for (const side of [client, behind]) side.on("error", end).on("close", end);
     client.on("data", (bytes) => {
-      if (/^GET \/socket /.test(bytes.subarray(0, 16).toString("latin1"))) {
-        if (this.refusesSockets) return end();
+      const path = bytes.subarray(0, 64).toString("latin1").match(/^(?:GET|POST) (\S+)/)?.[1] ?? "";
+      if (this.refused.some((start) => path.startsWith(start))) return end();
+      if (path === "/socket") {
         pair.isSocket = true;
         this.socketCount += 1;
       }
@@ -108,6 +111,11 @@ export class Proxy {
     });
     behind.on("data", (bytes) => this.mode !== "silent" && client.write(bytes));
     return undefined;
+  }
+
+  /** Ends requests of paths that begin so; without any, of none. */
+  refuse(...starts) {
+    this.refused = starts;
   }
 
   /** Ends every connection and takes no new one. */

@@ -5,29 +5,36 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use dramatis_events::{EntityId, Recorded};
+use dramatis_events::user::UserEvent;
+use dramatis_events::{Event, Recorded, Revision};
+use serde_json::value::RawValue;
 
-use super::Session;
+use super::{Session, presented};
+use crate::actors::Stage;
 use crate::actors::hub::{Follow, Rooms, joined};
 use crate::actors::outbox::Outbox;
-use crate::log::{EventLog, LogError, ReadLimit};
-use crate::protocol::{CloseCode, EventFrame, Live, ServerMessage};
+use crate::actors::rights::Changes;
+use crate::log::{LogError, ReadLimit};
+use crate::protocol::{CloseCode, EventFrame, Followed, Live, RoomState, ServerMessage};
 
 /// Events read at a time.
-const PAGE: ReadLimit = ReadLimit { events: 256, bytes: 128 * 1024 };
+const PAGE_EVENTS: usize = 256;
+/// Events sent with a state, at the most.
+const STATE_EVENTS: usize = 50;
 
 impl Session {
     /// Catches up on every room that is not live. One run at a time serves all of them.
     pub(super) fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        self.drop_ended();
         if self.catching_up || self.outbox.is_closing() {
             return;
         }
-        let behind: Vec<_> = self.follows.iter().filter(|follow| !follow.live.get()).cloned().collect();
+        let behind: Vec<_> = self.follows.iter().filter(|follow| !follow.is_live()).cloned().collect();
         if behind.is_empty() {
             return;
         }
         self.catching_up = true;
-        let running = run(self.stage.log.clone(), self.rooms.clone(), self.outbox.clone(), behind);
+        let running = run(self.stage.clone(), self.rooms.clone(), self.outbox.clone(), behind);
         ctx.spawn(running.into_actor(self).map(|result, session, ctx| {
             session.catching_up = false;
             match result {
@@ -43,19 +50,24 @@ impl Session {
 }
 
 async fn run(
-    log: Arc<dyn EventLog>,
+    stage: Arc<Stage>,
     rooms: Rc<Rooms>,
     outbox: Rc<Outbox>,
     behind: Vec<Rc<Follow>>,
 ) -> Result<(), LogError> {
     for follow in behind {
         loop {
-            // One holder is this list alone: the session has unsubscribed.
-            if !outbox.has_room().await || Rc::strong_count(&follow) == 1 {
+            if !outbox.has_room().await || follow.is_gone() {
                 break;
             }
-            let page = log.read_stream(&follow.stream, follow.next.get(), PAGE).await?;
-            if Rc::strong_count(&follow) == 1 {
+            if follow.wants_state.take() {
+                show(&stage, &outbox, &follow).await?;
+            }
+            if follow.is_gone() || follow.rights.have_ended() {
+                break;
+            }
+            let page = stage.log.read_stream(&follow.stream, follow.next.get(), page_limit(&outbox)).await?;
+            if follow.is_gone() {
                 break;
             }
             if push(&outbox, &follow, &page) || !rooms.try_live(&follow) {
@@ -68,21 +80,80 @@ async fn run(
     Ok(())
 }
 
-/// Pushes a page; `false` if there was nothing to push.
+/// How much is read at a time: what there is room for.
+fn page_limit(outbox: &Outbox) -> ReadLimit {
+    ReadLimit { events: PAGE_EVENTS, bytes: outbox.bytes_max_now() / 4 }
+}
+
+/// Sends the stream's state and its last events up to that, in place of all before.
+async fn show(stage: &Stage, outbox: &Outbox, follow: &Follow) -> Result<(), LogError> {
+    let Some((shown, revision)) = state_of(stage, follow).await else { return Ok(()) };
+    let limit = ReadLimit { events: STATE_EVENTS, bytes: page_limit(outbox).bytes };
+    let events = stage.log.read_stream_backwards(&follow.stream, Some(revision.next()), limit).await?;
+    // Whoever has unsubscribed or may read no more meanwhile gets none of it.
+    if follow.is_gone() {
+        return Ok(());
+    }
+    if follow.rights.have_ended() {
+        end(outbox, follow);
+        return Ok(());
+    }
+    let events = events.iter().rev().filter_map(|event| EventFrame::encode(event).to_json(&follow.reader));
+    let room = Followed::of(&follow.stream);
+    let message = RoomState { room, revision, state: shown, events: events.collect() };
+    outbox.push(ServerMessage::RoomState(message).encode());
+    follow.next.set(revision.next());
+    Ok(())
+}
+
+/// The state, and the revision that it stands at. Without it, the events since the place was
+/// taken are sent, which is less than was asked for and no harm.
+async fn state_of(stage: &Stage, follow: &Follow) -> Option<(Box<RawValue>, Revision)> {
+    let own = follow.stream.category() == UserEvent::CATEGORY;
+    let shown = if own {
+        stage.users.ask(&follow.stream, |standing| presented::user(standing.state).zip(standing.head)).await
+    } else {
+        let reader = follow.reader.clone();
+        let asked = stage.rooms.ask(&follow.stream, move |standing| {
+            let reading = standing.state.reading(&reader);
+            reading.zip(presented::room(standing.state)).zip(standing.head)
+        });
+        asked.await.map(|found| {
+            let ((reading, shown), revision) = found?;
+            follow.rights.renew(reading, revision);
+            Some((shown, revision))
+        })
+    };
+    shown.inspect_err(|refused| tracing::warn!(stream = %follow.stream, ?refused, "no state")).ok().flatten()
+}
+
+/// Pushes a page; `false` if there was nothing to push. What the reader may no longer read is
+/// left out.
 fn push(outbox: &Outbox, follow: &Follow, page: &[Arc<Recorded>]) -> bool {
+    let ends = follow.rights.end_at(&Changes::among(page), &follow.reader);
+    let page = page.split_at(page.partition_point(|event| ends.is_none_or(|end| event.revision <= end))).0;
     let Some(last) = page.last() else { return false };
     let frames: Vec<_> = page.iter().map(|event| EventFrame::encode(event)).collect();
-    outbox.push(joined(&frames, Some(&follow.reader)));
+    outbox.push(joined(&frames, &follow.reader));
     follow.next.set(last.revision.next());
+    if ends.is_some() {
+        end(outbox, follow);
+    }
     true
+}
+
+/// Tells the reader that nothing more comes.
+fn end(outbox: &Outbox, follow: &Follow) {
+    if let Some(closed) = follow.goodbye() {
+        outbox.push(closed);
+    }
+    outbox.set_behind();
 }
 
 fn announce(outbox: &Outbox, follow: &Follow) {
     if follow.announced.replace(true) {
         return;
     }
-    if let Ok(room) = EntityId::parse(follow.stream.id()) {
-        let revision = follow.next.get().get().checked_sub(1).map(dramatis_events::Revision::new);
-        outbox.push(ServerMessage::Live(Live { room: room.into(), revision }).encode());
-    }
+    let revision = follow.next.get().get().checked_sub(1).map(Revision::new);
+    outbox.push(ServerMessage::Live(Live { room: Followed::of(&follow.stream), revision }).encode());
 }

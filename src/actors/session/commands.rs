@@ -1,76 +1,134 @@
-//! Commands on their way to the rooms' entities, and answers on their way back.
+//! Commands on their way to the entities of rooms and users, and answers on their way back.
 
 use actix::prelude::*;
 use bytes::Bytes;
-use dramatis_events::{EntityId, MemberId, MemberKind, StreamId};
+use dramatis_events::{MemberId, MemberKind, StreamId};
 use serde_json::value::RawValue;
 
 use super::{Session, join};
 use crate::actors::answer::{Accepted, Answer, Answers, ReplyTo};
 use crate::actors::entity::{Pending, Request};
+use crate::actors::registry::Registry;
+use crate::domain::Decider;
 use crate::domain::room::{Room, RoomCommand};
-use crate::protocol::{Ack, CommandFrame, ErrorCode, Reject, ServerMessage};
+use crate::domain::user::{User, UserCommand};
+use crate::protocol::{Ack, CommandFrame, ErrorCode, Followed, Reject, ServerMessage};
 
 /// When a room has too much waiting, come back after this, in milliseconds.
 const OVERLOADED_AFTER_MS: u64 = 250;
 
-/// Commands of one frame, grouped by runs of the same room.
+/// Commands of one frame, grouped by runs of the same stream.
 #[derive(Default)]
-pub(super) struct Batch(Vec<(EntityId, Vec<Request<Room>>)>);
+pub(super) struct Batch(Vec<(StreamId, Run)>);
+
+enum Run {
+    Room(Vec<Request<Room>>),
+    User(Vec<Request<User>>),
+}
+
+/// A command and whose it is.
+enum Asked {
+    Room(Request<Room>),
+    User(Request<User>),
+}
 
 impl Batch {
-    fn push(&mut self, room: EntityId, request: Request<Room>) {
-        match self.0.last_mut() {
-            Some((last, requests)) if *last == room => requests.push(request),
-            _ => self.0.push((room, vec![request])),
+    fn push(&mut self, stream: StreamId, asked: Asked) {
+        if let Some((last, run)) = self.0.last_mut().filter(|(last, _)| *last == stream) {
+            match (run, asked) {
+                (Run::Room(requests), Asked::Room(request)) => return requests.push(request),
+                (Run::User(requests), Asked::User(request)) => return requests.push(request),
+                // One stream has one kind of entity.
+                (_, _) => {
+                    debug_assert!(false, "{last} has commands of two kinds");
+                    return;
+                }
+            }
         }
+        let run = match asked {
+            Asked::Room(request) => Run::Room(vec![request]),
+            Asked::User(request) => Run::User(vec![request]),
+        };
+        self.0.push((stream, run));
     }
 }
 
 impl Session {
     pub(super) fn command(&mut self, user: &MemberId, frame: CommandFrame, batch: &mut Batch) {
-        let CommandFrame { id, room, name, data, expected, by, occurred_at, .. } = frame;
-        let speaks_for_another = by.as_ref().is_some_and(|by| by != user);
-        if (speaks_for_another || occurred_at.is_some()) && user.kind() != MemberKind::Integration {
-            let message = "only integrations may set by or occurred_at: send neither, or say hello as one";
-            self.reject(Some(id), ErrorCode::Forbidden, message);
-            return;
+        match prepare(user, frame) {
+            Ok((stream, asked)) => {
+                self.outbox.begin();
+                batch.push(stream, asked);
+            }
+            Err(reject) if reject.code == ErrorCode::Malformed => self.malformed(reject.id, reject.message),
+            Err(reject) => self.send(&ServerMessage::Reject(reject)),
         }
-        let data = data.as_deref().unwrap_or(RawValue::NULL);
-        let command = match RoomCommand::parse(&name, data) {
-            Ok(command) => command,
-            Err(error) => return self.malformed(Some(id), error.to_string()),
-        };
-        let hash = command.content_hash(&StreamId::room(&room));
-        let author = by.unwrap_or_else(|| user.clone());
-        self.outbox.begin();
-        batch.push(room, Request { id, hash, author, occurred_at, expected, cause: None, command });
     }
 
-    pub(super) fn submit(&mut self, Batch(groups): Batch, ctx: &mut Context<Self>) {
-        if groups.is_empty() {
+    pub(super) fn submit(&mut self, Batch(runs): Batch, ctx: &mut Context<Self>) {
+        if runs.is_empty() {
             return;
         }
         let session = ctx.address().recipient::<Answers>();
-        for (room, requests) in groups {
-            let pending = requests
-                .into_iter()
-                .map(|request| Pending { request, reply: ReplyTo::Session(session.clone()) })
-                .collect();
-            if let Err(refused) = self.stage.rooms.submit(&StreamId::room(&room), pending) {
-                self.overloaded(&refused);
+        let stage = self.stage.clone();
+        for (stream, run) in runs {
+            match run {
+                Run::Room(requests) => self.submit_to(&stage.rooms, &stream, requests, &session),
+                Run::User(requests) => self.submit_to(&stage.users, &stream, requests, &session),
             }
         }
     }
 
-    fn overloaded(&self, refused: &[Pending<Room>]) {
-        for pending in refused {
+    fn submit_to<D: Decider>(
+        &self,
+        registry: &Registry<D>,
+        stream: &StreamId,
+        requests: Vec<Request<D>>,
+        session: &Recipient<Answers>,
+    ) {
+        let pending = requests
+            .into_iter()
+            .map(|request| Pending { request, reply: ReplyTo::Session(session.clone()) })
+            .collect();
+        let Err(refused) = registry.submit(stream, pending) else { return };
+        for pending in &refused {
             let message = "too many commands wait at this room: send it again a little later";
             let mut reject = Reject::new(Some(pending.request.id.clone()), ErrorCode::Unavailable, message);
             reject.after_ms = Some(OVERLOADED_AFTER_MS);
             self.send(&ServerMessage::Reject(reject));
         }
         self.outbox.end(refused.len());
+    }
+}
+
+/// What a command asks, and of which stream.
+fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId, Asked), Reject> {
+    let CommandFrame { id, room, name, data, expected, by, occurred_at, .. } = frame;
+    let speaks_for_another = by.as_ref().is_some_and(|by| by != user);
+    if (speaks_for_another || occurred_at.is_some()) && user.kind() != MemberKind::Integration {
+        let message = "only integrations may set by or occurred_at: send neither, or say hello as one";
+        return Err(Reject::new(Some(id), ErrorCode::Forbidden, message));
+    }
+    let author = by.unwrap_or_else(|| user.clone());
+    let room = Followed::from(room);
+    let Some(stream) = room.stream(&author) else {
+        return Err(Reject::new(Some(id), ErrorCode::NotFound, "only people have a stream of their own"));
+    };
+    let data = data.as_deref().unwrap_or(RawValue::NULL);
+    let cause = None;
+    let asked = match room {
+        Followed::Room(_) => RoomCommand::parse(&name, data).map(|command| {
+            let (id, hash) = (id.clone(), command.content_hash(&stream));
+            Asked::Room(Request { id, hash, author, occurred_at, expected, cause, command })
+        }),
+        Followed::Me => UserCommand::parse(&name, data).map(|command| {
+            let (id, hash) = (id.clone(), command.content_hash(&stream));
+            Asked::User(Request { id, hash, author, occurred_at, expected, cause, command })
+        }),
+    };
+    match asked {
+        Ok(asked) => Ok((stream, asked)),
+        Err(error) => Err(Reject::new(Some(id), ErrorCode::Malformed, error.to_string())),
     }
 }
 
@@ -84,7 +142,7 @@ pub(crate) fn encode_answer(answer: &Answer) -> ServerMessage<'_> {
     match &answer.outcome {
         Ok(Accepted { revision, position, duplicate }) => ServerMessage::Ack(Ack {
             id: &answer.id,
-            room: answer.stream.id(),
+            room: Followed::name_of(&answer.stream),
             revision: *revision,
             position: *position,
             duplicate: *duplicate,

@@ -3,37 +3,21 @@
 use std::rc::Rc;
 
 use actix::prelude::*;
-use dramatis_events::{Epoch, MemberId, Revision, StreamId};
+use dramatis_events::MemberId;
 
+use super::attach::{Place, Taken, take_all, take_one};
 use super::admission::{Identity, opens};
 use super::{Session, Then};
 use crate::actors::hub::Follow;
-use crate::log::{EventLog, LogError};
+use crate::log::LogError;
 use crate::protocol::{
-    CloseCode, ErrorCode, HISTORY_EVENTS_MAX, Hello, How, Limits, Ready, Reconnect, Reject, RoomCursor,
-    RoomEntry, ServerMessage, Subscribe, Subscribed,
+    CloseCode, ErrorCode, Followed, HISTORY_EVENTS_MAX, Hello, Limits, Ready, Reconnect, Reject, RoomEntry,
+    ServerMessage, Subscribe, Subscribed,
 };
-
-/// Without a cursor a client gets so many of a room's last events.
-const LATEST_EVENTS: u64 = 50;
-
-/// A room's entry in the answer, and where to read on, unless it was denied.
-struct Taken {
-    entry: RoomEntry,
-    follow: Option<(StreamId, Revision)>,
-}
-
-impl Taken {
-    fn deny(&mut self, code: ErrorCode) {
-        self.entry.how = How::Denied;
-        self.entry.code = Some(code);
-        self.follow = None;
-    }
-}
 
 impl Session {
     pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) -> Then {
-        let Hello { user, token, session, rooms, .. } = hello;
+        let Hello { user, token, session, device, rooms, .. } = hello;
         let (user, pass) = match self.identify(user, token.as_ref()) {
             Ok(identified) => identified,
             Err(code) => {
@@ -41,8 +25,6 @@ impl Session {
                 return Then::GoOn;
             }
         };
-        self.outbox.greeted();
-        self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
         let toll = self.stage.meters.toll(&user, self.address.clone());
         let Some(place) = toll.user().connections.enter() else {
             self.outbox.close(CloseCode::TooManyConnections);
@@ -52,19 +34,16 @@ impl Session {
         self.room_places.extend(std::iter::from_fn(|| toll.user().rooms.enter()).take(wanted));
         let max = self.room_places.len();
         let denied: Vec<bool> = rooms.iter().map(|cursor| !opens(pass.as_ref(), cursor)).collect();
+        self.outbox.greeted();
+        self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
+        self.stage.note_session(&user, &session, device);
         self.identity = Some(Identity::new(user.clone(), session, toll, place, pass));
         self.watch_token(ctx);
-        let log = self.stage.log.clone();
+        let (stage, reader) = (self.stage.clone(), user.clone());
         let taking = async move {
-            let mut taken = Vec::with_capacity(rooms.len());
-            for (cursor, denied) in rooms.into_iter().zip(denied) {
-                let mut room = take(&*log, cursor).await?;
-                if denied {
-                    room.deny(ErrorCode::Forbidden);
-                } else if taken.len() >= max {
-                    room.deny(ErrorCode::RateLimited);
-                }
-                taken.push(room);
+            let mut taken = take_all(&stage, &reader, rooms, max).await?;
+            for (room, _) in taken.iter_mut().zip(denied).filter(|(_, denied)| *denied) {
+                room.deny(ErrorCode::Forbidden);
             }
             Ok::<_, LogError>(taken)
         };
@@ -84,7 +63,7 @@ impl Session {
     fn greet(&mut self, user: &MemberId, taken: Vec<Taken>, ctx: &mut Context<Self>) {
         let limits = &self.stage.limits;
         let (entries, places): (Vec<_>, Vec<_>) =
-            taken.into_iter().map(|taken| (taken.entry, taken.follow)).unzip();
+            taken.into_iter().map(|taken| (taken.entry, taken.place)).unzip();
         let ready = Ready {
             connection: format!("{:016x}", self.connection),
             user: user.clone(),
@@ -105,8 +84,8 @@ impl Session {
             rooms: entries,
         };
         self.send(&ServerMessage::Ready(ready));
-        for (stream, next) in places.into_iter().flatten() {
-            self.follow(stream, next, user);
+        for place in places.into_iter().flatten() {
+            self.follow(place, user);
         }
         self.room_places.truncate(self.follows.len());
         self.catch_up(ctx);
@@ -120,7 +99,8 @@ impl Session {
     ) -> Then {
         let (id, cursor) = subscribe.into_parts();
         let max = self.stage.limits.rooms_per_session_max;
-        let stream = cursor.room.room().map(StreamId::room);
+        self.drop_ended();
+        let stream = cursor.room.stream(&user);
         let known = self.follows.iter().any(|follow| Some(&follow.stream) == stream.as_ref());
         if !known && self.follows.len() >= max {
             let message = format!("a connection follows at most {max} rooms: unsubscribe from one first");
@@ -133,15 +113,15 @@ impl Session {
             self.reject(Some(id), ErrorCode::RateLimited, message);
             return Then::GoOn;
         }
-        let log = self.stage.log.clone();
-        let taking = async move { take(&*log, cursor).await };
+        let (stage, reader) = (self.stage.clone(), user.clone());
+        let taking = async move { take_one(&stage, &reader, cursor).await };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
             match taken {
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
-                Ok(Taken { entry, follow: None }) => session.deny(id, &entry),
-                Ok(Taken { entry, follow: Some((stream, next)) }) => {
+                Ok(Taken { entry, place: None }) => session.deny(id, &entry),
+                Ok(Taken { entry, place: Some(place) }) => {
                     session.send(&ServerMessage::Subscribed(Subscribed { id, entry }));
-                    session.follow(stream, next, &user);
+                    session.follow(place, &user);
                     session.catch_up(ctx);
                 }
             }
@@ -154,7 +134,7 @@ impl Session {
     fn deny(&self, id: dramatis_events::CommandId, entry: &RoomEntry) {
         let code = entry.code.unwrap_or(ErrorCode::NotFound);
         let message = match entry.head {
-            None => format!("there is no room {}", entry.room),
+            None => why_not(code, &entry.room),
             Some(head) => format!("room {} stands at revision {head}: ask for nothing after it", entry.room),
         };
         let mut reject = Reject::new(Some(id), code, message);
@@ -162,66 +142,26 @@ impl Session {
         self.send(&ServerMessage::Reject(reject));
     }
 
-    fn follow(&mut self, stream: StreamId, next: Revision, user: &MemberId) {
-        self.unfollow(&stream);
-        let follow = Rc::new(Follow::new(stream, user.clone(), next, self.outbox.clone()));
-        self.rooms.follow(follow.clone());
+    fn follow(&mut self, place: Place, user: &MemberId) {
+        self.unfollow(&place.stream);
+        let Place { stream, next, rights, wants_state } = place;
+        let follow = Follow::new(stream, user.clone(), next, self.outbox.clone(), rights);
+        follow.wants_state.set(wants_state);
+        let follow = Rc::new(follow);
+        self.rooms.follow(&follow);
         self.follows.push(follow);
     }
 }
 
-async fn take(log: &dyn EventLog, cursor: RoomCursor) -> Result<Taken, LogError> {
-    let stream = cursor.room.room().map(StreamId::room);
-    let head = match &stream {
-        Some(stream) => log.stream_head(stream).await?,
-        None => None,
-    };
-    let epoch = log.epoch();
-    let (how, code, next) = place(&cursor, head, epoch);
-    Ok(Taken { entry: RoomEntry { room: cursor.room, epoch, head, how, code }, follow: stream.zip(next) })
-}
-
-/// From where a room is followed.
-fn place(
-    cursor: &RoomCursor,
-    head: Option<Revision>,
-    epoch: Epoch,
-) -> (How, Option<ErrorCode>, Option<Revision>) {
-    let Some(head) = head else { return (How::Denied, Some(ErrorCode::NotFound), None) };
-    let latest = Revision::new((head.get() + 1).saturating_sub(LATEST_EVENTS));
-    if cursor.epoch.is_some_and(|known| known != epoch) {
-        return (How::Reset, None, Some(latest));
-    }
-    match cursor.after {
-        None => (How::Events, None, Some(latest)),
-        Some(after) if after > head => (How::Denied, Some(ErrorCode::AheadOfLog), None),
-        Some(after) => (How::Events, None, Some(after.next())),
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_taken_by_epoch_and_head() {
-        let epoch = Epoch::first(1);
-        let cursor = |after: Option<u64>, epoch: Option<Epoch>| -> RoomCursor {
-            let json = serde_json::json!({"room": "r", "after": after, "epoch": epoch});
-            serde_json::from_value(json).unwrap()
-        };
-        let head = Some(Revision::new(99));
-        let at = |revision| Some(Revision::new(revision));
-        for (after, of, head, want) in [
-            (None, None, None, (How::Denied, Some(ErrorCode::NotFound), None)),
-            (None, None, head, (How::Events, None, at(50))),
-            (Some(10), Some(epoch), head, (How::Events, None, at(11))),
-            (Some(99), Some(epoch), head, (How::Events, None, at(100))),
-            (Some(100), Some(epoch), head, (How::Denied, Some(ErrorCode::AheadOfLog), None)),
-            (Some(100), Some(epoch.raised()), head, (How::Reset, None, at(50))),
-        ] {
-            assert_eq!(place(&cursor(after, of), head, epoch), want);
-        }
+/// Why a room is not to be read, for people.
+pub(super) fn why_not(code: ErrorCode, room: &Followed) -> String {
+    match code {
+        ErrorCode::Forbidden => format!("you were removed from room {room}: join it again, or be invited"),
+        ErrorCode::NotAMember => format!("only members read room {room}: be invited and join it first"),
+        ErrorCode::NotFound => match room {
+            Followed::Me => "only people have a stream of their own".to_owned(),
+            Followed::Room(room) => format!("there is no room {room}"),
+        },
+        _ => format!("room {room} cannot be read now: ask again a little later"),
     }
 }

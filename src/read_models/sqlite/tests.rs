@@ -8,6 +8,7 @@ async fn it_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteReadModels::open(folder.path().join("read.db")).unwrap();
     contract::run(&store).await;
+    contract::run_search(&store).await;
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! Who did how much where, and what happened when.
 
 use actix_web::{HttpResponse, web};
-use dramatis_events::{EntityId, MemberId, Position, StreamId, UnixMillis};
+use dramatis_events::{EntityId, MemberId, StreamId, UnixMillis};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::reading::{answer, limit_default, pack_number, page_len, unpack_number, wait};
+use super::reading::{MinPosition, answer, limit_default, pack_number, page_len, unpack_number, wait};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::{Listing, insight};
@@ -23,7 +23,7 @@ pub(super) struct ActivityQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Serialize)]
@@ -91,7 +91,7 @@ pub(super) struct StatisticsQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Serialize)]

@@ -7,13 +7,18 @@ use super::Api;
 use crate::projector::{Health, Status};
 use crate::telemetry::metrics::OfProjection;
 
+/// A projection that is behind for longer than this is said so, milliseconds.
+const LAG_MS_MAX: u64 = 10_000;
+
 /// `{"status":"ok"}`, or `degraded` with the reasons.
 #[utoipa::path(get, path = "/api/health", responses((status = 200, description = "`{status, reasons?}`")))]
 pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
     reasons.extend(api.stage.log.warnings());
-    reasons.extend(api.projector.status().iter().filter_map(trouble));
+    let store = api.read_models.health();
+    reasons.extend(store.trouble.map(|why| format!("the read-model store does not answer: {why}")));
+    reasons.extend(api.projector.status().iter().flat_map(troubles));
     if reasons.is_empty() {
         HttpResponse::Ok().json(json!({"status": "ok"}))
     } else {
@@ -21,16 +26,22 @@ pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     }
 }
 
-fn trouble(status: &Status) -> Option<String> {
-    match &status.health {
+fn troubles(status: &Status) -> Vec<String> {
+    let name = status.projection;
+    let parked = status.parked.len();
+    let parked = (parked > 0).then(|| format!("projection {name} has {parked} keys parked"));
+    let late = status.lag_ms > LAG_MS_MAX && status.health == Health::CatchingUp;
+    let late = late.then(|| {
+        format!("projection {name} is {} events and {} ms behind", status.lag_events(), status.lag_ms)
+    });
+    let failing = match &status.health {
         Health::Retrying { error, failures } => {
             Some(format!("projection {} failed {failures} times in a row: {error}", status.projection))
         }
-        Health::CatchingUp | Health::Live | Health::Stopped if status.parked > 0 => {
-            Some(format!("projection {} has {} keys parked", status.projection, status.parked))
-        }
-        Health::CatchingUp | Health::Live | Health::Stopped => None,
-    }
+        Health::Frozen { reason } => Some(format!("projection {}: {reason}", status.projection)),
+        Health::CatchingUp | Health::Live | Health::Standby { .. } | Health::Stopped => None,
+    };
+    failing.into_iter().chain(parked).chain(late).collect()
 }
 
 /// What is counted, as `OpenMetrics` text.
@@ -47,13 +58,35 @@ pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     metrics.log_free_bytes.set(number(usage.free_bytes));
     metrics.log_relaxed.set(i64::from(usage.relaxed));
     metrics.log_poisoned.set(i64::from(api.stage.log.poisoned().is_some()));
-    for status in api.projector.status() {
-        let position =
-            status.position.map_or(-1, |position| i64::try_from(position.to_engine()).unwrap_or(i64::MAX));
-        let of = OfProjection { projection: status.projection.to_string() };
-        metrics.projection_position.get_or_create(&of).set(position);
-    }
+    of_the_store(&api);
+    of_projections(&api);
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
         .body(metrics.encode())
+}
+
+fn of_projections(api: &Api) {
+    let metrics = &api.stage.metrics;
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    for status in api.projector.status() {
+        let of = OfProjection { projection: status.projection.to_string() };
+        let position = status.position.map_or(-1, |position| number(position.to_engine()));
+        metrics.projection_position.get_or_create(&of).set(position);
+        let projections = &metrics.projections;
+        projections.lag_events.get_or_create(&of).set(number(status.lag_events()));
+        projections.lag_ms.get_or_create(&of).set(number(status.lag_ms));
+        projections.parked.get_or_create(&of).set(i64::try_from(status.parked.len()).unwrap_or(i64::MAX));
+        let job = api.projector.job(status.projection).ok().flatten();
+        let building = job.filter(|progress| progress.job.state.is_active());
+        let percent = building.map_or(-1, |progress| number(progress.percent));
+        projections.build_percent.get_or_create(&of).set(percent);
+    }
+}
+
+fn of_the_store(api: &Api) {
+    let (metrics, store) = (&api.stage.metrics, api.read_models.health());
+    metrics.read_models_up.set(i64::from(store.trouble.is_none()));
+    if let Some(latency) = store.latency {
+        metrics.read_models_latency_microseconds.set(i64::try_from(latency.as_micros()).unwrap_or(i64::MAX));
+    }
 }

@@ -1,17 +1,18 @@
-//! Projections: how far they are, and building one anew beside the live one.
+//! Projections: how far they are, what is built beside them, and what came to nothing.
 
 use actix_web::{HttpResponse, web};
-use bytes::Bytes;
-use dramatis_events::Position;
-use futures_util::Stream;
-use serde::Serialize;
-use tokio::sync::watch;
-use utoipa::ToSchema;
+use dramatis_events::{Epoch, Position, UnixMillis};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, problem};
-use crate::projector::{Health, OnDifference, Rebuild, RebuildError, RebuildProgress, Status};
+use crate::projector::{AdminError, Completion, Difference, Health, JobProgress, Kept, Purpose, Status};
 use crate::protocol::ErrorCode;
 use crate::read_models::ReadModelError;
+
+pub(super) mod documents;
+pub(super) mod jobs;
+pub(super) mod letters;
 
 /// How a projection stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,29 +23,139 @@ pub(super) struct Standing {
     version: u32,
     /// The collection of its live build.
     build: String,
+    /// The epoch of the log.
+    #[schema(value_type = String)]
+    epoch: Epoch,
     /// Up to where it is done.
     #[schema(value_type = Option<String>)]
     position: Option<Position>,
     /// The log's last position.
     #[schema(value_type = Option<String>)]
     head: Option<Position>,
-    /// `catching_up`, `live`, `retrying` or `stopped`.
+    /// `catching_up`, `live`, `frozen` (queries get an older build as it stands), `standby`
+    /// (another process runs it), `retrying` or `stopped`.
     state: &'static str,
-    /// What failed, while retrying.
+    /// What failed, why it is frozen, or who runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// Documents in the live build.
-    documents: u64,
+    /// Events of the log it has not looked at.
+    lag_events: u64,
+    /// For how long it has not been at the log's end, milliseconds.
+    lag_ms: u64,
+    /// Events folded since the process started.
+    events: u64,
+    /// Documents in the live build; left out if they were not to be counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documents: Option<u64>,
     /// Keys parked in the live build.
     parked: usize,
+    /// The last build made beside the live one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<JobView>,
+    /// Builds that stay for a while.
+    kept: Vec<KeptView>,
+}
+
+/// A build made beside the live one.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct JobView {
+    /// Its collection.
+    build: String,
+    /// `rebuild`, `verify` or `as_of`.
+    purpose: &'static str,
+    /// The position it is to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    as_of: Option<Position>,
+    /// `building`, `proving`, `paused`, `differs` (accept it or cancel it), `done`, `cancelled`
+    /// or `failed`.
+    state: &'static str,
+    /// Whether to switch although documents differ.
+    accept: bool,
+    /// How far it read.
+    #[schema(value_type = Option<String>)]
+    position: Option<Position>,
+    /// How far it is to read.
+    #[schema(value_type = Option<String>)]
+    target: Option<Position>,
+    /// How much of that is done, 0 to 100.
+    percent: u64,
+    /// Events folded.
+    events: u64,
+    /// Events folded a second, while it worked.
+    events_per_second: u64,
+    /// The most events a second, if it is held back by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events_per_second_max: Option<u64>,
+    /// Documents written, each as often as it was.
+    documents_written: u64,
+    /// Time left, milliseconds, while it reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eta_ms: Option<u64>,
+    /// When it was asked for, Unix milliseconds.
+    #[schema(value_type = i64)]
+    started_at: UnixMillis,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    ended_at: Option<UnixMillis>,
+    /// Time worked on it, without pauses, milliseconds.
+    worked_ms: u64,
+    /// That it is complete: position, number of documents, digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    completion: Option<Completion>,
+    /// How its documents differ from those of the live build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    difference: Option<Difference>,
+    /// The build it took the place of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced: Option<String>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A build that stays for a while.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct KeptView {
+    /// Its collection.
+    build: String,
+    /// The position it shows, if it was made to show one; else it was live before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    as_of: Option<Position>,
+    /// Until when it is kept up with the log, Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    warm_until: Option<UnixMillis>,
+    /// When it is dropped, Unix milliseconds.
+    #[schema(value_type = i64)]
+    drop_at: UnixMillis,
+}
+
+/// What to look at.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// Whether to count documents, which takes longer the more there are; true unless said.
+    #[serde(default = "yes")]
+    counts: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Every projection and how far it is.
-#[utoipa::path(get, path = "/api/projections", responses((status = 200, description = "Projections", body = [Standing])))]
-pub(super) async fn list(api: web::Data<Api>) -> HttpResponse {
+#[utoipa::path(get, path = "/api/projections", params(ListQuery), responses(
+    (status = 200, description = "Projections", body = [Standing]),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(api: web::Data<Api>, query: web::Query<ListQuery>) -> HttpResponse {
     let mut standings = Vec::new();
     for status in api.projector.status() {
-        match standing(&api, status).await {
+        match standing(&api, status, query.counts).await {
             Ok(standing) => standings.push(standing),
             Err(error) => return problem(ErrorCode::Unavailable, error.to_string()),
         }
@@ -52,114 +163,112 @@ pub(super) async fn list(api: web::Data<Api>) -> HttpResponse {
     HttpResponse::Ok().json(standings)
 }
 
-async fn standing(api: &Api, status: Status) -> Result<Standing, ReadModelError> {
-    let documents = match status.collection.as_str() {
-        "" => 0,
-        collection => api.read_models.count(collection).await?,
-    };
-    let (state, error) = match status.health {
-        Health::CatchingUp => ("catching_up", None),
-        Health::Live => ("live", None),
-        Health::Retrying { error, .. } => ("retrying", Some(error)),
-        Health::Stopped => ("stopped", None),
-    };
-    Ok(Standing {
-        name: status.projection,
-        version: status.version,
-        build: status.collection,
-        position: status.position,
-        head: *api.stage.log.head().borrow(),
-        state,
-        error,
-        documents,
-        parked: status.parked,
-    })
-}
-
-/// One line of a rebuild.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Step {
-    /// How far it read.
-    #[schema(value_type = Option<String>)]
-    position: Option<Position>,
-    /// The log's last position.
-    #[schema(value_type = Option<String>)]
-    head: Option<Position>,
-    /// How much of the log that is.
-    percent: u64,
-    /// Events folded a second.
-    events_per_second: u64,
-    /// Documents written; in the last line, documents there are.
-    documents: u64,
-    /// Time left, milliseconds.
-    eta_ms: u64,
-    /// Whether the new build is live.
-    done: bool,
-    /// The new build's digest, in the last line.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<String>,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-/// Builds a projection anew beside the live build and switches over; a line whenever it got further.
-#[utoipa::path(post, path = "/api/projections/{name}/rebuild", params(("name" = String, Path)), responses(
-    (status = 200, description = "Progress, one object a line", content_type = "application/x-ndjson", body = Step),
+/// One projection and how far it is.
+#[utoipa::path(get, path = "/api/projections/{name}", params(("name" = String, Path), ListQuery), responses(
+    (status = 200, description = "The projection", body = Standing),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
-pub(super) async fn rebuild(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
-    match api.projector.rebuild(&name, OnDifference::Stop) {
-        Ok(rebuild) => HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines(rebuild)),
-        Err(error @ RebuildError::Unknown(_)) => problem(ErrorCode::NotFound, error.to_string()),
-        Err(error @ RebuildError::Running) => problem(ErrorCode::Conflict, error.to_string()),
+pub(super) async fn one(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<ListQuery>,
+) -> HttpResponse {
+    let status = api.projector.status().into_iter().find(|status| status.projection == name.as_str());
+    let Some(status) = status else { return refused(&AdminError::Unknown(name.into_inner())) };
+    match standing(&api, status, query.counts).await {
+        Ok(standing) => HttpResponse::Ok().json(standing),
         Err(error) => problem(ErrorCode::Unavailable, error.to_string()),
     }
 }
 
-enum Watching {
-    Progress(Rebuild, watch::Receiver<RebuildProgress>),
-    Done,
-}
-
-fn lines(rebuild: Rebuild) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    let progress = rebuild.progress();
-    futures_util::stream::unfold(Watching::Progress(rebuild, progress), |watching| async move {
-        let Watching::Progress(rebuild, mut progress) = watching else { return None };
-        if progress.changed().await.is_ok() {
-            let step = step(&progress.borrow_and_update());
-            return Some((Ok(line(&step)), Watching::Progress(rebuild, progress)));
-        }
-        let mut last = step(&progress.borrow());
-        match rebuild.finish().await {
-            Ok(report) => {
-                last.done = true;
-                last.percent = 100;
-                last.eta_ms = 0;
-                last.documents = report.documents;
-                last.digest = Some(report.digest.to_string());
-            }
-            Err(error) => last.error = Some(error.to_string()),
-        }
-        Some((Ok(line(&last)), Watching::Done))
+async fn standing(api: &Api, status: Status, counts: bool) -> Result<Standing, ReadModelError> {
+    let documents = match status.collection.as_str() {
+        _ if !counts => None,
+        "" => Some(0),
+        // It may be dropped between a look at the status and the count.
+        collection => match api.read_models.count(collection).await {
+            Err(ReadModelError::NoBuild { .. }) => None,
+            counted => Some(counted?),
+        },
+    };
+    let (state, lag_events) = (status.health.as_str(), status.lag_events());
+    let error = match status.health {
+        Health::CatchingUp | Health::Live | Health::Stopped => None,
+        Health::Frozen { reason } => Some(reason),
+        Health::Standby { holder } => Some(format!("the projector {holder} runs it")),
+        Health::Retrying { error, .. } => Some(error),
+    };
+    let job = api.projector.job(status.projection).ok().flatten();
+    Ok(Standing {
+        name: status.projection,
+        version: status.version,
+        build: status.collection,
+        epoch: status.epoch,
+        position: status.position,
+        head: status.head,
+        state,
+        error,
+        lag_events,
+        lag_ms: status.lag_ms,
+        events: status.events,
+        documents,
+        parked: status.parked.len(),
+        job: job.map(JobView::from),
+        kept: status.kept.into_iter().map(KeptView::from).collect(),
     })
 }
 
-fn step(progress: &RebuildProgress) -> Step {
-    Step {
-        position: progress.position,
-        head: progress.head,
-        percent: progress.percent,
-        events_per_second: progress.events_per_s,
-        documents: progress.documents_written,
-        eta_ms: progress.eta_s.saturating_mul(1_000),
-        done: false,
-        digest: None,
-        error: None,
+impl From<JobProgress> for JobView {
+    fn from(progress: JobProgress) -> Self {
+        let JobProgress { job, position, target, percent, events_per_s, eta_ms } = progress;
+        let (purpose, as_of) = match job.purpose {
+            Purpose::Rebuild => ("rebuild", None),
+            Purpose::Verify => ("verify", None),
+            Purpose::AsOf { position } => ("as_of", Some(position)),
+        };
+        Self {
+            build: job.collection,
+            purpose,
+            as_of,
+            state: job.state.as_str(),
+            accept: job.accept,
+            position,
+            target,
+            percent,
+            events: job.events,
+            events_per_second: events_per_s,
+            events_per_second_max: job.events_per_s_max,
+            documents_written: job.documents_written,
+            eta_ms,
+            started_at: job.started_at,
+            ended_at: job.ended_at,
+            worked_ms: job.worked_ms,
+            completion: job.completion,
+            difference: job.difference,
+            replaced: job.replaced,
+            error: job.error,
+        }
     }
 }
 
-fn line(step: &Step) -> Bytes {
-    let mut text = serde_json::to_vec(step).unwrap_or_default();
-    text.push(b'\n');
-    text.into()
+impl From<Kept> for KeptView {
+    fn from(kept: Kept) -> Self {
+        let Kept { collection, as_of, warm_until, drop_at } = kept;
+        Self { build: collection, as_of, warm_until, drop_at }
+    }
+}
+
+/// What an admin is told instead.
+fn refused(error: &AdminError) -> HttpResponse {
+    let code = match error {
+        AdminError::Unknown(_) | AdminError::NotParked { .. } => ErrorCode::NotFound,
+        AdminError::Busy { .. }
+        | AdminError::NoJob { .. }
+        | AdminError::NotNow { .. }
+        | AdminError::NothingKept { .. }
+        | AdminError::TooManySkipped { .. } => ErrorCode::Conflict,
+        AdminError::WholeLog { .. } | AdminError::TooMuch { .. } => ErrorCode::Malformed,
+        AdminError::BeforeTheLog => ErrorCode::AheadOfLog,
+        AdminError::Elsewhere { .. } | AdminError::Run(_) | AdminError::Stopped => ErrorCode::Unavailable,
+    };
+    problem(code, error.to_string())
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use dramatis_events::Position;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use dramatis_events::{Epoch, Position};
+use serde::Deserialize;
 
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
@@ -13,6 +15,9 @@ use crate::read_models::{Place, ReadModelError, Value};
 const PAGE_MAX: u16 = 500;
 /// How long a query waits for `min_position` at the most.
 const MIN_POSITION_WITHIN: Duration = Duration::from_secs(5);
+
+/// The header of an answer whose documents wait.
+const PARKED_FROM: &str = "dramatis-parked-from";
 
 /// Documents of one page, unless the client says otherwise.
 pub(super) const fn limit_default() -> u16 {
@@ -38,16 +43,64 @@ pub(super) fn answer<T>(
 pub(super) async fn wait(
     api: &Api,
     projection: &str,
-    position: Option<Position>,
+    position: Option<MinPosition>,
 ) -> Result<(), HttpResponse> {
     let Some(position) = position else { return Ok(()) };
-    if Some(position) > *api.stage.log.head().borrow() {
-        return Err(problem(ErrorCode::AheadOfLog, format!("position {position} is past the log's end")));
-    }
+    let position = position.check(api).map_err(|(code, why)| problem(code, why))?;
     api.projector
         .wait_for(projection, position, MIN_POSITION_WITHIN)
         .await
         .map_err(|error| problem(ErrorCode::Unavailable, error.to_string()))
+}
+
+/// A position that a client hands in: alone, or with its epoch and a colon before it, and then it
+/// is refused if the log has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct MinPosition {
+    epoch: Option<Epoch>,
+    position: Position,
+}
+
+impl TryFrom<String> for MinPosition {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let (epoch, position) = match text.split_once(':') {
+            Some((epoch, position)) => (Some(epoch.parse().map_err(|e| format!("{e}"))?), position),
+            None => (None, text.as_str()),
+        };
+        Ok(Self { epoch, position: position.parse().map_err(|e| format!("{e}"))? })
+    }
+}
+
+impl MinPosition {
+    /// The position, if it is one of this history.
+    pub(super) fn check(self, api: &Api) -> Result<Position, (ErrorCode, String)> {
+        let (log, position) = (&api.stage.log, self.position);
+        let present = log.epoch();
+        if let Some(epoch) = self.epoch.filter(|epoch| *epoch != present) {
+            let why = format!(
+                "position {position} is of epoch {epoch}, the log is in epoch {present}: what was read before is \
+                 of another history; read again"
+            );
+            return Err((ErrorCode::Conflict, why));
+        }
+        if Some(position) > *log.head().borrow() {
+            return Err((ErrorCode::AheadOfLog, format!("position {position} is past the log's end")));
+        }
+        Ok(position)
+    }
+}
+
+/// Says in a header from which event on documents of the answer wait, because it could not be
+/// folded: of one key, or of all keys below a stream.
+pub(super) fn marked(api: &Api, projection: &str, key: &str, mut answer: HttpResponse) -> HttpResponse {
+    let status = api.projector.status().into_iter().find(|status| status.projection == projection);
+    let position = status.as_ref().and_then(|status| status.waits(key)).map(|letter| letter.position);
+    if let Some(position) = position.and_then(|position| HeaderValue::from_str(&position.to_string()).ok()) {
+        answer.headers_mut().insert(HeaderName::from_static(PARKED_FROM), position);
+    }
+    answer
 }
 
 /// A place in a list that is sorted by a number, as clients hand it back.

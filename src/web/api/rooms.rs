@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
-use super::reading::{answer, limit_default, page_len, wait};
+use super::reading::{MinPosition, answer, limit_default, marked, page_len, wait};
 use super::{Api, problem, titled};
 use crate::actors::answer::{Accepted, Answer, ReplyTo};
 use crate::actors::entity::{Pending, Request};
 use crate::domain::room::{OpenRoom, Room, RoomCommand};
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, ME};
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, Value};
 use crate::web::caller;
@@ -69,6 +69,12 @@ pub(super) async fn open(
     if let Err(refusal) = caller::act(&api.stage, &request, &user, &room) {
         return refusal.answer();
     }
+    if room.as_str() == ME {
+        return problem(
+            ErrorCode::Malformed,
+            "\"me\" is what everyone calls their own stream: choose another id",
+        );
+    }
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {
         Ok(id) => id,
@@ -115,7 +121,7 @@ pub(super) struct RoomsQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
@@ -176,14 +182,31 @@ fn unpack(text: &str, order: RoomOrder) -> Result<Place, String> {
     Ok(Place { value: Some(value), key: key.to_owned() })
 }
 
+/// Which state of a room.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoomQuery {
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<MinPosition>,
+}
+
 /// One room.
-#[utoipa::path(get, path = "/api/rooms/{room}", params(("room" = String, Path)), responses(
+#[utoipa::path(get, path = "/api/rooms/{room}", params(("room" = String, Path), RoomQuery), responses(
     (status = 200, description = "The room"),
     (status = 404, description = "No such room", body = super::Problem, content_type = "application/problem+json")))]
-pub(super) async fn one(api: web::Data<Api>, room: web::Path<EntityId>) -> HttpResponse {
-    let found = queries::room(&*api.read_models, &StreamId::room(&room)).await;
+pub(super) async fn one(
+    api: web::Data<Api>,
+    room: web::Path<EntityId>,
+    query: web::Query<RoomQuery>,
+) -> HttpResponse {
+    if let Err(answer) = wait(&api, "rooms", query.min_position).await {
+        return answer;
+    }
+    let stream = StreamId::room(&room);
+    let found = queries::room(&*api.read_models, &stream).await;
     answer(found, |found| match found {
-        Some(room) => HttpResponse::Ok().json(room),
+        Some(room) => marked(&api, "rooms", stream.as_str(), HttpResponse::Ok().json(room)),
         None => problem(ErrorCode::NotFound, format!("there is no room {room}")),
     })
 }
@@ -200,7 +223,7 @@ pub(super) struct TimelineQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Serialize)]
@@ -222,11 +245,12 @@ pub(super) async fn timeline(
         return answer;
     }
     let before = query.before.map(Revision::new);
-    let found =
-        queries::timeline(&*api.read_models, &StreamId::room(&room), before, page_len(query.limit)).await;
+    let stream = StreamId::room(&room);
+    let found = queries::timeline(&*api.read_models, &stream, before, page_len(query.limit)).await;
     answer(found, |Listing { mut items, next }| {
         items.reverse();
-        HttpResponse::Ok().json(Messages { messages: items, more: next.is_some() })
+        let page = HttpResponse::Ok().json(Messages { messages: items, more: next.is_some() });
+        marked(&api, "timeline", stream.as_str(), page)
     })
 }
 
@@ -243,7 +267,7 @@ pub(super) struct MembersQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Serialize)]
@@ -268,6 +292,7 @@ pub(super) async fn members(
     let after = query.after.as_ref().map(|member| Place { value: None, key: format!("{stream}/{member}") });
     let found = queries::members(&*api.read_models, &stream, after, page_len(query.limit)).await;
     answer(found, |Listing { items, next }| {
-        HttpResponse::Ok().json(Members { members: items, more: next.is_some() })
+        let page = HttpResponse::Ok().json(Members { members: items, more: next.is_some() });
+        marked(&api, "members", stream.as_str(), page)
     })
 }

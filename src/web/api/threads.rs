@@ -1,12 +1,12 @@
 //! Reading threads: which there are in a room, and what was said in one.
 
 use actix_web::{HttpResponse, web};
-use dramatis_events::{EntityId, Position, Revision, StreamId};
+use dramatis_events::{EntityId, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::reading::{answer, limit_default, pack_number, page_len, unpack_number, wait};
+use super::reading::{MinPosition, answer, limit_default, pack_number, page_len, unpack_number, wait};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::{Listing, threads};
@@ -23,7 +23,7 @@ pub(super) struct ThreadsQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Serialize)]
@@ -68,7 +68,7 @@ pub(super) struct ThreadQuery {
     limit: u16,
     /// Wait until the read models have got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Serialize)]

@@ -28,7 +28,6 @@ class Chat {
     byId("my-name").textContent = me;
     paintAvatar(byId("my-avatar"), me, me);
     this.client = connect(token ? { token, account: me } : { user: me });
-    this.client.user = me;
     new StatusView(this.client);
     this.sidebar = new Sidebar(this.client, {
       pick: (room) => this.go(room),
@@ -207,7 +206,7 @@ class Chat {
     } else if (problem) this.note(`You cannot read this room: ${problem.message}.`);
     else if (window.isClosed) this.note("This room is closed. It can be read, and nothing can be added.");
     else this.note("");
-    if (this.panel.isOpen) this.panelDue();
+    this.panel.draw();
     return undefined;
   }
 

@@ -29,7 +29,7 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  * @param {string} [options.user] in local mode: who this is
  * @param {string|((why: {again: boolean}) => string|Promise<string>)} [options.token] a token, or
  *   where to get one; asked with `again` once the last one ran out or was refused
- * @param {string} [options.account] with a token: names whose stored commands these are, so that
+ * @param {string} [options.account] with a token: whose it is, if known; keeps stored commands apart, so that
  *   two people at one browser do not send each other's
  * @param {string} [options.device] what the person would call this device
  * @param {string} [options.session] stable over reconnects; made and kept by itself

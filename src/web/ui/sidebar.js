@@ -1,6 +1,6 @@
 // The rooms: list, search, opening one, and the drawer that holds them on a phone.
 
-import { byId, clockText, dayText, idProblem, make, personal, recall, remember, say } from "./dom.js";
+import { bareId, byId, clockText, dayText, idProblem, make, personal, recall, remember, say } from "./dom.js";
 
 const REFRESH_MS = 10_000;
 const REFRESH_GAP_MS = 1_000;
@@ -102,7 +102,7 @@ export class Sidebar {
   }
 
   entry({ room, title, member_count, message_count, last_message, last_message_at, closed_at }, fresh) {
-    const by = last_message?.by === this.client.user ? "You" : last_message?.by;
+    const by = last_message?.by === this.client.user ? "You" : bareId(last_message?.by ?? "");
     const last = last_message ? `${by}: ${personal(last_message.text) || "message removed"}` : "No messages yet";
     const badge = fresh > 0 ? make("span", "count", short(fresh)) : null;
     badge?.setAttribute("aria-label", `${fresh} unread`);

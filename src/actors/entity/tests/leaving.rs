@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::*;
-use crate::actors::drain::Drain;
 use crate::actors::hub::{Follow, Hub};
-use crate::actors::outbox::Outbox;
-use crate::config::Config;
+use crate::actors::presence::Leaving;
+use crate::actors::rights::Rights;
+use crate::actors::tests::{limits, stage_over};
 use crate::log::embedded::{EmbeddedLog, Options};
 
 /// Nothing here takes this long; waiting longer is a failure.
@@ -61,21 +61,27 @@ fn a_room_that_nobody_opened_leaves_too() {
 fn a_hub_forgets_rooms_that_nobody_follows() {
     System::new().block_on(async {
         let log = Arc::new(MemoryLog::new(Arc::new(SystemClock)));
-        let limits = Config::defaults().unwrap().socket;
-        let drain = Arc::new(Drain::new(Config::defaults().unwrap().drain, 0));
-        let rooms = Hub::start_here(log, limits, Metrics::default(), drain);
-        let outbox = Rc::new(Outbox::new(1, 1));
+        let rooms = Hub::start_here(&stage_over(log, limits()));
+        // The hub's first turn.
+        tokio::task::yield_now().await;
+        let outbox = rooms.outbox();
         let alice = MemberId::parse("alice").unwrap();
         let follow = |number: usize| {
             let place = room(&(number / 2).to_string());
-            let follow = Rc::new(Follow::new(place, alice.clone(), Revision::FIRST, outbox.clone()));
-            rooms.follow(follow.clone());
+            let follow = Rc::new(Follow::new(
+                place,
+                alice.clone(),
+                Revision::FIRST,
+                outbox.clone(),
+                Rights::default(),
+            ));
+            rooms.follow(&follow);
             follow
         };
         let follows: Vec<_> = (0..2 * MANY).map(follow).collect();
         assert_eq!(rooms.len(), MANY);
         for follow in &follows {
-            rooms.unfollow(follow);
+            rooms.unfollow(follow, Leaving::Asked);
         }
         assert!(rooms.is_empty());
     });

@@ -40,7 +40,7 @@ export class Client extends Emitter {
   constructor(options) {
     super();
     this.#options = options;
-    this.user = options.user ?? null;
+    this.user = options.user ?? options.account ?? null;
     /** Greeting of the server, while the line stands. */
     this.greeting = null;
     const space = `dramatis:${new URL(options.url).host}:${options.user ?? options.account ?? "?"}`;

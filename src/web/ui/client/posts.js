@@ -13,13 +13,45 @@ export async function headersOf(link, hello) {
   };
 }
 
-/** The close code that stands for a refused request: a socket would have been closed with it. */
-export function closeCodeOf(status) {
+// The close code that stands for a refused request: a socket would have been closed with it.
+function closeCodeOf(status) {
   return { 400: 4500, 401: 4501, 403: 4503 }[status] ?? 1006;
 }
 
+/**
+ * A line whose messages go out as posts; `run({ hello, over, isOver, ask })` reads what comes in.
+ * `ask(path, init)` makes a request that ends with the line and fails on a refusal.
+ */
+export function postedLine({ fetch }, link, run) {
+  const ending = new AbortController();
+  const { signal } = ending;
+  let posts = null;
+  const over = (code, reason) => {
+    if (signal.aborted) return;
+    ending.abort();
+    link.closed({ code, reason });
+  };
+  const ask = async (path, init) => {
+    const answer = await fetch(new URL(path, link.url), { ...init, signal });
+    if (!answer.ok) throw Object.assign(new Error(`the server answered ${answer.status}`), { code: closeCodeOf(answer.status) });
+    return answer;
+  };
+  const start = async () => {
+    const hello = await link.hello();
+    posts = new Posts({ fetch, link, hello, signal, lost: over });
+    await run({ hello, over, ask, isOver: () => signal.aborted });
+  };
+  start().catch((error) => over(error.code >= 1000 ? error.code : 1006, error.message));
+  return { send: (message) => posts?.send(message), close: (code = 1000, reason = "") => over(code, reason) };
+}
+
+/** The request that begins a session. */
+export function beginning(hello) {
+  return { method: "POST", headers: { ...JSON_TYPE, ...(hello.token && { authorization: `Bearer ${hello.token}` }) }, body: JSON.stringify(hello) };
+}
+
 /** Posts messages of one session; what cannot be posted ends the line by `lost(code, reason)`. */
-export class Posts {
+class Posts {
   #queue = Promise.resolve();
 
   constructor({ fetch, link, hello, signal, lost }) {

@@ -1,0 +1,89 @@
+//! What those in a room see of each other besides events: ephemerals and presence. Both are
+//! paced, so that they never take a thread's time from events, and give way first.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::rooms::{CHUNK, Rooms};
+use crate::actors::outbox::Fate;
+use crate::actors::presence::News;
+use crate::actors::relay::Shout;
+
+/// Ephemerals that come within this go out together, in milliseconds.
+const PAUSE_MS: u64 = 10;
+/// So many are handed to followers before a pause.
+const PASS_DELIVERIES: u64 = 1_000;
+
+/// Hands ephemerals to all who follow their rooms, as long as the hub lives.
+pub(super) async fn pass_on(rooms: Rc<Rooms>) {
+    let inbox = rooms.stage.relay.join();
+    let per_second = u64::from(rooms.stage.limits.ephemeral.deliveries_per_second_max).max(1);
+    loop {
+        inbox.filled().await;
+        let mut handed = 0;
+        while handed < PASS_DELIVERIES
+            && let Some(shout) = inbox.pop()
+        {
+            handed += rooms.pass_on(&shout).await;
+        }
+        let pause_ms = (handed.saturating_mul(1_000) / per_second).max(PAUSE_MS);
+        actix_rt::time::sleep(Duration::from_millis(pause_ms)).await;
+    }
+}
+
+/// Tells followers who comes and goes, as long as the hub lives.
+pub(super) async fn tell_presence(rooms: Rc<Rooms>) {
+    let presence = &rooms.stage.presence;
+    loop {
+        presence.due(rooms.hub).await;
+        for news in presence.take(rooms.hub) {
+            rooms.tell(&news).await;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Rooms {
+    /// Who has not heard yet that history is done does not hear this either.
+    async fn pass_on(&self, shout: &Shout) -> u64 {
+        let metrics = &self.stage.metrics.ephemerals;
+        let mut handed = 0;
+        for chunk in self.followers(&shout.stream).chunks(CHUNK) {
+            for follow in chunk {
+                let outbox = &follow.outbox;
+                if !follow.may_hear() || !follow.announced.get() || outbox.connection() == shout.from {
+                    continue;
+                }
+                let count = match outbox.push_newest(&shout.stream, shout.key, shout.message.clone()) {
+                    Fate::Waits => &metrics.delivered,
+                    Fate::Replaced => &metrics.collapsed,
+                    Fate::Refused => &metrics.dropped,
+                };
+                count.inc();
+                handed += 1;
+            }
+            tokio::task::yield_now().await;
+        }
+        handed
+    }
+
+    async fn tell(&self, news: &News) {
+        let (diff, whole) = (news.encode_diff(), news.encode_whole());
+        let (mut told, mut refused) = (0, false);
+        for chunk in self.followers(&news.stream).chunks(CHUNK) {
+            for follow in chunk.iter().filter(|follow| follow.may_hear()) {
+                let knows = follow.knows_presence.get() && !news.anew;
+                let Some(message) = (if knows { &diff } else { &whole }) else { continue };
+                let taken = follow.outbox.push_presence(&news.stream, message.clone()) != Fate::Refused;
+                follow.knows_presence.set(taken);
+                refused |= !taken && !follow.outbox.is_closing();
+                told += u64::from(taken);
+            }
+            tokio::task::yield_now().await;
+        }
+        self.stage.metrics.presence_deliveries.inc_by(told);
+        if refused {
+            self.stage.presence.retell(self.hub, &news.stream);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What is worth sending only while it is new: ephemerals and presence. It waits apart from
+//! events and answers, goes out behind them, and gives way first.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use dramatis_events::StreamId;
+
+/// The most bytes that wait for one client; one item always fits.
+const BYTES_MAX: usize = 16 * 1024;
+/// The most items that wait for one client.
+const ITEMS_MAX: usize = 64;
+
+struct Item {
+    stream: StreamId,
+    /// Whose newer one takes its place; presence has none, and is not given up once taken.
+    key: Option<u64>,
+    bytes: Bytes,
+}
+
+/// See the module. Holds no memory while empty.
+#[derive(Default)]
+pub(super) struct Fleeting {
+    items: VecDeque<Item>,
+    bytes: usize,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It waits.
+    Waits,
+    /// It waits in place of an older one of its key, or of the oldest ones there were.
+    Replaced,
+    /// There was no room.
+    Refused,
+}
+
+impl Fleeting {
+    /// An ephemeral: takes the place of an older one of its key, or of the oldest if there are many.
+    pub(super) fn push_newest(&mut self, stream: &StreamId, key: u64, bytes: Bytes) -> Fate {
+        if let Some(item) = self.items.iter_mut().find(|item| item.key == Some(key)) {
+            self.bytes = self.bytes.saturating_sub(item.bytes.len()).saturating_add(bytes.len());
+            item.bytes = bytes;
+            return Fate::Replaced;
+        }
+        let mut fate = Fate::Waits;
+        while !self.fits(bytes.len()) {
+            let Some(oldest) = self.items.iter().position(|item| item.key.is_some()) else {
+                return Fate::Refused;
+            };
+            self.remove(oldest);
+            fate = Fate::Replaced;
+        }
+        self.add(stream, Some(key), bytes);
+        fate
+    }
+
+    /// Presence: in order and complete, or refused.
+    pub(super) fn push_whole(&mut self, stream: &StreamId, bytes: Bytes) -> Fate {
+        if !self.fits(bytes.len()) {
+            return Fate::Refused;
+        }
+        self.add(stream, None, bytes);
+        Fate::Waits
+    }
+
+    /// Drops what waits of this room.
+    pub(super) fn forget(&mut self, stream: &StreamId) {
+        self.items.retain(|item| item.stream != *stream);
+        self.bytes = self.items.iter().map(|item| item.bytes.len()).sum();
+        self.shrink();
+    }
+
+    /// The next item, if it has at most so many bytes or `any` size is right.
+    pub(super) fn pop(&mut self, bytes_max: usize, any: bool) -> Option<Bytes> {
+        let front = self.items.front()?;
+        if !any && front.bytes.len() > bytes_max {
+            return None;
+        }
+        let bytes = self.remove(0);
+        self.shrink();
+        bytes
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.items.is_empty()
+            || (self.items.len() < ITEMS_MAX && self.bytes.saturating_add(bytes) <= BYTES_MAX)
+    }
+
+    fn add(&mut self, stream: &StreamId, key: Option<u64>, bytes: Bytes) {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        self.items.push_back(Item { stream: stream.clone(), key, bytes });
+    }
+
+    fn remove(&mut self, index: usize) -> Option<Bytes> {
+        let item = self.items.remove(index)?;
+        self.bytes = self.bytes.saturating_sub(item.bytes.len());
+        Some(item.bytes)
+    }
+
+    fn shrink(&mut self) {
+        if self.items.is_empty() {
+            self.items = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    fn room(name: &str) -> StreamId {
+        StreamId::parse(&format!("room-main.{name}")).unwrap()
+    }
+
+    fn all(fleeting: &mut Fleeting) -> Vec<Bytes> {
+        std::iter::from_fn(|| fleeting.pop(0, true)).collect()
+    }
+
+    #[test]
+    fn the_newest_of_a_key_takes_the_place_of_the_older() {
+        let (mut fleeting, den) = (Fleeting::default(), room("den"));
+        for (key, text) in [(1, "a1"), (2, "b1"), (1, "a2"), (1, "a3")] {
+            fleeting.push_newest(&den, key, Bytes::from(text));
+        }
+        assert_eq!(all(&mut fleeting), ["a3", "b1"]);
+        assert_eq!((fleeting.bytes(), fleeting.items.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn the_oldest_ephemerals_give_way_and_presence_does_not() {
+        let (mut fleeting, den) = (Fleeting::default(), room("den"));
+        assert_eq!(fleeting.push_whole(&den, Bytes::from("presence")), Fate::Waits);
+        for key in 0..1_000 {
+            assert_ne!(fleeting.push_newest(&den, key, Bytes::from(vec![0; 1_000])), Fate::Refused);
+            assert!(fleeting.bytes() <= BYTES_MAX);
+        }
+        let left = all(&mut fleeting);
+        assert_eq!((left.len(), left.first().unwrap().as_ref()), (17, b"presence".as_slice()));
+
+        let large = Bytes::from(vec![0; BYTES_MAX + 1]);
+        assert_eq!(fleeting.push_whole(&den, large.clone()), Fate::Waits);
+        assert_eq!(fleeting.push_whole(&den, Bytes::from("more")), Fate::Refused);
+        assert_eq!(fleeting.push_newest(&den, 1, Bytes::from("more")), Fate::Refused);
+        assert_eq!(all(&mut fleeting), [large]);
+    }
+
+    #[test]
+    fn a_room_that_is_left_is_forgotten() {
+        let mut fleeting = Fleeting::default();
+        fleeting.push_newest(&room("den"), 1, Bytes::from("den"));
+        fleeting.push_whole(&room("attic"), Bytes::from("attic"));
+        fleeting.forget(&room("den"));
+        assert_eq!(fleeting.bytes(), 5);
+        assert_eq!(fleeting.pop(4, false), None);
+        assert_eq!(all(&mut fleeting), ["attic"]);
+    }
+}

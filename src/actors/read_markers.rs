@@ -1,0 +1,99 @@
+//! How far people have read, on its way into their own streams: what their devices say is
+//! gathered for a while, by user and room, and recorded as one event a room.
+//!
+//! What waits here is lost in a crash: a few seconds of reading, which the client says again
+//! with the next message that it shows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dramatis_events::{CommandId, ContentHash, EntityId, MemberId, Revision, StreamId, UserId};
+use tokio::sync::oneshot;
+
+use super::answer::{Answer, ReplyTo};
+use super::entity::{Pending, Request};
+use super::registry::Registry;
+use super::shrink::shrink;
+use crate::domain::user::{MoveReadMarker, User, UserCommand};
+
+/// See the module.
+#[derive(Clone)]
+pub struct ReadMarkers(Arc<Shared>);
+
+struct Shared {
+    users: Registry<User>,
+    every: Duration,
+    rooms_max: usize,
+    waiting: Mutex<HashMap<UserId, HashMap<EntityId, Revision>>>,
+}
+
+impl ReadMarkers {
+    /// Gathers for this long; for so many rooms of a user at the most, others are let go.
+    pub fn new(users: Registry<User>, every: Duration, rooms_max: usize) -> Self {
+        Self(Arc::new(Shared { users, every, rooms_max, waiting: Mutex::default() }))
+    }
+
+    /// A device of this user has shown the room up to here.
+    pub fn note(&self, user: UserId, room: EntityId, revision: Revision) {
+        let mut waiting = self.lock();
+        let is_first = !waiting.contains_key(&user);
+        let rooms = waiting.entry(user.clone()).or_default();
+        if let Some(read) = rooms.get_mut(&room) {
+            *read = revision.max(*read);
+        } else if rooms.len() < self.0.rooms_max {
+            rooms.insert(room, revision);
+        }
+        drop(waiting);
+        if is_first {
+            let markers = self.clone();
+            actix_rt::spawn(async move {
+                actix_rt::time::sleep(markers.0.every).await;
+                markers.flush(&user);
+            });
+        }
+    }
+
+    /// Records all that waits; for the end of the process.
+    pub async fn flush_all(&self) {
+        let users: Vec<UserId> = self.lock().keys().cloned().collect();
+        for answer in users.iter().flat_map(|user| self.flush(user)).collect::<Vec<_>>() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Hands what waits to the user's entity, which knows what is news.
+    fn flush(&self, user: &UserId) -> Vec<oneshot::Receiver<Answer>> {
+        let mut waiting = self.lock();
+        let rooms = waiting.remove(user).unwrap_or_default();
+        shrink(&mut waiting);
+        drop(waiting);
+        let (stream, author) = (StreamId::user(user), MemberId::from(user.clone()));
+        let (mut pending, mut answers) = (Vec::with_capacity(rooms.len()), Vec::with_capacity(rooms.len()));
+        for (room, revision) in rooms {
+            let Some(id) = command_id(&room, revision) else { continue };
+            let command = UserCommand::from(MoveReadMarker { room, revision });
+            let hash = command.content_hash(&stream);
+            let author = author.clone();
+            let request =
+                Request { id, hash, author, occurred_at: None, expected: None, cause: None, command };
+            let (caller, answer) = oneshot::channel();
+            pending.push(Pending { request, reply: ReplyTo::Caller(caller) });
+            answers.push(answer);
+        }
+        if !pending.is_empty() && self.0.users.submit(&stream, pending).is_err() {
+            tracing::debug!(%user, "read markers are let go: too much waits at the user's stream");
+        }
+        answers
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<UserId, HashMap<EntityId, Revision>>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The same reading is the same command, whichever process says it.
+fn command_id(room: &EntityId, revision: Revision) -> Option<CommandId> {
+    let hash = ContentHash::of(&[room.as_str().as_bytes(), &revision.get().to_le_bytes()]);
+    CommandId::parse(&format!("seen:{}", String::from(hash))).ok()
+}

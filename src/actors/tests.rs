@@ -1,0 +1,66 @@
+//! What tests of actors share, and the suites over several of them at once.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail loudly")]
+
+mod large;
+mod race;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::Stage;
+use super::directory::Directory;
+use super::drain::Drain;
+use super::entity::Surroundings;
+use super::meters::Meters;
+use super::presence::Presence;
+use super::read_markers::ReadMarkers;
+use super::registry::{EntityOptions, Registry};
+use super::relay::Relay;
+use crate::config::{Config, SocketConfig};
+use crate::domain::Decider;
+use crate::domain::room::RoomLimits;
+use crate::domain::user::UserLimits;
+use crate::log::EventLog;
+use crate::snapshots::NoSnapshots;
+use crate::telemetry::metrics::Metrics;
+
+/// A stage over this log, whose entities live on the calling thread.
+pub(super) fn stage_over(log: Arc<dyn EventLog>, limits: SocketConfig) -> Arc<Stage> {
+    let (metrics, config) = (Metrics::default(), Config::defaults().unwrap());
+    let options = || EntityOptions { pending_max: 64, idle_timeout: Duration::from_mins(1) };
+    let threads = || vec![Arbiter::current()];
+    let of_rooms = around(&log, &metrics, RoomLimits::default());
+    let users = Registry::new(around(&log, &metrics, UserLimits::default()), options(), threads());
+    Arc::new(Stage {
+        log,
+        rooms: Registry::new(of_rooms, options(), threads()),
+        read_markers: ReadMarkers::new(users.clone(), Duration::from_secs(5), 16),
+        users,
+        directory: Directory::default(),
+        presence: Presence::new(&limits.presence),
+        relay: Relay::new(metrics.ephemerals.clone()),
+        limits,
+        meters: Meters::new(config.limits),
+        drain: Drain::new(config.drain, 0),
+        keys: None,
+        auth: config.auth,
+        metrics,
+    })
+}
+
+fn around<D: Decider>(log: &Arc<dyn EventLog>, metrics: &Metrics, limits: D::Limits) -> Surroundings<D> {
+    Surroundings {
+        log: log.clone(),
+        snapshots: Arc::new(NoSnapshots),
+        snapshot_every_events: 0,
+        limits,
+        metrics: metrics.entity(),
+    }
+}
+
+/// What a socket holds by default.
+pub(super) fn limits() -> SocketConfig {
+    Config::defaults().unwrap().socket
+}

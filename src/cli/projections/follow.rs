@@ -1,0 +1,90 @@
+//! A build followed to its end, over restarts of the server too.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use super::super::Failure;
+use super::{Of, show, told};
+
+/// How often the server is asked.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How long a server that went away may take to come back.
+const COMES_BACK_WITHIN: Duration = Duration::from_mins(1);
+
+/// Shows the progress of the build under way until it ends.
+pub(super) fn follow(of: &Of) -> anyhow::Result<()> {
+    let bar = std::io::stderr().is_terminal().then(|| {
+        let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}");
+        ProgressBar::new(100).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    });
+    let mut gone_since: Option<Instant> = None;
+    loop {
+        let standing = match of.get("", &[("counts", "false".to_owned())]) {
+            Ok(standing) => standing,
+            Err(error) => {
+                let restarting = matches!(error.downcast_ref(), Some(Failure::NoServer { .. }));
+                let since = *gone_since.get_or_insert_with(Instant::now);
+                if !restarting || since.elapsed() > COMES_BACK_WITHIN {
+                    return Err(error);
+                }
+                std::thread::sleep(ASK_EVERY);
+                continue;
+            }
+        };
+        gone_since = None;
+        let Some(job) = standing.get("job") else {
+            // A server that has just started has not looked yet.
+            anyhow::ensure!(
+                standing.get("state") != Some(&Value::from("live")),
+                "{} has no build under way",
+                of.name
+            );
+            std::thread::sleep(ASK_EVERY);
+            continue;
+        };
+        if let Some(bar) = &bar {
+            bar.set_position(job.get("percent").and_then(Value::as_u64).unwrap_or(0));
+            bar.set_message(show::progress(job));
+        }
+        if let Some(ended) = ended(of, job) {
+            if let Some(bar) = &bar {
+                bar.finish_and_clear();
+            }
+            return ended;
+        }
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// How it ended, if it has.
+fn ended(of: &Of, job: &Value) -> Option<anyhow::Result<()>> {
+    let state = job.get("state").and_then(Value::as_str).unwrap_or_default();
+    let differs = job.get("difference").filter(|difference| !difference.is_null());
+    let differ = |told: anyhow::Result<()>| {
+        let documents = differs.and_then(|d| d.get("documents")).and_then(Value::as_u64).unwrap_or(0);
+        told.and_then(|()| Err(Failure::Differs { projection: of.name.clone(), documents }.into()))
+    };
+    match state {
+        "building" | "proving" => None,
+        "done" => {
+            let told = told(of, job, &show::job(&of.name, job));
+            let verified = job.get("purpose") == Some(&Value::from("verify"));
+            Some(if verified && differs.is_some() { differ(told) } else { told })
+        }
+        "differs" => Some(differ(told(of, job, &show::job(&of.name, job)))),
+        "paused" | "cancelled" => {
+            let (projection, state) = (of.name.clone(), state.to_owned());
+            Some(Err(Failure::HeldUp { projection, state }.into()))
+        }
+        _ => {
+            let why = job.get("error").and_then(Value::as_str).unwrap_or("see the server's log");
+            Some(Err(anyhow::anyhow!(
+                "the build of {} came to nothing and the live build stays: {why}",
+                of.name
+            )))
+        }
+    }
+}

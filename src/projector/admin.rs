@@ -1,0 +1,289 @@
+//! What admins ask of a projector: builds, the way back, parked keys, the past.
+
+use dramatis_events::Position;
+use dramatis_projections::DeadLetter;
+use tokio::sync::oneshot;
+
+use super::asks::{Ask, Mended};
+use super::history::{self, AsOf, Cause, Past};
+use super::record::{Job, JobState, Purpose, Record};
+use super::run::{RunError, next_collection};
+use super::status::JobProgress;
+use super::{Health, Projector, Running, names};
+use crate::log::{Filter, ReadLimit};
+
+/// Why what an admin asked was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    /// There is no such projection.
+    #[error("no projection {0:?}; there are {known}", known = names())]
+    Unknown(String),
+    /// One job at a time.
+    #[error("{projection} has a build under way ({state}): wait for its end, accept it or cancel it", state = .state.as_str())]
+    Busy {
+        /// The projection.
+        projection: &'static str,
+        /// How its job stands.
+        state: JobState,
+    },
+    /// There is no job, or it is over.
+    #[error(
+        "{projection} has no build under way: start one with `dramatis projections rebuild {projection}`"
+    )]
+    NoJob {
+        /// The projection.
+        projection: &'static str,
+    },
+    /// The job does not stand so that this could be done.
+    #[error("the build of {projection} is {state}: it cannot be told to {wish} then", state = .state.as_str())]
+    NotNow {
+        /// The projection.
+        projection: &'static str,
+        /// How its job stands.
+        state: JobState,
+        /// What was asked.
+        wish: &'static str,
+    },
+    /// No build from before is kept.
+    #[error("no build of {projection} from before the live one is kept: there is nothing to go back to")]
+    NothingKept {
+        /// The projection.
+        projection: &'static str,
+    },
+    /// The key is not parked.
+    #[error("{key:?} is not parked: `dramatis projections dead-letters` lists what is")]
+    NotParked {
+        /// The key.
+        key: String,
+    },
+    /// Too many events were let pass.
+    #[error("{projection} has {max} events skipped already, which is the limit: mend the fold instead")]
+    TooManySkipped {
+        /// The projection.
+        projection: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// No stream feeds the key.
+    #[error(
+        "no stream is known that feeds {key:?} of {projection}: is the key right? The whole read model as of \
+         a position is built by `dramatis projections as-of {projection}`"
+    )]
+    WholeLog {
+        /// The projection.
+        projection: &'static str,
+        /// The key.
+        key: String,
+    },
+    /// Too many events for an answer at once.
+    #[error(
+        "the history of {key:?} is too long to be folded for one answer: build the read model as of a \
+         position with `dramatis projections as-of {projection}`"
+    )]
+    TooMuch {
+        /// The key.
+        key: String,
+        /// The projection.
+        projection: &'static str,
+    },
+    /// Another process runs it.
+    #[error("the projector {holder} runs this projection: ask that process")]
+    Elsewhere {
+        /// Which.
+        holder: String,
+    },
+    /// The log has no such place.
+    #[error("the log has no event up to there: as_of must be at or after its first event")]
+    BeforeTheLog,
+    /// The log or the store failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The projector was stopped.
+    #[error("the projector was stopped")]
+    Stopped,
+}
+
+/// What a build is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// What for.
+    pub purpose: Purpose,
+    /// Whether to switch although documents differ.
+    pub accept: bool,
+    /// The most events a second; `None` leaves it to the share that live traffic leaves.
+    pub events_per_s_max: Option<u64>,
+}
+
+/// That queries get the build before again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The collection that was live.
+    pub from: String,
+    /// The collection that is live now.
+    pub to: String,
+}
+
+/// What an admin wants of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// To hold it up.
+    Pause,
+    /// To go on.
+    Resume,
+    /// To drop it.
+    Cancel,
+    /// To switch although documents differ.
+    Accept,
+}
+
+impl Wish {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+            Self::Accept => "accept",
+        }
+    }
+}
+
+impl Projector {
+    fn running(&self, projection: &str) -> Result<&Running, AdminError> {
+        self.named(projection).ok_or_else(|| AdminError::Unknown(projection.to_owned()))
+    }
+
+    /// The same, if it is this process that runs it.
+    fn running_here(&self, projection: &str) -> Result<&Running, AdminError> {
+        let running = self.running(projection)?;
+        match &running.status.borrow().health {
+            Health::Standby { holder } => Err(AdminError::Elsewhere { holder: holder.clone() }),
+            _ => Ok(running),
+        }
+    }
+
+    /// Starts a build beside the live one.
+    pub async fn order(&self, projection: &str, order: Order) -> Result<Job, AdminError> {
+        let running = self.running_here(projection)?;
+        let name = running.projection.name();
+        let collection = next_collection(&self.shared, name).await?;
+        let (version, epoch) = (running.projection.version(), self.shared.log.epoch());
+        let mut job = Job::new(collection, order.purpose, version, epoch, self.shared.clock.now());
+        (job.accept, job.events_per_s_max) = (order.accept, order.events_per_s_max);
+        let begin = |record: &mut Record| {
+            if let Some(active) = record.active() {
+                return Err(AdminError::Busy { projection: name, state: active.state });
+            }
+            record.job = Some(job.clone());
+            record.held_version = None;
+            Ok(())
+        };
+        running.ledger.update(begin).await?;
+        running.wake(&job);
+        Ok(job)
+    }
+
+    /// Has a job paused, resumed, cancelled or accepted; answers how it stands then.
+    pub async fn wish(&self, projection: &str, wish: Wish) -> Result<Job, AdminError> {
+        let running = self.running_here(projection)?;
+        let (name, now) = (running.projection.name(), self.shared.clock.now());
+        let frozen = matches!(running.status.borrow().health, Health::Frozen { .. });
+        let version = running.projection.version();
+        let change = |record: &mut Record| {
+            let Some(mut job) = record.active().cloned() else {
+                return Err(AdminError::NoJob { projection: name });
+            };
+            let state = job.state;
+            match (wish, state) {
+                (Wish::Pause, JobState::Building | JobState::Proving) => job.state = JobState::Paused,
+                (Wish::Resume, JobState::Paused) => job.state = JobState::Building,
+                (Wish::Cancel, _) => {
+                    job.end(JobState::Cancelled, now);
+                    if frozen {
+                        record.held_version = Some(version);
+                    }
+                }
+                (Wish::Accept, JobState::Differs) => {
+                    (job.accept, job.state) = (true, JobState::Building);
+                }
+                (Wish::Accept, _) => job.accept = true,
+                (Wish::Pause | Wish::Resume, state) => {
+                    return Err(AdminError::NotNow { projection: name, state, wish: wish.as_str() });
+                }
+            }
+            record.job = Some(job.clone());
+            Ok(job)
+        };
+        let job = running.ledger.update(change).await?;
+        running.wake(&job);
+        Ok(job)
+    }
+
+    /// How far the last job of a projection got, if it had one.
+    pub fn job(&self, projection: &str) -> Result<Option<JobProgress>, AdminError> {
+        Ok(self.running(projection)?.progress.borrow().clone())
+    }
+
+    /// Has queries get the build that was live before: at once if it is warm still.
+    pub async fn roll_back(&self, projection: &str) -> Result<RolledBack, AdminError> {
+        let running = self.running_here(projection)?;
+        let (answer, answered) = oneshot::channel();
+        running.asks.send(Ask::RollBack(answer)).await.map_err(|_| AdminError::Stopped)?;
+        answered.await.map_err(|_| AdminError::Stopped)?
+    }
+
+    /// Folds a parked key again, in the live build; without the event that parked it if that is
+    /// to be skipped, for good.
+    pub async fn mend(&self, projection: &str, key: &str, skip: bool) -> Result<Mended, AdminError> {
+        let running = self.running_here(projection)?;
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask::Mend { key: key.to_owned(), skip, answer };
+        running.asks.send(ask).await.map_err(|_| AdminError::Stopped)?;
+        answered.await.map_err(|_| AdminError::Stopped)?
+    }
+
+    /// The parked keys of a projection's live build, in log order.
+    pub async fn dead_letters(&self, projection: &str) -> Result<Vec<DeadLetter>, AdminError> {
+        let name = self.running(projection)?.projection.name();
+        let store = &self.shared.store;
+        let letters = match store.alias(name).await.map_err(RunError::Store)? {
+            Some(collection) => store.dead_letters(&collection).await.map_err(RunError::Store)?,
+            None => Vec::new(),
+        };
+        Ok(letters)
+    }
+
+    /// The document of a key as of a position or time.
+    pub async fn past(&self, projection: &str, key: &str, as_of: AsOf) -> Result<Past, AdminError> {
+        history::past(&self.shared, self.running(projection)?.projection, key, as_of).await
+    }
+
+    /// The events that made a document what it is, in log order.
+    pub async fn why(&self, projection: &str, key: &str) -> Result<Vec<Cause>, AdminError> {
+        history::causes(&self.shared, self.running(projection)?.projection, key, None).await
+    }
+
+    /// The last position with everything that was recorded up to a time.
+    pub async fn position_at(&self, as_of: AsOf) -> Result<Position, AdminError> {
+        let log = &self.shared.log;
+        let head = *log.head().borrow();
+        let time = match as_of {
+            AsOf::Position(position) => return Ok(position),
+            AsOf::Time(time) => time,
+        };
+        let next = dramatis_events::UnixMillis::new(time.get().saturating_add(1));
+        let filter = Filter { recorded_from: Some(next), ..Filter::default() };
+        let mut after = None;
+        loop {
+            let page = log.read_all(after, filter.clone(), ReadLimit::events(1)).await;
+            let page = page.map_err(RunError::Log)?;
+            if let Some(first) = page.events.first() {
+                let before = first.position.to_engine().checked_sub(1).map(Position::from_engine);
+                return before.ok_or(AdminError::BeforeTheLog);
+            }
+            if page.scanned <= after || page.scanned >= head {
+                return head.ok_or(AdminError::BeforeTheLog);
+            }
+            after = page.scanned;
+        }
+    }
+}

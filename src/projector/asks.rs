@@ -1,0 +1,298 @@
+//! What the task of the live build is asked to do between two pages: so that nothing moves
+//! while it is done.
+
+use dramatis_events::UnixMillis;
+use dramatis_projections::Skipped;
+use tokio::sync::oneshot;
+
+use super::compare::{Difference, look_again};
+use super::record::{Completion, JobState, Kept, Record};
+use super::run::{Run, RunError};
+use super::worker::{Frozen, Worker};
+use super::{AdminError, RolledBack, mend};
+use crate::read_models::ReadModelError;
+
+/// The most builds that stay beside the live one; the oldest is dropped for another.
+const KEPT_MAX: usize = 4;
+/// The most events that admins let pass.
+const SKIPPED_MAX: usize = 10_000;
+
+/// What is asked.
+pub(super) enum Ask {
+    /// To compare the rest and to switch.
+    Switch(Box<Switch>),
+    /// To make the build before live again.
+    RollBack(oneshot::Sender<Result<RolledBack, AdminError>>),
+    /// To fold a parked key again, without the event that parked it if it is to be skipped.
+    Mend { key: String, skip: bool, answer: oneshot::Sender<Result<Mended, AdminError>> },
+}
+
+/// What came of trying a parked key again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mended {
+    /// Events folded that had waited.
+    pub events: u64,
+    /// Why it is parked still, if it is.
+    pub parked: Option<String>,
+}
+
+/// A build that is ready to take the live one's place.
+pub(super) struct Switch {
+    pub(super) run: Run,
+    /// Keys that moved too fast to be compared before.
+    pub(super) suspects: Vec<String>,
+    /// Whether to switch although documents differ.
+    pub(super) accept: bool,
+    /// Whether only to compare.
+    pub(super) verify: bool,
+    pub(super) completion: Completion,
+    pub(super) answer: oneshot::Sender<Result<Compared, RunError>>,
+}
+
+/// What came of a switch.
+pub(super) enum Compared {
+    /// Nothing differed, or it was accepted; unless it was only to be compared, the new build
+    /// is live.
+    Same,
+    /// These differ; nothing was switched.
+    Differs(Difference),
+}
+
+impl Ask {
+    /// Says that another projector is the one to ask.
+    pub(super) fn refuse(self, holder: &str) {
+        let error = || AdminError::Elsewhere { holder: holder.to_owned() };
+        match self {
+            Self::Switch(switch) => {
+                let reason = format!("the projector {holder} runs this projection now");
+                let _ = switch.answer.send(Err(ReadModelError::Failure { reason }.into()));
+            }
+            Self::RollBack(answer) => drop(answer.send(Err(error()))),
+            Self::Mend { answer, .. } => drop(answer.send(Err(error()))),
+        }
+    }
+
+    /// Says that the live build has its own troubles.
+    pub(super) fn fail(self, error: RunError) {
+        match self {
+            Self::Switch(switch) => drop(switch.answer.send(Err(error))),
+            Self::RollBack(answer) => drop(answer.send(Err(error.into()))),
+            Self::Mend { answer, .. } => drop(answer.send(Err(error.into()))),
+        }
+    }
+}
+
+impl Worker {
+    pub(super) async fn switch(&mut self, switch: Switch) {
+        let Switch { mut run, suspects, accept, verify, completion, answer } = switch;
+        let compared = self.compare(&mut run, suspects, accept).await;
+        let made = match compared {
+            Ok(Compared::Same) if !verify => self.make_live(run, completion).await.map(|()| Compared::Same),
+            compared => compared,
+        };
+        // Nobody waiting is fine: what was done stays done.
+        let _ = answer.send(made);
+    }
+
+    /// Brings both builds to the same position and compares what moved before.
+    async fn compare(
+        &mut self,
+        run: &mut Run,
+        suspects: Vec<String>,
+        accept: bool,
+    ) -> Result<Compared, RunError> {
+        let head = *self.shared.log.head().borrow();
+        let Some(live) = &mut self.run else {
+            run.run_to(head).await?;
+            return Ok(Compared::Same);
+        };
+        live.run_to(head).await?;
+        run.run_to(head).await?;
+        let pair = (live.collection.as_str(), run.collection.as_str());
+        let look = look_again(self.shared.store.as_ref(), pair, suspects, head).await?;
+        if look.difference.documents > 0 && !accept {
+            return Ok(Compared::Differs(look.difference));
+        }
+        Ok(Compared::Same)
+    }
+
+    /// The one step that readers see: the alias. What is written down before it and after it
+    /// only matters to admins and to a restart.
+    async fn make_live(&mut self, run: Run, completion: Completion) -> Result<(), RunError> {
+        let (store, name) = (self.shared.store.clone(), self.projection.name());
+        let (old, comparable) = match (&self.run, &self.frozen) {
+            (Some(live), _) => (live.collection.clone(), true),
+            (None, Some(Frozen { collection, same_history, .. })) => (collection.clone(), *same_history),
+            (None, None) => return Err(ReadModelError::NoBuild { collection: name.to_owned() }.into()),
+        };
+        let new = run.collection.clone();
+        let kept = comparable.then(|| self.kept(old.clone()));
+        let mut wanted = false;
+        self.note(&new, |record| {
+            let job = record.active_mut(&new).filter(|job| job.state != JobState::Paused);
+            wanted = job.is_some();
+            if let Some(job) = job {
+                (job.completion, job.replaced) = (Some(completion), Some(old.clone()));
+                record.kept.extend(kept.clone());
+            }
+        })
+        .await?;
+        if !wanted {
+            // An admin was faster. The builder finds out what is wanted instead.
+            let reason = format!("{new} was cancelled or paused in the moment of its switch");
+            return Err(ReadModelError::Failure { reason }.into());
+        }
+        if !store.swap_alias(name, Some(old.clone()), &new).await? {
+            return Err(RunError::AliasMoved { projection: name, collection: new });
+        }
+        self.warm = self.go_live(run);
+        let now = self.shared.clock.now();
+        let noted = self.note(&new, |record| {
+            if let Some(job) = record.active_mut(&new) {
+                job.end(JobState::Done, now);
+            }
+            record.held_version = None;
+        });
+        // The switch stands; the next start writes it down if this does not.
+        if let Err(error) = noted.await {
+            tracing::warn!(projection = name, %error, "the switch was made and not written down");
+        }
+        if !comparable {
+            store.drop_build(&old).await?;
+        }
+        self.drop_oldest(&new).await
+    }
+
+    async fn note(&self, new: &str, mut change: impl FnMut(&mut Record)) -> Result<(), RunError> {
+        let change = |record: &mut Record| {
+            change(record);
+            record.kept.retain(|kept| kept.collection != new);
+            Ok::<_, RunError>(())
+        };
+        self.ledger.update(change).await
+    }
+
+    fn kept(&self, collection: String) -> Kept {
+        let (now, options) = (self.shared.clock.now(), &self.shared.options);
+        let later = |wait: std::time::Duration| {
+            let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+            UnixMillis::new(now.get().saturating_add(wait))
+        };
+        let warm_until = self.run.is_some().then(|| later(options.warm));
+        Kept { collection, as_of: None, warm_until, drop_at: later(options.retention.max(options.warm)) }
+    }
+
+    async fn drop_oldest(&self, live: &str) -> Result<(), RunError> {
+        let surplus = |record: &mut Record| {
+            let surplus = record.kept.len().saturating_sub(KEPT_MAX);
+            Ok::<_, RunError>(record.kept.drain(..surplus).collect::<Vec<_>>())
+        };
+        for kept in self.ledger.update(surplus).await?.iter().filter(|kept| kept.collection != live) {
+            self.shared.store.drop_build(&kept.collection).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the build before live again: at once if it is warm, else after it has caught up.
+    pub(super) async fn roll_back(&mut self) -> Result<RolledBack, AdminError> {
+        let (store, name) = (self.shared.store.clone(), self.projection.name());
+        let record = self.ledger.read().await.map_err(RunError::Store)?;
+        if let Some(job) = record.active() {
+            return Err(AdminError::Busy { projection: name, state: job.state });
+        }
+        let Some(target) = record.kept.iter().rev().find(|kept| kept.as_of.is_none()) else {
+            return Err(AdminError::NothingKept { projection: name });
+        };
+        let builds = store.builds().await.map_err(RunError::Store)?;
+        let build = builds.into_iter().find(|build| build.collection == target.collection);
+        let Some(build) = build.filter(|build| build.checkpoint.epoch == self.shared.log.epoch()) else {
+            return Err(AdminError::NothingKept { projection: name });
+        };
+        let from = match (&self.run, &self.frozen) {
+            (Some(run), _) => run.collection.clone(),
+            (None, Some(frozen)) => frozen.collection.clone(),
+            (None, None) => return Err(AdminError::NothingKept { projection: name }),
+        };
+        let (to, version) = (build.collection.clone(), self.projection.version());
+        let back = if build.version == version { Some(self.rewarmed(build).await?) } else { None };
+        let kept = self.kept(from.clone());
+        let keep = |record: &mut Record| {
+            record.kept.push(kept.clone());
+            Ok::<_, RunError>(())
+        };
+        self.ledger.update(keep).await?;
+        if !store.swap_alias(name, Some(from.clone()), &to).await.map_err(RunError::Store)? {
+            return Err(RunError::AliasMoved { projection: name, collection: to }.into());
+        }
+        let held = back.is_none().then_some(version);
+        self.warm = match back {
+            Some(back) => self.go_live(back),
+            // Of another version: it is found again, and stands as it is.
+            None => self.run.take(),
+        };
+        self.note(&to, |record| record.held_version = held).await?;
+        if held.is_some() {
+            self.frozen = None;
+            let warm = self.warm.take();
+            self.find_live().await?;
+            self.warm = warm;
+        }
+        Ok(RolledBack { from, to })
+    }
+
+    /// A build of this version, brought up with the log while the live build goes on.
+    async fn rewarmed(&mut self, build: crate::read_models::Build) -> Result<Run, RunError> {
+        let warm = self.warm.take().filter(|warm| warm.collection == build.collection);
+        let mut back = match warm {
+            Some(warm) => warm,
+            None => Run::open(&self.shared, self.projection, build.collection, build.checkpoint).await?,
+        };
+        while back.step().await? {
+            if let Some(live) = &mut self.run {
+                live.step().await?;
+            }
+        }
+        // Readers must not go back in time: the live build shows nothing that this one does not.
+        let head = *self.shared.log.head().borrow();
+        back.run_to(head).await?;
+        Ok(back)
+    }
+
+    /// Folds a parked key again in the live build, and in the warm one if it is parked there.
+    pub(super) async fn mend(&mut self, key: &str, skip: bool) -> Result<Mended, AdminError> {
+        let name = self.projection.name();
+        let Some(live) = &mut self.run else { return Err(AdminError::NotParked { key: key.to_owned() }) };
+        let letters = live.dead_letters().await?;
+        let Some(letter) = letters.into_iter().find(|letter| letter.key == key) else {
+            return Err(AdminError::NotParked { key: key.to_owned() });
+        };
+        if skip {
+            let (epoch, position) = (self.shared.log.epoch(), letter.position);
+            let skipped = Skipped { key: key.to_owned(), position };
+            let add = |record: &mut Record| {
+                if record.skipped_in != Some(epoch) {
+                    record.skipped.clear();
+                    record.skipped_in = Some(epoch);
+                }
+                if record.skipped.len() >= SKIPPED_MAX {
+                    return Err(AdminError::TooManySkipped { projection: name, max: SKIPPED_MAX });
+                }
+                if !record.skipped.contains(&skipped) {
+                    record.skipped.push(skipped.clone());
+                }
+                Ok(())
+            };
+            self.ledger.update(add).await?;
+        }
+        let mended = mend::mend(&self.shared, self.projection, live, &letter).await?;
+        live.reload().await?;
+        if let Some(warm) = &mut self.warm {
+            let parked = warm.dead_letters().await?.into_iter().find(|letter| letter.key == key);
+            if let Some(letter) = parked {
+                mend::mend(&self.shared, self.projection, warm, &letter).await?;
+                warm.reload().await?;
+            }
+        }
+        Ok(mended)
+    }
+}

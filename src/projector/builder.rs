@@ -1,0 +1,484 @@
+//! The task that makes builds beside the live one: to replace it, to check it, or to show how it
+//! was. What it has done is in the store, so a restart goes on from there.
+
+use std::time::Duration;
+
+use dramatis_events::Position;
+use dramatis_projections::DynProjection;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::asks::{Ask, Compared, Switch};
+use super::backoff::Backoff;
+use super::compare::{Difference, SUSPECTS_MAX, complete, look_again, merge};
+use super::record::{Completion, Job, JobState, Kept, Ledger, Purpose, Record};
+use super::run::{Run, RunError};
+use super::sitting::{Pace, Sitting, left};
+use super::status::JobProgress;
+use super::{Health, Shared, Status};
+use crate::read_models::ReadModelError;
+
+/// How often what was done is written down while a build is made.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// The longest wait between two pages to give way to live traffic.
+const GIVE_WAY_MAX: Duration = Duration::from_secs(1);
+/// How often builds are compared anew if too much moved to hold it.
+const MERGES_MAX: usize = 5;
+/// How often what moved is looked at before the rest is left to the moment of the switch.
+const LOOKS_MAX: usize = 10;
+/// So few that moved can be compared in the moment of the switch.
+const FEW: usize = 256;
+
+pub(super) struct Builder {
+    projection: &'static dyn DynProjection,
+    shared: Shared,
+    ledger: Ledger,
+    asks: mpsc::Sender<Ask>,
+    live: watch::Receiver<Status>,
+    wake: watch::Receiver<u64>,
+    progress: watch::Sender<Option<JobProgress>>,
+    backoff: Backoff,
+}
+
+/// Whether to go on.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    On,
+    /// An admin changed something, the process ends, or another projector took over.
+    Halt,
+}
+
+impl Builder {
+    pub(super) fn new(
+        projection: &'static dyn DynProjection,
+        shared: Shared,
+        asks: mpsc::Sender<Ask>,
+        live: watch::Receiver<Status>,
+        wake: watch::Receiver<u64>,
+        progress: watch::Sender<Option<JobProgress>>,
+    ) -> Self {
+        let backoff = Backoff::new(&shared.options, projection.name());
+        let ledger = Ledger::new(shared.store.clone(), projection.name());
+        Self { projection, shared, ledger, asks, live, wake, progress, backoff }
+    }
+
+    /// Works whenever there is a job, until it is stopped.
+    pub(super) async fn work(mut self) {
+        let mut stop = self.shared.stop.clone();
+        while !*stop.borrow() {
+            self.wake.borrow_and_update();
+            let wait = match self.attend().await {
+                Ok(()) => {
+                    self.backoff.reset();
+                    None
+                }
+                Err(error) => {
+                    let wait = self.backoff.fail();
+                    tracing::warn!(
+                        projection = self.projection.name(), %error, ?wait,
+                        "a build stopped where it is and goes on from there"
+                    );
+                    Some(wait)
+                }
+            };
+            tokio::select! {
+                changed = self.wake.changed() => if changed.is_err() { return },
+                () = async { tokio::time::sleep(wait.unwrap_or_default()).await }, if wait.is_some() => {}
+                _ = stop.changed() => {}
+            }
+        }
+    }
+
+    async fn attend(&mut self) -> Result<(), RunError> {
+        let (live, elsewhere) = {
+            let status = self.live.borrow();
+            (status.collection.clone(), matches!(status.health, Health::Standby { .. }))
+        };
+        if live.is_empty() || elsewhere {
+            // The worker wakes this task once it has found the live build.
+            return Ok(());
+        }
+        let record = self.ledger.read().await?;
+        let Some(job) = record.job.clone() else {
+            self.progress.send_replace(None);
+            return Ok(());
+        };
+        if !job.state.is_active() {
+            self.publish(&job, None);
+            return self.sweep(&record, &job).await;
+        }
+        if matches!(job.state, JobState::Paused | JobState::Differs) {
+            let position = self.checkpoint_of(&job.collection).await?.and_then(|build| build.position);
+            self.publish(&job, position);
+            return Ok(());
+        }
+        if job.version != self.projection.version() || job.epoch != self.shared.log.epoch() {
+            return self.fail(&job, "it is of another version of the fold or of another history").await;
+        }
+        self.build(job).await
+    }
+
+    /// Drops what an ended job leaves.
+    async fn sweep(&self, record: &Record, job: &Job) -> Result<(), RunError> {
+        let alias = self.shared.store.alias(self.projection.name()).await?;
+        if alias.as_ref() != Some(&job.collection) && !record.holds(&job.collection) {
+            self.shared.store.drop_build(&job.collection).await?;
+        }
+        Ok(())
+    }
+
+    async fn checkpoint_of(
+        &self,
+        collection: &str,
+    ) -> Result<Option<crate::read_models::Checkpoint>, RunError> {
+        let builds = self.shared.store.builds().await?;
+        Ok(builds.into_iter().find(|build| build.collection == collection).map(|build| build.checkpoint))
+    }
+
+    async fn build(&mut self, job: Job) -> Result<(), RunError> {
+        let collection = job.collection.clone();
+        let run = match self.checkpoint_of(&collection).await? {
+            Some(checkpoint) => Run::open(&self.shared, self.projection, collection, checkpoint).await?,
+            None => Run::create(&self.shared, self.projection, collection).await?,
+        };
+        let now = Instant::now();
+        let mut sitting = Sitting { job, run, began: now, saved: now };
+        let made = match sitting.job.purpose {
+            Purpose::AsOf { position } => self.show(&mut sitting, position).await,
+            Purpose::Rebuild | Purpose::Verify => return self.replace(sitting).await,
+        };
+        self.save(&mut sitting).await?;
+        made.map(|_| ())
+    }
+
+    /// Makes a build as of a position, to be kept for a while.
+    async fn show(&mut self, sitting: &mut Sitting, position: Position) -> Result<Flow, RunError> {
+        if self.read_to(sitting, Some(position)).await? == Flow::Halt {
+            return Ok(Flow::Halt);
+        }
+        let (store, run) = (self.shared.store.clone(), &sitting.run);
+        let completion = complete(store.as_ref(), &run.collection, run.position).await?;
+        let (now, retention) = (self.shared.clock.now(), self.shared.options.retention);
+        let later = now.get().saturating_add(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
+        let kept = Kept {
+            collection: run.collection.clone(),
+            as_of: Some(position),
+            warm_until: None,
+            drop_at: dramatis_events::UnixMillis::new(later),
+        };
+        self.save(sitting).await?;
+        self.end(sitting, JobState::Done, |record, job| {
+            job.completion = Some(completion);
+            record.kept.push(kept.clone());
+        })
+        .await?;
+        Ok(Flow::On)
+    }
+
+    /// Makes a build that is proven against the live one, and switched to unless it is only to
+    /// tell whether they are the same.
+    async fn replace(&mut self, mut sitting: Sitting) -> Result<(), RunError> {
+        let (frozen, live) = {
+            let status = self.live.borrow();
+            let frozen = matches!(status.health, Health::Frozen { .. });
+            (frozen.then_some(status.position), status.collection.clone())
+        };
+        let mut difference = sitting.job.difference.clone().unwrap_or_default();
+        let mut compared = sitting.job.difference.is_some();
+        if let Some(at @ Some(_)) = frozen
+            && !compared
+        {
+            if self.read_to(&mut sitting, at).await? == Flow::Halt {
+                return self.save(&mut sitting).await;
+            }
+            difference = self.compare_with_frozen(&mut sitting, &live, at).await?;
+            compared = true;
+            if difference.documents > 0 && !sitting.job.accept {
+                return self.differs(sitting, difference).await;
+            }
+        }
+        if self.read_to(&mut sitting, None).await? == Flow::Halt {
+            return self.save(&mut sitting).await;
+        }
+        self.enter(&mut sitting, JobState::Proving).await?;
+        let (store, collection) = (self.shared.store.clone(), sitting.run.collection.clone());
+        let (suspects, completion) = if frozen.is_some() || (compared && sitting.job.accept) {
+            (Vec::new(), complete(store.as_ref(), &collection, sitting.run.position).await?)
+        } else {
+            match self.prove(&mut sitting, &live, &mut difference).await? {
+                Some(proof) => proof,
+                None => return self.save(&mut sitting).await,
+            }
+        };
+        if difference.documents > 0 && !sitting.job.accept {
+            sitting.job.completion = Some(completion);
+            return self.differs(sitting, difference).await;
+        }
+        if self.wake.has_changed().unwrap_or(true) {
+            return self.save(&mut sitting).await;
+        }
+        self.hand_over(sitting, suspects, completion, difference).await
+    }
+
+    async fn compare_with_frozen(
+        &mut self,
+        sitting: &mut Sitting,
+        live: &str,
+        at: Option<Position>,
+    ) -> Result<Difference, RunError> {
+        self.enter(sitting, JobState::Proving).await?;
+        let (store, run) = (self.shared.store.clone(), &sitting.run);
+        let (suspects, _) = merge(store.as_ref(), live, &run.collection, run.position).await?;
+        // What the new build changed after that position cannot be compared.
+        let look = look_again(store.as_ref(), (live, &run.collection), suspects, at).await?;
+        self.enter(sitting, JobState::Building).await?;
+        Ok(look.difference)
+    }
+
+    /// Compares with a live build that moves on: what differs at first sight is looked at again
+    /// once both have passed it. `None` if it was halted.
+    async fn prove(
+        &mut self,
+        sitting: &mut Sitting,
+        live: &str,
+        difference: &mut Difference,
+    ) -> Result<Option<(Vec<String>, Completion)>, RunError> {
+        let (store, new) = (self.shared.store.clone(), sitting.run.collection.clone());
+        for _ in 0..MERGES_MAX {
+            let (mut suspects, completion) = merge(store.as_ref(), live, &new, sitting.run.position).await?;
+            let too_many = suspects.len() > SUSPECTS_MAX;
+            *difference = Difference::default();
+            for _ in 0..LOOKS_MAX {
+                if self.read_to(sitting, None).await? == Flow::Halt || !self.live_past(sitting).await {
+                    return Ok(None);
+                }
+                let position = sitting.run.position;
+                let look = look_again(store.as_ref(), (live, &new), suspects, position).await?;
+                difference.add(look.difference);
+                suspects = look.moved;
+                if suspects.len() <= FEW {
+                    break;
+                }
+            }
+            // What was not held was not looked at: only a difference that was found counts then.
+            if !too_many || difference.documents > 0 {
+                return Ok(Some((suspects, completion)));
+            }
+        }
+        let reason =
+            format!("{new} could not be compared: more than {SUSPECTS_MAX} documents moved meanwhile");
+        Err(ReadModelError::Failure { reason }.into())
+    }
+
+    /// Waits until the live build is where the new one is; tells whether it came to that.
+    async fn live_past(&mut self, sitting: &Sitting) -> bool {
+        let position = sitting.run.position;
+        let mut stop = self.shared.stop.clone();
+        tokio::select! {
+            reached = async { self.live.wait_for(|status| status.position >= position).await.is_ok() } => reached,
+            _ = self.wake.changed() => {
+                // Seen here, and to be seen again by the task's own loop.
+                self.wake.mark_changed();
+                false
+            }
+            _ = stop.changed() => false,
+        }
+    }
+
+    /// Has the task of the live build compare the rest and switch.
+    async fn hand_over(
+        &mut self,
+        sitting: Sitting,
+        suspects: Vec<String>,
+        completion: Completion,
+        difference: Difference,
+    ) -> Result<(), RunError> {
+        let (job, accept) = (sitting.job(), sitting.job.accept);
+        let verify = sitting.job.purpose == Purpose::Verify;
+        let found = (difference.documents > 0).then_some(difference);
+        self.note(&job, |_, noted| {
+            noted.completion = Some(completion);
+            noted.difference.clone_from(&found);
+        })
+        .await?;
+        let (answer, answered) = oneshot::channel();
+        let switch = Switch { run: sitting.run, suspects, accept, verify, completion, answer };
+        let stopped = || RunError::Store(ReadModelError::Failure { reason: "the projector stops".into() });
+        self.asks.send(Ask::Switch(Box::new(switch))).await.map_err(|_| stopped())?;
+        match answered.await.map_err(|_| stopped())?? {
+            Compared::Same => {
+                tracing::info!(projection = self.projection.name(), ?completion, "built and proven");
+                // If it was switched to, that is written down already.
+                let now = self.shared.clock.now();
+                self.note(&job, |_, noted| noted.end(JobState::Done, now)).await?;
+            }
+            Compared::Differs(difference) => return self.note_difference(&job, difference).await,
+        }
+        let record = self.ledger.read().await?;
+        let ended = record.job.clone().unwrap_or(job);
+        self.publish(&ended, completion.position);
+        self.sweep_unless_live(&record, &ended).await
+    }
+
+    async fn sweep_unless_live(&self, record: &Record, job: &Job) -> Result<(), RunError> {
+        if job.state.is_active() { Ok(()) } else { self.sweep(record, job).await }
+    }
+
+    async fn differs(&mut self, sitting: Sitting, difference: Difference) -> Result<(), RunError> {
+        let mut job = sitting.job();
+        job.completion = sitting.job.completion;
+        self.note_difference(&job, difference).await
+    }
+
+    /// A rebuild that differs waits for an admin; a check has said what it was to say.
+    async fn note_difference(&mut self, job: &Job, difference: Difference) -> Result<(), RunError> {
+        tracing::error!(
+            projection = self.projection.name(),
+            collection = job.collection,
+            documents = difference.documents,
+            "the new build shows other documents than the live one, which stays"
+        );
+        let (verify, now) = (job.purpose == Purpose::Verify, self.shared.clock.now());
+        self.note(job, |_, noted| {
+            noted.difference = Some(difference.clone());
+            if verify {
+                noted.end(JobState::Done, now);
+            } else if !noted.accept && noted.state != JobState::Paused {
+                noted.state = JobState::Differs;
+            }
+        })
+        .await?;
+        // Shows it, drops what is to be dropped, and goes on if it was accepted meanwhile.
+        self.wake.mark_changed();
+        Ok(())
+    }
+
+    async fn fail(&mut self, job: &Job, why: &str) -> Result<(), RunError> {
+        let now = self.shared.clock.now();
+        self.note(job, |_, noted| {
+            noted.error = Some(why.to_owned());
+            noted.end(JobState::Failed, now);
+        })
+        .await?;
+        self.wake.mark_changed();
+        Ok(())
+    }
+
+    /// Reads and folds up to the target, or to the log's end; while that moves on, up to a page
+    /// before it, and the moment of the switch does the rest.
+    async fn read_to(&mut self, sitting: &mut Sitting, target: Option<Position>) -> Result<Flow, RunError> {
+        let mut head = self.shared.log.head();
+        let (from, began) = (sitting.run.events, Instant::now());
+        let mut pace = Pace::new();
+        loop {
+            if *self.shared.stop.borrow() || self.wake.has_changed().unwrap_or(true) {
+                return Ok(Flow::Halt);
+            }
+            if matches!(self.live.borrow().health, Health::Standby { .. }) {
+                return Ok(Flow::Halt);
+            }
+            let started = Instant::now();
+            let moved = match target {
+                Some(target) => sitting.run.step_to(Some(target)).await?,
+                None => sitting.run.step().await?,
+            };
+            self.publish(&sitting.job(), sitting.run.position);
+            let left = left(sitting.run.position, *head.borrow());
+            let near = u64::try_from(self.shared.options.page.events).unwrap_or(u64::MAX);
+            let busy = head.has_changed().unwrap_or(false);
+            if !moved || (target.is_none() && busy && left <= near) {
+                return Ok(Flow::On);
+            }
+            if sitting.saved.elapsed() >= SAVE_EVERY {
+                self.save(sitting).await?;
+            }
+            head.borrow_and_update();
+            self.give_way(started.elapsed(), busy && pace.gains(left)).await;
+            if let Some(max) = sitting.job.events_per_s_max {
+                let folded = sitting.run.events.saturating_sub(from);
+                let due = Duration::from_millis(folded.saturating_mul(1_000) / max.max(1));
+                self.pause(due.saturating_sub(began.elapsed())).await;
+            }
+        }
+    }
+
+    /// Leaves the store and the processor to live traffic for its share of the time.
+    async fn give_way(&mut self, worked: Duration, busy: bool) {
+        let share = self.shared.options.rebuild_share_percent.clamp(1, 100);
+        if busy && share < 100 {
+            self.pause((worked * (100 - share) / share).min(GIVE_WAY_MAX)).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits, unless there is something else to do.
+    async fn pause(&mut self, wait: Duration) {
+        if wait.is_zero() {
+            return;
+        }
+        let mut stop = self.shared.stop.clone();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = self.wake.changed() => self.wake.mark_changed(),
+            _ = stop.changed() => {}
+        }
+    }
+
+    async fn enter(&mut self, sitting: &mut Sitting, state: JobState) -> Result<(), RunError> {
+        let job = sitting.job();
+        self.note(&job, |_, noted| {
+            // An admin's word counts more.
+            if matches!(noted.state, JobState::Building | JobState::Proving) {
+                noted.state = state;
+            }
+        })
+        .await?;
+        sitting.job.state = state;
+        self.publish(&sitting.job(), sitting.run.position);
+        Ok(())
+    }
+
+    async fn save(&mut self, sitting: &mut Sitting) -> Result<(), RunError> {
+        sitting.saved = Instant::now();
+        self.note(&sitting.job(), |_, _| {}).await
+    }
+
+    async fn end(
+        &mut self,
+        sitting: &Sitting,
+        state: JobState,
+        mut change: impl FnMut(&mut Record, &mut Job),
+    ) -> Result<(), RunError> {
+        let now = self.shared.clock.now();
+        self.note(&sitting.job(), |record, job| {
+            job.end(state, now);
+            change(record, job);
+        })
+        .await?;
+        self.wake.mark_changed();
+        Ok(())
+    }
+
+    /// Writes down what was done for a job, and a change, if the job is active still.
+    async fn note(&self, job: &Job, mut change: impl FnMut(&mut Record, &mut Job)) -> Result<(), RunError> {
+        let change = |record: &mut Record| {
+            let Some(mut noted) = record.active_mut(&job.collection).map(|noted| noted.clone()) else {
+                return Ok::<_, RunError>(());
+            };
+            (noted.events, noted.documents_written) = (job.events, job.documents_written);
+            noted.worked_ms = job.worked_ms;
+            noted.completion = job.completion.or(noted.completion);
+            change(record, &mut noted);
+            record.job = Some(noted);
+            Ok(())
+        };
+        self.ledger.update(change).await
+    }
+
+    fn publish(&self, job: &Job, position: Option<Position>) {
+        let head = *self.shared.log.head().borrow();
+        let position = position.or(job.completion.and_then(|completion| completion.position));
+        self.progress.send_replace(Some(JobProgress::of(job.clone(), position, head)));
+    }
+}

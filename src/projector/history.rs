@@ -1,0 +1,140 @@
+//! Documents as they were, and the events that made them what they are: for keys whose
+//! projection says which streams feed them.
+
+use std::sync::Arc;
+
+use dramatis_events::{Position, Recorded, Revision, UnixMillis};
+use dramatis_projections::{DeadLetter, DynProjection, FoldError, Skipped};
+
+use super::record::Ledger;
+use super::run::RunError;
+use super::{AdminError, Shared};
+
+/// The most events read to fold one document: a build as of a position reads more.
+const EVENTS_MAX: u64 = 2_000_000;
+/// The most events that changed one document held at once.
+const EVENTS_HELD_MAX: usize = 200_000;
+
+/// As of when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// With every event up to this position, that one included.
+    Position(Position),
+    /// With every event recorded up to this time.
+    Time(UnixMillis),
+}
+
+impl AsOf {
+    fn has(self, event: &Recorded) -> bool {
+        match self {
+            Self::Position(position) => event.position <= position,
+            Self::Time(time) => event.recorded_at <= time,
+        }
+    }
+}
+
+/// A document as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Canonical JSON; `None` if there was none.
+    pub body: Option<String>,
+    /// The event that had changed it last.
+    pub position: Option<Position>,
+    /// Why later events are not in it, if its key was parked.
+    pub parked: Option<DeadLetter>,
+}
+
+/// An event that changed a document.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    /// The event.
+    pub recorded: Arc<Recorded>,
+    /// Whether an admin let it pass, so that it changed nothing.
+    pub skipped: bool,
+    /// Why it cannot be read, if it cannot: it parked its whole stream.
+    pub unreadable: Option<String>,
+}
+
+/// The document of a key as of a position or time.
+pub(super) async fn past(
+    shared: &Shared,
+    projection: &'static dyn DynProjection,
+    key: &str,
+    as_of: AsOf,
+) -> Result<Past, AdminError> {
+    let causes = causes(shared, projection, key, Some(as_of)).await?;
+    let events: Vec<_> = causes.into_iter().map(|cause| cause.recorded).collect();
+    let mut fold = projection.start(usize::MAX);
+    fold.only(key);
+    fold.skip(skipped(shared, projection).await?);
+    fold.begin(&events);
+    let folded = fold.finish().map_err(RunError::Document)?;
+    let mut past = Past { parked: folded.parked.into_iter().next(), ..Past::default() };
+    if let Some(write) = folded.writes.into_iter().find(|write| write.key == key) {
+        (past.body, past.position) = (write.body, Some(write.position));
+    }
+    Ok(past)
+}
+
+/// The events that changed the document of a key, in log order.
+pub(super) async fn causes(
+    shared: &Shared,
+    projection: &'static dyn DynProjection,
+    key: &str,
+    as_of: Option<AsOf>,
+) -> Result<Vec<Cause>, AdminError> {
+    let streams = projection.streams_of(key);
+    if streams.is_empty() {
+        return Err(AdminError::WholeLog { projection: projection.name(), key: key.to_owned() });
+    }
+    let skipped = skipped(shared, projection).await?;
+    let (mut causes, mut read) = (Vec::new(), 0_u64);
+    for stream in streams {
+        let mut from = Revision::FIRST;
+        loop {
+            let page = shared.log.read_stream(&stream, from, shared.options.page).await;
+            let page = page.map_err(RunError::Log)?;
+            let Some(last) = page.last() else { break };
+            from = last.revision.next();
+            read += u64::try_from(page.len()).unwrap_or(u64::MAX);
+            let past_it = as_of.is_some_and(|as_of| !as_of.has(last));
+            let within = page.into_iter().filter(|event| as_of.is_none_or(|as_of| as_of.has(event)));
+            causes.extend(within.filter_map(|event| cause(projection, key, event, &skipped)));
+            if causes.len() > EVENTS_HELD_MAX || read > EVENTS_MAX {
+                return Err(AdminError::TooMuch { key: key.to_owned(), projection: projection.name() });
+            }
+            if past_it {
+                break;
+            }
+        }
+    }
+    causes.sort_by_key(|cause| cause.recorded.position);
+    Ok(causes)
+}
+
+fn cause(
+    projection: &dyn DynProjection,
+    key: &str,
+    recorded: Arc<Recorded>,
+    skipped: &[Skipped],
+) -> Option<Cause> {
+    let of = |key: &str| Skipped { key: key.to_owned(), position: recorded.position };
+    match projection.keys_of(&recorded) {
+        Ok(keys) if keys.iter().any(|changed| changed == key) => {
+            let skipped = skipped.contains(&of(key));
+            Some(Cause { recorded, skipped, unreadable: None })
+        }
+        Ok(_) => None,
+        Err(error @ (FoldError::Decode(_) | FoldError::Document { .. } | FoldError::OutOfPlace { .. })) => {
+            let skipped = skipped.contains(&of(recorded.stream.as_str()));
+            Some(Cause { recorded, skipped, unreadable: Some(error.to_string()) })
+        }
+    }
+}
+
+async fn skipped(shared: &Shared, projection: &dyn DynProjection) -> Result<Vec<Skipped>, AdminError> {
+    let record = Ledger::new(shared.store.clone(), projection.name()).read().await;
+    let record = record.map_err(RunError::Store)?;
+    let ours = record.skipped_in == Some(shared.log.epoch());
+    Ok(if ours { record.skipped } else { Vec::new() })
+}

@@ -1,0 +1,59 @@
+//! A parked key, folded again from the event that parked it.
+
+use dramatis_events::Position;
+use dramatis_projections::{DeadLetter, DynProjection};
+
+use super::Shared;
+use super::asks::Mended;
+use super::record::Ledger;
+use super::run::{Run, RunError, filter};
+use crate::read_models::{Batch, Checkpoint};
+
+/// Folds what waited, up to where the build is, and takes the key from the dead letters. The
+/// documents go first: cut off in between, the key is parked still and may be tried again.
+pub(super) async fn mend(
+    shared: &Shared,
+    projection: &'static dyn DynProjection,
+    run: &Run,
+    letter: &DeadLetter,
+) -> Result<Mended, RunError> {
+    let mut others = run.dead_letters().await?;
+    others.retain(|other| other.key != letter.key);
+    let mut fold = projection.start(shared.options.documents_max);
+    fold.park(&others);
+    fold.only(&letter.key);
+    let record = Ledger::new(shared.store.clone(), projection.name()).read().await?;
+    if record.skipped_in == Some(run.epoch) {
+        fold.skip(record.skipped);
+    }
+    let mut filter = filter(projection)?;
+    if let [stream] = projection.streams_of(&letter.key).as_slice() {
+        filter.stream = Some(stream.clone());
+    }
+    let mut mended = Mended { events: 0, parked: None };
+    let mut after = letter.position.to_engine().checked_sub(1).map(Position::from_engine);
+    while after < run.position {
+        let page = shared.log.read_all(after, filter.clone(), shared.options.page).await?;
+        if page.scanned <= after {
+            break;
+        }
+        after = page.scanned;
+        let mut events = page.events;
+        events.retain(|event| Some(event.position) <= run.position);
+        let missing = fold.begin(&events);
+        fold.load(shared.store.load(&run.collection, missing).await?)?;
+        let folded = fold.finish()?;
+        mended.events += folded.events;
+        let parked = folded.parked.into_iter().find(|parked| parked.key == letter.key);
+        let checkpoint = Checkpoint { epoch: run.epoch, position: None };
+        let batch = Batch { writes: folded.writes, parked: Vec::new(), checkpoint };
+        shared.store.write(&run.collection, batch.clone()).await?;
+        if let Some(parked) = parked {
+            // It waits from another event on, perhaps. The letter that is there stands for that too.
+            mended.parked = Some(format!("event {} at {}: {}", parked.event, parked.position, parked.error));
+            return Ok(mended);
+        }
+    }
+    shared.store.remove_dead_letter(&run.collection, &letter.key, letter.position).await?;
+    Ok(mended)
+}

@@ -1,0 +1,260 @@
+//! Builds beside the live one: proven, held up, cut off, switched to and back from.
+
+use super::*;
+use crate::read_models::{Batch, Checkpoint};
+
+pub(super) const REBUILD: Order = Order { purpose: Purpose::Rebuild, accept: false, events_per_s_max: None };
+
+/// Waits until the last job of a projection is in a state, and answers it.
+pub(super) async fn job_in(projector: &Projector, projection: &str, state: JobState) -> Job {
+    let mut progress = projector.watch_job(projection).unwrap();
+    let there =
+        progress.wait_for(|progress| progress.as_ref().is_some_and(|progress| progress.job.state == state));
+    let Ok(there) = tokio::time::timeout(LONG, there).await else {
+        panic!("{projection} should come to {state:?}: {:?}", projector.job(projection));
+    };
+    there.unwrap().as_ref().unwrap().job.clone()
+}
+
+/// Writes a document that no event made into a live build.
+async fn forge(store: &dyn ReadModels, collection: &str, key: &str, position: Position) {
+    let forged =
+        dramatis_projections::Write { key: key.into(), position, body: Some(r#"{"forged":true}"#.into()) };
+    let checkpoint = Checkpoint { epoch: EPOCH, position: None };
+    store.write(collection, Batch { writes: vec![forged], parked: Vec::new(), checkpoint }).await.unwrap();
+}
+
+async fn started(folder: &TempDir, page: usize) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>, Projector) {
+    let (log, store) = (ScriptedLog::new(EPOCH), store(folder));
+    let position = log.write(STORY);
+    let projector = Projector::start(log.clone(), store.clone(), options(page));
+    reached(&projector, position).await;
+    (log, store, projector)
+}
+
+#[tokio::test]
+async fn a_rebuild_proves_itself_and_switches_and_there_is_a_way_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store, projector) = started(&folder, 2).await;
+    let before = dump(store.as_ref()).await;
+    projector.order("timeline", REBUILD).await.unwrap();
+    let job = job_in(&projector, "timeline", JobState::Done).await;
+    assert_eq!((job.replaced.as_deref(), job.collection.as_str()), (Some("timeline@1"), "timeline@2"));
+    let completion = job.completion.unwrap();
+    assert_eq!((completion.documents, completion.position), (2, *log.head.borrow()));
+    assert_eq!(job.difference, None);
+    assert_eq!(dump(store.as_ref()).await, before);
+    // Both builds go on with the log, so the way back loses nothing.
+    let position = log.write(r#"lobby bob MessagePosted {"kind":"text","text":"after"}"#);
+    reached(&projector, position).await;
+    let back = projector.roll_back("timeline").await.unwrap();
+    assert_eq!((back.from.as_str(), back.to.as_str()), ("timeline@2", "timeline@1"));
+    assert_eq!(store.alias("timeline").await.unwrap().as_deref(), Some("timeline@1"));
+    assert!(dump(store.as_ref()).await.contains("after"));
+    let forth = projector.roll_back("timeline").await.unwrap();
+    assert_eq!(forth.to, "timeline@2");
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_rebuild_that_differs_waits_for_an_admin() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store, projector) = started(&folder, 2).await;
+    let (key, head) = ("room-main.lobby/00000000000000000002", log.head.borrow().unwrap());
+    forge(store.as_ref(), "timeline@1", key, head).await;
+
+    projector.order("timeline", Order { purpose: Purpose::Verify, ..REBUILD }).await.unwrap();
+    let verified = job_in(&projector, "timeline", JobState::Done).await;
+    assert_eq!(verified.difference.unwrap().documents, 1, "the check tells and switches nothing");
+
+    projector.order("timeline", REBUILD).await.unwrap();
+    let job = job_in(&projector, "timeline", JobState::Differs).await;
+    let difference = job.difference.unwrap();
+    let shown: Vec<_> = difference.shown.iter().map(|document| document.key.as_str()).collect();
+    assert_eq!((difference.documents, shown.as_slice()), (1, [key].as_slice()));
+    assert!(difference.shown[0].fields.contains(&"forged".to_owned()), "{difference:?}");
+    assert_eq!(
+        projector.order("timeline", REBUILD).await.unwrap_err().to_string(),
+        "timeline has a build under way (differs): wait for its end, accept it or cancel it"
+    );
+    assert!(dump(store.as_ref()).await.contains("forged"), "the live build stays");
+    projector.wish("timeline", Wish::Accept).await.unwrap();
+    job_in(&projector, "timeline", JobState::Done).await;
+    assert!(!dump(store.as_ref()).await.contains("forged"));
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_rightly_empty_build_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    for lines in ["", r#"den bob RoomOpened {"title":"Den","owner":"bob"}"#] {
+        let position = if lines.is_empty() { None } else { Some(log.write(lines)) };
+        if let Some(position) = position {
+            reached(&projector, position).await;
+        }
+        let replaced = store.alias("timeline").await.unwrap();
+        let order = projector.order("timeline", REBUILD).await.unwrap();
+        let done = |job: &Job| job.collection == order.collection && job.state == JobState::Done;
+        let mut progress = projector.watch_job("timeline").unwrap();
+        let ended =
+            progress.wait_for(|progress| progress.as_ref().is_some_and(|progress| done(&progress.job)));
+        let job = tokio::time::timeout(LONG, ended).await.unwrap().unwrap().clone().unwrap().job;
+        let completion = job.completion.unwrap();
+        assert_eq!((completion.position, completion.documents), (position, 0));
+        assert_ne!(store.alias("timeline").await.unwrap(), replaced);
+    }
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_is_held_up_resumed_over_a_restart_and_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store, projector) = started(&folder, 1).await;
+    // So slow that nothing but an admin ends it.
+    let slow = Order { events_per_s_max: Some(1), ..REBUILD };
+    projector.order("timeline", slow).await.unwrap();
+    let mut progress = projector.watch_job("timeline").unwrap();
+    let some = |progress: &Option<JobProgress>| progress.as_ref().is_some_and(|p| p.position.is_some());
+    tokio::time::timeout(LONG, progress.wait_for(some)).await.unwrap().unwrap();
+    projector.wish("timeline", Wish::Pause).await.unwrap();
+    job_in(&projector, "timeline", JobState::Paused).await;
+    projector.stop().await;
+
+    let projector = Projector::start(log.clone(), store.clone(), options(1));
+    let job = job_in(&projector, "timeline", JobState::Paused).await;
+    let events = job.events;
+    assert!(events < 5, "{job:?}");
+    projector.wish("timeline", Wish::Resume).await.unwrap();
+    job_in(&projector, "timeline", JobState::Building).await;
+    projector.stop().await;
+    // It goes on from where it was, unasked.
+    let projector = Projector::start(log.clone(), store.clone(), options(1));
+    let job = job_in(&projector, "timeline", JobState::Building).await;
+    assert!(job.events >= events, "{job:?}");
+    projector.wish("timeline", Wish::Cancel).await.unwrap();
+    job_in(&projector, "timeline", JobState::Cancelled).await;
+    let gone = async {
+        while store.builds().await.unwrap().iter().any(|build| build.collection == job.collection) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.unwrap();
+    assert!(projector.wish("timeline", Wish::Resume).await.is_err());
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_cut_off_anywhere_ends_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store, projector) = started(&folder, 1).await;
+    projector.stop().await;
+    let before = dump(store.as_ref()).await;
+    // Every try gets a little further, whatever it was at.
+    let mut tries = 0;
+    loop {
+        let projector = Projector::start(log.clone(), store.clone(), options(1));
+        if tries == 0 {
+            projector.order("timeline", REBUILD).await.unwrap();
+        }
+        let mut progress = projector.watch_job("timeline").unwrap();
+        for _ in 0..=tries / 2 {
+            tokio::time::timeout(LONG, progress.changed()).await.unwrap().unwrap();
+            if progress.borrow().as_ref().is_some_and(|progress| !progress.job.state.is_active()) {
+                break;
+            }
+        }
+        tries += 1;
+        let state = progress.borrow().as_ref().map(|progress| progress.job.state);
+        projector.stop().await;
+        if state == Some(JobState::Done) {
+            break;
+        }
+        assert!(tries < 200, "it never ends: {state:?}");
+    }
+    println!("cut off {} times", tries - 1);
+    assert_eq!(store.alias("timeline").await.unwrap().as_deref(), Some("timeline@2"));
+    assert_eq!(dump(store.as_ref()).await, before);
+}
+
+#[tokio::test]
+async fn several_are_built_side_by_side_while_the_log_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store, projector) = started(&folder, 2).await;
+    for projection in dramatis_projections::all() {
+        projector.order(projection.name(), REBUILD).await.unwrap();
+    }
+    for number in 0..200 {
+        log.write(&format!(r#"lobby bob MessagePosted {{"kind":"text","text":"m{number}"}}"#));
+        tokio::task::yield_now().await;
+    }
+    for projection in dramatis_projections::all() {
+        job_in(&projector, projection.name(), JobState::Done).await;
+    }
+    reached(&projector, log.head.borrow().unwrap()).await;
+    projector.stop().await;
+    let built = dump(store.as_ref()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = super::store(&folder);
+    let projector = Projector::start(log.clone(), fresh.clone(), options(50));
+    reached(&projector, log.head.borrow().unwrap()).await;
+    projector.stop().await;
+    assert_eq!(dump(fresh.as_ref()).await, built);
+}
+
+#[tokio::test]
+async fn one_projector_works_and_the_other_takes_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store, first) = started(&folder, 2).await;
+    let second = Options { node: 9, ..options(2) };
+    let second = Projector::start(log.clone(), store.clone(), second);
+    let mut status = second.watch("rooms").unwrap();
+    let stands_by = |status: &Status| matches!(&status.health, Health::Standby { .. });
+    tokio::time::timeout(LONG, status.wait_for(stands_by)).await.unwrap().unwrap();
+    assert!(matches!(second.order("rooms", REBUILD).await, Err(AdminError::Elsewhere { .. })));
+    // Who stands by knows how far the other is.
+    let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"both"}"#);
+    reached(&second, position).await;
+    first.stop().await;
+    tokio::time::timeout(LONG, status.wait_for(|status| status.health == Health::Live))
+        .await
+        .unwrap()
+        .unwrap();
+    let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"alone"}"#);
+    reached(&second, position).await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_kept_is_dropped_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    let position = log.write(STORY);
+    let clock = crate::clock::ManualClock::default();
+    let options = Options { warm: Duration::from_mins(1), retention: Duration::from_mins(2), ..options(2) };
+    let projector = Projector::start_these(
+        dramatis_projections::all(),
+        log.clone(),
+        store.clone(),
+        Arc::new(clock.clone()),
+        options,
+    );
+    reached(&projector, position).await;
+    projector.order("rooms", REBUILD).await.unwrap();
+    job_in(&projector, "rooms", JobState::Done).await;
+    let names = || async {
+        let builds = store.builds().await.unwrap().into_iter().map(|build| build.collection);
+        builds.filter(|collection| collection.starts_with("rooms@")).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["rooms@1", "rooms@2"]);
+    clock.set(UnixMillis::new(120_001));
+    let dropped = async {
+        while names().await.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, dropped).await.unwrap();
+    assert!(matches!(projector.roll_back("rooms").await, Err(AdminError::NothingKept { .. })));
+    projector.stop().await;
+}

@@ -1,0 +1,166 @@
+//! Poison events, and the past of a document.
+
+use dramatis_projections::{FoldError, Index, Projection, Room, Rooms};
+
+use super::*;
+
+/// The fold of rooms with a fault: what eve does cannot be folded.
+struct Faulty;
+
+impl Projection for Faulty {
+    const NAME: &'static str = Rooms::NAME;
+    const VERSION: u32 = Rooms::VERSION;
+    const EVENTS: &'static [&'static str] = Rooms::EVENTS;
+    const INDEXES: &'static [Index] = Rooms::INDEXES;
+    type Event = RoomEvent;
+    type Document = Room;
+
+    fn keys(recorded: &Recorded, event: &RoomEvent, keys: &mut Vec<String>) {
+        Rooms::keys(recorded, event, keys);
+    }
+
+    fn fold(document: &mut Option<Room>, recorded: &Recorded, event: &RoomEvent) -> Result<(), FoldError> {
+        if recorded.envelope.author.as_str() == "eve" {
+            let (key, reason) = (recorded.stream.to_string(), "the fault".to_owned());
+            return Err(FoldError::Document { key, reason });
+        }
+        Rooms::fold(document, recorded, event)
+    }
+}
+
+fn faulty(log: &Arc<ScriptedLog>, store: &Arc<dyn ReadModels>) -> Projector {
+    Projector::start_these(&[&Faulty], log.clone(), store.clone(), Arc::new(SystemClock), options(2))
+}
+
+async fn room(store: &dyn ReadModels, key: &str) -> serde_json::Value {
+    let alias = store.alias("rooms").await.unwrap().unwrap();
+    serde_json::from_str(&store.get(&alias, key).await.unwrap().unwrap().body).unwrap()
+}
+
+const EVE: &str = r#"
+    lobby eve MessagePosted {"kind":"text","text":"poison"}
+    lobby alice MessagePosted {"kind":"text","text":"waits"}
+    den bob MessagePosted {"kind":"text","text":"goes on"}
+"#;
+
+#[tokio::test]
+async fn a_parked_key_goes_on_after_a_fix() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let position = log.write(EVE);
+    let projector = faulty(&log, &store);
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    assert_eq!(room(store.as_ref(), "room-main.lobby").await["message_count"], 2);
+    assert_eq!(room(store.as_ref(), "room-main.den").await["message_count"], 1);
+    // Without a fix it stays where it is.
+    let mended = projector.mend("rooms", "room-main.lobby", false).await.unwrap();
+    assert!(mended.parked.unwrap().contains("the fault"));
+    let status = projector.status().remove(0);
+    assert!(status.waits("room-main.lobby").is_some() && status.waits("room-main.den").is_none());
+    assert_eq!(projector.dead_letters("rooms").await.unwrap().len(), 1);
+    projector.stop().await;
+
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    assert_eq!(projector.watch("rooms").unwrap().borrow().parked.len(), 1);
+    let mended = projector.mend("rooms", "room-main.lobby", false).await.unwrap();
+    assert_eq!((mended.events, mended.parked), (2, None));
+    assert_eq!(projector.dead_letters("rooms").await.unwrap(), []);
+    assert_eq!(projector.status().remove(0).waits("room-main.lobby"), None);
+    let position = log.write(r#"lobby alice MessagePosted {"kind":"text","text":"and on"}"#);
+    reached(&projector, position).await;
+    assert_eq!(room(store.as_ref(), "room-main.lobby").await["message_count"], 5);
+    assert_eq!(projector.watch("rooms").unwrap().borrow().parked.len(), 0);
+    assert!(matches!(
+        projector.mend("rooms", "room-main.lobby", false).await,
+        Err(AdminError::NotParked { .. })
+    ));
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_skipped_event_is_left_out_by_later_builds_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let position = log.write(EVE);
+    let projector = faulty(&log, &store);
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    let mended = projector.mend("rooms", "room-main.lobby", true).await.unwrap();
+    assert_eq!(mended.parked, None);
+    let lobby = room(store.as_ref(), "room-main.lobby").await;
+    assert_eq!(lobby["message_count"], 3, "all but the poison: {lobby}");
+    projector.order("rooms", builds::REBUILD).await.unwrap();
+    builds::job_in(&projector, "rooms", JobState::Done).await;
+    assert_eq!(room(store.as_ref(), "room-main.lobby").await, lobby);
+    let skipped = projector.why("rooms", "room-main.lobby").await.unwrap();
+    assert_eq!(skipped.iter().filter(|cause| cause.skipped).count(), 1);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_read_goes_on_without_the_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let position = log.write(
+        r#"den bob MessagePosted {"text":"no kind"}
+           den bob MessagePosted {"kind":"text","text":"later"}
+           den bob MessagePosted {"kind":"text","text":"last"}"#,
+    );
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    assert!(!dump(store.as_ref()).await.contains(r#""text":"last""#));
+    let mended = projector.mend("timeline", "room-main.den", true).await.unwrap();
+    assert_eq!((mended.events, mended.parked), (2, None));
+    let dump = dump(store.as_ref()).await;
+    assert!(dump.contains(r#""text":"later""#) && dump.contains(r#""text":"last""#), "{dump}");
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn documents_are_shown_as_they_were_and_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    let position = log.write(STORY);
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    // After every event, a document folded alone is what a pure fold of all gives.
+    for event in log.all() {
+        let as_of = AsOf::Position(event.position);
+        let before: Vec<_> = log.all().into_iter().filter(|other| other.position <= event.position).collect();
+        for projection in dramatis_projections::all() {
+            let mut fold = projection.start(usize::MAX);
+            fold.begin(&before);
+            for write in fold.finish().unwrap().writes {
+                let past = projector.past(projection.name(), &write.key, as_of).await.unwrap();
+                assert_eq!((past.body, past.position), (write.body, Some(write.position)));
+            }
+        }
+        let by_time = AsOf::Time(event.recorded_at);
+        assert_eq!(projector.position_at(by_time).await.unwrap(), position_before_next(&log, &event));
+    }
+    let why = projector.why("timeline", "room-main.lobby/00000000000000000003").await.unwrap();
+    let names: Vec<_> = why.iter().map(|cause| cause.recorded.envelope.name.to_string()).collect();
+    assert_eq!(names, ["MessagePosted", "MessageEdited"]);
+    assert!(matches!(projector.why("timeline", "nonsense").await, Err(AdminError::WholeLog { .. })));
+
+    // The whole read model as of a position is a build of its own.
+    let then = log.all()[3].position;
+    projector
+        .order("timeline", Order { purpose: Purpose::AsOf { position: then }, ..builds::REBUILD })
+        .await
+        .unwrap();
+    let job = builds::job_in(&projector, "timeline", JobState::Done).await;
+    assert_eq!(job.completion.unwrap().documents, 2);
+    assert_eq!(store.count(&job.collection).await.unwrap(), 2);
+    assert_eq!(store.alias("timeline").await.unwrap().as_deref(), Some("timeline@1"));
+    projector.stop().await;
+}
+
+/// The last position before the next event: positions of a scripted log go up in threes.
+fn position_before_next(log: &ScriptedLog, event: &Recorded) -> Position {
+    let next = log.all().into_iter().find(|other| other.position > event.position);
+    next.map_or(event.position, |next| Position::from_engine(next.position.to_engine() - 1))
+}

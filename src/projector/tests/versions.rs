@@ -1,0 +1,128 @@
+//! A changed fold: the build before serves on until its successor is accepted.
+
+use dramatis_projections::{FoldError, Index, Projection, Room, Rooms};
+
+use super::builds::{REBUILD, job_in};
+use super::*;
+
+/// The second version of the fold of rooms.
+struct Second;
+
+impl Projection for Second {
+    const NAME: &'static str = Rooms::NAME;
+    const VERSION: u32 = Rooms::VERSION + 1;
+    const EVENTS: &'static [&'static str] = Rooms::EVENTS;
+    const INDEXES: &'static [Index] = Rooms::INDEXES;
+    type Event = RoomEvent;
+    type Document = Room;
+
+    fn keys(recorded: &Recorded, event: &RoomEvent, keys: &mut Vec<String>) {
+        Rooms::keys(recorded, event, keys);
+    }
+
+    fn fold(document: &mut Option<Room>, recorded: &Recorded, event: &RoomEvent) -> Result<(), FoldError> {
+        Rooms::fold(document, recorded, event)?;
+        if let Some(room) = document {
+            room.message_count *= 10;
+        }
+        Ok(())
+    }
+}
+
+fn start(
+    version: &'static dyn DynProjection,
+    log: &Arc<ScriptedLog>,
+    store: &Arc<dyn ReadModels>,
+    options: Options,
+) -> Projector {
+    Projector::start_these(&[version], log.clone(), store.clone(), Arc::new(SystemClock), options)
+}
+
+async fn first(folder: &TempDir) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>) {
+    let (log, store) = (ScriptedLog::new(EPOCH), store(folder));
+    let position = log.write(STORY);
+    let projector = start(&Rooms, &log, &store, options(2));
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    projector.stop().await;
+    (log, store)
+}
+
+async fn messages(store: &dyn ReadModels) -> serde_json::Value {
+    let alias = store.alias("rooms").await.unwrap().unwrap();
+    let body = store.get(&alias, "room-main.lobby").await.unwrap().unwrap().body;
+    serde_json::from_str::<serde_json::Value>(&body).unwrap()["message_count"].clone()
+}
+
+const ONE_MORE: &str = r#"lobby alice MessagePosted {"kind":"text","text":"more"}"#;
+
+#[tokio::test]
+async fn a_changed_fold_shows_its_differences_and_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = first(&folder).await;
+    // It has moved on since the old build stopped.
+    let position = log.write(ONE_MORE);
+    let projector = start(&Second, &log, &store, options(2));
+    let job = job_in(&projector, "rooms", JobState::Differs).await;
+    let difference = job.difference.unwrap();
+    assert_eq!(difference.documents, 1, "{difference:?}");
+    assert_eq!(difference.shown[0].fields, ["message_count"]);
+    let status = projector.status().remove(0);
+    let Health::Frozen { reason } = status.health else { panic!("{status:?}") };
+    assert!(reason.contains("rooms@1") && reason.contains("accept rooms"), "{reason}");
+    assert_eq!(messages(store.as_ref()).await, 2, "queries get the old build as it stands");
+    let waited = projector.wait_for("rooms", position, Duration::from_millis(1)).await;
+    assert!(matches!(waited, Err(WaitError::TimedOut { .. })), "{waited:?}");
+
+    // A restart changes nothing of that.
+    projector.stop().await;
+    let projector = start(&Second, &log, &store, options(2));
+    assert_eq!(job_in(&projector, "rooms", JobState::Differs).await.collection, job.collection);
+    projector.wish("rooms", Wish::Accept).await.unwrap();
+    job_in(&projector, "rooms", JobState::Done).await;
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    assert_ne!(messages(store.as_ref()).await, 2);
+
+    // The way back is open, and holds: nothing is built anew unasked.
+    projector.roll_back("rooms").await.unwrap();
+    assert_eq!(messages(store.as_ref()).await, 2);
+    projector.stop().await;
+    let projector = start(&Second, &log, &store, options(2));
+    let mut status = projector.watch("rooms").unwrap();
+    let frozen = |status: &Status| matches!(status.health, Health::Frozen { .. });
+    tokio::time::timeout(LONG, status.wait_for(frozen)).await.unwrap().unwrap();
+    assert_eq!(job_in(&projector, "rooms", JobState::Done).await.collection, job.collection);
+    // The first version goes on with its build as if nothing had been.
+    projector.stop().await;
+    let projector = start(&Rooms, &log, &store, options(2));
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    assert_eq!(messages(store.as_ref()).await, 3);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_fold_is_switched_to_where_that_is_wished() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = first(&folder).await;
+    let projector = start(&Second, &log, &store, Options { accept_new_versions: true, ..options(2) });
+    let job = job_in(&projector, "rooms", JobState::Done).await;
+    assert_eq!(job.difference.unwrap().documents, 1, "it is shown all the same");
+    assert_ne!(messages(store.as_ref()).await, 2);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_successor_is_built_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, store) = first(&folder).await;
+    let projector = start(&Second, &log, &store, options(2));
+    job_in(&projector, "rooms", JobState::Differs).await;
+    projector.wish("rooms", Wish::Cancel).await.unwrap();
+    job_in(&projector, "rooms", JobState::Cancelled).await;
+    projector.stop().await;
+    let projector = start(&Second, &log, &store, options(2));
+    job_in(&projector, "rooms", JobState::Cancelled).await;
+    projector.order("rooms", Order { accept: true, ..REBUILD }).await.unwrap();
+    job_in(&projector, "rooms", JobState::Done).await;
+    assert_ne!(messages(store.as_ref()).await, 2);
+    projector.stop().await;
+}

@@ -1,0 +1,156 @@
+//! Builds: made, listed, dropped.
+
+use dramatis_events::Epoch;
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::options::FindOptions;
+
+use super::Store;
+use super::errors::{Trouble, number};
+use super::letters::LETTERS;
+use crate::read_models::{Build, Checkpoint, NewBuild, ReadModelError, names};
+
+pub(super) const BUILDS: &str = "meta.builds";
+
+/// A build that is not being dropped.
+pub(super) fn standing(collection: &str) -> Document {
+    doc! {"_id": collection, "dropping": {"$exists": false}}
+}
+
+/// What a step needs to know of a build.
+pub(super) struct Standing {
+    pub(super) epoch: Epoch,
+    pub(super) position: Option<i64>,
+    /// The fields whose words are kept.
+    pub(super) text: Vec<String>,
+}
+
+impl Store {
+    pub(super) async fn create(&self, build: &NewBuild) -> Result<(), Trouble> {
+        let collection = names::collection(&build.collection)?;
+        let indexes = indexes(build)?;
+        let known = self.build_document(collection).await?;
+        if known.as_ref().is_none_or(|known| known.contains_key("dropping")) {
+            // A drop or a write that was cut off may have left something under this name.
+            self.drop_build(collection).await?;
+        }
+        match self.command(doc! {"create": collection}).await {
+            Err(trouble) if trouble.collection_exists() => {}
+            created => drop(created?),
+        }
+        // One a command: not every server takes those that are there among several.
+        for index in indexes {
+            self.change(raw(&doc! {"createIndexes": collection, "indexes": [index]})?).await?;
+        }
+        let text: Vec<_> = build.text.iter().map(|field| field.name).collect();
+        let first = doc! {"$setOnInsert": {
+            "projection": &build.projection, "version": i64::from(build.version),
+            "epoch": build.epoch.to_string(), "text": text,
+        }};
+        self.update(BUILDS, doc! {"_id": collection}, first, true).await.map(drop)
+    }
+
+    pub(super) async fn builds(&self) -> Result<Vec<Build>, Trouble> {
+        let options = FindOptions::builder().sort(doc! {"_id": 1}).build();
+        let found = self.found(BUILDS, doc! {}, options).await?;
+        let builds = found.iter().map(|raw| {
+            let document = Document::try_from(raw.as_ref()).map_err(|error| damaged("", &error))?;
+            let collection = document.get_str("_id").unwrap_or_default();
+            build(collection, &document).map_err(Trouble::from)
+        });
+        builds.collect()
+    }
+
+    /// Marks a build first, so that no writer takes it up again, and forgets it last, so that a
+    /// drop that is cut off can be made again.
+    pub(super) async fn drop_build(&self, collection: &str) -> Result<(), Trouble> {
+        let mark = doc! {"$set": {"dropping": true}};
+        self.update(BUILDS, doc! {"_id": collection}, mark, false).await?;
+        match self.command(doc! {"drop": collection}).await {
+            Err(trouble) if trouble.no_collection() => {}
+            dropped => drop(dropped?),
+        }
+        self.delete(LETTERS, doc! {"collection": collection}).await?;
+        self.delete(BUILDS, doc! {"_id": collection}).await.map(drop)
+    }
+
+    /// The build of a collection.
+    pub(super) async fn standing(&self, collection: &str) -> Result<Standing, Trouble> {
+        let found = self.build_document(collection).await?;
+        let document = found
+            .filter(|found| !found.contains_key("dropping"))
+            .ok_or_else(|| ReadModelError::NoBuild { collection: collection.to_owned() })?;
+        let Build { checkpoint: Checkpoint { epoch, .. }, .. } = build(collection, &document)?;
+        let text = document.get_array("text").into_iter().flatten();
+        let text = text.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        Ok(Standing { epoch, position: document.get_i64("position").ok(), text })
+    }
+
+    async fn build_document(&self, collection: &str) -> Result<Option<Document>, Trouble> {
+        let found = self.found(BUILDS, doc! {"_id": collection}, FindOptions::default()).await?;
+        let Some(raw) = found.first() else { return Ok(None) };
+        let document = Document::try_from(raw.as_ref());
+        Ok(Some(document.map_err(|error| damaged(collection, &error))?))
+    }
+}
+
+/// Says that a build is gone if nothing was found.
+pub(super) fn found_one(collection: &str, found: u64) -> Result<(), Trouble> {
+    match found {
+        0 => Err(ReadModelError::NoBuild { collection: collection.to_owned() }.into()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn raw(document: &Document) -> Result<RawDocumentBuf, Trouble> {
+    RawDocumentBuf::try_from(document)
+        .map_err(|error| ReadModelError::Failure { reason: error.to_string() }.into())
+}
+
+fn build(collection: &str, document: &Document) -> Result<Build, ReadModelError> {
+    let text = |field: &str| document.get_str(field).map_err(|error| damaged(collection, &error));
+    let epoch = text("epoch")?.parse().map_err(|error| damaged(collection, &error))?;
+    let position = document.get_i64("position").ok();
+    let place = place(collection);
+    let position = position.map(|position| names::from_stored(&place, position)).transpose()?;
+    Ok(Build {
+        collection: collection.to_owned(),
+        projection: text("projection")?.to_owned(),
+        version: u32::try_from(number(document, "version")).unwrap_or_default(),
+        checkpoint: Checkpoint { epoch, position },
+    })
+}
+
+fn damaged(collection: &str, error: &dyn std::fmt::Display) -> ReadModelError {
+    ReadModelError::Damaged { place: place(collection), reason: error.to_string() }
+}
+
+fn place(collection: &str) -> String {
+    format!("{collection:?} in {BUILDS}")
+}
+
+/// What `createIndexes` takes. Words are cut before they are stored: the server knows no language.
+fn indexes(build: &NewBuild) -> Result<Vec<Document>, ReadModelError> {
+    // Only tombstones have the field, so only they are in this index.
+    let mut indexes = vec![doc! {"name": "tombstones", "key": {"deleted": 1}, "sparse": true}];
+    for index in build.indexes {
+        let mut key = Document::new();
+        for field in index.fields {
+            key.insert(format!("body.{}", names::field(field.name)?), 1);
+        }
+        key.insert("_id", 1);
+        indexes.push(doc! {"name": names::field(index.name)?, "key": key});
+    }
+    if !build.text.is_empty() {
+        let (mut key, mut weights) = (Document::new(), Document::new());
+        for field in build.text {
+            let path = format!("words.{}", names::field(field.name)?);
+            key.insert(&path, "text");
+            weights.insert(path, i64::from(field.weight));
+        }
+        indexes.push(doc! {
+            "name": "words of all", "key": key, "weights": weights,
+            "default_language": "none", "language_override": "no language",
+        });
+    }
+    Ok(indexes)
+}

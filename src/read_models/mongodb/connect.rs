@@ -1,0 +1,171 @@
+//! Reaching the server, and operations with their deadline and retries.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::options::{ClientOptions, FindOptions, WriteConcern};
+use mongodb::{Client, Database};
+
+use super::Store;
+use super::errors::{self, Trouble, Written};
+use futures_util::TryStreamExt as _;
+
+/// The prober's first wait while the server does not answer; it doubles with each further one.
+const PROBE_MIN: Duration = Duration::from_millis(250);
+/// Its longest wait.
+const PROBE_MAX: Duration = Duration::from_secs(5);
+
+/// Raised with every change of how documents and builds are stored.
+const FORMAT: i32 = 1;
+
+/// Asks the server now and then whether it is there, and more often while it is not.
+pub(super) async fn watch(store: Arc<Store>) {
+    let mut wait = PROBE_MIN;
+    loop {
+        match store.probe().await {
+            Ok(latency) => {
+                wait = PROBE_MIN;
+                store.gate.open(latency);
+                tokio::select! {
+                    () = tokio::time::sleep(store.options.health_interval) => {}
+                    () = store.gate.doubted() => {}
+                }
+            }
+            Err(reason) => {
+                store.gate.close(&reason);
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(PROBE_MAX);
+            }
+        }
+    }
+}
+
+impl Store {
+    /// One question and its answer, and how long that took.
+    async fn probe(&self) -> Result<Duration, String> {
+        let limit = self.options.operation_timeout;
+        let asked = tokio::time::timeout(limit, async {
+            let database = match self.database.get() {
+                Some(database) => database.clone(),
+                None => self.connect().await?,
+            };
+            let started = Instant::now();
+            database.run_command(doc! {"ping": 1}).await.map_err(|error| error.to_string())?;
+            let latency = started.elapsed();
+            if self.database.get().is_none() {
+                recognize(&database).await?;
+                let _ = self.database.set(database);
+            }
+            Ok(latency)
+        });
+        asked.await.unwrap_or_else(|_| Err(no_answer(limit)))
+    }
+
+    async fn connect(&self) -> Result<Database, String> {
+        let Self { options, .. } = self;
+        let said = |error: mongodb::error::Error| error.to_string();
+        let mut client = ClientOptions::parse(options.uri.secret()).await.map_err(said)?;
+        client.app_name.get_or_insert_with(|| "dramatis".to_owned());
+        client.max_pool_size.get_or_insert(options.pool_max);
+        client.min_pool_size.get_or_insert(options.pool_min.min(options.pool_max));
+        client.connect_timeout.get_or_insert(options.connect_timeout);
+        client.server_selection_timeout.get_or_insert(options.operation_timeout);
+        client.write_concern.get_or_insert_with(WriteConcern::majority);
+        Ok(Client::with_options(client).map_err(said)?.database(&options.database))
+    }
+
+    /// Runs an operation under the deadline, again if its connection broke; tells how often. It
+    /// must be one that has the effect of one when made twice.
+    pub(super) async fn attempt<T, F>(&self, work: impl Fn(Database) -> F) -> Result<(T, u32), Trouble>
+    where
+        F: Future<Output = mongodb::error::Result<T>>,
+    {
+        self.gate.pass().await?;
+        let Some(database) = self.database.get() else {
+            return Err(Trouble::Unreachable { reason: "it was not reached yet".into(), again: false });
+        };
+        let limit = self.options.operation_timeout;
+        let mut tries = 1;
+        loop {
+            let trouble = match tokio::time::timeout(limit, work(database.clone())).await {
+                Ok(Ok(done)) => return Ok((done, tries)),
+                Ok(Err(error)) => errors::sort(&error),
+                Err(_) => Trouble::Unreachable { reason: no_answer(limit), again: false },
+            };
+            match &trouble {
+                Trouble::Unreachable { again: true, .. } if tries <= self.options.retries_max => tries += 1,
+                Trouble::Unreachable { reason, .. } => {
+                    self.gate.doubt(reason);
+                    return Err(trouble);
+                }
+                Trouble::Refused { .. } | Trouble::Said(_) => return Err(trouble),
+            }
+        }
+    }
+
+    /// Runs a command; answers the reply.
+    pub(super) async fn command(&self, command: Document) -> Result<Document, Trouble> {
+        let run = |database: Database| {
+            let command = command.clone();
+            async move { database.run_command(command).await }
+        };
+        Ok(self.attempt(run).await?.0)
+    }
+
+    /// Runs a command that writes, acknowledged by a majority; answers how many documents it
+    /// found, and how often it was tried.
+    pub(super) async fn change(&self, command: RawDocumentBuf) -> Result<(u64, u32), Trouble> {
+        let (written, tries) = self.written(command).await?;
+        Ok((written.found, tries))
+    }
+
+    /// The same, with all that the reply says.
+    pub(super) async fn written(&self, mut command: RawDocumentBuf) -> Result<(Written, u32), Trouble> {
+        let limit_ms = i64::try_from(self.options.operation_timeout.as_millis()).unwrap_or(i64::MAX);
+        let concern = mongodb::bson::rawdoc! {"w": "majority", "wtimeout": limit_ms};
+        command.append(mongodb::bson::cstr!("writeConcern"), concern);
+        let run = |database: Database| {
+            let command = command.clone();
+            async move { database.run_raw_command(command).await }
+        };
+        let (reply, tries) = self.attempt(run).await?;
+        Ok((errors::written(&reply)?, tries))
+    }
+
+    /// All documents that a filter finds.
+    pub(super) async fn found(
+        &self,
+        collection: &str,
+        filter: Document,
+        options: FindOptions,
+    ) -> Result<Vec<RawDocumentBuf>, Trouble> {
+        let find = |database: Database| {
+            let collection = database.collection::<RawDocumentBuf>(collection);
+            let (filter, options) = (filter.clone(), options.clone());
+            async move { collection.find(filter).with_options(options).await?.try_collect().await }
+        };
+        Ok(self.attempt(find).await?.0)
+    }
+}
+
+/// Marks a new database as ours, and refuses one of another release.
+async fn recognize(database: &Database) -> Result<(), String> {
+    let said = |error: mongodb::error::Error| error.to_string();
+    let formats = database.collection::<Document>("meta.format");
+    let first = doc! {"$setOnInsert": {"format": FORMAT}};
+    formats.update_one(doc! {"_id": "read models"}, first).upsert(true).await.map_err(said)?;
+    let found = formats.find_one(doc! {"_id": "read models"}).await.map_err(said)?;
+    match found.map(|found| errors::number(&found, "format")) {
+        Some(FORMAT) => Ok(()),
+        found => Err(format!(
+            "database {:?} holds read models of format {found:?}, this release writes {FORMAT}: name another \
+             database, or drop this one; it is rebuilt from the log",
+            database.name()
+        )),
+    }
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!("the server did not answer within {} ms", limit.as_millis())
+}

@@ -1,0 +1,178 @@
+//! What the driver and the server say, in the words of the port.
+
+use mongodb::bson::Document;
+use mongodb::error::{Error, ErrorKind};
+
+use crate::read_models::ReadModelError;
+
+/// A document with this key, or this value under a unique index, is there already.
+pub(super) const DUPLICATE_KEY: i32 = 11_000;
+/// The collection does not exist.
+const NAMESPACE_NOT_FOUND: i32 = 26;
+/// An index that an operation needs is not there.
+const INDEX_NOT_FOUND: i32 = 27;
+/// The collection exists already.
+const NAMESPACE_EXISTS: i32 = 48;
+/// The collection was dropped while it was read.
+const QUERY_PLAN_KILLED: i32 = 175;
+
+/// The codes after which a guarded write may be tried again at once: the server steps down, shuts
+/// down or lost a connection. From the driver specification "Retryable Writes".
+const PASSING: [i32; 12] = [6, 7, 89, 91, 189, 262, 9_001, 10_107, 11_600, 11_602, 13_435, 13_436];
+
+/// Why an operation did not succeed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Nothing came back in time, or the connection broke: the outcome is unknown.
+    Unreachable {
+        /// What happened.
+        reason: String,
+        /// Whether it may be tried again at once.
+        again: bool,
+    },
+    /// The server said no.
+    Refused {
+        /// Its code.
+        code: i32,
+        /// Its words.
+        reason: String,
+    },
+    /// What the port says already.
+    Said(ReadModelError),
+}
+
+impl Trouble {
+    pub(super) fn duplicate_key(&self) -> bool {
+        matches!(self, Self::Refused { code: DUPLICATE_KEY, .. })
+    }
+
+    pub(super) fn no_collection(&self) -> bool {
+        matches!(self, Self::Refused { code: NAMESPACE_NOT_FOUND | QUERY_PLAN_KILLED, .. })
+    }
+
+    /// The collection has no text index, or is not there.
+    pub(super) fn no_text_index(&self) -> bool {
+        matches!(self, Self::Refused { code: INDEX_NOT_FOUND | NAMESPACE_NOT_FOUND, .. })
+    }
+
+    pub(super) fn collection_exists(&self) -> bool {
+        matches!(self, Self::Refused { code: NAMESPACE_EXISTS, .. })
+    }
+}
+
+impl From<ReadModelError> for Trouble {
+    fn from(error: ReadModelError) -> Self {
+        Self::Said(error)
+    }
+}
+
+impl From<Trouble> for ReadModelError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Unreachable { reason, .. } => Self::Failure { reason },
+            Trouble::Refused { code, reason } => {
+                Self::Failure { reason: format!("the server refused it with code {code}: {reason}") }
+            }
+            Trouble::Said(error) => error,
+        }
+    }
+}
+
+/// Sorts an error of the driver.
+pub(super) fn sort(error: &Error) -> Trouble {
+    match error.kind.as_ref() {
+        ErrorKind::Command(refused) if !PASSING.contains(&refused.code) => {
+            Trouble::Refused { code: refused.code, reason: refused.message.clone() }
+        }
+        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::Command(_) => {
+            Trouble::Unreachable { reason: error.to_string(), again: true }
+        }
+        // Finding a server has waited already.
+        _ => Trouble::Unreachable { reason: error.to_string(), again: false },
+    }
+}
+
+/// What a reply to a write says beside `ok: 1`.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// How many documents were found, changed or not, inserted or removed.
+    pub(super) found: u64,
+    /// Which of the writes met a document of their own key, which is then a newer one: they count
+    /// as applied.
+    pub(super) duplicates: Vec<usize>,
+    /// Whether the server left open which index these duplicates are in.
+    pub(super) doubtful: bool,
+}
+
+/// Reads a reply. A duplicate key in another index than that of `_id` is an error.
+pub(super) fn written(reply: &Document) -> Result<Written, Trouble> {
+    let mut written = Written { found: count(reply, "n"), ..Written::default() };
+    for error in reply.get_array("writeErrors").into_iter().flatten() {
+        let Some(error) = error.as_document() else { continue };
+        let code = number(error, "code");
+        let reason = error.get_str("errmsg").unwrap_or_default();
+        let on_id = on_id(error, reason);
+        if code != DUPLICATE_KEY || on_id == Some(false) {
+            return Err(Trouble::Refused { code, reason: reason.to_owned() });
+        }
+        written.doubtful |= on_id.is_none();
+        written.duplicates.extend(usize::try_from(count(error, "index")));
+    }
+    match reply.get_document("writeConcernError") {
+        Ok(error) => Err(Trouble::Unreachable {
+            reason: format!("no majority took it: {}", error.get_str("errmsg").unwrap_or_default()),
+            again: false,
+        }),
+        Err(_) => Ok(written),
+    }
+}
+
+/// Whether the duplicate key is `_id`: by the pattern that servers from 4.4 on tell, or else by
+/// the name of the index in the message, if it has one.
+fn on_id(error: &Document, reason: &str) -> Option<bool> {
+    match error.get_document("keyPattern") {
+        Ok(pattern) => Some(pattern.keys().eq(["_id"])),
+        Err(_) => reason.contains("index: ").then(|| reason.contains("index: _id_")),
+    }
+}
+
+/// A number that is not negative.
+pub(super) fn count(document: &Document, field: &str) -> u64 {
+    u64::try_from(number(document, field)).unwrap_or(0)
+}
+
+/// A number that servers give in several types.
+pub(super) fn number(document: &Document, field: &str) -> i32 {
+    let value = document.get(field);
+    let number = value.and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)));
+    number.and_then(|number| i32::try_from(number).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::doc;
+
+    use super::*;
+
+    #[test]
+    fn only_a_duplicate_of_the_key_counts_as_applied() {
+        let reply = |pattern: Document| {
+            doc! {"ok": 1, "writeErrors": [{"index": 0, "code": 11_000, "errmsg": "E11000", "keyPattern": pattern}]}
+        };
+        let known = written(&reply(doc! {"_id": 1})).map(|written| (written.duplicates, written.doubtful));
+        assert!(known.is_ok_and(|known| known == (vec![0], false)));
+        for other in [doc! {"body.title": 1}, doc! {"_id": 1, "body.title": 1}] {
+            assert!(written(&reply(other)).is_err_and(|trouble| trouble.duplicate_key()));
+        }
+        let old = |index: &str| {
+            let errmsg = format!("E11000 duplicate key error collection: d.rooms@1 {index} dup key: {{}}");
+            doc! {"ok": 1, "writeErrors": [{"index": 0, "code": 11_000, "errmsg": errmsg}]}
+        };
+        assert!(written(&old("index: _id_")).is_ok_and(|written| !written.doubtful));
+        assert!(written(&old("")).is_ok_and(|written| written.doubtful));
+        assert!(written(&old("index: title")).is_err());
+        assert!(written(&doc! {"ok": 1, "writeErrors": [{"index": 0, "code": 2}]}).is_err());
+        assert!(written(&doc! {"ok": 1, "writeConcernError": {"code": 64, "errmsg": "waiting"}}).is_err());
+        assert!(written(&doc! {"ok": 1, "n": 3}).is_ok_and(|written| written.found == 3));
+    }
+}

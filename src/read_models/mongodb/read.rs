@@ -1,0 +1,182 @@
+//! Reading documents.
+
+use dramatis_projections::{Field, Stored};
+use mongodb::bson::{Document as Bson, RawDocument, doc};
+use mongodb::options::FindOptions;
+
+use super::errors::{Trouble, number};
+use super::{Store, body};
+use crate::read_models::{
+    Direction, Document, FIND_MAX, Query, ReadModelError, SEARCH_SKIP_MAX, Search, Value, names, text,
+};
+
+impl Store {
+    pub(super) async fn load(&self, collection: &str, keys: Vec<String>) -> Result<Vec<Stored>, Trouble> {
+        let options = FindOptions::builder().batch_size(batch_size(keys.len())).projection(shown()).build();
+        let found = self.found(collection, doc! {"_id": {"$in": keys}}, options).await?;
+        self.unless_gone(collection, found.is_empty()).await?;
+        found.iter().map(|raw| stored(collection, raw).map_err(Trouble::from)).collect()
+    }
+
+    pub(super) async fn get(&self, collection: &str, key: String) -> Result<Option<Document>, Trouble> {
+        Ok(self.load(collection, vec![key]).await?.into_iter().find_map(document))
+    }
+
+    pub(super) async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, Trouble> {
+        let mut conditions = filter(query.key_prefix.as_deref(), &query.equal)?;
+        let (order, past) = match query.direction {
+            Direction::Ascending => (1, "$gt"),
+            Direction::Descending => (-1, "$lt"),
+        };
+        let sort = query.sort.map(path).transpose()?;
+        if let Some(place) = names::place(query)? {
+            let past_key = doc! {"_id": {past: &place.key}};
+            match (&sort, &place.value) {
+                (Some(sort), Some(at)) => {
+                    // The first condition bounds the walk through the index.
+                    conditions.push(doc! {sort: {format!("{past}e"): value(at)}});
+                    conditions.push(doc! {"$or": [{sort: {past: value(at)}}, past_key]});
+                }
+                _ => conditions.push(past_key),
+            }
+        }
+        let mut sorted = Bson::new();
+        if let Some(sort) = sort {
+            sorted.insert(sort, order);
+        }
+        sorted.insert("_id", order);
+        let limit = query.limit.min(FIND_MAX);
+        self.page(collection, doc! {"$and": conditions}, sorted, shown(), 0, limit).await
+    }
+
+    pub(super) async fn search(&self, collection: &str, search: &Search) -> Result<Vec<Document>, Trouble> {
+        let phrases = text::phrases(&search.text)?;
+        if phrases.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Words are stored between blanks: a phrase with them finds whole words only. Each phrase
+        // must occur, while of words without quotes one would do.
+        let phrases: Vec<_> = phrases.iter().map(|phrase| format!("\" {phrase} \"")).collect();
+        let mut conditions = filter(search.key_prefix.as_deref(), &search.equal)?;
+        conditions.push(doc! {"$text": {"$search": phrases.join(" ")}});
+        let (mut projection, score) = (shown(), doc! {"$meta": "textScore"});
+        let sorted = match search.sort {
+            None => {
+                projection.insert("score", score.clone());
+                doc! {"score": score, "_id": -1}
+            }
+            Some((field, direction)) => {
+                let order = if direction == Direction::Ascending { 1 } else { -1 };
+                doc! {path(field)?: order, "_id": order}
+            }
+        };
+        let (skip, limit) = (search.skip.min(SEARCH_SKIP_MAX), search.limit.min(FIND_MAX));
+        let found = self.page(collection, doc! {"$and": conditions}, sorted, projection, skip, limit).await;
+        match found {
+            Err(trouble) if trouble.no_text_index() => {
+                self.standing(collection).await?;
+                Err(text::not_searched(collection).into())
+            }
+            found => found,
+        }
+    }
+
+    pub(super) async fn scan(
+        &self,
+        collection: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<Document>, Trouble> {
+        let filter = doc! {"_id": {"$gt": after.unwrap_or_default()}, "body": {"$exists": true}};
+        self.page(collection, filter, doc! {"_id": 1}, shown(), 0, limit.min(FIND_MAX)).await
+    }
+
+    /// Counts keys and tombstones, both by an index alone.
+    pub(super) async fn count(&self, collection: &str) -> Result<u64, Trouble> {
+        let all = self.command(doc! {"count": collection, "query": {"_id": {"$gte": ""}}}).await?;
+        let deleted = self.command(doc! {"count": collection, "query": {"deleted": true}}).await?;
+        let count = number(&all, "n").saturating_sub(number(&deleted, "n"));
+        self.unless_gone(collection, count == 0).await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    async fn page(
+        &self,
+        collection: &str,
+        filter: Bson,
+        sort: Bson,
+        projection: Bson,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Document>, Trouble> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut options = FindOptions::builder().sort(sort).projection(projection).build();
+        options.skip = u64::try_from(skip).ok();
+        options.limit = i64::try_from(limit).ok();
+        options.batch_size = Some(batch_size(limit));
+        let found = self.found(collection, filter, options).await?;
+        self.unless_gone(collection, found.is_empty()).await?;
+        let documents = found.iter().map(|raw| stored(collection, raw).map(document));
+        Ok(documents.filter_map(Result::transpose).collect::<Result<_, ReadModelError>>()?)
+    }
+
+    /// A collection that is not there looks like an empty one.
+    async fn unless_gone(&self, collection: &str, empty: bool) -> Result<(), Trouble> {
+        if empty {
+            self.standing(collection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The fields that are read.
+fn shown() -> Bson {
+    doc! {"position": 1, "body": 1}
+}
+
+/// All in one answer, unless it is too large for that. One more than asked ends the cursor.
+fn batch_size(documents: usize) -> u32 {
+    u32::try_from(documents).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+fn filter(key_prefix: Option<&str>, equal: &[(Field, Value)]) -> Result<Vec<Bson>, ReadModelError> {
+    let mut conditions = vec![doc! {"body": {"$exists": true}}];
+    if let Some(prefix) = key_prefix {
+        conditions.push(doc! {"_id": {"$gte": prefix, "$lt": names::past_prefix(prefix)?}});
+    }
+    for (field, equal) in equal {
+        conditions.push(doc! {path(*field)?: value(equal)});
+    }
+    Ok(conditions)
+}
+
+fn path(field: Field) -> Result<String, ReadModelError> {
+    Ok(format!("body.{}", names::field(field.name)?))
+}
+
+fn value(value: &Value) -> mongodb::bson::Bson {
+    match value {
+        Value::Text(text) => text.as_str().into(),
+        Value::Integer(integer) => (*integer).into(),
+    }
+}
+
+fn document(Stored { key, position, body }: Stored) -> Option<Document> {
+    body.map(|body| Document { key, position, body })
+}
+
+fn stored(collection: &str, raw: &RawDocument) -> Result<Stored, ReadModelError> {
+    let key = raw.get_str("_id").map_err(|error| damaged(collection, "", &error))?.to_owned();
+    let damaged = |error: &dyn std::fmt::Display| damaged(collection, &key, error);
+    let position = raw.get_i64("position").map_err(|error| damaged(&error))?;
+    let position = names::from_stored(collection, position)?;
+    let body = raw.get("body").map_err(|error| damaged(&error))?;
+    let body = body.map(body::to_json).transpose().map_err(|error| damaged(&error))?;
+    Ok(Stored { key, position, body })
+}
+
+pub(super) fn damaged(collection: &str, key: &str, error: &dyn std::fmt::Display) -> ReadModelError {
+    ReadModelError::Damaged { place: format!("{key:?} in {collection}"), reason: error.to_string() }
+}

@@ -1,0 +1,140 @@
+//! The contract on a real server, and what is the server's own beside it. `.ci/run` starts one;
+//! `DRAMATIS_TEST_MONGODB_URI` names one that is there.
+
+use std::io::Write as _;
+
+use dramatis_projections::TextField;
+use mongodb::Client;
+use mongodb::bson::{Document as Bson, doc};
+
+use super::*;
+use crate::read_models::contract;
+
+const TEXT: &[TextField] = &[TextField { name: "title", weight: 1 }];
+
+/// A store in a database of its own, dropped at the end.
+struct Lent {
+    store: MongoReadModels,
+    database: mongodb::Database,
+}
+
+impl Lent {
+    async fn new() -> Option<Self> {
+        let Ok(uri) = std::env::var("DRAMATIS_TEST_MONGODB_URI") else {
+            said("SKIPPED: the contract on MongoDB; DRAMATIS_TEST_MONGODB_URI names no server");
+            return None;
+        };
+        let name = format!("dramatis_test_{}", uuid::Uuid::new_v4().simple());
+        let database = Client::with_uri_str(&uri).await.unwrap().database(&name);
+        let store = MongoReadModels::open(options(&uri, &name)).unwrap();
+        Some(Self { store, database })
+    }
+
+    async fn end(self) {
+        drop(self.store);
+        self.database.drop().await.unwrap();
+    }
+}
+
+fn options(uri: &str, database: &str) -> Options {
+    Options {
+        uri: MongoUri::parse(uri).unwrap(),
+        database: database.to_owned(),
+        pool_min: 0,
+        pool_max: 10,
+        connect_timeout: Duration::from_secs(5),
+        operation_timeout: Duration::from_secs(20),
+        retries_max: 1,
+        health_interval: Duration::from_mins(1),
+    }
+}
+
+#[expect(clippy::explicit_write, reason = "the output of macros is kept back when the test passes")]
+fn said(what: &str) {
+    writeln!(std::io::stderr(), "{what}").unwrap();
+}
+
+#[tokio::test]
+async fn it_keeps_the_contract() {
+    let Some(lent) = Lent::new().await else { return };
+    contract::run(&lent.store).await;
+    assert!(lent.store.health().latency.is_some());
+    lent.end().await;
+}
+
+#[tokio::test]
+async fn it_searches_as_the_contract_says() {
+    let Some(lent) = Lent::new().await else { return };
+    let build = NewBuild { text: TEXT, ..contract::new_build("probe@1") };
+    match lent.store.create(build).await {
+        Ok(()) => contract::run_search(&lent.store).await,
+        Err(error) => said(&format!("NOT COVERED: full-text search, which this server lacks: {error}")),
+    }
+    lent.end().await;
+}
+
+#[tokio::test]
+async fn a_duplicate_on_another_unique_index_is_an_error() {
+    let Some(lent) = Lent::new().await else { return };
+    let store = &lent.store;
+    store.create(contract::new_build("unique@1")).await.unwrap();
+    let index = doc! {"name": "one of a kind", "key": {"body.kind": 1}, "unique": true};
+    lent.database.run_command(doc! {"createIndexes": "unique@1", "indexes": [index]}).await.unwrap();
+    let (cat, dog) = (r#"{"kind":"cat","size":1}"#, r#"{"kind":"dog","size":1}"#);
+    store.write("unique@1", contract::batch(&[("a", 5, Some(cat))], 5)).await.unwrap();
+    let both = contract::batch(&[("a", 4, Some(dog)), ("b", 6, Some(cat)), ("c", 7, Some(dog))], 7);
+    let error = store.write("unique@1", both).await.unwrap_err();
+    assert!(error.to_string().contains("11000"), "{error}");
+    assert_eq!(store.get("unique@1", "a").await.unwrap().unwrap().body, cat, "the late write is no error");
+    assert_eq!(store.builds().await.unwrap()[0].checkpoint, contract::checkpoint(5), "it waits");
+    if store.get("unique@1", "c").await.unwrap().is_none() {
+        said("NOT COVERED: unordered writes past an error, at which this server stops");
+    }
+    lent.end().await;
+}
+
+#[tokio::test]
+async fn admins_can_ask_for_typed_fields() {
+    let Some(lent) = Lent::new().await else { return };
+    let store = &lent.store;
+    store.create(contract::new_build("typed@1")).await.unwrap();
+    let body = r#"{"kind":"cat","size":9007199254740992,"paws":{"left.$1":[1,null,true]}}"#;
+    store.write("typed@1", contract::batch(&[("a", 1, Some(body)), ("b", 2, None)], 2)).await.unwrap();
+    let documents = lent.database.collection::<Bson>("typed@1");
+    let query = doc! {"body.size": {"$gt": 5_000_000_000_i64}, "body.paws.left%2E$1": 1};
+    let found = documents.find_one(query).await.unwrap().unwrap();
+    assert_eq!(found.get_str("_id").unwrap(), "a");
+    assert_eq!(store.get("typed@1", "a").await.unwrap().unwrap().body, body);
+    lent.end().await;
+}
+
+#[tokio::test]
+async fn what_a_cut_off_drop_or_write_left_is_gone_from_a_new_build() {
+    let Some(lent) = Lent::new().await else { return };
+    let store = &lent.store;
+    lent.database
+        .collection::<Bson>("left@1")
+        .insert_one(doc! {"_id": "old", "position": 1_i64, "body": 1})
+        .await
+        .unwrap();
+    store.create(contract::new_build("left@1")).await.unwrap();
+    assert_eq!(store.count("left@1").await.unwrap(), 0);
+    store.write("left@1", contract::batch(&[("a", 1, Some("1"))], 1)).await.unwrap();
+    let builds = lent.database.collection::<Bson>("meta.builds");
+    builds.update_one(doc! {"_id": "left@1"}, doc! {"$set": {"dropping": true}}).await.unwrap();
+    let gone = store.write("left@1", contract::batch(&[("a", 2, Some("1"))], 2)).await.unwrap_err();
+    assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
+    assert_eq!(store.builds().await.unwrap().len(), 1, "it is still there to be dropped");
+    store.create(contract::new_build("left@1")).await.unwrap();
+    assert_eq!(store.count("left@1").await.unwrap(), 0);
+    lent.end().await;
+}
+
+#[tokio::test]
+async fn without_a_server_calls_fail_at_once_and_say_so() {
+    let store = MongoReadModels::open(options("mongodb://anna:s3cret@127.0.0.1:9/", "none")).unwrap();
+    store.store.gate.close("nobody listens");
+    let error = store.builds().await.unwrap_err();
+    assert!(matches!(&error, ReadModelError::Failure { reason } if !reason.contains("s3cret")), "{error}");
+    assert!(store.health().trouble.is_some());
+}

@@ -1,0 +1,263 @@
+//! Documents by key: as they are, as they were, and the events that made them so.
+
+use actix_web::{HttpResponse, web};
+use dramatis_events::{Position, UnixMillis};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::IntoParams;
+
+use super::super::reading::{MinPosition, limit_default, page_len, wait};
+use super::super::{Api, problem};
+use super::jobs::past;
+use super::refused;
+use crate::projector::{AdminError, AsOf, Cause};
+use crate::protocol::ErrorCode;
+use crate::read_models::ReadModelError;
+
+/// Which document, as of when.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web::api) struct DocumentQuery {
+    /// Its key.
+    key: String,
+    /// As of this position, or an epoch, a colon and a position.
+    #[param(value_type = Option<String>)]
+    as_of: Option<MinPosition>,
+    /// As of this time, RFC 3339 or Unix milliseconds.
+    as_of_time: Option<String>,
+    /// In this build instead of the live one.
+    build: Option<String>,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<MinPosition>,
+}
+
+/// A document.
+#[derive(Debug, Serialize)]
+struct DocumentView {
+    key: String,
+    /// The event that changed it last.
+    position: Option<Position>,
+    document: Box<RawValue>,
+    /// Why later events are not in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parked: Option<Parked>,
+}
+
+#[derive(Debug, Serialize)]
+struct Parked {
+    position: Position,
+    error: String,
+}
+
+/// One document: as it is, or as it was.
+#[utoipa::path(get, path = "/api/projections/{name}/document", params(("name" = String, Path), DocumentQuery),
+    responses((status = 200, description = "`{key, position, document, parked?}`"),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn one(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<DocumentQuery>,
+) -> HttpResponse {
+    let DocumentQuery { key, as_of, as_of_time, build, min_position } = query.into_inner();
+    let found = match past(&api, as_of, as_of_time.as_deref()) {
+        Err((code, why)) => return problem(code, why),
+        Ok(Some(_)) if build.is_some() || min_position.is_some() => {
+            return problem(ErrorCode::Malformed, "as_of goes with neither build nor min_position");
+        }
+        Ok(Some(as_of)) => then(&api, &name, &key, as_of).await,
+        Ok(None) => {
+            if let Err(answer) = wait(&api, &name, min_position).await {
+                return answer;
+            }
+            now(&api, &name, &key, build).await
+        }
+    };
+    match found {
+        Ok(Some(document)) => HttpResponse::Ok().json(document),
+        Ok(None) => problem(ErrorCode::NotFound, format!("{} has no document {key:?}", *name)),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn then(api: &Api, name: &str, key: &str, as_of: AsOf) -> Result<Option<DocumentView>, AdminError> {
+    let past = api.projector.past(name, key, as_of).await?;
+    let parked = past.parked.map(|letter| Parked { position: letter.position, error: letter.error });
+    past.body.map(|body| view(key, past.position, body, parked)).transpose()
+}
+
+async fn now(
+    api: &Api,
+    name: &str,
+    key: &str,
+    build: Option<String>,
+) -> Result<Option<DocumentView>, AdminError> {
+    api.projector.job(name)?;
+    let of_live = build.is_none();
+    let Some(collection) = collection(api, name, build).await? else { return Ok(None) };
+    let found = api.read_models.get(&collection, key).await.map_err(store)?;
+    let status = api.projector.status().into_iter().find(|status| status.projection == name && of_live);
+    let letter = status.as_ref().and_then(|status| status.waits(key));
+    let parked = letter.map(|letter| Parked { position: letter.position, error: letter.error.clone() });
+    found.map(|found| view(key, Some(found.position), found.body, parked)).transpose()
+}
+
+/// The build asked for, if it is one of this projection, or the live one.
+async fn collection(api: &Api, name: &str, build: Option<String>) -> Result<Option<String>, AdminError> {
+    match build {
+        Some(build) if build.split_once('@').is_some_and(|(of, _)| of == name) => Ok(Some(build)),
+        Some(build) => Err(store(ReadModelError::NoBuild { collection: build })),
+        None => api.read_models.alias(name).await.map_err(store),
+    }
+}
+
+fn view(
+    key: &str,
+    position: Option<Position>,
+    body: String,
+    parked: Option<Parked>,
+) -> Result<DocumentView, AdminError> {
+    let document = RawValue::from_string(body).map_err(|error| {
+        store(ReadModelError::Damaged { place: format!("document {key:?}"), reason: error.to_string() })
+    })?;
+    Ok(DocumentView { key: key.to_owned(), position, document, parked })
+}
+
+fn store(error: ReadModelError) -> AdminError {
+    AdminError::Run(error.into())
+}
+
+/// Which documents.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web::api) struct DocumentsQuery {
+    /// Only keys past this one.
+    after: Option<String>,
+    /// In this build instead of the live one.
+    build: Option<String>,
+    /// Documents at the most, 1 to 500.
+    #[serde(default = "limit_default")]
+    limit: u16,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<MinPosition>,
+}
+
+#[derive(Debug, Serialize)]
+struct Page {
+    documents: Vec<DocumentView>,
+    more: bool,
+}
+
+/// The documents of a build in the order of their keys.
+#[utoipa::path(get, path = "/api/projections/{name}/documents", params(("name" = String, Path), DocumentsQuery),
+    responses((status = 200, description = "`{documents: [{key, position, document}], more}`"),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn all(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<DocumentsQuery>,
+) -> HttpResponse {
+    let DocumentsQuery { after, build, limit, min_position } = query.into_inner();
+    if let Err(answer) = wait(&api, &name, min_position).await {
+        return answer;
+    }
+    match page(&api, &name, build, after, page_len(limit)).await {
+        Ok(page) => HttpResponse::Ok().json(page),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn page(
+    api: &Api,
+    name: &str,
+    build: Option<String>,
+    after: Option<String>,
+    limit: usize,
+) -> Result<Page, AdminError> {
+    api.projector.job(name)?;
+    let Some(collection) = collection(api, name, build).await? else {
+        return Ok(Page { documents: Vec::new(), more: false });
+    };
+    let mut found = api.read_models.scan(&collection, after, limit + 1).await.map_err(store)?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let documents = found.into_iter().map(|found| view(&found.key, Some(found.position), found.body, None));
+    Ok(Page { documents: documents.collect::<Result<_, _>>()?, more })
+}
+
+/// Why which document is what it is.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web::api) struct WhyQuery {
+    /// Its key.
+    key: String,
+    /// Only events past this position.
+    #[param(value_type = Option<String>)]
+    after: Option<Position>,
+    /// Events at the most, 1 to 500.
+    #[serde(default = "limit_default")]
+    limit: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct Causes {
+    events: Vec<CauseView>,
+    more: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct CauseView {
+    position: Position,
+    stream: String,
+    revision: u64,
+    name: String,
+    author: String,
+    recorded_at: UnixMillis,
+    data: Box<RawValue>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    skipped: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<String>,
+}
+
+/// The events that made a document what it is, in log order.
+#[utoipa::path(get, path = "/api/projections/{name}/why", params(("name" = String, Path), WhyQuery),
+    responses((status = 200, description = "`{events: [{position, stream, revision, name, author, recorded_at, data}], more}`"),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn why(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<WhyQuery>,
+) -> HttpResponse {
+    let WhyQuery { key, after, limit } = query.into_inner();
+    match api.projector.why(&name, &key).await {
+        Ok(causes) => {
+            let mut events: Vec<_> =
+                causes.iter().filter(|cause| Some(cause.recorded.position) > after).collect();
+            let more = events.len() > page_len(limit);
+            events.truncate(page_len(limit));
+            HttpResponse::Ok().json(Causes { events: events.into_iter().map(CauseView::of).collect(), more })
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+impl CauseView {
+    fn of(cause: &Cause) -> Self {
+        let recorded = &cause.recorded;
+        let data = std::str::from_utf8(&recorded.envelope.data).unwrap_or("null").to_owned();
+        let data = RawValue::from_string(data).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        Self {
+            position: recorded.position,
+            stream: recorded.stream.to_string(),
+            revision: recorded.revision.get(),
+            name: recorded.envelope.name.to_string(),
+            author: recorded.envelope.author.to_string(),
+            recorded_at: recorded.recorded_at,
+            data,
+            skipped: cause.skipped,
+            unreadable: cause.unreadable.clone(),
+        }
+    }
+}

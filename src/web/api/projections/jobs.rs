@@ -1,0 +1,162 @@
+//! Builds beside the live one: started, held up, accepted, dropped; and the way back.
+
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::super::reading::MinPosition;
+use super::super::{Api, problem};
+use super::{JobView, refused};
+use crate::clock::parse_time;
+use crate::projector::{AsOf, JobProgress, Order, Purpose, Wish};
+use crate::protocol::ErrorCode;
+
+/// How to build.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web::api) struct RebuildQuery {
+    /// Switch although the new build shows other documents than the live one.
+    #[serde(default)]
+    accept: bool,
+    /// Events a second at the most; without it, live traffic is given way to.
+    #[param(minimum = 1)]
+    events_per_second: Option<u64>,
+}
+
+/// Builds a projection anew beside the live build, which it takes the place of once it is
+/// proven. Answers at once; `GET /api/projections/{name}` tells how far it is.
+#[utoipa::path(post, path = "/api/projections/{name}/rebuild", params(("name" = String, Path), RebuildQuery),
+    responses((status = 202, description = "It is being built", body = JobView),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn rebuild(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<RebuildQuery>,
+) -> HttpResponse {
+    let RebuildQuery { accept, events_per_second } = query.into_inner();
+    order(&api, &name, Order { purpose: Purpose::Rebuild, accept, events_per_s_max: events_per_second }).await
+}
+
+/// Builds a projection beside the live build to tell whether they are the same, and drops it.
+#[utoipa::path(post, path = "/api/projections/{name}/verify", params(("name" = String, Path)),
+    responses((status = 202, description = "It is being built", body = JobView),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn verify(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+    order(&api, &name, Order { purpose: Purpose::Verify, accept: false, events_per_s_max: None }).await
+}
+
+/// As of when: one of the two.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web::api) struct AsOfQuery {
+    /// A position, or an epoch, a colon and a position.
+    #[param(value_type = Option<String>)]
+    position: Option<MinPosition>,
+    /// A time, RFC 3339 or Unix milliseconds.
+    time: Option<String>,
+}
+
+/// Builds a projection as it was at a position or time, to be read under its build's name for
+/// as long as builds are kept.
+#[utoipa::path(post, path = "/api/projections/{name}/as_of", params(("name" = String, Path), AsOfQuery),
+    responses((status = 202, description = "It is being built", body = JobView),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn as_of(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<AsOfQuery>,
+) -> HttpResponse {
+    let as_of = match past(&api, query.position, query.time.as_deref()) {
+        Ok(Some(as_of)) => as_of,
+        Ok(None) => return problem(ErrorCode::Malformed, "either position or time says as of when"),
+        Err((code, why)) => return problem(code, why),
+    };
+    match api.projector.position_at(as_of).await {
+        Ok(position) => {
+            let purpose = Purpose::AsOf { position };
+            order(&api, &name, Order { purpose, accept: false, events_per_s_max: None }).await
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+/// A position of this history or a time, if one of them is given.
+pub(super) fn past(
+    api: &Api,
+    position: Option<MinPosition>,
+    time: Option<&str>,
+) -> Result<Option<AsOf>, (ErrorCode, String)> {
+    let malformed = |why: String| (ErrorCode::Malformed, why);
+    match (position, time) {
+        (Some(_), Some(_)) => Err(malformed("give a position or a time, not both".to_owned())),
+        (Some(position), None) => position.check(api).map(|position| Some(AsOf::Position(position))),
+        (None, Some(time)) => parse_time(time).map(|time| Some(AsOf::Time(time))).map_err(malformed),
+        (None, None) => Ok(None),
+    }
+}
+
+async fn order(api: &Api, name: &str, order: Order) -> HttpResponse {
+    match api.projector.order(name, order).await {
+        Ok(job) => HttpResponse::Accepted().json(JobView::from(JobProgress::begun(job))),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Holds a build up; `resume` goes on with it.
+#[utoipa::path(post, path = "/api/projections/{name}/pause", params(("name" = String, Path)),
+    responses((status = 200, description = "It is paused", body = JobView),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn pause(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+    wish(&api, &name, Wish::Pause).await
+}
+
+/// Goes on with a build that was held up.
+#[utoipa::path(post, path = "/api/projections/{name}/resume", params(("name" = String, Path)),
+    responses((status = 200, description = "It goes on", body = JobView),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn resume(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+    wish(&api, &name, Wish::Resume).await
+}
+
+/// Drops a build that is being made.
+#[utoipa::path(post, path = "/api/projections/{name}/cancel", params(("name" = String, Path)),
+    responses((status = 200, description = "It is cancelled", body = JobView),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn cancel(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+    wish(&api, &name, Wish::Cancel).await
+}
+
+/// Has a build go live although its documents differ from the live ones.
+#[utoipa::path(post, path = "/api/projections/{name}/accept", params(("name" = String, Path)),
+    responses((status = 200, description = "It goes live", body = JobView),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn accept(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+    wish(&api, &name, Wish::Accept).await
+}
+
+async fn wish(api: &Api, name: &str, wish: Wish) -> HttpResponse {
+    match api.projector.wish(name, wish).await {
+        Ok(job) => HttpResponse::Ok().json(JobView::from(JobProgress::begun(job))),
+        Err(error) => refused(&error),
+    }
+}
+
+/// The way back.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::web::api) struct Back {
+    /// The build that was live.
+    from: String,
+    /// The build that is live now.
+    to: String,
+}
+
+/// Has queries get the build that was live before.
+#[utoipa::path(post, path = "/api/projections/{name}/rollback", params(("name" = String, Path)),
+    responses((status = 200, description = "It is live again", body = Back),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn roll_back(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+    match api.projector.roll_back(&name).await {
+        Ok(back) => HttpResponse::Ok().json(Back { from: back.from, to: back.to }),
+        Err(error) => refused(&error),
+    }
+}

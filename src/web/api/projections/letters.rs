@@ -1,0 +1,93 @@
+//! Parked keys: what could not be folded, tried again or let pass.
+
+use actix_web::{HttpResponse, web};
+use dramatis_events::Position;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::super::Api;
+use super::refused;
+
+/// A parked key.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::web::api) struct Letter {
+    /// The key; a stream's name stands for every key of that stream.
+    key: String,
+    /// The event that could not be folded: later ones wait.
+    #[schema(value_type = String)]
+    position: Position,
+    /// The event's name.
+    event: String,
+    /// Why.
+    error: String,
+}
+
+/// The parked keys of the live build, in log order.
+#[utoipa::path(get, path = "/api/projections/{name}/dead_letters", params(("name" = String, Path)),
+    responses((status = 200, description = "Parked keys", body = [Letter]),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn list(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+    match api.projector.dead_letters(&name).await {
+        Ok(letters) => {
+            let letters = letters.into_iter().map(|letter| Letter {
+                key: letter.key,
+                position: letter.position,
+                event: letter.event,
+                error: letter.error,
+            });
+            HttpResponse::Ok().json(letters.collect::<Vec<_>>())
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+/// Which key.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web::api) struct KeyQuery {
+    /// The parked key.
+    key: String,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::web::api) struct Mending {
+    /// The key.
+    key: String,
+    /// Events folded that had waited.
+    events: u64,
+    /// Why it is parked still, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parked: Option<String>,
+}
+
+/// Folds a parked key again, after a fix.
+#[utoipa::path(post, path = "/api/projections/{name}/retry", params(("name" = String, Path), KeyQuery),
+    responses((status = 200, description = "What came of it", body = Mending),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn retry(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<KeyQuery>,
+) -> HttpResponse {
+    mend(&api, &name, query.into_inner().key, false).await
+}
+
+/// Folds a parked key again without the event that parked it, which later builds leave out too.
+#[utoipa::path(post, path = "/api/projections/{name}/skip", params(("name" = String, Path), KeyQuery),
+    responses((status = 200, description = "What came of it", body = Mending),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn skip(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<KeyQuery>,
+) -> HttpResponse {
+    mend(&api, &name, query.into_inner().key, true).await
+}
+
+async fn mend(api: &Api, name: &str, key: String, skip: bool) -> HttpResponse {
+    match api.projector.mend(name, &key, skip).await {
+        Ok(mended) => HttpResponse::Ok().json(Mending { key, events: mended.events, parked: mended.parked }),
+        Err(error) => refused(&error),
+    }
+}

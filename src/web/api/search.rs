@@ -1,0 +1,83 @@
+//! Searching messages by their words.
+
+use actix_web::{HttpResponse, web};
+use dramatis_events::{EntityId, MemberId, Position};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use super::reading::{answer, limit_default, page_len, wait};
+use super::{Api, problem};
+use crate::protocol::ErrorCode;
+use crate::read_models::queries::search::{self, Asked};
+use crate::read_models::{SEARCH_SKIP_MAX, text};
+
+/// What to search for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SearchQuery {
+    /// Words that must all occur, or phrases in double quotes; case and accents do not count.
+    q: String,
+    /// Only in this room.
+    #[param(value_type = Option<String>)]
+    room: Option<EntityId>,
+    /// Only what this member said.
+    #[param(value_type = Option<String>)]
+    by: Option<MemberId>,
+    /// `best` (the default) or `newest`.
+    #[serde(default)]
+    #[param(inline)]
+    order: Order,
+    /// Leave out so many of the first, at most 10000.
+    #[serde(default)]
+    skip: usize,
+    /// Messages at the most, 1 to 500.
+    #[serde(default = "limit_default")]
+    limit: u16,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<Position>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    #[default]
+    Best,
+    Newest,
+}
+
+#[derive(Serialize)]
+struct Messages {
+    messages: Vec<Box<RawValue>>,
+    more: bool,
+}
+
+/// Messages that hold what is asked.
+#[utoipa::path(get, path = "/api/search", params(SearchQuery), responses(
+    (status = 200, description = "`{messages: […], more}`"),
+    (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn messages(api: web::Data<Api>, query: web::Query<SearchQuery>) -> HttpResponse {
+    let SearchQuery { q, room, by, order, skip, limit, min_position } = query.into_inner();
+    match text::phrases(&q) {
+        Ok(phrases) if phrases.is_empty() => {
+            return problem(ErrorCode::Malformed, format!("q must hold a word to search for, got {q:?}"));
+        }
+        Ok(_) => {}
+        Err(error) => return problem(ErrorCode::Malformed, error.to_string()),
+    }
+    if skip > SEARCH_SKIP_MAX {
+        let why = format!("skip must be at most {SEARCH_SKIP_MAX}, got {skip}: search for more words");
+        return problem(ErrorCode::Malformed, why);
+    }
+    if let Err(answer) = wait(&api, "search", min_position).await {
+        return answer;
+    }
+    let order = match order {
+        Order::Best => search::Order::Best,
+        Order::Newest => search::Order::Newest,
+    };
+    let asked = Asked { text: q, room, by, order, skip, limit: page_len(limit) };
+    let found = search::messages(&*api.read_models, "main", asked).await;
+    answer(found, |(messages, more)| HttpResponse::Ok().json(Messages { messages, more }))
+}

@@ -1,0 +1,253 @@
+// The page of admins: how every read model stands, what is built beside it, what is parked.
+import { byId, make, say } from "./dom.js";
+
+const ASK_EVERY_MS = 1_000;
+// Counting documents takes longer the more there are.
+const COUNT_EVERY_MS = 15_000;
+
+const STATES = {
+  live: ["up to date", "good"],
+  catching_up: ["catching up", "wait"],
+  frozen: ["older build serves", "bad"],
+  standby: ["run elsewhere", "wait"],
+  retrying: ["failing, tries again", "bad"],
+  stopped: ["stopped", "bad"],
+};
+const JOB_STATES = {
+  building: ["building", "wait"],
+  proving: ["comparing", "wait"],
+  paused: ["paused", "wait"],
+  differs: ["differs", "bad"],
+  done: ["done", "good"],
+  cancelled: ["cancelled", ""],
+  failed: ["failed", "bad"],
+};
+const PURPOSES = { rebuild: "Rebuild", verify: "Check", as_of: "As it was" };
+
+const number = new Intl.NumberFormat();
+const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const counts = new Map();
+const letters = new Map();
+const cards = new Map();
+let countedAt = -Infinity;
+
+const figure = (value) => (typeof value === "number" ? number.format(value) : value ?? "–");
+const isActive = (job) => ["building", "proving", "paused", "differs"].includes(job?.state);
+
+function duration(ms) {
+  if (ms < 1_000) return `${ms} ms`;
+  const seconds = Math.round(ms / 1_000);
+  if (seconds < 120) return `${seconds} s`;
+  return seconds < 7_200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3_600)} h`;
+}
+
+async function ask(path, method = "GET") {
+  const answer = await fetch(path, { method, headers: { accept: "application/json" } });
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(body.detail ?? `the server answered ${answer.status}`);
+  return body;
+}
+
+const pathOf = (name, what) => `/api/projections/${encodeURIComponent(name)}${what}`;
+
+async function act(name, what) {
+  try {
+    say(byId("problem"), "");
+    await ask(pathOf(name, what), "POST");
+  } catch (error) {
+    say(byId("problem"), `${name}: ${error.message}`);
+  }
+  letters.delete(name);
+  await refresh();
+}
+
+// Asks before what cannot be taken back with one click.
+function sure(title, text, yes, then) {
+  const dialog = byId("ask");
+  byId("ask-title").textContent = title;
+  byId("ask-text").textContent = text;
+  byId("ask-yes").textContent = yes;
+  dialog.addEventListener("close", () => {
+    if (dialog.returnValue === "yes") then();
+  }, { once: true });
+  dialog.returnValue = "no";
+  dialog.showModal();
+}
+
+function button(text, onClick, className = "") {
+  const element = make("button", className, text);
+  element.type = "button";
+  element.addEventListener("click", onClick);
+  return element;
+}
+
+function figures(standing) {
+  const lag = standing.lag_events === 0 ? "none" : `${number.format(standing.lag_events)} · ${duration(standing.lag_ms)}`;
+  const entries = [
+    ["Documents", figure(counts.get(standing.name))],
+    ["Position", figure(standing.position)],
+    ["Behind", lag],
+    ["Parked keys", figure(standing.parked), standing.parked > 0],
+  ];
+  return make("dl", "figures", ...entries.map(([name, value, bad]) =>
+    make("div", "", make("dt", "", name), make("dd", bad ? "bad" : "", value))));
+}
+
+function tag([text, kind]) {
+  return make("span", `state ${kind}`, text);
+}
+
+function jobLine(job) {
+  const parts = [
+    `position ${figure(job.position)} of ${figure(job.target)}`,
+    `${number.format(job.events_per_second)} events/s`,
+    `${number.format(job.documents_written)} documents written`,
+  ];
+  if (job.state === "building" && job.eta_ms !== undefined) parts.push(`${duration(job.eta_ms)} left`);
+  if (!isActive(job)) parts.push(`took ${duration(job.worked_ms)}`);
+  return parts.join(" · ");
+}
+
+function jobButtons(name, job) {
+  const buttons = [];
+  if (["building", "proving"].includes(job.state)) buttons.push(button("Pause", () => act(name, "/pause")));
+  if (job.state === "paused") buttons.push(button("Resume", () => act(name, "/resume"), "primary"));
+  if (job.state === "differs") {
+    buttons.push(button("Accept and switch", () => sure(
+      `Switch ${name} to ${job.build}?`,
+      "Queries will show the new documents at once. The build that is live now is kept for a while, to roll back to.",
+      "Switch", () => act(name, "/accept")), "primary"));
+  }
+  buttons.push(button("Cancel", () => sure(
+    `Cancel the build ${job.build}?`, "What was built so far is dropped. The live build is not touched.",
+    "Cancel the build", () => act(name, "/cancel"))));
+  return make("div", "buttons", ...buttons);
+}
+
+function differences(difference) {
+  const rows = difference.shown.map((document) => make("li", "",
+    make("div", "key", document.key),
+    document.fields.length > 0 ? make("div", "dim", `differs in ${document.fields.join(", ")}`) : null,
+    make("pre", "live", `live  ${document.live ?? "no such document"}`),
+    make("pre", "new", `new   ${document.new ?? "no such document"}`)));
+  return make("details", "",
+    make("summary", "", difference.documents === 1 ? "1 document differs" : `${number.format(difference.documents)} documents differ`),
+    make("ul", "rows", ...rows));
+}
+
+function jobOf(name, job) {
+  const bar = make("progress", ["paused", "differs"].includes(job.state) ? "wait" : "");
+  bar.max = 100;
+  bar.value = job.percent;
+  bar.setAttribute("aria-label", `${job.build}, ${job.percent} %`);
+  const title = `${PURPOSES[job.purpose]} ${job.build}${job.as_of ? ` as of ${job.as_of}` : ""}`;
+  const proof = job.completion
+    ? `${number.format(job.completion.documents)} documents at position ${figure(job.completion.position)} · digest ${job.completion.digest.slice(0, 16)}…`
+    : null;
+  return make("section", "job",
+    make("div", "job-head", make("strong", "", title), isActive(job) ? make("span", "dim", `${job.percent} %`) : null, tag(JOB_STATES[job.state] ?? [job.state, ""])),
+    isActive(job) ? bar : null,
+    make("p", "job-line", jobLine(job)),
+    proof ? make("p", "job-line", proof) : null,
+    job.error ? make("p", "why", job.error) : null,
+    job.difference ? differences(job.difference) : null,
+    isActive(job) ? jobButtons(name, job) : null);
+}
+
+function deadLetters(name) {
+  const rows = (letters.get(name) ?? []).map((letter) => make("li", "",
+    make("div", "row-head", make("span", "key", letter.key),
+      button("Retry", () => act(name, `/retry?key=${encodeURIComponent(letter.key)}`)),
+      button("Skip the event", () => sure(
+        `Skip ${letter.event} at ${letter.position}?`,
+        `It is left out of ${letter.key} for good, in this build and in later ones. What waits behind it is folded.`,
+        "Skip it", () => act(name, `/skip?key=${encodeURIComponent(letter.key)}`)))),
+    make("div", "dim", `${letter.event} at position ${letter.position}: ${letter.error}`)));
+  return make("details", "", make("summary", "", `${rows.length === 1 ? "1 parked key" : `${rows.length} parked keys`}: later events wait`), make("ul", "rows", ...rows));
+}
+
+function kept(standing) {
+  if (standing.kept.length === 0) return null;
+  const line = (build) => {
+    const warm = build.warm_until && build.warm_until > Date.now();
+    const what = build.as_of ? `as of position ${build.as_of}` : warm ? "kept warm" : "kept, not up to date";
+    return make("li", "", make("span", "", make("span", "key", build.build), ` ${what}, dropped ${time.format(build.drop_at)}`));
+  };
+  return make("details", "", make("summary", "", `${standing.kept.length} other build${standing.kept.length === 1 ? "" : "s"}`), make("ul", "rows", ...standing.kept.map(line)));
+}
+
+function buttons(standing) {
+  const { name } = standing;
+  const row = [];
+  if (!isActive(standing.job)) {
+    row.push(button("Rebuild", () => act(name, "/rebuild")), button("Check", () => act(name, "/verify")));
+    const back = standing.kept.filter((build) => !build.as_of).at(-1);
+    if (back) {
+      row.push(button(`Roll back to ${back.build}`, () => sure(
+        `Roll ${name} back to ${back.build}?`, `Queries get it instead of ${standing.build}, which is kept for a while.`,
+        "Roll back", () => act(name, "/rollback"))));
+    }
+  }
+  return row.length > 0 ? make("div", "buttons", ...row) : null;
+}
+
+function card(standing) {
+  return [
+    make("div", "model-head", make("h2", "", standing.name), make("span", "build", `${standing.build || "no build yet"} · version ${standing.version}`), tag(STATES[standing.state] ?? [standing.state, ""])),
+    figures(standing),
+    standing.error ? make("p", "why", standing.error) : null,
+    standing.job ? jobOf(standing.name, standing.job) : null,
+    standing.parked > 0 && letters.has(standing.name) ? deadLetters(standing.name) : null,
+    kept(standing),
+    buttons(standing),
+  ].filter(Boolean);
+}
+
+// A card is drawn anew only when what it shows has changed; what was unfolded stays so.
+function draw(standing) {
+  const shown = JSON.stringify([standing, counts.get(standing.name), letters.get(standing.name)]);
+  let known = cards.get(standing.name);
+  if (!known) {
+    known = { element: make("article", "model"), shown: "" };
+    cards.set(standing.name, known);
+    byId("projections").append(known.element);
+  }
+  if (known.shown === shown) return;
+  known.shown = shown;
+  const open = new Set([...known.element.querySelectorAll("details[open] > summary")].map((s) => s.textContent.replace(/\d/g, "")));
+  const focused = known.element.contains(document.activeElement) ? document.activeElement.textContent : null;
+  known.element.replaceChildren(...card(standing));
+  for (const details of known.element.querySelectorAll("details")) {
+    details.open = open.has(details.querySelector("summary").textContent.replace(/\d/g, ""));
+  }
+  if (focused) [...known.element.querySelectorAll("button, summary")].find((e) => e.textContent === focused)?.focus();
+}
+
+async function refresh() {
+  const count = performance.now() - countedAt > COUNT_EVERY_MS;
+  if (count) countedAt = performance.now();
+  const standings = await ask(`/api/projections?counts=${count}`);
+  for (const standing of standings) {
+    if (standing.documents !== undefined) counts.set(standing.name, standing.documents);
+    delete standing.documents;
+    delete standing.events;
+    if (standing.parked === 0) letters.delete(standing.name);
+    else letters.set(standing.name, await ask(pathOf(standing.name, "/dead_letters")));
+    draw(standing);
+  }
+  const health = await ask("/api/health");
+  byId("health").className = health.status === "ok" ? "health" : "health bad";
+  byId("health").textContent = health.status === "ok" ? "All is well" : (health.reasons ?? [health.status]).join(" · ");
+}
+
+async function keepUp() {
+  try {
+    await refresh();
+  } catch (error) {
+    byId("health").className = "health bad";
+    byId("health").textContent = `No answer: ${error.message}`;
+  }
+  setTimeout(keepUp, document.hidden ? 5 * ASK_EVERY_MS : ASK_EVERY_MS);
+}
+
+keepUp();

@@ -1,0 +1,113 @@
+//! Clients that do not read: what is held for them is bounded, each and all together, those who
+//! read are not kept waiting, and nobody loses an event.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use serde_json::json;
+use support::{Client, Server};
+use tempfile::TempDir;
+
+/// Clients that do not read for a while.
+const STUCK: usize = 12;
+/// Messages posted meanwhile, of about 8 kB each: more than the kernel takes for a connection.
+const MESSAGES: u64 = 120;
+/// The smallest budget of all outboxes, in bytes.
+const BUDGET: u64 = 1_048_576;
+
+fn start(settings: &[(&str, &str)]) -> (TempDir, Server, Client) {
+    let data = tempfile::tempdir().unwrap();
+    let always = [("DRAMATIS__SERVER__WORKERS", "2"), ("DRAMATIS__SOCKET__SEND_BUFFER_BYTES", "16384")];
+    let server = Server::start_with(data.path(), &[], &[&always[..], settings].concat());
+    server.open_room("lobby", "alice");
+    let alice = server.client("alice", &json!([]));
+    (data, server, alice)
+}
+
+fn enter(server: &Server, user: &str) -> Client {
+    let mut client = server.client(user, &json!([{"room": "lobby"}]));
+    client.receive_type("live");
+    client
+}
+
+fn post(alice: &mut Client) {
+    let answer = alice.ask("lobby", "post_message", &json!({"text": "long words ".repeat(720)}));
+    assert_eq!(answer["type"], "ack", "{answer}");
+}
+
+/// Reads up to this revision and says which ephemerals came in between.
+fn read_all(client: &mut Client, last: u64) -> Vec<u64> {
+    let (mut next, mut carets) = (2, Vec::new());
+    while next <= last {
+        let message = client.receive();
+        match message["type"].as_str() {
+            Some("event") => {
+                assert_eq!(message["revision"], next);
+                next += 1;
+            }
+            Some("ephemeral") => carets.push(message["data"].as_u64().unwrap()),
+            _ => {}
+        }
+    }
+    carets
+}
+
+fn metric(server: &Server, name: &str) -> u64 {
+    let text = server.get("/metrics").1;
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn many_that_do_not_read_hold_no_more_than_the_budget_and_lose_nothing() {
+    let budget = BUDGET.to_string();
+    let (_data, server, mut alice) = start(&[("DRAMATIS__SOCKET__OUTBOXES_BYTES_MAX", &budget)]);
+    let mut stuck: Vec<_> = (0..STUCK).map(|number| enter(&server, &format!("stuck-{number}"))).collect();
+    let mut reader = enter(&server, "reader");
+    let mut most = 0;
+    for revision in 2..2 + MESSAGES {
+        post(&mut alice);
+        // The one who reads has each event before the next one is posted.
+        assert_eq!(reader.receive_type("event")["revision"], revision);
+        most = most.max(metric(&server, "dramatis_outbox_bytes"));
+    }
+    let last = 1 + MESSAGES;
+    println!("{STUCK} clients that did not read held {most} bytes at the most, of {BUDGET}");
+    assert!(most > BUDGET / 2, "{most}: the budget was not used up");
+    // What was pushed in the moment before, and the thread's own sums.
+    assert!(most < BUDGET + BUDGET / 4, "{most}");
+    assert!(metric(&server, "dramatis_fell_behind_total") >= 1);
+    for client in &mut stuck {
+        read_all(client, last);
+    }
+}
+
+#[test]
+fn ephemerals_collapse_for_a_client_that_does_not_read_and_events_do_not() {
+    const CARETS: u64 = 5_000;
+    let (_data, server, mut alice) = start(&[
+        ("DRAMATIS__SOCKET__EPHEMERAL__PER_SECOND_MAX", "10000"),
+        ("DRAMATIS__SOCKET__EPHEMERAL__BURST_MAX", "10000"),
+    ]);
+    let (mut stuck, mut typist) = (enter(&server, "stuck"), enter(&server, "typist"));
+    for _ in 0..MESSAGES {
+        post(&mut alice);
+    }
+    for caret in 0..CARETS {
+        typist.send(&json!({"type": "ephemeral", "room": "lobby", "name": "caret", "data": caret}));
+    }
+    post(&mut alice);
+    let mut carets = read_all(&mut stuck, 2 + MESSAGES);
+    // Behind all events, the newest.
+    while carets.last() != Some(&(CARETS - 1)) {
+        carets.push(stuck.receive_type("ephemeral")["data"].as_u64().unwrap());
+    }
+    println!("{} of {CARETS} carets reached a client that did not read", carets.len());
+    assert!(carets.is_sorted() && carets.len() < 100, "{carets:?}");
+}

@@ -1,0 +1,251 @@
+//! A user's own stream: profile, sessions, read markers and invitations, over real sockets and
+//! through a crash.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Client, Server};
+use tempfile::TempDir;
+
+fn start() -> (TempDir, Server) {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__USER__SEEN_EVERY_MS", "50")]);
+    (data, server)
+}
+
+/// The next event of this name; others before it are dropped.
+fn event(client: &mut Client, name: &str) -> Value {
+    loop {
+        let event = client.receive_type("event");
+        if event["name"] == name {
+            return event;
+        }
+    }
+}
+
+fn hello(server: &Server, user: &str, session: &str, rooms: &Value) -> (Client, Value) {
+    let mut client = Client::connect(server.address);
+    let ready = client.hello(user, session, rooms);
+    (client, ready)
+}
+
+fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["name"] == name).collect()
+}
+
+#[test]
+fn it_is_followed_and_commanded_like_a_room_by_its_owner_alone() {
+    let (_data, server) = start();
+    let (mut bob, ready) = hello(&server, "bob", "tab", &json!([{"room": "me"}]));
+    assert_eq!(ready["rooms"][0]["how"], "events", "{ready}");
+    let started = event(&mut bob, "SessionStarted");
+    assert_eq!((&started["room"], &started["data"]), (&json!("me"), &json!({"session": "tab"})));
+    let ack = bob.ask("me", "set_profile", &json!({"display_name": "Bob", "locale": "pt-BR"}));
+    assert_eq!((&ack["type"], &ack["room"], &ack["revision"]), (&json!("ack"), &json!("me"), &json!(1)));
+    let no = bob.ask("me", "open_room", &json!({"title": "Mine"}));
+    assert_eq!(no["code"], "malformed", "{no}");
+
+    let (mut alice, _) = hello(&server, "alice", "tab", &json!([{"room": "me"}]));
+    assert_eq!(event(&mut alice, "SessionStarted")["by"], "alice");
+    alice.send(&json!({"type": "history", "id": "h", "room": "me"}));
+    let page = alice.answer("h");
+    assert_eq!(page["events"].as_array().unwrap().len(), 1, "nothing of bob's: {page}");
+
+    let (mut again, ready) =
+        hello(&server, "bob", "other", &json!([{"room": "me", "after": 1, "catch_up": "state"}]));
+    assert_eq!((&ready["rooms"][0]["head"], &ready["rooms"][0]["how"]), (&json!(1), &json!("events")));
+    assert_eq!(event(&mut again, "SessionStarted")["revision"], 2);
+    again.send(&json!({"type": "subscribe", "id": "s", "room": "me", "catch_up": "state"}));
+    assert_eq!(again.answer("s")["how"], "state");
+    let state = again.receive_type("room_state");
+    assert_eq!(state["state"]["profile"], json!({"display_name": "Bob", "locale": "pt-BR"}));
+    assert_eq!((&state["room"], &state["revision"]), (&json!("me"), &json!(2)));
+
+    let (status, no) = server.post("/api/rooms", &json!({"user": "bob", "room": "me", "title": "Mine"}));
+    assert_eq!(status, 400, "{no}");
+    let (_, ready) = hello(&server, "integration:irc", "tab", &json!([{"room": "me"}]));
+    assert_eq!(ready["rooms"][0]["code"], "not_found", "{ready}");
+}
+
+#[test]
+fn a_session_is_noted_once_however_often_it_comes_back() {
+    let (data, server) = start();
+    let hello = |server: &Server, session: &str| {
+        let (mut client, _) = hello(server, "bob", session, &json!([{"room": "me"}]));
+        client.receive_type("live");
+        client
+    };
+    let mut first = Client::connect(server.address);
+    first.send(&json!({"type": "hello", "user": "bob", "session": "phone", "device": "Bob's phone",
+        "rooms": [{"room": "me"}]}));
+    assert_eq!(event(&mut first, "SessionStarted")["data"]["device"], "Bob's phone");
+    for _ in 0..3 {
+        hello(&server, "phone");
+    }
+    server.kill();
+    let server = Server::start(data.path());
+    hello(&server, "phone");
+    let (mut last, _) = self::hello(&server, "bob", "laptop", &json!([{"room": "me", "after": 0}]));
+    assert_eq!(event(&mut last, "SessionStarted")["data"]["session"], "laptop");
+    let events = server.events(&[]);
+    let sessions: Vec<_> =
+        named(&events, "SessionStarted").iter().map(|event| event["data"]["session"].clone()).collect();
+    assert_eq!(sessions, ["phone", "laptop"]);
+}
+
+#[test]
+fn reading_is_shared_by_devices_and_never_goes_back() {
+    let (_data, server) = start();
+    server.open_room("lobby", "alice");
+    let (mut alice, _) = hello(&server, "alice", "tab", &json!([]));
+    for number in 0..4 {
+        alice.ask("lobby", "post_message", &json!({"text": format!("number {number}")}));
+    }
+    let rooms = json!([{"room": "me"}, {"room": "lobby"}]);
+    let (mut phone, ready) = hello(&server, "bob", "phone", &rooms);
+    assert_eq!(ready["rooms"][1].get("unread"), None, "nothing is known of a room never read: {ready}");
+    let (mut laptop, _) = hello(&server, "bob", "laptop", &rooms);
+    for device in [&mut phone, &mut laptop] {
+        while device.receive_type("live")["room"] != "lobby" {}
+    }
+    // Of what one device says in a while, the furthest counts; of two devices too.
+    for revision in [2, 4, 3] {
+        phone.send(&json!({"type": "seen", "room": "lobby", "revision": revision}));
+    }
+    for device in [&mut phone, &mut laptop] {
+        let moved = event(device, "ReadMarkerMoved");
+        assert_eq!(moved["data"], json!({"room": "lobby", "revision": 4}));
+    }
+    laptop.send(&json!({"type": "seen", "room": "lobby", "revision": 3}));
+    let (mut watch, ready) = hello(&server, "bob", "watch", &rooms);
+    assert_eq!((&ready["rooms"][1]["seen"], &ready["rooms"][1]["unread"]), (&json!(4), &json!(1)), "{ready}");
+    while watch.receive_type("live")["room"] != "lobby" {}
+    // What was never sent cannot have been read.
+    watch.send(&json!({"type": "seen", "room": "lobby", "revision": 999}));
+    watch.send(&json!({"type": "seen", "room": "attic", "revision": 1}));
+    assert_eq!(event(&mut laptop, "ReadMarkerMoved")["data"], json!({"room": "lobby", "revision": 5}));
+    phone.ask("lobby", "join", &json!({}));
+    phone.ask("lobby", "post_message", &json!({"text": "mine"}));
+    alice.ask("lobby", "post_message", &json!({"text": "yours"}));
+    let (_, ready) = hello(&server, "bob", "watch", &rooms);
+    let entry = &ready["rooms"][1];
+    assert_eq!((&entry["head"], &entry["seen"], &entry["unread"]), (&json!(8), &json!(5), &json!(1)));
+    let events = server.events(&[]);
+    assert_eq!(named(&events, "ReadMarkerMoved").len(), 2);
+}
+
+#[test]
+fn what_was_read_survives_the_end_of_the_server() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__USER__SEEN_EVERY_MS", "600000")]);
+    server.open_room("lobby", "alice");
+    let (mut bob, _) = hello(&server, "bob", "tab", &json!([{"room": "lobby"}]));
+    bob.receive_type("live");
+    bob.send(&json!({"type": "seen", "room": "lobby", "revision": 1}));
+    // The answer to this says that the one before it was taken.
+    bob.ask("lobby", "join", &json!({}));
+    assert_eq!(server.terminate(), Some(0));
+    let server = Server::start(data.path());
+    let (_, ready) = hello(&server, "bob", "tab", &json!([{"room": "lobby"}]));
+    assert_eq!(ready["rooms"][0]["seen"], 1, "{ready}");
+}
+
+#[test]
+fn an_invitation_reaches_the_invited_and_is_answered_in_the_room() {
+    let (_data, server) = start();
+    let (mut alice, _) = hello(&server, "alice", "tab", &json!([]));
+    let (mut bob, _) = hello(&server, "bob", "tab", &json!([{"room": "me"}]));
+    for room in ["den", "attic", "hall", "yard"] {
+        alice.ask(room, "open_room", &json!({"title": room.to_uppercase(), "visibility": "invited"}));
+        assert_eq!(alice.ask(room, "invite_member", &json!({"member": "bob"}))["type"], "ack");
+        let received = event(&mut bob, "InvitationReceived");
+        let data = json!({"room": room, "title": room.to_uppercase(), "by": "alice"});
+        assert_eq!((&received["data"], &received["by"]), (&data, &json!("system:invitations")));
+    }
+    bob.send(&json!({"type": "subscribe", "id": "s", "room": "den"}));
+    let no = bob.answer("s");
+    assert_eq!((&no["code"], no.get("head")), (&json!("not_a_member"), None), "{no}");
+    for (room, of, name, data, outcome) in [
+        ("den", "den", "join", json!({}), "accepted"),
+        ("attic", "attic", "decline_invitation", json!({}), "declined"),
+        ("yard", "me", "dismiss_invitation", json!({"room": "yard"}), "dismissed"),
+    ] {
+        let id = bob.command(of, name, &data);
+        assert_ended(&mut bob, Some(&id), room, outcome);
+    }
+    assert_eq!(alice.ask("hall", "withdraw_invitation", &json!({"member": "bob"}))["type"], "ack");
+    assert_ended(&mut bob, None, "hall", "withdrawn");
+    bob.send(&json!({"type": "subscribe", "id": "s", "room": "den"}));
+    assert_eq!(bob.answer("s")["type"], "subscribed");
+
+    let events = server.events(&[]);
+    let (invited, received) = (named(&events, "MemberInvited"), named(&events, "InvitationReceived"));
+    assert_eq!((invited.len(), received.len()), (4, 4));
+    for (cause, notice) in invited.iter().zip(&received) {
+        assert_eq!(notice["causation_id"], cause["id"]);
+        assert_eq!(notice["correlation_id"], cause["id"]);
+    }
+}
+
+/// That the notice comes, and the answer to the command, whichever is first.
+fn assert_ended(client: &mut Client, mut command: Option<&str>, room: &str, outcome: &str) {
+    let mut is_told = false;
+    while !is_told || command.is_some() {
+        let message = client.receive();
+        if command.is_some_and(|id| message["id"] == id) {
+            assert_eq!(message["type"], "ack", "{message}");
+            command = None;
+        }
+        if message["name"] == "InvitationEnded" {
+            assert_eq!(message["data"], json!({"room": room, "outcome": outcome}));
+            is_told = true;
+        }
+    }
+}
+
+#[test]
+fn no_invitation_is_lost_or_told_twice_when_the_server_dies() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path());
+    server.open_room("den", "alice");
+    let mut invited = Vec::new();
+    for round in 0..4 {
+        let (mut alice, _) = hello(&server, "alice", "tab", &json!([]));
+        let names: Vec<String> = (0..25).map(|number| format!("guest-{round}-{number}")).collect();
+        let ids: Vec<String> = names
+            .iter()
+            .map(|name| alice.command("den", "invite_member", &json!({"member": name})))
+            .collect();
+        for id in ids {
+            assert_eq!(alice.answer(&id)["type"], "ack");
+        }
+        invited.extend(names);
+        // Acknowledged is what the room recorded; the notices are on their way.
+        server.kill();
+        if round == 2 {
+            // Work that is gone through again is not done again.
+            let _ = std::fs::remove_dir_all(data.path().join("reactors"));
+        }
+        server = Server::start(data.path());
+    }
+    // Notices are told in the order of their causes: with the last one all are there.
+    let (mut last, _) =
+        hello(&server, invited.last().unwrap(), "tab", &json!([{"room": "me", "after": null}]));
+    event(&mut last, "InvitationReceived");
+    let events = server.events(&[]);
+    let mut told: Vec<String> = named(&events, "InvitationReceived")
+        .iter()
+        .map(|notice| notice["stream"].as_str().unwrap().trim_start_matches("user-main.").to_owned())
+        .collect();
+    told.sort();
+    invited.sort();
+    assert_eq!(told, invited);
+    println!("{} invitations told once each through 4 crashes", told.len());
+}
