@@ -28,11 +28,11 @@ use super::meters::Account;
 use super::outbox::{CatchUp, Outbox};
 use super::places::Place;
 use super::presence::Leaving;
-use admission::Identity;
 use crate::protocol::{
-    ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed,
-    message_id, parse_message,
+    ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed, message_id,
+    parse_message,
 };
+use admission::Identity;
 
 /// What a transport hears of its client.
 #[derive(Debug)]

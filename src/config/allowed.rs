@@ -33,9 +33,9 @@ impl Allowed {
     pub(super) fn of(key: &str) -> Option<Self> {
         Some(match key {
             "server.listen" => Self::Address,
-            "server.insecure_listen_anywhere" | "limits.address.loopback" | "projections.accept_new_versions" => {
-                Self::Boolean
-            }
+            "server.insecure_listen_anywhere"
+            | "limits.address.loopback"
+            | "projections.accept_new_versions" => Self::Boolean,
             "server.workers" => Self::Integer(0, 1_024),
             "server.connections_max" | "room.members_max" | "limits.refused_per_minute_max" => {
                 Self::Integer(1, 1_000_000)

@@ -127,7 +127,15 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
         return;
     }
     let connection = connection_id();
-    Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, address, inbound);
+    Session::start_here(
+        door.stage.clone(),
+        door.rooms.clone(),
+        outbox,
+        connection,
+        arrival,
+        address,
+        inbound,
+    );
 }
 
 /// What the kernel keeps for a client that does not read; 0 leaves it to the kernel, which then

@@ -178,8 +178,9 @@ impl Session {
             return self.not_taken(Some(id), "authenticate");
         };
         let follows_only = |pass: &Pass| {
-            let rooms = self.follows.iter().filter_map(|follow| EntityId::parse(follow.stream.id()).ok());
-            pass.opens_all() || rooms.into_iter().all(|room| pass.opens(&room))
+            let rooms = self.follows.iter().map(|follow| &follow.stream).filter(|s| s.category() == "room");
+            pass.opens_all()
+                || rooms.filter_map(|s| EntityId::parse(s.id()).ok()).all(|room| pass.opens(&room))
         };
         let refused = match keys.verify(token.secret(), SystemClock.now()) {
             Ok(pass) if pass.user != identity.user => "the token is another user's: connect anew for that",

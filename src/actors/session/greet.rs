@@ -5,8 +5,8 @@ use std::rc::Rc;
 use actix::prelude::*;
 use dramatis_events::MemberId;
 
-use super::attach::{Place, Taken, take_all, take_one};
 use super::admission::{Identity, opens};
+use super::attach::{Place, Taken, take_all, take_one};
 use super::{Session, Then};
 use crate::actors::hub::Follow;
 use crate::log::LogError;
