@@ -5,6 +5,7 @@
 
 mod client;
 mod code;
+mod cursor;
 mod drain;
 mod ephemeral;
 mod followed;
@@ -21,6 +22,7 @@ pub use client::{
     Unsubscribe, message_id, parse_message,
 };
 pub use code::{CloseCode, ErrorCode};
+pub use cursor::{Cursor, CursorError};
 pub use drain::Drain;
 pub use ephemeral::{Ephemeral, EphemeralFrame, EphemeralName, EphemeralNameError};
 pub use followed::{Followed, ME};

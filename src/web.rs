@@ -2,7 +2,10 @@
 
 pub mod api;
 mod caller;
+mod fallback;
 pub mod guard;
+mod poll;
 pub mod server;
 pub mod socket;
+mod sse;
 mod ui;

@@ -57,7 +57,7 @@ fn state_and_last_events_come_in_place_of_history() {
     assert_eq!(bob.receive_type("room_state")["revision"], 302);
     bob.send(&json!({"type": "subscribe", "id": "s", "room": "lobby", "after": 20, "catch_up": "state",
         "epoch": "00000000deadbeef.1"}));
-    assert_eq!(bob.answer("s")["how"], "reset");
+    assert_eq!(bob.answer("s")["how"], "state");
     assert_eq!(bob.receive_type("room_state")["revision"], 302);
 }
 

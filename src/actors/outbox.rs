@@ -198,6 +198,18 @@ impl Outbox {
         .await;
     }
 
+    /// For a writer that takes nothing now: waits until the end was asked for.
+    pub async fn ending(&self) {
+        std::future::poll_fn(|cx| {
+            if self.is_closing() {
+                return Poll::Ready(());
+            }
+            self.writer.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// For the writer: nothing more will be written.
     pub fn finish(&self) {
         self.close(CloseCode::Normal);

@@ -6,7 +6,7 @@
 mod admission;
 pub(crate) mod attach;
 mod catch_up;
-mod commands;
+pub(crate) mod commands;
 mod ephemerals;
 mod greet;
 mod history;

@@ -64,7 +64,6 @@ impl Allowed {
             "socket.outboxes_bytes_max" => Self::Integer(1_048_576, 1_099_511_627_776),
             "socket.send_buffer_bytes" => Self::Integer(0, 16_777_216),
             "socket.ephemeral.data_bytes_max" => Self::Integer(16, 65_536),
-            "socket.ephemeral.per_second_max" | "socket.ephemeral.burst_max" => Self::Integer(1, 10_000),
             "socket.ephemeral.deliveries_per_second_max" => Self::Integer(100, 10_000_000),
             "socket.presence.grace_ms" => Self::Integer(0, 600_000),
             "socket.presence.interval_ms" | "socket.presence.large_interval_ms" => Self::Integer(10, 60_000),
@@ -85,6 +84,8 @@ impl Allowed {
             "room.title_chars_max"
             | "room.reason_chars_max"
             | "user.avatar_chars_max"
+            | "socket.ephemeral.per_second_max"
+            | "socket.ephemeral.burst_max"
             | "socket.malformed_per_minute_max" => Self::Integer(1, 10_000),
             "room.display_name_chars_max" | "room.emoji_chars_max" | "user.device_chars_max" => {
                 Self::Integer(1, 1_000)

@@ -1,11 +1,14 @@
 //! What clients send.
 
+use std::collections::HashSet;
+
 use dramatis_events::{CommandId, EntityId, Epoch, MemberId, Revision, UnixMillis};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::cursor::{Cursor, CursorError};
 use super::{Authenticate, Ephemeral, Followed, Seen, Token};
 
 /// One message of a client.
@@ -52,6 +55,21 @@ pub struct Hello {
     /// The rooms to follow from the start.
     #[serde(default)]
     pub rooms: Vec<RoomCursor>,
+    /// A cursor of a stream or poll: its rooms are followed too, from where it stands.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub cursor: Option<Cursor>,
+}
+
+impl Hello {
+    /// All rooms to follow, for the user that this is; those named besides the cursor count.
+    pub fn take_rooms(&mut self, user: &MemberId) -> Result<Vec<RoomCursor>, CursorError> {
+        let mut rooms = std::mem::take(&mut self.rooms);
+        let named: HashSet<Followed> = rooms.iter().map(|cursor| cursor.room.clone()).collect();
+        let carried = self.cursor.take().map_or(Ok(Vec::new()), |cursor| cursor.rooms(user))?;
+        rooms.extend(carried.into_iter().filter(|cursor| !named.contains(&cursor.room)));
+        Ok(rooms)
+    }
 }
 
 /// Where a client stands in a room.

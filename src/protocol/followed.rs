@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const ME: &str = "me";
 
 /// A room, or the client's own stream: invitations, notices, read markers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Followed {
     /// One's own stream.

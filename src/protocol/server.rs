@@ -126,6 +126,9 @@ pub struct RoomEntry {
     pub head: Option<Revision>,
     /// How the cursor was taken.
     pub how: How,
+    /// The events that follow come after this revision; without it, from the first on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Revision>,
     /// How far the user has read, on whichever device; left out where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen: Option<Revision>,

@@ -38,6 +38,7 @@ fn ready() -> ServerMessage<'static> {
         epoch: Epoch::first(7),
         head: head.map(Revision::new),
         how,
+        after: head.filter(|_| how == How::Events).map(Revision::new),
         seen: None,
         unread: None,
         unread_more: false,

@@ -2,17 +2,23 @@
 //! (RFC 9457) that carry the protocol's stable words.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpRequest, HttpResponse, error, web};
+use dramatis_events::{CommandId, StreamId};
 use serde::Serialize;
+use tokio::sync::oneshot;
 
+use super::{fallback, poll, sse};
 use crate::actors::Stage;
+use crate::actors::answer::{Answer, ReplyTo};
+use crate::actors::entity::{Pending, Request};
+use crate::actors::registry::Registry;
+use crate::domain::Decider;
 use crate::projector::Projector;
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, Reject};
 use crate::read_models::ReadModels;
 
 mod asyncapi;
@@ -56,6 +62,12 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .route("/api/rooms/{room}", web::get().to(rooms::one))
         .route("/api/rooms/{room}/timeline", web::get().to(rooms::timeline))
         .route("/api/rooms/{room}/members", web::get().to(rooms::members))
+        .route("/api/commands", web::post().to(fallback::commands::post))
+        .route("/api/frames", web::post().to(fallback::frames::post))
+        .route("/api/stream", web::post().to(sse::begin))
+        .route("/api/stream", web::get().to(sse::resume))
+        .route("/api/poll", web::post().to(poll::begin))
+        .route("/api/poll", web::get().to(poll::resume))
         .route("/api/rooms/{room}/threads", web::get().to(threads::list))
         .route("/api/rooms/{room}/threads/{root}", web::get().to(threads::one))
         .route("/api/rooms/{room}/activity", web::get().to(insight::of_room))
@@ -107,6 +119,15 @@ pub(super) struct Problem {
     title: String,
     /// What was expected, what came, what to do.
     detail: String,
+    /// Of a command: its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    id: Option<CommandId>,
+    /// Whether asking again may help.
+    retry: bool,
+    /// When to ask again, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_ms: Option<u64>,
 }
 
 /// An error answer.
@@ -114,20 +135,39 @@ pub(super) fn problem(code: ErrorCode, detail: impl Into<String>) -> HttpRespons
     titled(code, code.as_str().replace('_', " "), detail)
 }
 
-/// The answer to who is too fast: when to come back is in `Retry-After`, in whole seconds.
-pub(super) fn too_fast(after: Duration) -> HttpResponse {
-    let seconds = after.as_millis().div_ceil(1_000).max(1);
-    let detail = format!("too many requests: send it again in {seconds} s, and not more than limits allow");
-    let mut answer = problem(ErrorCode::RateLimited, detail);
-    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(1)));
-    answer
+fn titled(code: ErrorCode, title: String, detail: impl Into<String>) -> HttpResponse {
+    let reject = Reject::new(None, code, title);
+    refused(Reject { detail: Some(detail.into()), ..reject })
 }
 
-fn titled(code: ErrorCode, title: String, detail: impl Into<String>) -> HttpResponse {
+/// A `reject` as an error answer: the same words.
+pub(super) fn refused(reject: Reject) -> HttpResponse {
+    let Reject { id, code, message, detail, retry, after_ms, .. } = reject;
     let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = Problem { kind: "about:blank", status: status.as_u16(), code, title, detail: detail.into() };
+    let (title, detail) = match detail {
+        Some(detail) => (message, detail),
+        None => (code.as_str().replace('_', " "), message),
+    };
+    let kind = "about:blank";
+    let body = Problem { kind, status: status.as_u16(), code, title, detail, id, retry, after_ms };
     let text = serde_json::to_string(&body).unwrap_or_default();
-    HttpResponse::build(status).content_type("application/problem+json").body(text)
+    let mut answer = HttpResponse::build(status);
+    if let Some(after_ms) = after_ms {
+        answer.insert_header((RETRY_AFTER, after_ms.div_ceil(1_000)));
+    }
+    answer.content_type("application/problem+json").body(text)
+}
+
+/// Sends a command to its entity and waits for the answer; none when too many wait there.
+pub(super) async fn ask<D: Decider>(
+    to: &Registry<D>,
+    stream: &StreamId,
+    request: Request<D>,
+) -> Option<Answer> {
+    let (caller, answer) = oneshot::channel();
+    let pending = Pending { request, reply: ReplyTo::Caller(caller) };
+    to.submit(stream, vec![pending]).ok()?;
+    answer.await.ok()
 }
 
 pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {

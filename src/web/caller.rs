@@ -7,13 +7,13 @@ use std::time::Duration;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
-use dramatis_events::{EntityId, MemberId, MemberKind};
+use dramatis_events::{CommandId, EntityId, MemberId, MemberKind};
 
-use super::api::{problem, too_fast};
+use super::api::{problem, refused};
 use crate::actors::Stage;
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, Reject};
 
 /// Of the API, what is open without a token: who watches a server has none.
 const OPEN: [&str; 3] = ["/api/health", "/api/openapi.json", "/api/asyncapi.json"];
@@ -35,9 +35,23 @@ impl Refusal {
     /// The answer, a problem document.
     pub(super) fn answer(self) -> HttpResponse {
         match self {
-            Self::TooFast(after) => too_fast(after),
             Self::Unauthorized(error) => unauthorized(error),
-            Self::Forbidden(why) => problem(ErrorCode::Forbidden, why),
+            refusal => refused(refusal.reject(None)),
+        }
+    }
+
+    /// The same as a `reject` of the message with this id.
+    pub(super) fn reject(self, id: Option<CommandId>) -> Reject {
+        match self {
+            Self::TooFast(after) => {
+                let message =
+                    "too many requests: send it again after the time told, and not more than limits allow";
+                let mut reject = Reject::new(id, ErrorCode::RateLimited, message);
+                reject.after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+                reject
+            }
+            Self::Unauthorized(error) => Reject::new(id, ErrorCode::Forbidden, error.to_string()),
+            Self::Forbidden(why) => Reject::new(id, ErrorCode::Forbidden, why),
         }
     }
 }
@@ -69,7 +83,7 @@ pub(super) fn act(
     stage: &Stage,
     request: &HttpRequest,
     user: &MemberId,
-    room: &EntityId,
+    room: Option<&EntityId>,
 ) -> Result<(), Refusal> {
     if stage.keys.is_none() {
         return stage.meters.user(user).take(size(request)).map_err(Refusal::TooFast);
@@ -78,8 +92,8 @@ pub(super) fn act(
         Some(pass) if pass.user != *user => {
             Err(Refusal::Forbidden(format!("the token is not that of {user}")))
         }
-        Some(pass) if pass.opens(room) => Ok(()),
-        _ => Err(not_opened(room.as_str())),
+        Some(pass) if room.is_none_or(|room| pass.opens(room)) => Ok(()),
+        _ => Err(not_opened(room.map_or("", EntityId::as_str))),
     }
 }
 
@@ -110,7 +124,7 @@ fn unauthorized(error: TokenError) -> HttpResponse {
 }
 
 /// The token of the `Authorization` header.
-fn bearer(request: &HttpRequest) -> Option<&str> {
+pub(super) fn bearer(request: &HttpRequest) -> Option<&str> {
     let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())

@@ -20,6 +20,7 @@ use actix_web::{App, Error, web};
 
 use super::api::{self, Api};
 use super::caller;
+use super::fallback::Fallbacks;
 use super::guard::Guard;
 use super::socket::{Door, take_over};
 use super::ui;
@@ -45,7 +46,7 @@ const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long requests in flight have when the process ends, in seconds.
 const SHUTDOWN_SECONDS: u64 = 1;
 /// Connections that may wait to be accepted.
-const BACKLOG: u32 = 4_096;
+const BACKLOG: i32 = 4_096;
 
 thread_local! {
     /// This worker's door to sockets and its hub.
@@ -63,15 +64,16 @@ pub fn serve(
     let connections = options.connections.clone();
     let guard = Arc::new(options.guard.clone());
     let (stage, api) = (stage.clone(), api.clone());
+    let fallbacks = web::Data::new(Fallbacks::default());
     let server = Server::build()
         .workers(options.workers)
         .max_concurrent_connections(options.connections_max)
-        .backlog(BACKLOG)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
         .listen("http", listener, move || {
             let (stage, guard, connections) = (stage.clone(), guard.clone(), connections.clone());
-            let (api, of_app) = (api.clone(), guard.clone());
+            let (api, of_app, fallbacks) = (api.clone(), guard.clone(), fallbacks.clone());
+            let of_worker = door(&stage, &guard, &connections);
             HttpService::build()
                 .client_request_timeout(REQUEST_HEAD_WITHIN)
                 .upgrade(fn_factory(move || {
@@ -84,7 +86,7 @@ pub fn serve(
                         ))
                     }
                 }))
-                .h1(map_config(app(&api, &of_app), |()| AppConfig::default()))
+                .h1(map_config(app(&api, &of_app, &of_worker, fallbacks), |()| AppConfig::default()))
                 .tcp()
         })?
         .run();
@@ -94,6 +96,9 @@ pub fn serve(
 /// Binds the address.
 pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(listen)?;
+    // It was bound with a queue of 128; asked again, the system makes that longer. What overflows is
+    // tried again by the client's system after a second.
+    rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -117,6 +122,8 @@ fn door(stage: &Arc<Stage>, guard: &Arc<Guard>, connections: &Arc<Places>) -> Rc
 fn app(
     api: &Api,
     guard: &Arc<Guard>,
+    door: &Rc<Door>,
+    fallbacks: web::Data<Fallbacks>,
 ) -> App<
     impl actix_service::ServiceFactory<
         ServiceRequest,
@@ -134,6 +141,8 @@ fn app(
         }))
         .app_data(api::json_config())
         .app_data(web::Data::new(api))
+        .app_data(web::ThinData(Door::clone(door)))
+        .app_data(fallbacks)
         .configure(api::configure)
         .configure(ui::configure)
         .default_service(web::to(api::not_found))

@@ -33,6 +33,7 @@ use crate::config::SocketConfig;
 use crate::protocol::{CloseCode, SUBPROTOCOL, ServerMessage};
 
 /// What an upgrade needs on its worker thread.
+#[derive(Clone)]
 pub struct Door {
     /// What sessions share.
     pub stage: Arc<Stage>,
@@ -147,7 +148,7 @@ fn limit_send_buffer(io: &TcpStream, bytes: usize) {
 }
 
 /// A number no two connections share, drawn by chance so that it tells nothing of others.
-fn connection_id() -> u64 {
+pub(super) fn connection_id() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0
 }
 

@@ -85,7 +85,7 @@ describe("a client", () => {
   });
 });
 
-for (const transport of ["socket"]) {
+for (const transport of ["socket", "stream", "poll"]) {
   describe(`over ${transport}, after an interruption, a client`, () => {
     const through = (user) => client(user, { transports: [transport] });
 
@@ -126,6 +126,24 @@ for (const transport of ["socket"]) {
   });
 }
 
+describe("where a WebSocket does not get through", () => {
+  test("a client falls back, and comes back to it without losing its place", async () => {
+    proxy.refuse("/socket");
+    const [alice, bob] = [client("alice"), client("bob", { transports: ["socket", "stream"] })];
+    const id = await openRoom(alice);
+    assert.equal(alice.status.transport, "stream");
+    const heard = collect(bob.room(id));
+    await alice.room(id).post("over a stream");
+    await until("bob hears it", () => texts(heard).length === 1);
+    proxy.refuse();
+    proxy.cut();
+    proxy.restore();
+    await alice.room(id).post("after the cut");
+    await until("bob hears that too", () => texts(heard).length === 2);
+    assert.deepEqual(texts(heard), ["over a stream", "after the cut"]);
+  });
+});
+
 describe("when history was replaced", () => {
   test("a client drops what it held and takes what is there now", async () => {
     const own = await Server.start();
@@ -152,58 +170,39 @@ describe("when history was replaced", () => {
   });
 });
 
-describe("with tokens", () => {
-  let own;
-  const token = (user, lasts = "1h") => own.run("token", "--user", user, "--for", lasts);
-
-  before(async () => {
-    own = await Server.start({
-      env: { DRAMATIS__AUTH__REFRESH_AHEAD_MS: "2500" },
-      async prepare(server) {
-        await server.run("token", "--new-key", `${server.root}/key`);
-        server.env.DRAMATIS__AUTH__TOKEN_KEY_FILE = `${server.root}/key`;
-      },
-    });
+describe("people in a room", () => {
+  test("are present, write, and leave", async () => {
+    const [alice, bob] = [client("alice"), client("bob")];
+    const id = await openRoom(alice);
+    const [hers, his] = [alice.room(id), bob.room(id)];
+    await until("both are present", () => hers.presence.count === 2 && his.presence.count === 2);
+    assert.deepEqual([...hers.presence.members].sort(), ["alice", "bob"]);
+    his.write();
+    await until("alice sees bob write", () => hers.typing.includes("bob"));
+    assert.deepEqual(his.typing, [], "and bob does not see himself");
+    his.stopWriting();
+    await until("he has stopped", () => hers.typing.length === 0);
+    bob.close();
+    await until("he is gone", () => hers.presence.count === 1);
   });
 
-  after(() => own.stop());
-
-  for (const transport of ["socket"]) {
-    test(`a client is who its token says, over ${transport}`, async () => {
-      const alice = connect({ url: own.url, transports: [transport], token: () => token("alice") });
-      open.add(alice);
-      const id = `token-${transport}`;
-      await alice.command(id, "open_room", { title: "Token" });
-      await alice.room(id).post("by token");
-      assert.equal(alice.user, "alice");
-      assert.equal((await alice.api.rooms()).rooms.some(({ room }) => room === id), true);
-      alice.close();
-    });
-  }
-
-  test("a token that is refused is asked for once again, and then that is that", async () => {
-    const asked = [];
-    const bad = connect({ url: own.url, transports: ["socket"], token: ({ again }) => { asked.push(again); return "bad"; } });
-    open.add(bad);
-    await until("it gives up", () => bad.status.state === "closed");
-    assert.equal(bad.status.code, 4501);
-    assert.deepEqual(asked, [false, true]);
-    const good = connect({ url: own.url, transports: ["socket"], token: ({ again }) => (again ? token("alice") : "stale") });
-    open.add(good);
-    await until("it is live", () => good.status.state === "live");
-    for (const made of [bad, good]) made.close();
-  });
-
-  test("a token is renewed before it runs out, on the line that stands", async () => {
-    let asked = 0;
-    const alice = connect({ url: own.url, transports: ["socket"], token: () => { asked += 1; return token("alice", "4s"); } });
-    open.add(alice);
-    await until("it is live", () => alice.status.state === "live");
-    const { connection } = alice.greeting;
-    await until("it was renewed twice", () => asked >= 3);
-    await alice.command("renewed", "open_room", { title: "Renewed" });
-    assert.equal(alice.greeting.connection, connection, "the line is the same");
-    alice.close();
+  test("have their read markers on all their devices", async () => {
+    const [alice, phone, bob] = [client("alice"), client("alice"), client("bob")];
+    const id = await openRoom(alice);
+    await bob.room(id).join();
+    phone.me.on("event", () => {});
+    for (const device of [alice, phone]) await until("it is live", () => device.room(id).state === "live" && device.me.state !== "denied");
+    await bob.room(id).post("one");
+    await bob.room(id).post("two");
+    await until("both count them", () => alice.room(id).unread === 2 && phone.room(id).unread === 2);
+    alice.room(id).seen();
+    assert.equal(alice.room(id).unread, 0);
+    await until("the phone hears of it", () => phone.room(id).unread === 0);
+    await bob.room(id).post("three");
+    await until("only the new one is unread", () => phone.room(id).unread === 1);
+    const tablet = client("alice");
+    tablet.room(id);
+    await until("a new device is told", () => tablet.room(id).unread === 1);
   });
 });
 

@@ -89,6 +89,18 @@ describe("two people", () => {
     await alice.page.locator("#panel").waitFor({ state: "hidden" });
   });
 
+  test("see each other come, write and go", async () => {
+    const { alice, bob } = await two("Presence");
+    await alice.page.locator("#room-about", { hasText: "2 here" }).waitFor();
+    await bob.composer.pressSequentially("thinking");
+    await alice.page.locator("#typing", { hasText: "bob is writing" }).waitFor();
+    await alice.picture("typing");
+    await bob.composer.fill("");
+    await until("bob has stopped", async () => await alice.page.locator("#typing").innerText() === "");
+    await bob.page.close();
+    await alice.page.locator("#room-about", { hasText: "1 here" }).waitFor();
+  });
+
   test("see what they have not read, until they have read it", async () => {
     const { alice, bob, room } = await two("Unread");
     await alice.openRoom("Elsewhere");
@@ -99,6 +111,20 @@ describe("two people", () => {
     await entry.click();
     await alice.hears("are you there?");
     await entry.locator(".count").waitFor({ state: "detached" });
+  });
+
+  test("invite each other", async () => {
+    const alice = await come("alice");
+    const room = await alice.openRoom("By invitation");
+    const bob = await come("bob");
+    await alice.page.click("#members-open");
+    await alice.page.getByLabel("Whom to invite").fill("bob");
+    await alice.page.getByRole("button", { name: "Invite" }).click();
+    await bob.page.getByRole("button", { name: "Join By invitation" }).click();
+    await bob.composer.waitFor();
+    assert.equal(new URL(bob.page.url()).hash, `#${room}`);
+    await bob.say("thank you");
+    await alice.hears("thank you");
   });
 
   test("see names, members and a plain text where someone writes HTML", async () => {
@@ -168,6 +194,24 @@ describe("without a network", () => {
     await alice.say("after");
     await bob.hears("after");
     assert.deepEqual(await bob.texts(), ["before", "while it was away", "after"]);
+  });
+});
+
+describe("where a WebSocket does not get through", () => {
+  test("the page talks over a stream", async () => {
+    proxy.refuse("/socket");
+    const { alice, bob } = await two("No WebSocket");
+    await alice.say("no socket needed");
+    await bob.hears("no socket needed");
+    await bob.say("indeed");
+    await alice.hears("indeed");
+    assert.equal(await alice.page.locator("#line").innerText(), "Connected (event stream)");
+    proxy.cut();
+    await alice.page.locator("#banner").waitFor();
+    await alice.say("written offline");
+    proxy.restore();
+    await bob.hears("written offline");
+    assert.deepEqual(await bob.texts(), ["no socket needed", "indeed", "written offline"]);
   });
 });
 

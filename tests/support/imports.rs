@@ -27,6 +27,16 @@ impl Chance {
         Self(seed)
     }
 
+    /// From a seed.
+    pub const fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The seed of what is drawn from now on.
+    pub const fn seed(&self) -> u64 {
+        self.0
+    }
+
     fn from_clock() -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         u64::from(now.subsec_nanos()) ^ (now.as_secs() << 20)

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocket;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 pub mod documents;
+pub mod http;
 pub mod imports;
 pub mod ledger;
 pub mod rounds;

@@ -11,7 +11,7 @@ use crate::actors::places::Place;
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
 use crate::protocol::{
-    Authenticate, AuthenticateBy, Authenticated, ClientMessage, CloseCode, ErrorCode, Reject, RoomCursor,
+    Authenticate, AuthenticateBy, Authenticated, ClientMessage, CloseCode, ErrorCode, ME, Reject, RoomCursor,
     ServerMessage, Token, message_id,
 };
 
@@ -48,7 +48,7 @@ impl Identity {
                 return None;
             }
             ClientMessage::Hello(_) => None,
-            ClientMessage::Command(command) => Some(&command.room),
+            ClientMessage::Command(command) => Some(&command.room).filter(|room| room.as_str() != ME),
             ClientMessage::History(request) => Some(&request.room),
             ClientMessage::Ephemeral(ephemeral) => Some(&ephemeral.room),
             ClientMessage::Seen(seen) => Some(&seen.room),

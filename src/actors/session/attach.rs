@@ -192,6 +192,7 @@ async fn take(
         epoch,
         head: stands.head,
         how: start.how,
+        after: start.next.get().checked_sub(1).filter(|_| !start.wants_state).map(Revision::new),
         seen,
         unread: unread.map(|unread| unread.count),
         unread_more: unread.is_some_and(|unread| unread.more),
@@ -208,8 +209,17 @@ struct Denied(ErrorCode);
 
 fn denied(room: Followed, epoch: Epoch, stands: &Stands, Denied(code): Denied) -> Taken {
     let (head, code) = (stands.head, Some(code));
-    let entry =
-        RoomEntry { room, epoch, head, how: How::Denied, seen: None, unread: None, unread_more: false, code };
+    let entry = RoomEntry {
+        room,
+        epoch,
+        head,
+        how: How::Denied,
+        after: None,
+        seen: None,
+        unread: None,
+        unread_more: false,
+        code,
+    };
     Taken { entry, place: None }
 }
 
@@ -232,10 +242,11 @@ fn start(cursor: &RoomCursor, head: Option<Revision>, epoch: Epoch) -> Result<St
     let wants_state = cursor.catch_up == CatchUp::State
         && head.is_some()
         && after.is_none_or(|after| after.next() < latest);
-    let how = match (is_of_now, wants_state) {
-        (false, _) => How::Reset,
-        (true, true) => How::State,
-        (true, false) => How::Events,
+    // A state stands in place of all that the client holds, of whichever epoch that is.
+    let how = match (wants_state, is_of_now) {
+        (true, _) => How::State,
+        (false, true) => How::Events,
+        (false, false) => How::Reset,
     };
     let next = if wants_state { end } else { after.map_or(latest, Revision::next) };
     Ok(Start { how, next, wants_state })
@@ -291,7 +302,7 @@ mod tests {
         };
         let head = Some(Revision::new(99));
         let events = |how, next| Ok(Start { how, next: Revision::new(next), wants_state: false });
-        let state = |how| Ok(Start { how, next: Revision::new(100), wants_state: true });
+        let state = || Ok(Start { how: How::State, next: Revision::new(100), wants_state: true });
         for (after, of, how, head, want) in [
             (None, None, "events", None, events(How::Events, 0)),
             (None, None, "state", None, events(How::Events, 0)),
@@ -301,11 +312,11 @@ mod tests {
             (Some(99), Some(epoch), "events", head, events(How::Events, 100)),
             (Some(100), Some(epoch), "events", head, Err(ErrorCode::AheadOfLog)),
             (Some(100), Some(epoch.raised()), "events", head, events(How::Reset, 50)),
-            (None, None, "state", head, state(How::State)),
-            (Some(48), Some(epoch), "state", head, state(How::State)),
+            (None, None, "state", head, state()),
+            (Some(48), Some(epoch), "state", head, state()),
             (Some(49), Some(epoch), "state", head, events(How::Events, 50)),
             (Some(99), Some(epoch), "state", head, events(How::Events, 100)),
-            (Some(500), Some(epoch.raised()), "state", head, state(How::Reset)),
+            (Some(500), Some(epoch.raised()), "state", head, state()),
         ] {
             assert_eq!(start(&cursor(after, of, how), head, epoch), want, "{after:?} {of:?} {how}");
         }

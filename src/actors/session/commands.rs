@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use bytes::Bytes;
-use dramatis_events::{MemberId, MemberKind, StreamId};
+use dramatis_events::{CommandId, MemberId, MemberKind, StreamId};
 use serde_json::value::RawValue;
 
 use super::{Session, join};
@@ -27,8 +27,10 @@ enum Run {
 }
 
 /// A command and whose it is.
-enum Asked {
+pub(crate) enum Asked {
+    /// A room's.
     Room(Request<Room>),
+    /// A person's.
     User(Request<User>),
 }
 
@@ -92,17 +94,23 @@ impl Session {
             .collect();
         let Err(refused) = registry.submit(stream, pending) else { return };
         for pending in &refused {
-            let message = "too many commands wait at this room: send it again a little later";
-            let mut reject = Reject::new(Some(pending.request.id.clone()), ErrorCode::Unavailable, message);
-            reject.after_ms = Some(OVERLOADED_AFTER_MS);
+            let reject = overloaded(pending.request.id.clone());
             self.send(&ServerMessage::Reject(reject));
         }
         self.outbox.end(refused.len());
     }
 }
 
-/// What a command asks, and of which stream.
-fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId, Asked), Reject> {
+/// The refusal of a command that found too many before it.
+pub(crate) fn overloaded(id: CommandId) -> Reject {
+    let message = "too many commands wait at this room: send it again a little later";
+    let mut reject = Reject::new(Some(id), ErrorCode::Unavailable, message);
+    reject.after_ms = Some(OVERLOADED_AFTER_MS);
+    reject
+}
+
+/// What a user's command asks, and of which stream, whichever transport it came by.
+pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId, Asked), Reject> {
     let CommandFrame { id, room, name, data, expected, by, occurred_at, .. } = frame;
     let speaks_for_another = by.as_ref().is_some_and(|by| by != user);
     if (speaks_for_another || occurred_at.is_some()) && user.kind() != MemberKind::Integration {

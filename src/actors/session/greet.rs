@@ -16,15 +16,23 @@ use crate::protocol::{
 };
 
 impl Session {
-    pub(super) fn hello(&mut self, hello: Hello, ctx: &mut Context<Self>) -> Then {
-        let Hello { user, token, session, device, rooms, .. } = hello;
-        let (user, pass) = match self.identify(user, token.as_ref()) {
+    pub(super) fn hello(&mut self, mut hello: Hello, ctx: &mut Context<Self>) -> Then {
+        let (user, pass) = match self.identify(hello.user.take(), hello.token.as_ref()) {
             Ok(identified) => identified,
             Err(code) => {
                 self.outbox.close(code);
                 return Then::GoOn;
             }
         };
+        let rooms = match hello.take_rooms(&user) {
+            Ok(rooms) => rooms,
+            Err(error) => {
+                self.reject(None, ErrorCode::Malformed, error.to_string());
+                self.outbox.close(CloseCode::Malformed);
+                return Then::GoOn;
+            }
+        };
+        let Hello { session, device, .. } = hello;
         let toll = self.stage.meters.toll(&user, self.address.clone());
         let Some(place) = toll.user().connections.enter() else {
             self.outbox.close(CloseCode::TooManyConnections);

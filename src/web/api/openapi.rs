@@ -8,7 +8,7 @@ use utoipa::OpenApi;
 #[openapi(
     info(
         title = "dramatis",
-        description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket."
+        description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket, or by /api/stream, /api/poll, /api/frames and /api/commands where there can be no socket; all carry the same messages."
     ),
     paths(
         super::rooms::list,
@@ -16,6 +16,12 @@ use utoipa::OpenApi;
         super::rooms::one,
         super::rooms::timeline,
         super::rooms::members,
+        crate::web::fallback::commands::post,
+        crate::web::fallback::frames::post,
+        crate::web::sse::begin,
+        crate::web::sse::resume,
+        crate::web::poll::begin,
+        crate::web::poll::resume,
         super::search::messages,
         super::threads::list,
         super::threads::one,

@@ -5,14 +5,13 @@ use dramatis_events::room::Visibility;
 use dramatis_events::{CommandId, EntityId, MemberId, Position, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
 use super::reading::{MinPosition, answer, limit_default, marked, page_len, wait};
-use super::{Api, problem, titled};
-use crate::actors::answer::{Accepted, Answer, ReplyTo};
-use crate::actors::entity::{Pending, Request};
-use crate::domain::room::{OpenRoom, Room, RoomCommand};
+use super::{Api, ask, problem, titled};
+use crate::actors::answer::Accepted;
+use crate::actors::entity::Request;
+use crate::domain::room::{OpenRoom, RoomCommand};
 use crate::protocol::{ErrorCode, ME};
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, Value};
@@ -66,7 +65,7 @@ pub(super) async fn open(
     body: web::Json<OpenRoomBody>,
 ) -> HttpResponse {
     let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
-    if let Err(refusal) = caller::act(&api.stage, &request, &user, &room) {
+    if let Err(refusal) = caller::act(&api.stage, &request, &user, Some(&room)) {
         return refusal.answer();
     }
     if room.as_str() == ME {
@@ -84,7 +83,7 @@ pub(super) async fn open(
     let command = RoomCommand::OpenRoom(OpenRoom { title, visibility });
     let hash = command.content_hash(&stream);
     let request = Request { id, hash, author: user, occurred_at: None, expected: None, cause: None, command };
-    match ask(&api, &stream, request).await.map(|answer| answer.outcome) {
+    match ask(&api.stage.rooms, &stream, request).await.map(|answer| answer.outcome) {
         Some(Ok(Accepted { revision, position, duplicate })) => {
             HttpResponse::Created().json(Opened { room: room.to_string(), revision, position, duplicate })
         }
@@ -96,13 +95,6 @@ pub(super) async fn open(
             problem(ErrorCode::Unavailable, "the room takes no commands now: send the same id again later")
         }
     }
-}
-
-async fn ask(api: &Api, stream: &StreamId, request: Request<Room>) -> Option<Answer> {
-    let (caller, answer) = oneshot::channel();
-    let pending = Pending { request, reply: ReplyTo::Caller(caller) };
-    api.stage.rooms.submit(stream, vec![pending]).ok()?;
-    answer.await.ok()
 }
 
 /// Which rooms.

@@ -1,12 +1,12 @@
 //! Searching messages by their words.
 
 use actix_web::{HttpResponse, web};
-use dramatis_events::{EntityId, MemberId, Position};
+use dramatis_events::{EntityId, MemberId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::reading::{answer, limit_default, page_len, wait};
+use super::reading::{MinPosition, answer, limit_default, page_len, wait};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::search::{self, Asked};
@@ -36,7 +36,7 @@ pub(super) struct SearchQuery {
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
-    min_position: Option<Position>,
+    min_position: Option<MinPosition>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]

@@ -61,7 +61,7 @@ export interface Closed {
 }
 
 /** Why a room is no longer the client's to read. */
-export type ClosedCode = "removed" | "erased" | "closed";
+export type ClosedCode = "removed" | "not_a_member" | "erased" | "closed";
 
 export type Command = CommandFrame & ({
   data?: OpenRoom;
@@ -290,6 +290,8 @@ export type Followed = string;
 /** Who is there, and where they stand in each room. */
 export interface Hello {
   type: "hello";
+  /** A cursor of a stream or poll: its rooms are followed too, from where it stands. */
+  cursor?: string | null;
   /** What the person would call the device. */
   device?: string | null;
   /** The rooms to follow from the start. */
@@ -650,6 +652,7 @@ export interface RoomCursor {
 
 /** One room of a `ready`, or of a `subscribed`. */
 export interface RoomEntry {
+  after?: Revision | null;
   code?: ErrorCode | null;
   /** The epoch of its revisions. */
   epoch: Epoch;
@@ -658,6 +661,11 @@ export interface RoomEntry {
   how: How;
   /** The room, or `me`. */
   room: Followed;
+  seen?: Revision | null;
+  /** Messages of others past `seen`, up to `head`; those of the last [`UNREAD_EVENTS_MAX`](super::UNREAD_EVENTS_MAX) events are counted. */
+  unread?: number | null;
+  /** Whether there may be more unread messages, which were not counted. */
+  unread_more?: boolean;
 }
 
 export interface RoomOpened {
@@ -679,8 +687,8 @@ export interface RoomState {
   events: unknown[];
   /** The revision that `state` was read at; the next event is the one after it. */
   revision: Revision;
-  /** The room. */
-  room: EntityId;
+  /** The room, or `me`. */
+  room: Followed;
   /** The public state. */
   state: unknown;
 }

@@ -1,0 +1,44 @@
+//! `POST /api/commands`: one command, and its answer as the answer.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::super::api::{Api, Problem, ask, refused};
+use super::caller::{self, malformed};
+use crate::actors::session::commands::{Asked, encode_answer, overloaded, prepare};
+use crate::protocol::{ClientMessage, ErrorCode, ME, Reject, ServerMessage, parse_message};
+use crate::web::caller::act;
+
+/// Sends a command. The same id has one effect, whichever transport it comes by and however often.
+#[utoipa::path(post, path = "/api/commands",
+    params(("Dramatis-User" = String, Header, description = "who asks")),
+    request_body(content = serde_json::Value, description = "A `command` message: `{type, id, room, name, data, expected?}`"),
+    responses(
+        (status = 200, description = "The `ack` message: it is durable", body = serde_json::Value),
+        (status = "4XX", description = "Refused: nothing was recorded", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`unavailable`: send it again later; `unknown_outcome`: send it again with the same id", body = Problem, content_type = "application/problem+json")))]
+pub(in crate::web) async fn post(request: HttpRequest, api: web::Data<Api>, body: String) -> HttpResponse {
+    handle(&request, &api, &body).await.unwrap_or_else(refused)
+}
+
+async fn handle(request: &HttpRequest, api: &Api, body: &str) -> Result<HttpResponse, Reject> {
+    caller::json(request)?;
+    let user = caller::user(request)?;
+    let frame = match parse_message(body) {
+        Ok(ClientMessage::Command(frame)) => frame,
+        Ok(_) => return Err(malformed("only a command is taken here: its type is command")),
+        Err(error) => return Err(Reject::new(error.id, ErrorCode::Malformed, error.reason)),
+    };
+    let id = frame.id.clone();
+    act(&api.stage, request, &user, Some(&frame.room).filter(|room| room.as_str() != ME))
+        .map_err(|refusal| refusal.reject(Some(id.clone())))?;
+    let (stream, asked) = prepare(&user, frame)?;
+    let answer = match asked {
+        Asked::Room(request) => ask(&api.stage.rooms, &stream, request).await,
+        Asked::User(request) => ask(&api.stage.users, &stream, request).await,
+    };
+    let answer = answer.ok_or_else(|| overloaded(id))?;
+    match encode_answer(&answer) {
+        ServerMessage::Reject(reject) => Err(reject),
+        ack => Ok(HttpResponse::Ok().content_type("application/json").body(ack.encode())),
+    }
+}

@@ -1,0 +1,66 @@
+//! `POST /api/frames`: what a client without a socket says besides commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::super::api::{Problem, refused};
+use super::Fallbacks;
+use super::caller::{self, malformed};
+use crate::protocol::{ClientMessage, ErrorCode, Reject, parse_message};
+
+/// How long a body may wait for its session to take it.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Says something for the stream or poll of the same session, which carries the answers.
+#[utoipa::path(post, path = "/api/frames",
+    params(
+        ("Dramatis-User" = String, Header, description = "who asks"),
+        ("Dramatis-Session" = String, Header, description = "of which session")),
+    request_body(content = serde_json::Value, description = "A `subscribe`, `unsubscribe`, `ephemeral`, `seen`, `authenticate`, `history` or `pong` message, or several, newline-joined"),
+    responses(
+        (status = 202, description = "Handed to the session"),
+        (status = 404, description = "No stream or poll of this session is open: open one, its `ready` says what it follows", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused; nothing was handed on", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The session takes nothing now", body = Problem, content_type = "application/problem+json")))]
+pub(in crate::web) async fn post(
+    request: HttpRequest,
+    fallbacks: web::Data<Fallbacks>,
+    body: String,
+) -> HttpResponse {
+    handle(&request, &fallbacks.into_inner(), body).await.unwrap_or_else(refused)
+}
+
+async fn handle(
+    request: &HttpRequest,
+    fallbacks: &Arc<Fallbacks>,
+    body: String,
+) -> Result<HttpResponse, Reject> {
+    caller::json(request)?;
+    let key = (caller::user(request)?, caller::session(request, None)?);
+    for message in body.lines().filter(|line| !line.trim_ascii().is_empty()) {
+        check(message)?;
+    }
+    let frames = fallbacks.frames(&key).ok_or_else(|| {
+        let message = format!("no stream or poll of session {} is open: open one first", key.1);
+        Reject::new(None, ErrorCode::NotFound, message)
+    })?;
+    let sent = actix_rt::time::timeout(TAKEN_WITHIN, frames.send(body)).await;
+    if !matches!(sent, Ok(Ok(()))) {
+        let message = "the session takes nothing now: send it again a little later";
+        return Err(Reject::new(None, ErrorCode::Unavailable, message));
+    }
+    Ok(HttpResponse::Accepted().finish())
+}
+
+fn check(message: &str) -> Result<(), Reject> {
+    match parse_message(message) {
+        Ok(ClientMessage::Command(_)) => Err(malformed("commands go to /api/commands, which answers them")),
+        Ok(ClientMessage::Hello(_)) => {
+            Err(malformed("a hello begins a session: it goes to /api/stream or /api/poll"))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(malformed(&error.reason)),
+    }
+}

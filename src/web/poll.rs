@@ -1,0 +1,236 @@
+//! A session's messages as answers to polls: each answers at once if there is anything, else
+//! once there is, or after its wait.
+//!
+//! Between two polls the session stays where it is for a while, on its own thread, and polls
+//! find it from any other. It saves work and no more: a poll whose cursor is not the one that
+//! was last given (the answer was lost, say) starts the session anew from its own.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::{Problem, refused};
+use super::fallback::opening::{Opening, Query};
+use super::fallback::{Fallbacks, POLLS_LEN_MAX, Started, refusal, start};
+use super::socket::Door;
+use crate::actors::outbox::{Next, Outbox};
+use crate::protocol::{CloseCode, ErrorCode, Reject};
+
+/// How long a poll waits if it does not say, and at the most, in seconds.
+const WAIT_DEFAULT_S: u64 = 25;
+const WAIT_MAX_S: u64 = 60;
+/// Bytes of messages at which an answer is full.
+const ANSWER_BYTES: usize = 256 * 1024;
+
+/// One poll on its way to its session.
+pub(super) struct Take {
+    cursor: Option<String>,
+    wait: Duration,
+    reply: oneshot::Sender<Taken>,
+}
+
+/// What became of it.
+enum Taken {
+    /// Perhaps nothing, and perhaps the session's end.
+    Messages { messages: Vec<Bytes>, cursor: String, close: Option<CloseCode> },
+    /// The session does not stand at this cursor.
+    Elsewhere,
+    /// A later poll has taken its place.
+    Superseded,
+}
+
+/// Starts a session whose messages are polled for.
+#[utoipa::path(post, path = "/api/poll",
+    params(("wait" = Option<u64>, Query, description = "seconds to wait if there is nothing, up to 60; 25 if left out")),
+    request_body(content = serde_json::Value, description = "A `hello` message: `{type, user, session, rooms: [{room, epoch?, after?}], cursor?}`"),
+    responses(
+        (status = 200, description = "`{cursor, messages: […], close?}`: `close` is the code of a session that was ended", body = serde_json::Value),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn begin(
+    request: HttpRequest,
+    door: web::ThinData<Door>,
+    fallbacks: web::Data<Fallbacks>,
+    query: web::Query<Vec<(String, String)>>,
+    body: String,
+) -> HttpResponse {
+    let asked = Query::of_pairs(query.into_inner())
+        .and_then(|query| Ok((wait(&query), Opening::of_body(&request, &body)?)));
+    let taken = match asked {
+        Ok((wait, opening)) => begun(&door, &fallbacks, opening, wait).await,
+        Err(refusal) => Err(refusal),
+    };
+    taken.and_then(|taken| answer(taken, None)).unwrap_or_else(refused)
+}
+
+/// What follows a cursor.
+#[utoipa::path(get, path = "/api/poll",
+    params(
+        ("Dramatis-User" = Option<String>, Header, description = "who asks; the cookie dramatis_user says it too"),
+        ("Dramatis-Session" = Option<String>, Header, description = "of which session; the parameter session says it too"),
+        ("session" = Option<String>, Query),
+        ("cursor" = Option<String>, Query, description = "the cursor of the last answer handled, or an id of a stream"),
+        ("room" = Option<Vec<String>>, Query, description = "without a cursor: the rooms to follow, from their latest page on"),
+        ("wait" = Option<u64>, Query, description = "seconds to wait if there is nothing, up to 60; 25 if left out")),
+    responses(
+        (status = 200, description = "As for POST", body = serde_json::Value),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn resume(
+    request: HttpRequest,
+    door: web::ThinData<Door>,
+    fallbacks: web::Data<Fallbacks>,
+    query: web::Query<Vec<(String, String)>>,
+) -> HttpResponse {
+    let asked = Query::of_pairs(query.into_inner())
+        .and_then(|query| Ok((wait(&query), Opening::of_query(&request, &query)?)));
+    match asked {
+        Ok((wait, opening)) => resumed(&door, &fallbacks, opening, wait).await.unwrap_or_else(refused),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+async fn resumed(
+    door: &Door,
+    fallbacks: &Arc<Fallbacks>,
+    opening: Opening,
+    wait: Duration,
+) -> Result<HttpResponse, Reject> {
+    let cursor = opening.cursor.clone();
+    if let Some(cursor) = &cursor
+        && let Some(polls) = fallbacks.polls(&opening.key)
+    {
+        let (reply, taken) = oneshot::channel();
+        let take = Take { cursor: Some(cursor.clone()), wait, reply };
+        if polls.send(take).await.is_ok() {
+            match taken.await {
+                Ok(Taken::Elsewhere) | Err(_) => {}
+                Ok(taken) => return answer(taken, Some(cursor)),
+            }
+        }
+    }
+    answer(begun(door, fallbacks, opening, wait).await?, cursor.as_deref())
+}
+
+fn wait(query: &Query) -> Duration {
+    Duration::from_secs(query.wait.unwrap_or(WAIT_DEFAULT_S).min(WAIT_MAX_S))
+}
+
+/// Starts a session and takes its first messages.
+async fn begun(
+    door: &Door,
+    fallbacks: &Arc<Fallbacks>,
+    opening: Opening,
+    wait: Duration,
+) -> Result<Taken, Reject> {
+    let (reply, taken) = oneshot::channel();
+    let take = Take { cursor: opening.cursor.clone(), wait, reply };
+    let (polls, queue) = mpsc::channel(POLLS_LEN_MAX);
+    let started = start(door, fallbacks, opening, Some(polls))?;
+    actix_rt::spawn(run(started, take, queue));
+    Ok(taken.await.unwrap_or(Taken::Superseded))
+}
+
+fn answer(taken: Taken, asked: Option<&str>) -> Result<HttpResponse, Reject> {
+    match (taken, asked) {
+        (Taken::Messages { messages, close: Some(code), .. }, None) if messages.is_empty() => {
+            Err(refusal(code))
+        }
+        (Taken::Messages { messages, cursor, close }, _) => Ok(page(&cursor, &messages, close)),
+        (Taken::Superseded | Taken::Elsewhere, Some(cursor)) => Ok(page(cursor, &[], None)),
+        (Taken::Superseded | Taken::Elsewhere, None) => {
+            let message = "another request of this session came meanwhile: ask again";
+            Err(Reject::new(None, ErrorCode::Unavailable, message))
+        }
+    }
+}
+
+fn page(cursor: &str, messages: &[Bytes], close: Option<CloseCode>) -> HttpResponse {
+    let size: usize = messages.iter().map(|message| message.len() + 1).sum();
+    let mut body = Vec::with_capacity(size + cursor.len() + 64);
+    body.extend_from_slice(format!("{{\"cursor\":\"{cursor}\",\"messages\":[").as_bytes());
+    let lines = messages.iter().flat_map(|message| message.split(|byte| *byte == b'\n'));
+    for (index, line) in lines.enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(line);
+    }
+    body.push(b']');
+    if let Some(code) = close {
+        body.extend_from_slice(format!(",\"close\":{}", code.number()).as_bytes());
+    }
+    body.push(b'}');
+    HttpResponse::Ok().content_type("application/json").insert_header((CACHE_CONTROL, "no-store")).body(body)
+}
+
+/// Answers polls until the session ends, or one comes that it cannot answer.
+async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Take>) {
+    let mut given = take.cursor.clone();
+    loop {
+        if take.cursor != given {
+            let _ = take.reply.send(Taken::Elsewhere);
+            return;
+        }
+        started.outbox.heard(Instant::now());
+        let deadline = tokio::time::Instant::now() + take.wait;
+        let (messages, close) = tokio::select! {
+            biased;
+            newer = takes.recv() => {
+                let _ = take.reply.send(Taken::Superseded);
+                match newer {
+                    Some(newer) => take = newer,
+                    None => return,
+                }
+                continue;
+            }
+            gathered = gather(&started.outbox) => gathered,
+            () = tokio::time::sleep_until(deadline) => (Vec::new(), None),
+        };
+        for message in &messages {
+            started.cursor.advance(message);
+        }
+        let cursor = started.cursor.encode();
+        given = Some(cursor.clone());
+        let _ = take.reply.send(Taken::Messages { messages, cursor, close });
+        if close.is_some() {
+            return;
+        }
+        tokio::select! {
+            newer = takes.recv() => match newer {
+                Some(newer) => take = newer,
+                None => return,
+            },
+            () = started.outbox.ending() => return,
+        }
+    }
+}
+
+/// Waits for messages and takes all there are, up to a full answer.
+async fn gather(outbox: &Outbox) -> (Vec<Bytes>, Option<CloseCode>) {
+    let mut gathered = Vec::new();
+    let mut size = 0;
+    std::future::poll_fn(move |cx| {
+        while size < ANSWER_BYTES {
+            match outbox.poll_next(cx, ANSWER_BYTES) {
+                Poll::Ready(Next::Write(messages)) => {
+                    let taken = messages.iter().map(Bytes::len).sum();
+                    outbox.drained(taken);
+                    size += taken;
+                    gathered.extend(messages);
+                }
+                Poll::Ready(Next::Control(_)) => {}
+                Poll::Ready(Next::Close(code)) => {
+                    return Poll::Ready((std::mem::take(&mut gathered), Some(code)));
+                }
+                Poll::Pending if gathered.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready((std::mem::take(&mut gathered), None))
+    })
+    .await
+}
