@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "protocol",
             "reactors",
             "read_models",
+            "snapshots",
             "telemetry",
             "web",
         ],

@@ -54,12 +54,6 @@ impl Allowed {
             "socket.hello_timeout_ms" | "socket.heartbeat_ms" | "socket.heartbeat_grace_ms" => {
                 Self::Integer(100, 600_000)
             }
-            "auth.refresh_ahead_ms" | "auth.expired_grace_ms" => Self::Integer(0, 3_600_000),
-            "limits.burst_s" => Self::Integer(1, 3_600),
-            "limits.accounts_max" => Self::Integer(100, 10_000_000),
-            "drain.notice_ms" | "drain.successor_ms" | "drain.patience_ms" => Self::Integer(0, 60_000),
-            "drain.reconnects_per_s" => Self::Integer(1, 100_000),
-            key if key.starts_with("limits.") => Self::Integer(0, 1_000_000_000),
             "socket.message_bytes_max" => Self::Integer(1_024, 1_048_576),
             "socket.frame_bytes_max" => Self::Integer(1_024, 16_777_216),
             "socket.outboxes_bytes_max" => Self::Integer(1_048_576, 1_099_511_627_776),
@@ -103,6 +97,19 @@ impl Allowed {
             "read_models.mongodb.health_interval_ms" => Self::Integer(1_000, 3_600_000),
             "telemetry.level" => Self::Level,
             "telemetry.format" => Self::Word(&["auto", "text", "json"]),
+            _ => return Self::of_door(key),
+        })
+    }
+
+    /// What the keys of tokens, limits and the end may hold.
+    fn of_door(key: &str) -> Option<Self> {
+        Some(match key {
+            "auth.refresh_ahead_ms" | "auth.expired_grace_ms" => Self::Integer(0, 3_600_000),
+            "limits.burst_s" => Self::Integer(1, 3_600),
+            "limits.accounts_max" => Self::Integer(100, 10_000_000),
+            "drain.notice_ms" | "drain.successor_ms" | "drain.patience_ms" => Self::Integer(0, 60_000),
+            "drain.reconnects_per_s" => Self::Integer(1, 100_000),
+            key if key.starts_with("limits.") => Self::Integer(0, 1_000_000_000),
             _ => return None,
         })
     }
