@@ -1,14 +1,15 @@
-//! `connections`: resident memory of the server for each idle connection.
+//! `connections`: what an idle connection costs the server.
 //!
-//! | variant | when |
+//! | variant | what |
 //! |---|---|
-//! | `idle` | all clients have said hello and are live in their rooms |
-//! | `after-burst` | then every client has been sent a burst of events |
-
-use std::net::SocketAddr;
+//! | `idle` | resident memory each, when all clients have said hello and are live in their rooms |
+//! | `idle-cpu` | processor time each, while nothing happens but heartbeats |
+//! | `after-burst` | resident memory each, after every client has been sent a burst of events |
+//! | `ws-…`, `socketio-…` | the peers |
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use tokio::task::JoinSet;
 
 use crate::Common;
 use crate::link::Message;
@@ -24,11 +25,14 @@ pub(crate) struct Options {
     #[command(flatten)]
     server: ServerOptions,
     /// Connections to open.
-    #[arg(long, default_value_t = 5_000)]
+    #[arg(long, default_value_t = 18_000)]
     connections: usize,
     /// Rooms each connection follows: 1, the room of all, or 2, with a room of a hundred besides.
     #[arg(long, default_value_t = 2)]
     rooms: usize,
+    /// Seconds of idling; a heartbeat of each server falls into 30.
+    #[arg(long, default_value_t = 30)]
+    idle_seconds: u32,
     /// Events of the burst.
     #[arg(long, default_value_t = 100)]
     burst: usize,
@@ -46,14 +50,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     options.common.check()?;
     ensure!(options.connections > 0, "connections: expected at least 1, got 0");
     ensure!((1..=2).contains(&options.rooms), "rooms: expected 1 or 2, got {}", options.rooms);
+    ensure!(options.idle_seconds > 0, "idle-seconds: expected at least 1, got 0");
     let pinning = options.server.pin();
-    let (mut idle, mut after) = (Vec::new(), Vec::new());
+    let who = options.server.who();
+    let mut results = vec![Found::default(); who.len()];
     for round in 0..options.common.rounds {
-        let scratch = options.common.scratch()?;
-        let server = options.server.start(pinning, scratch.path())?;
-        let found = stage::block_on(measure(options, &server))?;
-        idle.push(found.idle);
-        after.push(found.after_burst);
+        for (who, found) in who.iter().zip(&mut results) {
+            if options.common.wants(&format!("{}idle", who.prefix())) {
+                let scratch = options.common.scratch()?;
+                let server = options.server.start_one(*who, pinning, scratch.path())?;
+                stage::block_on(measure(options, &server, found))?;
+            }
+        }
         eprintln!("connections: round {} of {}", round + 1, options.common.rounds);
     }
     let mut report = Report::new(
@@ -66,36 +74,78 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             ("server_workers", options.server.describe_workers()),
         ],
     );
-    let burst = format!("{} events of {EVENT_BYTES} bytes to every connection", options.burst);
-    report.values("idle", "KiB/connection", &idle, None, &[]);
-    report.values("after-burst", "KiB/connection", &after, Some(("idle", &idle)), &[("burst", burst)]);
+    let idling = [("seconds", options.idle_seconds.to_string())];
+    let burst = [("burst", format!("{} events of {EVENT_BYTES} bytes to every connection", options.burst))];
+    for (who, found) in who.iter().zip(&results) {
+        let named = |variant: &str| format!("{}{variant}", who.prefix());
+        report.values(&named("idle"), "KiB/connection", &found.idle, None, &[]);
+        report.values(&named("idle-cpu"), "us/s/connection", &found.cpu, None, &idling);
+        let idle = Some(("idle", found.idle.as_slice()));
+        report.values(&named("after-burst"), "KiB/connection", &found.after_burst, idle, &burst);
+    }
     report.print(options.common.json)
 }
 
+#[derive(Debug, Clone, Default)]
 struct Found {
-    idle: f64,
-    after_burst: f64,
+    idle: Vec<f64>,
+    cpu: Vec<f64>,
+    after_burst: Vec<f64>,
 }
 
-async fn measure(options: &Options, server: &Server) -> anyhow::Result<Found> {
-    let address: SocketAddr = server.address;
+async fn measure(options: &Options, server: &Server, found: &mut Found) -> anyhow::Result<()> {
+    let address = server.address;
     let mut rooms = vec![COMMON_ROOM.to_owned()];
     rooms.extend((0..options.connections.div_ceil(ROOM_FOLLOWERS)).map(|number| format!("room-{number}")));
     stage::open_rooms(address, &rooms).await?;
     let mut poster = Client::enter(address, "poster", &[]).await?;
     poster.command(COMMON_ROOM, "join", &serde_json::json!({})).await?;
     let before = server.resident_kib()?;
-    let mut clients = Client::enter_all(address, options.connections, |number| {
+    let clients = Client::enter_all(address, options.connections, |number| {
         let mut follows = vec![COMMON_ROOM.to_owned(), format!("room-{}", number / ROOM_FOLLOWERS)];
         follows.truncate(options.rooms);
         (format!("client-{number}"), follows)
     })
     .await?;
     let connections = f64::from(u32::try_from(options.connections)?);
-    let idle = (server.resident_kib()? - before) / connections;
+    found.idle.push((server.resident_kib()? - before) / connections);
+    let from = server.busy()?;
+    let mut clients = idle(clients, std::time::Duration::from_secs(options.idle_seconds.into())).await?;
+    let busy = server.busy()?.saturating_sub(from).as_secs_f64() * 1e6;
+    found.cpu.push(busy / f64::from(options.idle_seconds) / connections);
     burst(options, &mut poster, &mut clients).await?;
-    let after_burst = (server.resident_kib()? - before) / connections;
-    Ok(Found { idle, after_burst })
+    found.after_burst.push((server.resident_kib()? - before) / connections);
+    Ok(())
+}
+
+/// Lets time pass while all clients answer pings.
+async fn idle(clients: Vec<Client>, time: std::time::Duration) -> anyhow::Result<Vec<Client>> {
+    let over = tokio::sync::watch::Sender::new(false);
+    let mut idling = JoinSet::new();
+    for mut client in clients {
+        let mut over = over.subscribe();
+        idling.spawn_local(async move {
+            loop {
+                tokio::select! {
+                    _ = over.changed() => return anyhow::Ok(client),
+                    read = client.link.read(&mut client.inbox, |_| Ok(())) => read?,
+                }
+            }
+        });
+    }
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        Some(ended) = idling.join_next() => {
+            ended??;
+            anyhow::bail!("a client ended before the others");
+        }
+    }
+    over.send_replace(true);
+    let mut clients = Vec::new();
+    while let Some(ended) = idling.join_next().await {
+        clients.push(ended??);
+    }
+    Ok(clients)
 }
 
 /// Posts to the room of all and waits until all have read it.

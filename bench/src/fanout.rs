@@ -3,11 +3,14 @@
 //! | variant | load |
 //! |---|---|
 //! | `single-N` | a room of N; the next event is posted when all N have read the last |
-//! | `coalesced-N` | a room of N; 64 events in flight, so that a write may carry several |
+//! | `coalesced-N` | rooms of N, events at a fixed rate: what waits for a socket goes in one write |
+//! | `saturated-N` | a room of N; 64 events in flight |
 //! | `send-N` | the limit: a bare process that sends as many bytes to each of N sockets, one send each |
+//! | `ws-…`, `socketio-…` | the peers under the same load: they keep nothing and sync nothing |
 //!
-//! The value is deliveries a second; latencies run from just before the post until a follower
-//! has read the event.
+//! The value is deliveries a second; latencies run from just before the post, or from when it
+//! was due at a fixed rate, until a follower has read the event. In `coalesced` an event that
+//! comes out of order or twice ends the run, and so does one of ours that does not come.
 
 pub(crate) mod raw_send;
 
@@ -22,9 +25,10 @@ use tokio::task::JoinSet;
 use crate::Common;
 use crate::link::Link;
 use crate::load::{Load, measure_while};
+use crate::offered::Offered;
 use crate::pinning::Pinning;
 use crate::report::{Latencies, Percentile, Report};
-use crate::server::{Server, ServerOptions};
+use crate::server::{Server, ServerOptions, Who};
 use crate::stage;
 
 /// Options of `fanout`.
@@ -35,9 +39,13 @@ pub(crate) struct Options {
     #[command(flatten)]
     server: ServerOptions,
     /// Sizes of rooms, comma-separated.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
     members: Vec<usize>,
-    /// Events in flight in `coalesced`.
+    /// Deliveries a second offered by `coalesced` to rooms of up to a hundred; to larger ones a
+    /// tenth of that.
+    #[arg(long, default_value_t = 1_000_000)]
+    offered: usize,
+    /// Events in flight in `saturated`.
     #[arg(long, default_value_t = 64)]
     in_flight: u64,
     /// Bytes of an event's payload.
@@ -55,18 +63,23 @@ struct Measured {
     latencies: Vec<Latencies>,
 }
 
-/// By members and kind.
-type Results = BTreeMap<(usize, &'static str), Measured>;
+/// By members, kind and who serves.
+type Results = BTreeMap<(usize, &'static str, Who), Measured>;
+
+/// Followers of all rooms of `coalesced`, if a room has fewer.
+const FOLLOWERS: usize = 1_000;
+/// Rooms of more members are measured by `coalesced` alone.
+const CLOSED_LOOP_MEMBERS_MAX: usize = 1_000;
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     options.common.check()?;
     ensure!(options.members.iter().all(|members| *members > 0), "members: expected at least 1 each");
     let pinning = options.server.pin();
-    let mut results = Results::new();
+    let (mut results, who) = (Results::new(), options.server.who());
     for round in 0..options.common.rounds {
         for members in options.members.iter().copied() {
-            one_size(options, pinning, members, round, &mut results)?;
+            one_size(options, pinning, members, &who, &mut results)?;
         }
         eprintln!("fanout: round {} of {}", round + 1, options.common.rounds);
     }
@@ -75,22 +88,30 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         &[
             ("durability", "fdatasync before every delivery".to_owned()),
             ("event_bytes", format!("{} payload", options.event_bytes)),
-            ("posters", "1 connection, which does not follow".to_owned()),
+            ("posters", "1 connection a room, which does not follow".to_owned()),
             ("seconds", options.common.seconds.to_string()),
             ("pinning", pinning.describe()),
             ("server_workers", options.server.describe_workers()),
         ],
     );
-    for ((members, kind), measured) in &results {
-        let peers = results.get(&(*members, "send")).filter(|_| *kind != "send");
-        let peer = peers.map(|peers| ("send", peers.rates.as_slice()));
+    for ((members, kind, who), measured) in &results {
+        let offered = vec![rate_of(options, *members)?; measured.rates.len()];
+        let peer = match *kind {
+            "send" => None,
+            "coalesced" => Some(("offered", offered.as_slice())),
+            _ => {
+                results.get(&(*members, "send", Who::Dramatis)).map(|peers| ("send", peers.rates.as_slice()))
+            }
+        };
         let in_flight = match *kind {
             "single" => "1 event".to_owned(),
-            "coalesced" => format!("{} events", options.in_flight),
+            "saturated" => format!("{} events", options.in_flight),
+            "coalesced" => format!("{:.0} deliveries/s offered", rate_of(options, *members)?),
             _ => "as the sockets take it".to_owned(),
         };
-        let extra = [("connections", members.to_string()), ("in_flight", in_flight)];
-        let variant = format!("{kind}-{members}");
+        let followers = if *kind == "coalesced" { rooms_of(*members) * members } else { *members };
+        let extra = [("connections", followers.to_string()), ("in_flight", in_flight)];
+        let variant = format!("{}{kind}-{members}", who.prefix());
         report.values(&variant, "deliveries/s", &measured.rates, peer, &extra);
         if !measured.latencies.is_empty() {
             report.latencies(&variant, &measured.latencies, &PERCENTILES, &extra)?;
@@ -99,34 +120,77 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     report.print(options.common.json)
 }
 
-/// One round of a room's size: the limit, then both kinds of load.
+/// One round of a room's size: the limit, then every kind of load on every server.
 fn one_size(
     options: &Options,
     pinning: Pinning,
     members: usize,
-    round: usize,
+    who: &[Who],
     results: &mut Results,
 ) -> anyhow::Result<()> {
-    let kinds = [("single", 1), ("coalesced", options.in_flight)];
-    let wanted = kinds.into_iter().filter(|(kind, _)| options.common.wants(&format!("{kind}-{members}")));
-    let wanted: Vec<_> = wanted.collect();
-    if wanted.is_empty() {
-        return Ok(());
+    let closed = ["single", "saturated"].into_iter().filter(|_| members <= CLOSED_LOOP_MEMBERS_MAX);
+    let kinds: Vec<_> = closed.chain(["coalesced"]).collect();
+    let name = |who: Who, kind: &str| format!("{}{kind}-{members}", who.prefix());
+    let wanted = |who: Who, kind: &str| options.common.wants(&name(who, kind));
+    if kinds.iter().any(|kind| *kind != "coalesced" && wanted(Who::Dramatis, kind)) {
+        let rate = stage::block_on(send_rate(options, pinning, members))?;
+        results.entry((members, "send", Who::Dramatis)).or_default().rates.push(rate);
     }
-    let rate = stage::block_on(send_rate(options, pinning, members))?;
-    results.entry((members, "send")).or_default().rates.push(rate);
-    let scratch = options.common.scratch()?;
-    let server = options.server.start(pinning, scratch.path())?;
-    for (kind, in_flight) in wanted {
-        let room = format!("{kind}-{members}-{round}");
-        let (event_bytes, window) = (options.event_bytes, options.common.window());
-        let load = Load { room: &room, members, stuck: 0, in_flight, event_bytes, window };
-        let (rate, latencies) = stage::block_on(load.deliver(server.address))?;
-        let measured = results.entry((members, kind)).or_default();
-        measured.rates.push(rate);
-        measured.latencies.push(latencies);
+    for kind in kinds {
+        for who in who.iter().copied().filter(|who| wanted(*who, kind)) {
+            let scratch = options.common.scratch()?;
+            let server = options.server.start_one(who, pinning, scratch.path())?;
+            let (rate, latencies) = stage::block_on(load(options, kind, members, who, &server))?;
+            let measured = results.entry((members, kind, who)).or_default();
+            measured.rates.push(rate);
+            measured.latencies.push(latencies);
+        }
     }
     Ok(())
+}
+
+/// Rooms of `coalesced`.
+fn rooms_of(members: usize) -> usize {
+    (FOLLOWERS / members).max(1)
+}
+
+/// Deliveries a second that `coalesced` offers.
+fn rate_of(options: &Options, members: usize) -> anyhow::Result<f64> {
+    let small = members <= 100;
+    Ok(f64::from(u32::try_from(if small { options.offered } else { options.offered / 10 })?))
+}
+
+async fn load(
+    options: &Options,
+    kind: &str,
+    members: usize,
+    who: Who,
+    server: &Server,
+) -> anyhow::Result<(f64, Latencies)> {
+    let (event_bytes, window) = (options.event_bytes, options.common.window());
+    if kind != "coalesced" {
+        let in_flight = if kind == "single" { 1 } else { options.in_flight };
+        let load = Load { room: kind, members, stuck: 0, in_flight, event_bytes, window };
+        return load.deliver(server.address).await;
+    }
+    let deliveries = if members <= 100 { options.offered } else { options.offered / 10 };
+    let offered = Offered {
+        prefix: kind,
+        rooms: rooms_of(members),
+        members,
+        events_per_second: u64::try_from(deliveries.div_ceil(members))?,
+        event_bytes,
+    };
+    let meanwhile = async {
+        tokio::time::sleep(window).await;
+        Ok(())
+    };
+    let outcome = offered.deliver(server.address, meanwhile).await?;
+    if outcome.missing > 0 {
+        ensure!(who != Who::Dramatis, "{} deliveries did not come", outcome.missing);
+        eprintln!("{}{kind}-{members}: {} deliveries had not come 10 s later", who.prefix(), outcome.missing);
+    }
+    Ok((outcome.rate, outcome.latencies))
 }
 
 /// Messages a second that the bare sender gets through as many sockets.

@@ -13,7 +13,6 @@
 //! | `fdatasync` | the machine's floor: one bare write and sync, nobody else writing |
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::Common;
 use crate::limits::{Blocks, Checksum, synced_writes};
-use crate::link::{Link, Message};
+use crate::link::{Address, Link, Message};
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
@@ -121,7 +120,7 @@ struct Gauge {
     events: RefCell<Latencies>,
 }
 
-async fn measure(options: &Options, address: SocketAddr) -> anyhow::Result<Found> {
+async fn measure(options: &Options, address: Address) -> anyhow::Result<Found> {
     let rooms: Vec<String> = (0..options.rooms).map(|number| format!("room-{number}")).collect();
     stage::open_rooms(address, &rooms).await?;
     let room_of = |number: usize| format!("room-{}", number % options.rooms);

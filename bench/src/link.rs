@@ -5,13 +5,13 @@
 //! key, so that masking costs the driver nothing; the server unmasks as ever.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use memchr::memmem;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Bytes read at a time, by all links of a thread into one buffer.
 const READ_BYTES: usize = 256 * 1024;
@@ -35,40 +35,93 @@ pub(crate) enum Message<'a> {
     Other,
 }
 
+/// How messages are wrapped on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// As text frames.
+    Plain,
+    /// As Socket.IO's events of the name `message`.
+    SocketIo,
+}
+
+/// Where a server listens, and how it is spoken to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Address {
+    pub(crate) socket: SocketAddr,
+    pub(crate) dialect: Dialect,
+}
+
 /// A connection; cheap to share, but only one may send and one may read.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     stream: Arc<TcpStream>,
+    dialect: Dialect,
 }
 
 /// What came of a frame that is not yet whole.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     partial: Vec<u8>,
+    /// The transport's pings that were not answered yet.
+    pings: usize,
 }
 
 impl Link {
     /// Connects without a handshake.
-    pub(crate) async fn raw(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await.context("the server takes no connection")?;
+    pub(crate) async fn raw(address: Address) -> anyhow::Result<Self> {
+        Self::over(TcpStream::connect(address.socket).await, address.dialect)
+    }
+
+    fn over(stream: io::Result<TcpStream>, dialect: Dialect) -> anyhow::Result<Self> {
+        let stream = stream.context("the server takes no connection")?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: Arc::new(stream) })
+        Ok(Self { stream: Arc::new(stream), dialect })
     }
 
     /// Connects and shakes hands.
-    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
-        let link = Self::raw(address).await?;
+    pub(crate) async fn open(address: Address) -> anyhow::Result<Self> {
+        Self::raw(address).await?.shake_hands(address).await
+    }
+
+    /// The same with a small receive buffer, so that what is not read waits at the server.
+    pub(crate) async fn open_narrow(address: Address, buffer_bytes: u32) -> anyhow::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(buffer_bytes)?;
+        Self::over(socket.connect(address.socket).await, address.dialect)?.shake_hands(address).await
+    }
+
+    async fn shake_hands(self, address: Address) -> anyhow::Result<Self> {
+        let link = self;
+        let (path, protocol) = match address.dialect {
+            Dialect::Plain => ("/socket", "Sec-WebSocket-Protocol: dramatis.v1.json\r\n"),
+            Dialect::SocketIo => ("/socket.io/?EIO=4&transport=websocket", ""),
+        };
         let request = format!(
-            "GET /socket HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-             Sec-WebSocket-Protocol: dramatis.v1.json\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{protocol}\r\n",
+            address.socket
         );
         link.write(request.as_bytes()).await?;
+        // Our server says nothing after its answer before it hears a hello.
+        let answer = link.hear(b"\r\n\r\n").await?;
+        if !answer.starts_with(b"HTTP/1.1 101") {
+            bail!("expected 101 to the handshake, got: {}", String::from_utf8_lossy(&answer));
+        }
+        if address.dialect == Dialect::SocketIo {
+            // Its own greeting may have come with the answer, and is not needed. Before it lets us in
+            // it hears nothing.
+            link.write(&frame(b"40")).await?;
+            link.hear(b"40{").await?;
+        }
+        Ok(link)
+    }
+
+    /// Waits until the answers of a handshake hold this, and gives them.
+    async fn hear(&self, wanted: &[u8]) -> anyhow::Result<Vec<u8>> {
         let mut answer = Vec::new();
-        // The server says nothing after its answer before it hears a hello.
-        while memmem::find(&answer, b"\r\n\r\n").is_none() {
-            link.stream.readable().await?;
-            let read = read_some(&link.stream, |bytes| {
+        while memmem::find(&answer, wanted).is_none() {
+            self.stream.readable().await?;
+            let read = read_some(&self.stream, |bytes| {
                 answer.extend_from_slice(bytes);
                 Ok(())
             })?;
@@ -77,20 +130,27 @@ impl Link {
                 "the handshake was not answered"
             );
         }
-        if !answer.starts_with(b"HTTP/1.1 101") {
-            bail!("expected 101 to the handshake, got: {}", String::from_utf8_lossy(&answer));
+        Ok(answer)
+    }
+
+    /// Newline-joined messages as they go over the wire.
+    fn wrap(&self, messages: &[u8]) -> Vec<u8> {
+        match self.dialect {
+            Dialect::Plain => frame(messages),
+            Dialect::SocketIo => {
+                Lines(messages).flat_map(|line| frame(&[SOCKET_IO_EVENT, line, b"]"].concat())).collect()
+            }
         }
-        Ok(link)
     }
 
     /// Sends newline-joined messages as one frame.
     pub(crate) async fn send(&self, messages: &[u8]) -> anyhow::Result<()> {
-        self.write(&frame(messages)).await
+        self.write(&self.wrap(messages)).await
     }
 
     /// Sends as one frame without waiting; false when the socket has no room for all of it.
     pub(crate) fn try_send(&self, messages: &[u8]) -> anyhow::Result<bool> {
-        let frame = frame(messages);
+        let frame = self.wrap(messages);
         match self.stream.try_write(&frame) {
             Ok(written) => Ok(written == frame.len()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
@@ -137,6 +197,10 @@ impl Link {
             self.stream.readable().await?;
             let read = read_some(&self.stream, |bytes| {
                 inbox.feed(bytes, |text| {
+                    let text = match self.dialect {
+                        Dialect::Plain => text,
+                        Dialect::SocketIo => unwrapped(text, &mut pinged),
+                    };
                     for line in Lines(text) {
                         match classify(line)? {
                             None => pinged = true,
@@ -152,11 +216,46 @@ impl Link {
                 Read::NotYet => {}
             }
         }
-        if pinged {
-            self.send(br#"{"type":"pong"}"#).await?;
+        for _ in 0..std::mem::take(&mut inbox.pings) {
+            self.write(&[PONG, MASKED, 0, 0, 0, 0]).await?;
         }
-        Ok(())
+        match self.dialect {
+            Dialect::Plain if pinged => self.send(br#"{"type":"pong"}"#).await,
+            Dialect::SocketIo if pinged => self.write(&frame(b"3")).await,
+            _ => Ok(()),
+        }
     }
+
+    /// Waits for bytes, at most so many, and hands on every message that is whole.
+    pub(crate) async fn sip<F>(
+        &self,
+        inbox: &mut Inbox,
+        bytes: usize,
+        mut on_message: F,
+    ) -> anyhow::Result<()>
+    where
+        F: FnMut(Message<'_>) -> anyhow::Result<()>,
+    {
+        let mut sip = vec![0; bytes];
+        self.stream.readable().await?;
+        match self.stream.try_read(&mut sip) {
+            Ok(0) => bail!("the server closed a connection"),
+            Ok(read) => inbox.feed(sip.get(..read).unwrap_or_default(), |text| {
+                Lines(text).try_for_each(|line| classify(line)?.map_or(Ok(()), &mut on_message))
+            }),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error).context("the server is gone"),
+        }
+    }
+}
+
+/// How Socket.IO's frame of an event with one argument begins.
+const SOCKET_IO_EVENT: &[u8] = br#"42["message","#;
+
+/// The message in a frame of Socket.IO; empty for its own, of which a ping is noted.
+fn unwrapped<'a>(text: &'a [u8], pinged: &mut bool) -> &'a [u8] {
+    *pinged |= text == b"2";
+    text.strip_prefix(SOCKET_IO_EVENT).and_then(|rest| rest.strip_suffix(b"]")).unwrap_or_default()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,13 +282,13 @@ impl Inbox {
         mut on_text: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         if self.partial.is_empty() {
-            let rest = frames(bytes, &mut on_text)?;
+            let rest = frames(bytes, &mut on_text, &mut self.pings)?;
             self.partial.extend_from_slice(rest);
             return Ok(());
         }
         let mut whole = std::mem::take(&mut self.partial);
         whole.extend_from_slice(bytes);
-        let rest = frames(&whole, &mut on_text)?.len();
+        let rest = frames(&whole, &mut on_text, &mut self.pings)?.len();
         whole.drain(..whole.len() - rest);
         self.partial = whole;
         Ok(())
@@ -198,12 +297,15 @@ impl Inbox {
 
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
 const MASKED: u8 = 0x80;
 
 /// Hands on whole frames; returns what is left.
 fn frames<'a>(
     mut bytes: &'a [u8],
     on_text: &mut impl FnMut(&[u8]) -> anyhow::Result<()>,
+    pings: &mut usize,
 ) -> anyhow::Result<&'a [u8]> {
     loop {
         let Some((kind, body, rest)) = split_frame(bytes) else { return Ok(bytes) };
@@ -213,8 +315,8 @@ fn frames<'a>(
                 let code = body.first_chunk().map(|code| u16::from_be_bytes(*code));
                 bail!("the server closed a connection with code {code:?}");
             }
-            // Pings of the transport need no answer within the time of a round.
-            0x89 | 0x8a => {}
+            PING => *pings += 1,
+            PONG => {}
             other => bail!("expected whole text frames, got one that begins with {other:#04x}"),
         }
         bytes = rest;
@@ -322,6 +424,14 @@ mod tests {
         assert!(classify(br#"{"type":"reject","code":"rule"}"#).is_err());
         assert!(classify(br#"{"type":"ready","rooms":[{"how":"denied"}]}"#).is_err());
         assert_eq!(Lines(b"a\nbc").collect::<Vec<_>>(), [&b"a"[..], b"bc"]);
+    }
+
+    #[test]
+    fn socket_io_wraps_each_message() {
+        let mut pinged = false;
+        assert_eq!(unwrapped(br#"42["message",{"type":"live"}]"#, &mut pinged), br#"{"type":"live"}"#);
+        assert_eq!((unwrapped(br#"0{"sid":"a"}"#, &mut pinged), pinged), (&b""[..], false));
+        assert_eq!((unwrapped(b"2", &mut pinged), pinged), (&b""[..], true));
     }
 
     #[test]

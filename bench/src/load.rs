@@ -1,14 +1,13 @@
 //! Events into one room and out to all who follow it: the load under `fanout` and `slow-client`.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::task::JoinSet;
 
-use crate::link::{Link, Message};
+use crate::link::{Address, Link, Message};
 use crate::report::Latencies;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
 
@@ -34,7 +33,7 @@ pub(crate) struct Load<'a> {
 
 impl Load<'_> {
     /// Deliveries to members a second, and how long each took from its post.
-    pub(crate) async fn deliver(&self, address: SocketAddr) -> anyhow::Result<(f64, Latencies)> {
+    pub(crate) async fn deliver(&self, address: Address) -> anyhow::Result<(f64, Latencies)> {
         stage::open_rooms(address, &[self.room.to_owned()]).await?;
         let mut poster = Client::enter(address, "poster", &[]).await?;
         poster.command(self.room, "join", &serde_json::json!({})).await?;

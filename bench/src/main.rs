@@ -12,6 +12,7 @@
 //! sockets. Figures of a shared machine drift: compare ratios, and only within one run.
 
 mod append;
+mod connect;
 mod connections;
 mod engine;
 mod fanout;
@@ -20,6 +21,7 @@ mod limits;
 mod link;
 mod load;
 mod memory;
+mod offered;
 mod open;
 mod payload;
 mod peers;
@@ -59,7 +61,9 @@ enum Question {
     Latency(latency::Options),
     /// How fast does one event reach all who follow its room.
     Fanout(fanout::Options),
-    /// How much memory does an idle connection cost the server.
+    /// How many clients a second connect and are greeted.
+    Connect(connect::Options),
+    /// How much memory and processor time does an idle connection cost the server.
     Connections(connections::Options),
     /// How fast is everybody live again who comes back at once.
     ResumeStorm(resume_storm::Options),
@@ -130,6 +134,7 @@ fn main() -> anyhow::Result<()> {
         Question::OpenChild(options) => open::child::run(&options),
         Question::Latency(options) => latency::run(&options),
         Question::Fanout(options) => fanout::run(&options),
+        Question::Connect(options) => connect::run(&options),
         Question::Connections(options) => connections::run(&options),
         Question::ResumeStorm(options) => resume_storm::run(&options),
         Question::SlowClient(options) => slow_client::run(&options),

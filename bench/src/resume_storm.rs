@@ -5,9 +5,11 @@
 //! | `all-live` | seconds from the first connect until the last client is live again |
 //! | `caught-up` | missed events delivered a second, over that time |
 //! | `client-p50` and so on | from a client's own connect until it is live |
+//! | `bystander-p50` and so on | from when an event is due to when a follower of another room has read it, meanwhile |
+//!
+//! A missed event that does not come, comes twice or out of order is an error.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -15,7 +17,8 @@ use clap::Args;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::Common;
-use crate::link::{Inbox, Link, Message};
+use crate::link::{Address, Inbox, Link, Message};
+use crate::offered::Offered;
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
@@ -28,19 +31,24 @@ pub(crate) struct Options {
     #[command(flatten)]
     server: ServerOptions,
     /// Clients that come back.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 10_000)]
     connections: usize,
     /// Rooms they are spread over.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 100)]
     rooms: usize,
     /// Events that each has missed.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 20)]
     missed: usize,
+    /// Clients in a room of their own that gets 100 events a second.
+    #[arg(long, default_value_t = 100)]
+    bystanders: usize,
     /// Bytes of an event's payload.
     #[arg(long, default_value_t = 300)]
     event_bytes: usize,
 }
 
+/// Events a second in the bystanders' room.
+const BYSTANDER_EVENTS: u64 = 100;
 /// Clients that may be on their way at a time; the listener's queue is not much longer.
 const AT_ONCE: usize = 2_048;
 /// The last revision of a room that its owner has opened and the poster has joined.
@@ -52,15 +60,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     options.common.check()?;
     ensure!(options.connections > 0 && options.rooms > 0, "connections and rooms: expected at least 1 each");
     let pinning = options.server.pin();
-    let (mut seconds, mut rates, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut seconds, mut rates, mut clients, mut bystanders) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let events = f64::from(u32::try_from(options.connections * options.missed)?);
     for round in 0..options.common.rounds {
         let scratch = options.common.scratch()?;
         let server = options.server.start(pinning, scratch.path())?;
-        let (took, latencies) = stage::block_on(measure(options, server.address))?;
+        let (took, latencies, of_bystanders) = stage::block_on(measure(options, server.address))?;
         seconds.push(took.as_secs_f64());
         rates.push(events / took.as_secs_f64());
         clients.push(latencies);
+        bystanders.push(of_bystanders);
         eprintln!("resume-storm: round {} of {}", round + 1, options.common.rounds);
     }
     let mut report = Report::new(
@@ -69,6 +79,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             ("connections", options.connections.to_string()),
             ("rooms", options.rooms.to_string()),
             ("missed", format!("{} events each, of {} bytes payload", options.missed, options.event_bytes)),
+            (
+                "bystanders",
+                format!("{} in a room with {BYSTANDER_EVENTS} events a second", options.bystanders),
+            ),
             ("cache", "page cache, warm".to_owned()),
             ("pinning", pinning.describe()),
             ("server_workers", options.server.describe_workers()),
@@ -77,18 +91,42 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     report.values("all-live", "s", &seconds, None, &[]);
     report.values("caught-up", "events/s", &rates, None, &[]);
     report.latencies("client", &clients, &PERCENTILES, &[])?;
+    report.latencies("bystander", &bystanders, &PERCENTILES, &[])?;
     report.print(options.common.json)
 }
 
-async fn measure(options: &Options, address: SocketAddr) -> anyhow::Result<(Duration, Latencies)> {
+async fn measure(options: &Options, address: Address) -> anyhow::Result<(Duration, Latencies, Latencies)> {
     let rooms: Vec<String> = (0..options.rooms).map(|number| format!("room-{number}")).collect();
     stage::open_rooms(address, &rooms).await?;
     for room in &rooms {
         fill(options, address, room).await?;
     }
-    let (watch, latencies) = (Stopwatch::start(), RefCell::new(Latencies::new()?));
+    let bystanders = Offered {
+        prefix: "bystanders",
+        rooms: 1,
+        members: options.bystanders.max(1),
+        events_per_second: BYSTANDER_EVENTS,
+        event_bytes: options.event_bytes,
+    };
+    let (mut took, latencies) = (Duration::ZERO, RefCell::new(Latencies::new()?));
+    let storm = async {
+        took = storm(options, address, &latencies).await?;
+        Ok(())
+    };
+    let outcome = bystanders.deliver(address, storm).await?;
+    ensure!(outcome.missing == 0, "{} events did not reach the bystanders", outcome.missing);
+    Ok((took, latencies.into_inner(), outcome.latencies))
+}
+
+/// Everybody comes back; how long it took until the last one was live.
+async fn storm(
+    options: &Options,
+    address: Address,
+    latencies: &RefCell<Latencies>,
+) -> anyhow::Result<Duration> {
+    let watch = Stopwatch::start();
     let comings = (0..options.connections).map(|number| {
-        let (user, latencies) = (format!("client-{number}"), &latencies);
+        let user = format!("client-{number}");
         let room = format!("room-{}", number % options.rooms);
         async move {
             let from = watch.nanos();
@@ -101,17 +139,18 @@ async fn measure(options: &Options, address: SocketAddr) -> anyhow::Result<(Dura
     let took = Duration::from_nanos(watch.nanos());
     // Nobody leaves before the last one is back.
     drop(back);
-    Ok((took, latencies.into_inner()))
+    Ok(took)
 }
 
 /// Posts what the clients will have missed.
-async fn fill(options: &Options, address: SocketAddr, room: &str) -> anyhow::Result<()> {
+async fn fill(options: &Options, address: Address, room: &str) -> anyhow::Result<()> {
     let mut poster = Client::enter(address, &format!("poster-of-{room}"), &[]).await?;
     poster.command(room, "join", &serde_json::json!({})).await?;
     let mut composer = Composer::new(room, options.event_bytes);
-    for _ in 0..options.missed {
+    for number in 0..u64::try_from(options.missed)? {
         let mut frame = Vec::new();
-        composer.post(&mut frame, 0);
+        // Its number in place of a time.
+        composer.post(&mut frame, number);
         poster.link.send(&frame).await?;
         poster.wait(1, |message| matches!(message, Message::Ack(_))).await?;
     }
@@ -119,17 +158,24 @@ async fn fill(options: &Options, address: SocketAddr, room: &str) -> anyhow::Res
 }
 
 /// Connects with a cursor and reads until live; every missed event must have come by then.
-async fn come_back(options: &Options, address: SocketAddr, user: &str, room: &str) -> anyhow::Result<Link> {
+async fn come_back(options: &Options, address: Address, user: &str, room: &str) -> anyhow::Result<Link> {
     let (link, mut inbox) = (Link::open(address).await?, Inbox::default());
     let cursors = serde_json::json!([{ "room": room, "after": AFTER_JOIN }]);
     let hello = serde_json::json!({"type": "hello", "user": user, "session": user, "rooms": cursors});
     link.send(hello.to_string().as_bytes()).await?;
     let (mut live, mut seen) = (false, 0);
+    let mut last = None;
     while !live {
         link.read(&mut inbox, |message| {
             match message {
                 Message::Live => live = true,
-                Message::Event(event) => seen += usize::from(stamp(event).is_some()),
+                Message::Event(event) => {
+                    if let Some(number) = stamp(event) {
+                        ensure!(last < Some(number), "{user} got an event twice or out of order");
+                        last = Some(number);
+                        seen += 1;
+                    }
+                }
                 Message::Ack(_) | Message::Other => {}
             }
             Ok(())

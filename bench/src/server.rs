@@ -3,17 +3,47 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use crate::link::{Address, Dialect};
 use crate::pinning::Pinning;
 
 /// What stands before the address in the line that tells it.
 pub(crate) const READY: &str = "listens on http://";
+
+/// Who serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Who {
+    /// The `dramatis` server.
+    Dramatis,
+    /// The npm package `ws`.
+    Ws,
+    /// Socket.IO 4.
+    SocketIo,
+}
+
+impl Who {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Dramatis, Self::Ws, Self::SocketIo];
+
+    /// What its variants begin with.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Dramatis => "",
+            Self::Ws => "ws-",
+            Self::SocketIo => "socketio-",
+        }
+    }
+
+    fn script(self) -> &'static str {
+        if self == Self::SocketIo { "socketio.mjs" } else { "ws.mjs" }
+    }
+}
 
 /// How the server is run.
 #[derive(Debug, Clone, Args)]
@@ -27,6 +57,9 @@ pub(crate) struct ServerOptions {
     /// Worker threads of the server; its own default, one for each core, if left out.
     #[arg(long)]
     server_workers: Option<usize>,
+    /// Where the peers for Node are, after `npm ci` there; without them they are left out.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/peers"))]
+    peers: PathBuf,
 }
 
 impl ServerOptions {
@@ -38,6 +71,29 @@ impl ServerOptions {
     /// The worker threads as a condition.
     pub(crate) fn describe_workers(&self) -> String {
         self.server_workers.map_or_else(|| "default".to_owned(), |workers| workers.to_string())
+    }
+
+    /// Who can be measured here: the peers need Node and their packages.
+    pub(crate) fn who(&self) -> Vec<Who> {
+        let there = self.peers.join("node_modules").is_dir();
+        if !there {
+            eprintln!("the peers are left out: run `npm ci` in {}", self.peers.display());
+        }
+        Who::ALL.into_iter().filter(|who| there || *who == Who::Dramatis).collect()
+    }
+
+    /// Starts a server, ours or a peer, and waits until it listens.
+    pub(crate) fn start_one(&self, who: Who, pinning: Pinning, dir: &Path) -> anyhow::Result<Server> {
+        if who == Who::Dramatis {
+            return self.start(pinning, dir);
+        }
+        let mut command = pinning.server_command(OsStr::new("node"));
+        command.arg(self.peers.join(who.script()));
+        let mut server = Server::spawn(command, dir)?;
+        if who == Who::SocketIo {
+            server.address.dialect = Dialect::SocketIo;
+        }
+        Ok(server)
     }
 
     /// Starts `dramatis serve` and waits until it listens.
@@ -66,7 +122,7 @@ impl ServerOptions {
 pub(crate) struct Server {
     child: Child,
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
 }
 
 impl Server {
@@ -85,7 +141,7 @@ impl Server {
             command.stderr(File::create(&stderr)?).spawn().context("the server does not start")?;
         let stdout = child.stdout.take().context("the server has no output")?;
         let mut lines = BufReader::new(stdout).lines();
-        let address = loop {
+        let socket = loop {
             let Some(line) = lines.next().transpose()? else {
                 let _ = child.wait();
                 let said = std::fs::read_to_string(&stderr).unwrap_or_default();
@@ -97,7 +153,12 @@ impl Server {
         };
         // Read on, so that the server never waits for room in the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { child, address })
+        Ok(Self { child, address: Address { socket, dialect: Dialect::Plain } })
+    }
+
+    /// Time on a processor so far.
+    pub(crate) fn busy(&self) -> anyhow::Result<Duration> {
+        crate::memory::busy(self.child.id())
     }
 
     /// Resident memory, KiB.

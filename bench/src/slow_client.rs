@@ -1,19 +1,24 @@
-//! `slow-client`: what clients that never read cost the others, and the server's memory.
+//! `slow-client`: what one client that reads 1 KB/s costs the others, and the server's memory.
 //!
 //! | variant | room |
 //! |---|---|
-//! | `alone` | only members that read |
-//! | `beside-slow` | the same members, and some that follow and never read |
-//! | `alone-rss`, `beside-slow-rss` | the server's resident memory after each |
+//! | `alone-p50` and so on | only members that read: from when an event is due until one has read it |
+//! | `beside-slow-p50` and so on | the same members, and the slow one |
+//! | `held` | how much more memory the server has resident at the end beside the slow one |
+//! | `caught-up` | events that the slow one then reads to the end, each once and in order |
 
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
 use clap::Args;
 
 use crate::Common;
-use crate::load::Load;
+use crate::link::{Address, Inbox, Link, Message};
+use crate::offered::Offered;
 use crate::pinning::Pinning;
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
-use crate::stage;
+use crate::stage::{self, Stopwatch, stamp};
 
 /// Options of `slow-client`.
 #[derive(Debug, Clone, Args)]
@@ -23,37 +28,42 @@ pub(crate) struct Options {
     #[command(flatten)]
     server: ServerOptions,
     /// Clients that read.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 1_000)]
     members: usize,
-    /// Clients that never read.
-    #[arg(long, default_value_t = 10)]
-    slow: usize,
-    /// Events in flight; enough to fill the sockets of those who do not read.
-    #[arg(long, default_value_t = 64)]
-    in_flight: u64,
+    /// Events a second; enough to fill the slow client's socket.
+    #[arg(long, default_value_t = 200)]
+    events_per_second: u64,
     /// Bytes of an event's payload.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 2_000)]
     event_bytes: usize,
 }
 
+/// What the slow client reads at a time, and how often.
+const SIP_BYTES: usize = 1_024;
+const SIP_EVERY: Duration = Duration::from_secs(1);
+/// The slow client's receive buffer.
+const NARROW_BYTES: u32 = 4_096;
+/// How long the slow client may take to catch up.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_mins(1);
 const PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percentile::Max];
-
-#[derive(Debug, Default)]
-struct Measured {
-    rates: Vec<f64>,
-    latencies: Vec<Latencies>,
-    resident_mib: Vec<f64>,
-}
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     options.common.check()?;
-    anyhow::ensure!(options.members > 0, "members: expected at least 1, got 0");
+    ensure!(
+        options.members > 0 && options.events_per_second > 0,
+        "members, events: expected at least 1 each"
+    );
     let pinning = options.server.pin();
-    let (mut alone, mut beside) = (Measured::default(), Measured::default());
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let (mut held, mut caught_up) = (Vec::new(), Vec::new());
     for round in 0..options.common.rounds {
-        one(options, pinning, 0, &mut alone)?;
-        one(options, pinning, options.slow, &mut beside)?;
+        let (latencies, resident, _) = one(options, pinning, false)?;
+        alone.push(latencies);
+        let (latencies, then, events) = one(options, pinning, true)?;
+        beside.push(latencies);
+        held.push(then - resident);
+        caught_up.push(events);
         eprintln!("slow-client: round {} of {}", round + 1, options.common.rounds);
     }
     let mut report = Report::new(
@@ -61,43 +71,148 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         &[
             ("durability", "fdatasync before every delivery".to_owned()),
             ("connections", format!("{} that read", options.members)),
-            ("in_flight", format!("{} events", options.in_flight)),
+            ("offered", format!("{} events a second", options.events_per_second)),
             ("event_bytes", format!("{} payload", options.event_bytes)),
             ("seconds", options.common.seconds.to_string()),
             ("pinning", pinning.describe()),
             ("server_workers", options.server.describe_workers()),
         ],
     );
-    let slow = [("slow", format!("{} that follow and never read", options.slow))];
-    report.values("alone", "deliveries/s", &alone.rates, None, &[]);
-    report.values("beside-slow", "deliveries/s", &beside.rates, Some(("alone", &alone.rates)), &slow);
-    report.latencies("alone", &alone.latencies, &PERCENTILES, &[])?;
-    report.latencies("beside-slow", &beside.latencies, &PERCENTILES, &slow)?;
-    report.values("alone-rss", "MiB", &alone.resident_mib, None, &[]);
-    report.values(
-        "beside-slow-rss",
-        "MiB",
-        &beside.resident_mib,
-        Some(("alone-rss", &alone.resident_mib)),
-        &slow,
-    );
+    let slow = [("slow", format!("1 that reads {SIP_BYTES} bytes a second into {NARROW_BYTES}"))];
+    report.latencies("alone", &alone, &PERCENTILES, &[])?;
+    report.latencies("beside-slow", &beside, &PERCENTILES, &slow)?;
+    report.values("held", "KiB", &held, None, &slow);
+    report.values("caught-up", "events", &caught_up, None, &slow);
     report.print(options.common.json)
 }
 
-fn one(options: &Options, pinning: Pinning, stuck: usize, measured: &mut Measured) -> anyhow::Result<()> {
+/// One round, with or without the slow client: the others' latencies, the server's resident
+/// memory in KiB, and what the slow one read in the end.
+fn one(options: &Options, pinning: Pinning, with_slow: bool) -> anyhow::Result<(Latencies, f64, f64)> {
     let scratch = options.common.scratch()?;
     let server = options.server.start(pinning, scratch.path())?;
-    let load = Load {
-        room: "busy",
+    let offered = Offered {
+        prefix: "busy",
+        rooms: 1,
         members: options.members,
-        stuck,
-        in_flight: options.in_flight,
+        events_per_second: options.events_per_second,
         event_bytes: options.event_bytes,
-        window: options.common.window(),
     };
-    let (rate, latencies) = stage::block_on(load.deliver(server.address))?;
-    measured.rates.push(rate);
-    measured.latencies.push(latencies);
-    measured.resident_mib.push(server.resident_kib()? / 1_024.0);
+    stage::block_on(async {
+        let (mut slow, mut resident) = (None, 0.0);
+        let meanwhile = async {
+            if with_slow {
+                slow = Some(Slow::enter(server.address, &offered.room(0)).await?);
+            }
+            let watch = Stopwatch::start();
+            while Duration::from_nanos(watch.nanos()) < options.common.window() {
+                tokio::time::sleep(SIP_EVERY.min(options.common.window())).await;
+                if let Some(slow) = &mut slow {
+                    slow.sip().await?;
+                }
+            }
+            resident = server.resident_kib()?;
+            Ok(())
+        };
+        let outcome = offered.deliver(server.address, meanwhile).await?;
+        ensure!(outcome.missing == 0, "{} deliveries did not come", outcome.missing);
+        let events = match slow {
+            Some(slow) => slow.catch_up(server.address, &offered.room(0)).await?,
+            None => 0,
+        };
+        Ok((outcome.latencies, resident, f64::from(events)))
+    })
+}
+
+/// The slow client, and how far it is.
+struct Slow {
+    link: Link,
+    inbox: Inbox,
+    next: Option<u64>,
+    events: u32,
+}
+
+impl Slow {
+    async fn enter(address: Address, room: &str) -> anyhow::Result<Self> {
+        let link = Link::open_narrow(address, NARROW_BYTES).await?;
+        link.send(hello(room, None).as_bytes()).await?;
+        Ok(Self { link, inbox: Inbox::default(), next: None, events: 0 })
+    }
+
+    async fn sip(&mut self) -> anyhow::Result<()> {
+        let Self { link, inbox, next, events } = self;
+        link.sip(inbox, SIP_BYTES, |message| take(message, next, events)).await
+    }
+
+    /// Reads on at full speed up to the room's head, over a new connection if the server has closed
+    /// this one; how many events came in all.
+    async fn catch_up(mut self, address: Address, room: &str) -> anyhow::Result<u32> {
+        let mut asking = stage::Client::enter(address, "asking", &[]).await?;
+        asking.command(room, "join", &serde_json::json!({})).await?;
+        // Its own joining is the last event that the slow one must see.
+        let watch = Stopwatch::start();
+        let mut joined = false;
+        while !joined {
+            ensure!(
+                Duration::from_nanos(watch.nanos()) < CAUGHT_UP_WITHIN,
+                "the slow client never caught up"
+            );
+            let Self { link, inbox, next, events } = &mut self;
+            let read = link
+                .read(inbox, |message| {
+                    joined |= matches!(message, Message::Event(event) if memchr::memmem::find(event, br#""asking""#).is_some());
+                    take(message, next, events)
+                })
+                .await;
+            if let Err(error) = read {
+                ensure!(error.to_string().contains("closed"), "{error}");
+                self.link = Link::open(address).await?;
+                self.inbox = Inbox::default();
+                let after = self.next.and_then(|next| next.checked_sub(1));
+                self.link.send(hello(room, after).as_bytes()).await?;
+            }
+        }
+        Ok(self.events)
+    }
+}
+
+fn hello(room: &str, after: Option<u64>) -> String {
+    let mut cursor = serde_json::json!({ "room": room });
+    if let (Some(after), Some(cursor)) = (after, cursor.as_object_mut()) {
+        cursor.insert("after".to_owned(), after.into());
+    }
+    serde_json::json!({"type": "hello", "user": "slow", "session": "slow", "rooms": [cursor]}).to_string()
+}
+
+/// Takes an event, which must be the one after the last.
+fn take(message: Message<'_>, next: &mut Option<u64>, events: &mut u32) -> anyhow::Result<()> {
+    let Message::Event(event) = message else { return Ok(()) };
+    let at = revision(event).context("expected a revision in an event")?;
+    ensure!(next.is_none_or(|next| next == at), "expected revision {next:?}, got {at}");
+    *next = Some(at + 1);
+    *events += u32::from(stamp(event).is_some());
     Ok(())
+}
+
+fn revision(event: &[u8]) -> Option<u64> {
+    let key = br#""revision":"#;
+    let digits = event.get(memchr::memmem::find(event, key)? + key.len()..)?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_or_a_repetition_is_noticed() {
+        let (mut next, mut events) = (None, 0);
+        let mut hear = |event: &str| take(Message::Event(event.as_bytes()), &mut next, &mut events);
+        hear(r#"{"type":"event","room":"a","revision":41,"position":"7"}"#).unwrap();
+        hear(r#"{"type":"event","room":"a","revision":42,"position":"9"}"#).unwrap();
+        hear(r#"{"type":"event","room":"a","revision":44,"position":"12"}"#).unwrap_err();
+        hear(r#"{"type":"event","room":"a","revision":42,"position":"9"}"#).unwrap_err();
+    }
 }

@@ -1,14 +1,13 @@
 //! Rooms, clients and messages for the questions that drive a server.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use memchr::memmem;
 
-use crate::link::{Inbox, Link, Message};
+use crate::link::{Address, Inbox, Link, Message};
 
 /// How long rooms and clients may take to be ready.
 const READY_WITHIN: Duration = Duration::from_mins(2);
@@ -34,7 +33,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// Connects, says hello and waits until all of its rooms are live.
-    pub(crate) async fn enter(address: SocketAddr, user: &str, rooms: &[String]) -> anyhow::Result<Self> {
+    pub(crate) async fn enter(address: Address, user: &str, rooms: &[String]) -> anyhow::Result<Self> {
         let mut client = Self { link: Link::open(address).await?, inbox: Inbox::default() };
         let cursors: Vec<_> = rooms.iter().map(|room| serde_json::json!({ "room": room })).collect();
         let hello = serde_json::json!({"type": "hello", "user": user, "session": user, "rooms": cursors});
@@ -50,7 +49,7 @@ impl Client {
 
     /// Many clients, some at a time; `of` tells the user's name and the rooms.
     pub(crate) async fn enter_all(
-        address: SocketAddr,
+        address: Address,
         count: usize,
         of: impl Fn(usize) -> (String, Vec<String>),
     ) -> anyhow::Result<Vec<Self>> {
@@ -98,7 +97,7 @@ fn command(id: &str, room: &str, name: &str, data: &serde_json::Value) -> String
 }
 
 /// Opens rooms, all owned by one user.
-pub(crate) async fn open_rooms(address: SocketAddr, rooms: &[String]) -> anyhow::Result<()> {
+pub(crate) async fn open_rooms(address: Address, rooms: &[String]) -> anyhow::Result<()> {
     let mut owner = Client::enter(address, "owner", &[]).await?;
     for some in rooms.chunks(OPEN_ROOMS_AT_A_TIME) {
         let commands = some.iter().map(|room| {

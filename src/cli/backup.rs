@@ -8,12 +8,12 @@ use dramatis_events::{Position, UnixMillis};
 use indicatif::HumanBytes;
 use jiff::Timestamp;
 
-use super::DataArguments;
 use super::log::Progress;
+use super::{DataArguments, Failure};
 use crate::clock::{Clock as _, SystemClock, parse_time};
 use crate::config::ReadModelsEngine;
 use crate::engines;
-use crate::log::embedded::backup::{self, Manifest, Source, Until};
+use crate::log::embedded::backup::{self, BackupError, Manifest, Source, Until};
 use crate::read_models::sqlite;
 
 /// What to do with backups.
@@ -46,6 +46,9 @@ pub enum Backup {
         json: bool,
     },
     /// Reads every byte of a backup and compares it with what was put there
+    #[command(
+        after_help = "Exit codes: 0 all is as it was put there, 1 it could not be done, 2 damage was found."
+    )]
     Verify {
         /// Where the backups are.
         #[command(flatten)]
@@ -181,7 +184,11 @@ fn verify(store: &Path, name: Option<String>) -> anyhow::Result<()> {
     };
     for name in names {
         let mut progress = Progress::new(true);
-        let whole = backup::verify(store, &name, &mut |done, total| progress.reach(done, total))?;
+        let verified = backup::verify(store, &name, &mut |done, total| progress.reach(done, total));
+        let whole = verified.map_err(|error| match error {
+            BackupError::Damaged { .. } => Failure::DamagedBackup(error).into(),
+            other => anyhow::Error::from(other),
+        })?;
         progress.finish();
         println!("backup {} is whole: {} events in {}", whole.name, whole.events, HumanBytes(whole.bytes()));
     }

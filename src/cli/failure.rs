@@ -1,6 +1,7 @@
 //! Failures that programs tell apart by the exit code.
 
 use super::ServerUrl;
+use crate::log::embedded::backup::BackupError;
 
 /// A failure with an exit code of its own; any other ends with 1.
 #[derive(Debug, thiserror::Error)]
@@ -52,13 +53,16 @@ pub enum Failure {
         /// How many places there are.
         places: u64,
     },
+    /// A backup is damaged. Exit code 2.
+    #[error(transparent)]
+    DamagedBackup(BackupError),
 }
 
 impl Failure {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoServer { .. } | Self::Damage { .. } => 2,
+            Self::NoServer { .. } | Self::Damage { .. } | Self::DamagedBackup(_) => 2,
             Self::Unfinished { .. } | Self::Differs { .. } => 3,
             Self::HeldUp { .. } => 4,
         }

@@ -50,6 +50,7 @@ pub mod backup;
 mod batch;
 mod bytes;
 mod chain;
+mod checksum;
 mod closer;
 mod draft;
 mod end;
@@ -66,6 +67,7 @@ mod segment;
 mod sidecar;
 mod state;
 mod storage;
+mod sweep;
 mod syncer;
 mod table;
 #[cfg(test)]

@@ -46,7 +46,7 @@ const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long requests in flight have when the process ends, in seconds.
 const SHUTDOWN_SECONDS: u64 = 1;
 /// Connections that may wait to be accepted.
-const BACKLOG: u32 = 4_096;
+const BACKLOG: i32 = 4_096;
 
 thread_local! {
     /// This worker's door to sockets and its hub.
@@ -69,7 +69,6 @@ pub fn serve(
     let server = Server::build()
         .workers(options.workers)
         .max_concurrent_connections(options.connections_max)
-        .backlog(BACKLOG)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
         .listen("http", listener, move || {
@@ -98,6 +97,9 @@ pub fn serve(
 
 fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(listen)?;
+    // It was bound with a queue of 128; asked again, the system makes that longer. What overflows is
+    // tried again by the client's system after a second.
+    rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -63,7 +63,7 @@ impl StoreProxy {
 }
 
 fn pass(mut from: TcpStream, mut to: TcpStream, state: &State) {
-    let mut bytes = [0; 64 * 1024];
+    let mut bytes = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut bytes) {
         drop(state.1.wait_while(state.0.lock().unwrap(), |state| state.0 == Way::Held).unwrap());
         if to.write_all(&bytes[..read]).is_err() {

@@ -1,7 +1,6 @@
 //! The variants through sockets: clients post, and an answer means durable.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use anyhow::Context as _;
 use tokio::task::JoinSet;
 
 use super::{Options, Results};
-use crate::link::Message;
+use crate::link::{Address, Message};
 use crate::pinning::Pinning;
 use crate::report::Latencies;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
@@ -52,7 +51,7 @@ struct Gauge {
     latencies: RefCell<Latencies>,
 }
 
-async fn measure(options: &Options, shape: Shape, address: SocketAddr) -> anyhow::Result<(f64, Latencies)> {
+async fn measure(options: &Options, shape: Shape, address: Address) -> anyhow::Result<(f64, Latencies)> {
     let rooms: Vec<String> = (0..shape.rooms).map(|number| format!("room-{number}")).collect();
     stage::open_rooms(address, &rooms).await?;
     let room_of = |number: usize| format!("room-{}", number % shape.rooms);

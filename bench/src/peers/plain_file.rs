@@ -33,7 +33,7 @@ impl Peer for PlainFile {
             bytes.clear();
             record::encode(&mut bytes, &batch.stream, batch.revision + index, event)?;
             file.write_all(&u32::try_from(bytes.len())?.to_le_bytes())?;
-            file.write_all(&crc32c::crc32c(&bytes).to_le_bytes())?;
+            file.write_all(&crc_fast::crc32_iscsi(&bytes).to_le_bytes())?;
             file.write_all(&bytes)?;
         }
         Ok(file.into_inner()?.sync_data()?)
@@ -70,7 +70,10 @@ fn next(records: &[u8]) -> anyhow::Result<Option<(&[u8], &[u8])>> {
     let Some((checksum, rest)) = rest.split_first_chunk() else { return Ok(None) };
     let length = usize::try_from(u32::from_le_bytes(*length))?;
     let Some((bytes, after)) = rest.split_at_checked(length) else { return Ok(None) };
-    ensure!(crc32c::crc32c(bytes) == u32::from_le_bytes(*checksum), "a record of the plain file is damaged");
+    ensure!(
+        crc_fast::crc32_iscsi(bytes) == u32::from_le_bytes(*checksum),
+        "a record of the plain file is damaged"
+    );
     Ok(Some((bytes, after)))
 }
 
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_whole_or_not_at_all() {
-        let mut records = [4_u32.to_le_bytes(), crc32c::crc32c(b"data").to_le_bytes()].concat();
+        let mut records = [4_u32.to_le_bytes(), crc_fast::crc32_iscsi(b"data").to_le_bytes()].concat();
         records.extend_from_slice(b"dat");
         assert_eq!(next(&records).unwrap(), None);
         records.extend_from_slice(b"a+");

@@ -72,7 +72,9 @@ impl Batch {
         let authors = frames.iter().filter(|frame| frame.has_command()).map(|frame| frame.author.clone());
         let authors = authors.collect();
         let mut changes = Changes::default();
-        events.iter().for_each(|event| changes.note(event));
+        for event in events {
+            changes.note(event);
+        }
         Some(Self { first, frames, text, ends, authors, changes })
     }
 

@@ -31,7 +31,7 @@ impl Session {
         let Hello { session, device, .. } = hello;
         self.outbox.greeted();
         self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
-        self.stage.note_session(&user, &session, hello.device);
+        self.stage.note_session(&user, &session, device);
         self.identity = Some(Identity { user: user.clone(), session });
         let (stage, reader) = (self.stage.clone(), user.clone());
         let taking = async move {

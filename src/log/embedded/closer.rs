@@ -19,6 +19,10 @@ use super::{Options, Shared};
 /// Segments that may wait; the writer waits when there are more, for each holds its index in memory.
 const WAITING_MAX: usize = 2;
 
+/// The closer's priority as `nice` counts it.
+#[cfg(target_os = "linux")]
+const PRIORITY: i32 = 10;
+
 /// Does what is to be done for closed segments.
 pub(super) struct Work {
     shared: Arc<Shared>,
@@ -146,6 +150,16 @@ impl Work {
     }
 }
 
+/// Lets the writer and those who wait for it go first: what is made here nobody waits for, unless
+/// [`WAITING_MAX`] is reached.
+fn step_back() {
+    // On Linux a priority is a thread's own, elsewhere it would be the whole process's.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), PRIORITY) {
+        tracing::debug!(%error, "closed segments are finished at the writer's own priority");
+    }
+}
+
 /// Where the writer hands closed segments to.
 pub(super) enum Closer {
     /// On a thread of its own.
@@ -159,6 +173,7 @@ impl Closer {
     pub(super) fn beside(mut work: Work) -> io::Result<Self> {
         let (segments, arriving): (_, Receiver<Arc<Closed>>) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("log-closer".to_owned()).spawn(move || {
+            step_back();
             work.begin();
             while let Ok(segment) = arriving.recv() {
                 work.take(segment);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dramatis_events::Epoch;
 
 use super::bytes::{to_u32, to_u64, to_usize};
+use super::checksum::crc32c;
 use super::format::{BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use super::index::MemoryIndex;
 use super::segment::Open;
@@ -97,7 +98,7 @@ impl End {
             previous: self.chain.last_crc,
             count: batch.count,
             body_len: to_u32(body.len()),
-            body_crc: crc32c::crc32c(body),
+            body_crc: crc32c(body),
         }
         .encode(self.epoch.log());
         if let Some(head) = batch.bytes.get_mut(..BATCH_HEADER_BYTES) {

@@ -1,11 +1,13 @@
 //! The file `epoch`: the log's id and a counter that rises when acknowledged history may have
-//! been cut; and the file `relaxed`, which is there while such a cut is possible.
+//! been cut, with a checksum, which files of earlier releases lack; and the file `relaxed`, which
+//! is there while such a cut is possible.
 
 use std::io;
 
 use dramatis_events::Epoch;
 
 use super::OpenError;
+use super::checksum::crc32c;
 use super::storage::{Storage, read_up_to};
 
 const FILE: &str = "epoch";
@@ -16,11 +18,10 @@ pub(super) fn of(storage: &dyn Storage) -> Result<Epoch, OpenError> {
     let names = storage.list()?;
     if names.iter().any(|name| name == FILE) {
         let text = read_up_to(&*storage.open(FILE)?, 0, 64)?;
-        let text = String::from_utf8_lossy(&text);
-        return text.trim().parse().map_err(|error: dramatis_events::ParseEpochError| OpenError::Damaged {
+        return parse(&String::from_utf8_lossy(&text)).map_err(|reason| OpenError::Damaged {
             file: FILE.to_owned(),
             offset: 0,
-            reason: error.to_string(),
+            reason,
         });
     }
     if let Some(segment) = names.iter().find(|name| name.ends_with(".segment")) {
@@ -34,7 +35,22 @@ pub(super) fn of(storage: &dyn Storage) -> Result<Epoch, OpenError> {
 
 /// Puts the file in place.
 pub(super) fn write(storage: &dyn Storage, epoch: Epoch) -> io::Result<()> {
-    storage.replace(FILE, format!("{epoch}\n").as_bytes())
+    let text = epoch.to_string();
+    storage.replace(FILE, format!("{text} {}\n", sum(&text)).as_bytes())
+}
+
+fn sum(epoch: &str) -> String {
+    format!("crc32c={:08x}", crc32c(epoch.as_bytes()))
+}
+
+/// What the file says.
+pub(super) fn parse(text: &str) -> Result<Epoch, String> {
+    let text = text.trim();
+    let (epoch, stored) = text.split_once(' ').map_or((text, None), |(epoch, sum)| (epoch, Some(sum)));
+    if stored.is_some_and(|stored| stored != sum(epoch)) {
+        return Err("its checksum is wrong".to_owned());
+    }
+    epoch.parse().map_err(|error: dramatis_events::ParseEpochError| error.to_string())
 }
 
 /// The next epoch of the same log.
@@ -56,4 +72,26 @@ pub(super) fn settled(storage: &dyn Storage) -> io::Result<()> {
 /// Whether a process ended while answers may have gone out before their sync.
 pub(super) fn is_unsettled(storage: &dyn Storage) -> io::Result<bool> {
     Ok(storage.list()?.iter().any(|name| name == RELAXED))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_digit_is_noticed_and_a_file_without_a_checksum_is_read() {
+        let epoch = Epoch::first(0x00c0_ffee);
+        let text = epoch.to_string();
+        let stored = format!("{text} {}", sum(&text));
+        assert_eq!(parse(&stored).unwrap(), epoch);
+        assert_eq!(parse(&text).unwrap(), epoch);
+        for at in 0..stored.len() {
+            let mut changed = stored.clone().into_bytes();
+            let byte = changed.get_mut(at).unwrap();
+            *byte = if *byte == b'1' { b'2' } else { b'1' };
+            let changed = String::from_utf8(changed).unwrap();
+            parse(&changed).unwrap_err();
+        }
+    }
 }

@@ -20,6 +20,7 @@
 //! A batch's own checksum is its header's, which covers the body's.
 
 use super::bytes::Fields;
+use super::checksum::{Crc32c, crc32c};
 
 /// The format this build reads and writes.
 pub(super) const VERSION: u8 = 1;
@@ -63,7 +64,7 @@ impl SegmentHeader {
         bytes.extend_from_slice(&self.first_position.to_le_bytes());
         bytes.extend_from_slice(&self.first_batch.to_le_bytes());
         bytes.extend_from_slice(&self.previous.to_le_bytes());
-        let crc = crc32c::crc32c(&bytes);
+        let crc = crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
     }
@@ -78,7 +79,7 @@ impl SegmentHeader {
         }
         // Every version keeps the header's length and its checksum: what is damaged is not called newer.
         let (covered, crc) = bytes.split_at(SEGMENT_HEADER_BYTES - 4);
-        if crc32c::crc32c(covered).to_le_bytes() != crc {
+        if crc32c(covered).to_le_bytes() != crc {
             return Err(HeaderError::Invalid("the segment header's checksum is wrong"));
         }
         if version > VERSION {
@@ -118,7 +119,7 @@ impl BatchHeader {
         for number in [self.previous, self.count, self.body_len, self.body_crc] {
             fields.extend_from_slice(&number.to_le_bytes());
         }
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&log.to_le_bytes()), &fields);
+        let crc = header_crc(log, &fields);
         let mut bytes = Vec::with_capacity(BATCH_HEADER_BYTES);
         bytes.extend_from_slice(&BATCH_MAGIC);
         bytes.extend_from_slice(&crc.to_le_bytes());
@@ -135,7 +136,7 @@ impl BatchHeader {
             return Err("no batch begins here");
         }
         let crc = fields.u32().ok_or(short)?;
-        if crc32c::crc32c_append(crc32c::crc32c(&log.to_le_bytes()), fields.0) != crc {
+        if header_crc(log, fields.0) != crc {
             return Err("a batch header's checksum is wrong");
         }
         let header = Self {
@@ -153,6 +154,11 @@ impl BatchHeader {
         }
         Ok((header, crc))
     }
+}
+
+/// The checksum of a batch's header: over the log's id and all fields behind it.
+fn header_crc(log: u64, fields: &[u8]) -> u32 {
+    Crc32c::new().add(&log.to_le_bytes()).add(fields).sum()
 }
 
 /// A segment's file name, by the position of its first event.

@@ -10,11 +10,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dramatis_events::{Epoch, ParseEpochError};
+use dramatis_events::Epoch;
 
 use self::walk::Files;
 use super::OpenError;
 use super::bytes::to_u64;
+use super::epoch;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_name, segment_name};
 use super::storage::{Directory, Storage, read_up_to};
 use crate::log::Header;
@@ -167,8 +168,8 @@ fn survey(place: &Place, findings: &mut Findings<'_>) -> Result<(Files, Option<E
     let epoch = if known {
         let text = storage.open(EPOCH).and_then(|file| read_up_to(&*file, 0, 64));
         let text = text.map_err(OfflineError::io(EPOCH))?;
-        let read: Result<Epoch, ParseEpochError> = String::from_utf8_lossy(&text).trim().parse();
-        read.map_err(|error| findings.damage(EPOCH, 0, error.to_string())).ok()
+        let read = epoch::parse(&String::from_utf8_lossy(&text));
+        read.map_err(|reason| findings.damage(EPOCH, 0, reason)).ok()
     } else {
         findings.damage(EPOCH, 0, "it is missing, although there are segments");
         None

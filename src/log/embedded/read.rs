@@ -7,8 +7,9 @@ use dramatis_events::{Recorded, StreamId, UnixMillis};
 use super::bytes::{to_u32, to_u64, to_usize};
 use super::record::Raw;
 use super::ring::{Block, Live};
-use super::segment::{Closed, damaged};
-use super::state::{Found, Places, Stored, before};
+use super::segment::{Closed, SegmentBytes, damaged};
+use super::state::{Found, OpenPart, Places, Stored, before};
+use super::sweep::{Sweep, Swept};
 use crate::log::{CommandOutcome, CommandRef, Filter, Header, LogError, Page, ReadLimit};
 
 /// Events looked at between two answers of one filtered read: a bound on how long it takes.
@@ -101,18 +102,14 @@ pub(super) fn scan(
             next = segment.end();
             continue;
         }
-        let Candidates { at, whole, mut revision } = candidates(segment, next, filter, budget)?;
-        budget = budget.saturating_sub(to_u64(at.len()));
-        let mut proven = |raw: Raw<'_>| {
-            if let (Some(stream), Some(revision)) = (&filter.stream, &mut revision) {
-                if raw.stream != stream.as_str().as_bytes() || raw.revision != *revision {
-                    return Err("a record of another stream or revision stands here");
-                }
-                *revision = revision.saturating_add(1);
+        let whole = match filter.stream.as_ref() {
+            None => {
+                let offset = segment.place(next)?;
+                sweep(&segment.bytes()?, offset, &mut next, &mut budget, &mut visit)?
             }
-            visit(raw)
+            Some(stream) => visit_stream(segment, stream, &mut next, &mut budget, &mut visit)?,
         };
-        if !visit_places(&Places { bytes: segment.bytes()?, at }, &mut next, &mut proven)? || !whole {
+        if !whole {
             return Ok(next);
         }
         next = segment.end();
@@ -120,31 +117,65 @@ pub(super) fn scan(
             return Ok(next);
         }
     }
-    if visit_places(&stored.open, &mut next, &mut visit)? {
-        next = next.max(stored.open_end);
-    }
-    Ok(next)
+    let whole = match &stored.open {
+        OpenPart::Empty => true,
+        OpenPart::Some(places, all) => visit_places(places, &mut next, &mut visit)? && *all,
+        OpenPart::From(bytes, position, offset) => {
+            next = next.max(*position);
+            sweep(bytes, *offset, &mut next, &mut budget, &mut visit)?
+        }
+    };
+    Ok(if whole { next.max(stored.end) } else { next })
 }
 
-/// Records of a closed segment that a scan visits.
+/// Visits a segment's records from the next position on, whose record begins at the offset;
+/// whether that was all of them, and the visitor would have more.
+fn sweep(
+    bytes: &SegmentBytes,
+    offset: u64,
+    next: &mut u64,
+    budget: &mut u64,
+    visit: &mut impl FnMut(Raw<'_>) -> Result<bool, &'static str>,
+) -> Result<bool, LogError> {
+    let swept = Sweep::new(bytes, *next, offset)?.run(budget, following(next, visit))?;
+    Ok(swept == Swept::All)
+}
+
+/// Visits a stream's records in a closed segment; whether that was all of them, and the visitor
+/// would have more.
+fn visit_stream(
+    segment: &Closed,
+    stream: &StreamId,
+    next: &mut u64,
+    budget: &mut u64,
+    visit: &mut impl FnMut(Raw<'_>) -> Result<bool, &'static str>,
+) -> Result<bool, LogError> {
+    let Candidates { at, whole, mut revision } = candidates(segment, stream, *next, *budget)?;
+    *budget = budget.saturating_sub(to_u64(at.len()));
+    let mut proven = |raw: Raw<'_>| {
+        if raw.stream != stream.as_str().as_bytes() || raw.revision != revision {
+            return Err("a record of another stream or revision stands here");
+        }
+        revision = revision.saturating_add(1);
+        visit(raw)
+    };
+    Ok(visit_places(&Places { bytes: segment.bytes()?, at }, next, &mut proven)? && whole)
+}
+
+/// A stream's records in a closed segment that a scan visits.
 struct Candidates {
     at: Vec<(u64, u64)>,
     /// Whether that is all of them.
     whole: bool,
-    /// The revision of the first, if they are all of one stream.
-    revision: Option<u64>,
+    /// The revision of the first.
+    revision: u64,
 }
 
-/// Records of a closed segment from a position on, of the wanted stream if the filter has one.
-fn candidates(segment: &Closed, from: u64, filter: &Filter, budget: u64) -> Result<Candidates, LogError> {
+/// A stream's records in a closed segment from a position on.
+fn candidates(segment: &Closed, stream: &StreamId, from: u64, budget: u64) -> Result<Candidates, LogError> {
     let count = to_usize(budget.min(SCAN_EVENTS_MAX));
-    let Some(stream) = filter.stream.as_ref() else {
-        let at = segment.places_from(from, count)?;
-        let whole = from + to_u64(at.len()) >= segment.end();
-        return Ok(Candidates { at, whole, revision: None });
-    };
     let Some(span) = segment.span(stream)? else {
-        return Ok(Candidates { at: Vec::new(), whole: true, revision: None });
+        return Ok(Candidates { at: Vec::new(), whole: true, revision: 0 });
     };
     let list = segment.list(span, 0, to_usize(u64::from(span.count)))?;
     let first = to_u32(to_usize(from.saturating_sub(segment.first())));
@@ -161,7 +192,7 @@ fn candidates(segment: &Closed, from: u64, filter: &Filter, budget: u64) -> Resu
         return Err(segment.astray());
     }
     let taken = left.get(..count.min(left.len())).unwrap_or_default();
-    Ok(Candidates { at: segment.places(taken)?, whole: taken.len() == left.len(), revision: Some(revision) })
+    Ok(Candidates { at: segment.places(taken)?, whole: taken.len() == left.len(), revision })
 }
 
 fn visit_places(
@@ -170,15 +201,27 @@ fn visit_places(
     visit: &mut impl FnMut(Raw<'_>) -> Result<bool, &'static str>,
 ) -> Result<bool, LogError> {
     let mut more = true;
+    let mut visit = following(next, visit);
     places.bytes.scan(&places.at, |raw| {
-        let position = raw.position;
         more = visit(raw)?;
+        Ok(more)
+    })?;
+    Ok(more)
+}
+
+/// Visits, and keeps count of the position after the last record that was taken.
+fn following(
+    next: &mut u64,
+    visit: &mut impl FnMut(Raw<'_>) -> Result<bool, &'static str>,
+) -> impl FnMut(Raw<'_>) -> Result<bool, &'static str> {
+    |raw| {
+        let position = raw.position;
+        let more = visit(raw)?;
         if more {
             *next = position + 1;
         }
         Ok(more)
-    })?;
-    Ok(more)
+    }
 }
 
 /// Reads a page of the whole log out of files.

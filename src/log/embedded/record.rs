@@ -24,6 +24,7 @@ use dramatis_events::{
 };
 
 use super::bytes::{Fields, to_u32};
+use super::checksum::crc32c;
 #[cfg(test)]
 use super::tests::bugs::{self, Bug};
 
@@ -88,7 +89,7 @@ pub(super) fn place(record: &mut [u8], position: u64, revision: u64, recorded_at
         to.copy_from_slice(from);
     }
     if let Some(to) = frame.last_chunk_mut::<4>() {
-        *to = crc32c::crc32c(body).to_le_bytes();
+        *to = crc32c(body).to_le_bytes();
     }
 }
 
@@ -109,7 +110,7 @@ pub(super) fn take_body<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], &'stati
         return Err("a record's length is past the limit");
     }
     let body = fields.take(len).ok_or("a record is cut short")?;
-    let right = crc32c::crc32c(body) == crc;
+    let right = crc32c(body) == crc;
     #[cfg(test)]
     let right = right || bugs::has(Bug::SkipChecksum);
     if right { Ok(body) } else { Err("a record's checksum is wrong") }

@@ -15,6 +15,7 @@ use dramatis_events::{CommandId, CommandKey, Epoch, EventName, MemberId, StreamI
 
 use super::OpenError;
 use super::bytes::{Fields, to_u32, to_u64, to_usize};
+use super::checksum::crc32c;
 use super::end::Chain;
 use super::format::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader,
@@ -342,7 +343,7 @@ fn take_batch<'a>(
     let body =
         rest.get(BATCH_HEADER_BYTES..).and_then(|rest| rest.get(..to_usize(u64::from(header.body_len))));
     let body = body.ok_or("a batch is cut short")?;
-    if crc32c::crc32c(body) != header.body_crc {
+    if crc32c(body) != header.body_crc {
         return Err("a batch's checksum is wrong");
     }
     Ok((header, crc, body))

@@ -146,11 +146,10 @@ impl Closed {
         list.iter().map(place).collect()
     }
 
-    /// The places of up to `count` events from a position on.
-    pub(super) fn places_from(&self, from: u64, count: usize) -> Result<Vec<(u64, u64)>, LogError> {
-        let skip = to_u32(to_usize(from.saturating_sub(self.first())));
-        let offsets = self.offsets(skip, count)?;
-        Ok((from..).zip(offsets.into_iter().map(u64::from)).collect())
+    /// Where the record of the event at a position begins.
+    pub(super) fn place(&self, position: u64) -> Result<u64, LogError> {
+        let skip = to_u32(to_usize(position.saturating_sub(self.first())));
+        self.offsets(skip, 1)?.first().copied().map(u64::from).ok_or_else(|| self.astray())
     }
 
     /// The indices of a span's events.
@@ -247,6 +246,20 @@ pub(super) struct SegmentBytes {
 }
 
 impl SegmentBytes {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The end of the last durable batch.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Fills the buffer from the file.
+    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), LogError> {
+        self.file.read_exact_at(buffer, offset).map_err(|error| self.unread(&error, offset))
+    }
+
     /// The event whose record begins here.
     pub(super) fn record(&self, offset: u64, position: u64) -> Result<Recorded, LogError> {
         let mut found = None;
@@ -302,7 +315,7 @@ impl SegmentBytes {
         let len = len.min(self.end.saturating_sub(offset));
         window.start = offset;
         window.bytes.resize(to_usize(len), 0);
-        self.file.read_exact_at(&mut window.bytes, offset).map_err(|error| self.unread(&error, offset))
+        self.read_at(&mut window.bytes, offset)
     }
 
     fn unread(&self, error: &io::Error, offset: u64) -> LogError {

@@ -11,6 +11,7 @@ use std::io;
 use dramatis_events::StreamId;
 
 use super::bytes::{Fields, to_u32, to_u64, to_usize};
+use super::checksum::crc32c;
 use super::index::{MemoryIndex, Run, RunSpan};
 use super::storage::{StoredFile, read_up_to};
 use super::table::{Table, TableError};
@@ -149,7 +150,7 @@ impl Sidecar {
         let mut file = Vec::with_capacity(head.len() + to_usize(layout.end));
         file.extend_from_slice(&MAGIC);
         file.extend_from_slice(&to_u32(head.len()).to_le_bytes());
-        file.extend_from_slice(&crc32c::crc32c(&head).to_le_bytes());
+        file.extend_from_slice(&crc32c(&head).to_le_bytes());
         for part in [head, offsets, streams_bytes, lists, commands_bytes] {
             file.extend_from_slice(&part);
         }
@@ -165,7 +166,7 @@ impl Sidecar {
         }
         let (Some(len), Some(crc)) = (fields.u32(), fields.u32()) else { return Ok(None) };
         let head = read_up_to(file, PREFIX_BYTES, u64::from(len))?;
-        if head.len() < FACTS_BYTES || crc32c::crc32c(&head) != crc {
+        if head.len() < FACTS_BYTES || crc32c(&head) != crc {
             return Ok(None);
         }
         let mut fields = Fields(&head);

@@ -46,9 +46,19 @@ pub(super) enum Next {
 /// The closed segments, and what is looked for in the open one.
 pub(super) struct Stored {
     pub(super) closed: Arc<Vec<Arc<Closed>>>,
-    pub(super) open: Places,
-    /// From where to go on after all of that; 0 if the open segment has more.
-    pub(super) open_end: u64,
+    pub(super) open: OpenPart,
+    /// The position after the last event there is.
+    pub(super) end: u64,
+}
+
+/// What is looked for in the open segment.
+pub(super) enum OpenPart {
+    /// These records, and whether they are all that are wanted.
+    Some(Places, bool),
+    /// All from this position and offset on.
+    From(SegmentBytes, u64, u64),
+    /// None.
+    Empty,
 }
 
 impl State {
@@ -94,19 +104,24 @@ impl State {
         if let Some(blocks) = self.ring.from(from, count) {
             return Next::Live(blocks);
         }
-        let (skip, count) = (to_u32(to_usize(from.saturating_sub(self.open.first))), to_usize(count));
-        let mut list: Vec<u32> = match filter.stream.as_ref() {
-            Some(stream) => {
-                let span = self.open.index.span(stream);
-                let all = span.map_or(&[][..], |span| self.open.index.list(span, 0, usize::MAX));
-                all.iter().skip(all.partition_point(|at| *at < skip)).take(count + 1).copied().collect()
-            }
-            None => (skip..self.open.index.count()).take(count + 1).collect(),
+        let skip = to_u32(to_usize(from.saturating_sub(self.open.first)));
+        let open = match filter.stream.as_ref() {
+            Some(stream) => self.open_list(stream, skip, to_usize(count)),
+            None => self.open.index.offsets(skip, 1).first().map_or(OpenPart::Empty, |offset| {
+                let position = self.open.first + u64::from(skip);
+                OpenPart::From(self.open.bytes(), position, u64::from(*offset))
+            }),
         };
-        let cut = list.len() > count;
-        list.truncate(count);
-        let open_end = if cut { 0 } else { self.next_position() };
-        Next::Stored(Stored { closed: self.closed.clone(), open: self.open_places(&list), open_end })
+        Next::Stored(Stored { closed: self.closed.clone(), open, end: self.next_position() })
+    }
+
+    /// A stream's events in the open segment from an index on, so many at the most.
+    fn open_list(&self, stream: &StreamId, skip: u32, count: usize) -> OpenPart {
+        let span = self.open.index.span(stream);
+        let all = span.map_or(&[][..], |span| self.open.index.list(span, 0, usize::MAX));
+        let left = all.get(all.partition_point(|at| *at < skip)..).unwrap_or_default();
+        let taken = left.get(..count).unwrap_or(left);
+        OpenPart::Some(self.open_places(taken), taken.len() == left.len())
     }
 
     /// The revision after a stream's last one, if no file need be read to tell: 0 if it has none.

@@ -9,6 +9,7 @@ use std::io;
 use xorf::{BinaryFuse16, Descriptor, Filter as _};
 
 use super::bytes::{Fields, to_u32, to_u64, to_usize};
+use super::checksum::crc32c;
 use super::storage::StoredFile;
 
 /// Entries in one block.
@@ -47,7 +48,7 @@ impl Table {
                 bytes.extend_from_slice(&key.to_le_bytes());
                 bytes.extend_from_slice(rest);
             }
-            let crc = crc32c::crc32c(bytes.get(start..).unwrap_or_default());
+            let crc = crc32c(bytes.get(start..).unwrap_or_default());
             fence.push((block.first().map_or(0, |(key, _)| *key), crc));
         }
         let mut keys: Vec<u64> = entries.iter().map(|(key, _)| *key).collect();
@@ -115,7 +116,7 @@ impl Table {
         let offset = self.base + to_u64(skipped * self.width);
         let mut block = vec![0; entries * self.width];
         file.read_exact_at(&mut block, offset).map_err(TableError::Io)?;
-        if crc32c::crc32c(&block) == crc { Ok(block) } else { Err(TableError::Damaged(offset)) }
+        if crc32c(&block) == crc { Ok(block) } else { Err(TableError::Damaged(offset)) }
     }
 
     /// Appends the part for memory to an index file's head.

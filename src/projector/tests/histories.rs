@@ -64,8 +64,8 @@ struct Cut {
 /// Where a process dies.
 #[derive(Debug, Clone, Copy)]
 enum Death {
-    /// After some documents of a batch, none of its dead letters and not its checkpoint.
-    InDocuments { written: usize, from: usize },
+    /// After some documents of a batch, perhaps its dead letters, and not its checkpoint.
+    InDocuments { written: usize, from: usize, letters: bool },
     /// After all documents, before dead letters and checkpoint.
     AfterDocuments,
     /// After documents and dead letters, before the checkpoint.
@@ -76,7 +76,11 @@ enum Death {
 
 fn any_cut() -> impl Strategy<Value = Cut> {
     let death = prop_oneof![
-        (0..6_usize, 0..6_usize).prop_map(|(written, from)| Death::InDocuments { written, from }),
+        (0..6_usize, 0..6_usize, any::<bool>()).prop_map(|(written, from, letters)| Death::InDocuments {
+            written,
+            from,
+            letters
+        }),
         Just(Death::AfterDocuments),
         Just(Death::BeforeCheckpoint),
         Just(Death::AfterCheckpoint),
@@ -117,10 +121,10 @@ impl Torn<'_> {
         let folded = self.fold.finish().unwrap();
         let (writes, parked) = (folded.writes, folded.parked);
         match dies {
-            Some(Death::InDocuments { written, from }) => {
+            Some(Death::InDocuments { written, from, letters }) => {
                 // A bulk write is applied in any order.
                 let some = writes.into_iter().skip(from).take(written).collect();
-                self.write(some, Vec::new(), None).await;
+                self.write(some, if letters { parked } else { Vec::new() }, None).await;
             }
             Some(Death::AfterDocuments) => self.write(writes, Vec::new(), None).await,
             Some(Death::BeforeCheckpoint) => self.write(writes, parked, None).await,

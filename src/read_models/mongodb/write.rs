@@ -159,7 +159,7 @@ fn words(body: &RawBson, fields: &[String]) -> Result<Option<RawDocumentBuf>, Re
     let mut words = RawDocumentBuf::new();
     for field in fields {
         let value = body.get(field).ok().flatten();
-        let Some(value) = value.and_then(|value| value.as_str()) else { continue };
+        let Some(value) = value.and_then(mongodb::bson::RawBsonRef::as_str) else { continue };
         let name = mongodb::bson::raw::CString::try_from(field.as_str());
         let name = name.map_err(|error| unfit("a field's name", "no NUL", &error.to_string()))?;
         words.append(name, format!(" {} ", text::words(value)));

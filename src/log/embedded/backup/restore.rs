@@ -8,6 +8,7 @@ use dramatis_events::{Epoch, Position, UnixMillis};
 use super::{BackupError, Manifest, Part, Progress, at};
 use crate::log::embedded::bytes::{Fields, to_u32, to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
+use crate::log::embedded::checksum::crc32c;
 use crate::log::embedded::epoch;
 use crate::log::embedded::format::{
     BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, index_name, segment_name,
@@ -171,7 +172,7 @@ fn shortened(header: BatchHeader, kept: &Shortened<'_>, log: u64) -> Vec<u8> {
         recorded_at: kept.recorded_at,
         count: kept.events,
         body_len: to_u32(kept.body.len()),
-        body_crc: crc32c::crc32c(kept.body),
+        body_crc: crc32c(kept.body),
         ..header
     };
     let mut bytes = header.encode(log).0;

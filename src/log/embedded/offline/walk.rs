@@ -14,6 +14,7 @@ use super::{Findings, OfflineError};
 use crate::log::Header;
 use crate::log::embedded::OpenError;
 use crate::log::embedded::bytes::{to_u64, to_usize};
+use crate::log::embedded::checksum::crc32c;
 use crate::log::embedded::end::Chain;
 use crate::log::embedded::format::{
     BATCH_HEADER_BYTES, BatchHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name,
@@ -289,7 +290,7 @@ impl Walk<'_, '_> {
         let body = window.get(self.at + to_u64(BATCH_HEADER_BYTES), body_len(&header))?;
         let wrong = if body.len() < body_len(&header) {
             Some(Wrong::CutShort)
-        } else if crc32c::crc32c(body) != header.body_crc {
+        } else if crc32c(body) != header.body_crc {
             Some(Wrong::Body)
         } else if !self.is_next(&header) {
             Some(Wrong::Follows)

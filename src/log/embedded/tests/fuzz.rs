@@ -143,7 +143,7 @@ fn forged(index: &[u8], mutations: &[Mutation]) -> Vec<u8> {
     for mutation in mutations {
         mutation.apply(&mut head);
     }
-    let (len, crc) = (u32::try_from(head.len()).unwrap(), crc32c::crc32c(&head));
+    let (len, crc) = (u32::try_from(head.len()).unwrap(), checksum::crc32c(&head));
     let parts = [&index[..8], &len.to_le_bytes(), &crc.to_le_bytes(), &head, &index[16 + head.len()..]];
     parts.concat()
 }
@@ -212,12 +212,12 @@ proptest! {
             body.iter_mut().take(8).for_each(|byte| *byte = 0);
         }
         // A record whose own checksum is right, of fields that need not be.
-        let record = [&len.to_le_bytes()[..], &crc32c::crc32c(&body).to_le_bytes(), &body].concat();
+        let record = [&len.to_le_bytes()[..], &checksum::crc32c(&body).to_le_bytes(), &body].concat();
         let header = BatchHeader {
             number, watermark, first_position, recorded_at: 0, previous: 0,
             count: if fits { 1 } else { count },
             body_len: len + 8,
-            body_crc: crc32c::crc32c(&record),
+            body_crc: checksum::crc32c(&record),
         };
         let bytes = [segment.encode(), header.encode(ID).0, record].concat();
         prop_assert_eq!(segment.encode().len(), SEGMENT_HEADER_BYTES);

@@ -41,7 +41,7 @@ fn written(bytes: &[u8]) -> usize {
 
 /// Where each batch of a segment begins, and where the last one ends.
 fn batches(dir: &Path, path: &Path) -> Vec<usize> {
-    let epoch: Epoch = std::fs::read_to_string(dir.join("epoch")).unwrap().trim().parse().unwrap();
+    let epoch = epoch::parse(&std::fs::read_to_string(dir.join("epoch")).unwrap()).unwrap();
     let bytes = std::fs::read(path).unwrap();
     let mut at = vec![format::SEGMENT_HEADER_BYTES];
     while let Ok((header, _)) = format::BatchHeader::decode(&bytes[*at.last().unwrap()..], epoch.log()) {
@@ -187,8 +187,10 @@ async fn another_logs_segment_is_never_begun_anew() {
     assert_eq!(std::fs::read(&path).unwrap(), whole);
     std::fs::remove_file(dir.path().join("epoch")).unwrap();
     assert_eq!(damage(open(dir.path(), big())).0, "epoch");
-    std::fs::write(dir.path().join("epoch"), "nonsense").unwrap();
-    assert_eq!(damage(open(dir.path(), big())).0, "epoch");
+    for nonsense in ["nonsense", "00c0ffee00c0ffee.1 crc32c=00000000\n"] {
+        std::fs::write(dir.path().join("epoch"), nonsense).unwrap();
+        assert_eq!(damage(open(dir.path(), big())).0, "epoch");
+    }
 }
 
 /// A directory with closed segments, and all of its events.
@@ -315,7 +317,7 @@ async fn a_newer_version_is_refused_by_name() {
         let versioned = |version: u8| {
             move |bytes: &mut Vec<u8>| {
                 bytes[8] = version;
-                let crc = crc32c::crc32c(&bytes[..format::SEGMENT_HEADER_BYTES - 4]);
+                let crc = checksum::crc32c(&bytes[..format::SEGMENT_HEADER_BYTES - 4]);
                 bytes[format::SEGMENT_HEADER_BYTES - 4..format::SEGMENT_HEADER_BYTES]
                     .copy_from_slice(&crc.to_le_bytes());
             }
