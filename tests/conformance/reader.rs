@@ -172,7 +172,7 @@ impl Reader {
                     "live is said where history ends"
                 );
             }
-            "ping" => {}
+            "ping" | "presence" => {}
             other => panic!("{other} was not asked for: {message}"),
         }
         false
