@@ -168,6 +168,7 @@ fn unpack(text: &str, order: RoomOrder) -> Result<Place, String> {
 
 /// Which state of a room.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RoomQuery {
     /// Wait until the read model has got to this position.
