@@ -6,10 +6,13 @@
 
 pub mod answer;
 pub mod directory;
+pub mod drain;
 pub mod entity;
 pub mod hub;
+pub mod meters;
 pub mod outbox;
 pub mod pending_count;
+pub mod places;
 pub mod presence;
 pub mod read_markers;
 pub mod registry;
@@ -24,7 +27,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::config::SocketConfig;
+use crate::auth::Keys;
+use crate::config::{AuthConfig, SocketConfig};
 use crate::domain::room::Room;
 use crate::domain::user::User;
 use crate::log::EventLog;
@@ -48,6 +52,14 @@ pub struct Stage {
     pub relay: relay::Relay,
     /// What a connection may hold.
     pub limits: SocketConfig,
+    /// How fast clients may be.
+    pub meters: meters::Meters,
+    /// How the process ends.
+    pub drain: drain::Drain,
+    /// What tokens are verified with; `None` in local mode.
+    pub keys: Option<Keys>,
+    /// When a token is renewed.
+    pub auth: AuthConfig,
     /// What is counted.
     pub metrics: Metrics,
 }

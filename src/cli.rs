@@ -18,6 +18,7 @@ mod log;
 mod projections;
 pub mod serve;
 mod server_url;
+mod token;
 
 pub use backup::Backup;
 pub use events::Events;
@@ -26,6 +27,7 @@ pub use import::Import;
 pub use log::Log;
 pub use projections::Projections;
 pub use server_url::ServerUrl;
+pub use token::Token;
 
 /// The real-time backend for rooms in which people and AI personas meet.
 #[derive(Debug, Parser)]
@@ -52,6 +54,7 @@ enum Command {
   dramatis serve
   dramatis serve --data /var/lib/dramatis --listen 127.0.0.1:8000
   dramatis serve --config dramatis.toml
+  dramatis serve --wait-for-lock                      take over from a running server once it ends
   DRAMATIS__SOCKET__HEARTBEAT_MS=5000 dramatis serve
 
 Settings come from, the later over the earlier: built-in defaults, --config, environment
@@ -70,6 +73,14 @@ RUST_LOG overrides the log level.")]
     /// Makes, lists, verifies and restores backups of the log
     #[command(subcommand)]
     Backup(Backup),
+    /// Makes a token for a client, or the key that tokens are signed with
+    #[command(after_help = "Examples:
+  dramatis token --new-key token.key
+  DRAMATIS__AUTH__TOKEN_KEY_FILE=token.key dramatis token --user alice --for 1h
+  DRAMATIS__AUTH__TOKEN_KEY_FILE=token.key dramatis token --user integration:import --for 10m
+
+It prints the token alone. For development: a product mints the tokens of its people itself.")]
+    Token(Token),
     /// Looks after the files of the log: verify them, and mend them while no server runs
     #[command(subcommand)]
     Log(Log),
@@ -86,10 +97,13 @@ struct ServeArguments {
     /// Settings, TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Takes an address other than loopback although there are no accounts: whoever reaches
-    /// the port may then act as anyone
+    /// Takes an address other than loopback although there is no key for tokens: whoever
+    /// reaches the port may then act as anyone
     #[arg(long)]
     insecure_listen_anywhere: bool,
+    /// Waits for a server that has the data still, and takes its place once it has gone
+    #[arg(long)]
+    wait_for_lock: bool,
 }
 
 /// Which data an offline command works on; resolved as `serve` does.
@@ -112,6 +126,7 @@ impl DataArguments {
             config: self.config.clone(),
             // Nothing listens here, so the address of the settings is nobody's risk.
             insecure_listen_anywhere: true,
+            wait_for_lock: false,
         };
         serve.load(std::env::vars_os())
     }
@@ -149,21 +164,23 @@ pub fn main() -> ExitCode {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(arguments) => {
+            let wait_for_lock = arguments.wait_for_lock;
             let config = arguments.load(std::env::vars_os())?;
             crate::telemetry::init(&config.telemetry)?;
-            if !config.server.listen.ip().is_loopback() {
+            if !config.server.listen.ip().is_loopback() && config.auth.token_key_file().is_none() {
                 tracing::warn!(
                     listen = %config.server.listen,
-                    "listening beyond loopback without accounts: whoever reaches the port may act as anyone"
+                    "listening beyond loopback without tokens: whoever reaches the port may act as anyone"
                 );
             }
-            serve::run(config)
+            serve::run(config, wait_for_lock)
         }
         Command::Import(command) => import::run(command),
         Command::Events(command) => events::run(command),
         Command::Projections(command) => projections::run(command),
         Command::Backup(command) => backup::run(command),
         Command::Log(command) => log::run(command),
+        Command::Token(token) => token::run(&token),
     }
 }
 
@@ -251,10 +268,18 @@ mod tests {
             "log info --full --json",
             "log reindex --accept-chain",
             "log repair --cut",
+            "token --user alice --for 1h --room lobby --room den",
+            "token --new-key k",
         ] {
             Cli::try_parse_from(format!("dramatis {line}").split(' ')).unwrap();
         }
-        for line in ["import irc", "import irc a --date tomorrow", "events read --url localhost", "events"] {
+        for line in [
+            "import irc",
+            "import irc a --date tomorrow",
+            "events read --url localhost",
+            "events",
+            "token --user alice",
+        ] {
             assert!(Cli::try_parse_from(format!("dramatis {line}").split(' ')).is_err(), "{line}");
         }
     }

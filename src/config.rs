@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod allowed;
+mod door;
 mod layers;
 mod read_models;
 
+pub use door::{AddressLimitsConfig, AuthConfig, DrainConfig, LimitsConfig, RateConfig, UserLimitsConfig};
 use layers::Layers;
 pub use layers::{ConfigError, Flag, Origin};
 pub use read_models::{MongodbConfig, ReadModelsConfig, ReadModelsEngine, Secret};
@@ -31,8 +33,14 @@ pub struct Config {
     pub data: DataConfig,
     /// The embedded log.
     pub log: LogConfig,
+    /// Who may come in.
+    pub auth: AuthConfig,
     /// Client connections.
     pub socket: SocketConfig,
+    /// How fast clients may be.
+    pub limits: LimitsConfig,
+    /// How clients are told that the process ends.
+    pub drain: DrainConfig,
     /// What a room takes.
     pub room: RoomConfig,
     /// Users.
@@ -53,7 +61,7 @@ pub struct Config {
 pub struct ServerConfig {
     /// Address and port.
     pub listen: SocketAddr,
-    /// Whether an address other than loopback is taken although there are no accounts.
+    /// Whether an address other than loopback is taken although there is no key for tokens.
     pub insecure_listen_anywhere: bool,
     /// Worker threads; 0 is one for each core.
     pub workers: usize,
@@ -296,12 +304,22 @@ impl Config {
     /// Rules between several keys.
     fn check(&self, layers: &Layers) -> Result<(), ConfigError> {
         let server = &self.server;
-        if !server.listen.ip().is_loopback() && !server.insecure_listen_anywhere {
+        let guarded = self.auth.token_key_file().is_some() || server.insecure_listen_anywhere;
+        if !server.listen.ip().is_loopback() && !guarded {
             return Err(layers.bad(
                 "server.listen",
-                "a loopback address such as 127.0.0.1:7400, since there are no accounts and whoever \
-                 reaches the port may act as anyone; --insecure-listen-anywhere takes this address all the same",
+                "a loopback address such as 127.0.0.1:7400 unless auth.token_key_file is set, since without \
+                 tokens whoever reaches the port may act as anyone; --insecure-listen-anywhere takes this \
+                 address all the same",
             ));
+        }
+        for (section, rate) in self.limits.rates() {
+            let burst = u64::from(rate.bytes_per_s) * u64::from(self.limits.burst_s);
+            if rate.bytes_per_s > 0 && burst < self.socket.message_bytes_max as u64 {
+                let key = format!("limits.{section}.bytes_per_s");
+                let allowed = "0, or enough that limits.burst_s seconds of it hold a message of socket.message_bytes_max";
+                return Err(layers.bad(&key, allowed));
+            }
         }
         if self.socket.frame_bytes_max < self.socket.message_bytes_max {
             return Err(layers.bad("socket.frame_bytes_max", "at least socket.message_bytes_max"));

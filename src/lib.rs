@@ -2,6 +2,7 @@
 //! projector and command line. The binary is a thin door to [`cli`].
 
 pub mod actors;
+pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -17,14 +17,13 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use bytes::Bytes;
 use dramatis_events::MemberId;
-use tokio::sync::watch;
 
 pub use follow::Follow;
 pub use rooms::Rooms;
 
 use super::Stage;
 use crate::log::{Filter, ReadLimit, Tail};
-use crate::protocol::{CloseCode, EventFrame};
+use crate::protocol::EventFrame;
 
 /// Events as newline-joined messages for one reader, who is told the commands of their own events.
 pub fn joined(frames: &[EventFrame], reader: &MemberId) -> Bytes {
@@ -51,16 +50,15 @@ pub struct Hub {
     rooms: Rc<Rooms>,
     /// From where the log is followed: all that came before is read by who attaches.
     tail: Option<Tail>,
-    ending: watch::Receiver<bool>,
 }
 
 impl Hub {
-    /// Starts the hub of this thread. When `ending` turns true it closes every connection.
-    pub fn start_here(stage: &Arc<Stage>, ending: watch::Receiver<bool>) -> Rc<Rooms> {
+    /// Starts the hub of this thread. When the stage's drain begins it ends every connection.
+    pub fn start_here(stage: &Arc<Stage>) -> Rc<Rooms> {
         let start = *stage.log.head().borrow();
         let tail = Some(Tail::new(stage.log.clone(), start, Filter::default()));
         let rooms = Rc::new(Rooms::new(stage.clone(), stage.presence.join()));
-        Self { rooms: rooms.clone(), tail, ending }.start();
+        Self { rooms: rooms.clone(), tail }.start();
         rooms
     }
 }
@@ -88,9 +86,12 @@ impl Actor for Hub {
         }
         ctx.spawn(company::pass_on(self.rooms.clone()).into_actor(self));
         ctx.spawn(company::tell_presence(self.rooms.clone()).into_actor(self));
-        let mut ending = self.ending.clone();
-        let ended = async move { ending.wait_for(|ending| *ending).await.is_ok() };
-        ctx.spawn(ended.into_actor(self).map(|_, hub, _| hub.rooms.close_all(CloseCode::Drain)));
+        let rooms = self.rooms.clone();
+        let ended = async move {
+            rooms.stage.drain.begins().await;
+            rooms.drain().await;
+        };
+        ctx.spawn(ended.into_actor(self));
         ctx.run_interval(SWEEP_EVERY, |hub, _| {
             hub.rooms.sweep(&hub.rooms.stage.limits, Instant::now());
         });

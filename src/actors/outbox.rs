@@ -54,6 +54,7 @@ pub struct Outbox {
     opened: Instant,
     heard: Cell<Instant>,
     greeted: Cell<bool>,
+    leaving: Cell<bool>,
     pinged: Cell<bool>,
     writer: Cell<Option<Waker>>,
     reader: Cell<Option<Waker>>,
@@ -94,6 +95,7 @@ impl Outbox {
             opened: now,
             heard: Cell::new(now),
             greeted: Cell::new(false),
+            leaving: Cell::new(false),
             pinged: Cell::new(false),
             writer: Cell::new(None),
             reader: Cell::new(None),
@@ -346,13 +348,27 @@ impl Outbox {
     pub fn end(&self, requests: usize) {
         self.in_flight.set(self.in_flight.get().saturating_sub(requests));
         wake(&self.reader);
+        self.leave_once_answered();
+    }
+
+    /// The process ends: nothing more is read, what is in flight is answered, and then the
+    /// connection is closed.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+        self.leave_once_answered();
+    }
+
+    fn leave_once_answered(&self) {
+        if self.leaving.get() && self.in_flight.get() == 0 {
+            self.close(CloseCode::Drain);
+        }
     }
 
     /// For the reader: waits while the client has too much in flight or does not drain. Woken
     /// too when the end was asked for or has come.
     pub fn poll_may_read(&self, cx: &Context<'_>) -> Poll<()> {
         self.reader.set(Some(cx.waker().clone()));
-        let room = self.in_flight.get() < self.in_flight_max && !self.is_full();
+        let room = self.in_flight.get() < self.in_flight_max && !self.is_full() && !self.leaving.get();
         if room || self.is_closing() { Poll::Ready(()) } else { Poll::Pending }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! It never holds events: what a client is behind is read from the log when there is room.
 
+mod admission;
 pub(crate) mod attach;
 mod catch_up;
 pub(crate) mod commands;
@@ -23,27 +24,25 @@ use super::Stage;
 use super::answer::Answers;
 use super::directory::{Arrival, Replaced};
 use super::hub::{Follow, Rooms};
+use super::meters::Account;
 use super::outbox::{CatchUp, Outbox};
+use super::places::Place;
 use super::presence::Leaving;
 use crate::protocol::{
-    ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed,
+    ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed, message_id,
     parse_message,
 };
+use admission::Identity;
 
 /// What a transport hears of its client.
 #[derive(Debug)]
 pub enum Inbound {
     /// Messages, newline-joined.
     Text(String),
+    /// What no message of this protocol is.
+    Binary(Vec<u8>),
     /// The client broke the transport's rules.
     Violation(CloseCode),
-}
-
-/// The client's name and the session it named.
-#[derive(Debug, Clone)]
-struct Identity {
-    user: MemberId,
-    session: CommandId,
 }
 
 /// What comes after a message.
@@ -62,8 +61,11 @@ pub struct Session {
     outbox: Rc<Outbox>,
     connection: u64,
     arrival: Arrival,
+    address: Option<Arc<Account>>,
     identity: Option<Identity>,
     follows: Vec<Rc<Follow>>,
+    /// As many as rooms are followed, of those that the user has.
+    room_places: Vec<Place>,
     catching_up: bool,
     malformed: Malformed,
     ephemeral_rate: ephemerals::Rate,
@@ -79,6 +81,7 @@ impl Session {
         outbox: Rc<Outbox>,
         connection: u64,
         arrival: Arrival,
+        address: Option<Arc<Account>>,
         inbound: S,
     ) where
         S: futures_util::Stream<Item = Inbound> + 'static,
@@ -93,8 +96,10 @@ impl Session {
                 outbox,
                 connection,
                 arrival,
+                address,
                 identity: None,
                 follows: Vec::new(),
+                room_places: Vec::new(),
                 catching_up: false,
                 malformed: Malformed::default(),
                 ephemeral_rate: ephemerals::Rate::default(),
@@ -138,6 +143,9 @@ impl Session {
     }
 
     fn message(&mut self, text: &str, commands: &mut commands::Batch, ctx: &mut Context<Self>) -> Then {
+        if self.is_too_fast(text) {
+            return Then::GoOn;
+        }
         let message = match (parse_message(text), &self.identity) {
             (Ok(ClientMessage::Hello(hello)), None) => return self.hello(hello, ctx),
             (_, None) => {
@@ -148,7 +156,13 @@ impl Session {
                 self.malformed(error.id, error.reason);
                 return Then::GoOn;
             }
-            (Ok(message), Some(identity)) => (message, identity.user.clone()),
+            (Ok(message), Some(identity)) => match identity.objection(&message) {
+                None => (message, identity.user.clone()),
+                Some(code) => {
+                    self.object(code, message_id(text));
+                    return Then::GoOn;
+                }
+            },
         };
         match message {
             (ClientMessage::Command(frame), user) => self.command(&user, frame, commands),
@@ -158,7 +172,7 @@ impl Session {
             (ClientMessage::Pong, _) => {}
             (ClientMessage::Ephemeral(ephemeral), user) => self.ephemeral(&user, &ephemeral),
             (ClientMessage::Seen(seen), user) => self.seen(&user, &seen),
-            (ClientMessage::Authenticate(request), _) => self.not_taken(Some(request.id), "authenticate"),
+            (ClientMessage::Authenticate(request), _) => self.authenticate(request, ctx),
             (ClientMessage::Hello(_), _) => {
                 self.malformed(None, "hello is only the first message of a connection".to_owned());
             }
@@ -182,6 +196,7 @@ impl Session {
         let (id, room) = unsubscribe.into_parts();
         if let Some(stream) = room.stream(user) {
             self.unfollow(&stream);
+            self.room_places.truncate(self.follows.len());
         }
         self.send(&ServerMessage::Unsubscribed(Unsubscribed { id, room }));
     }
@@ -270,6 +285,7 @@ impl StreamHandler<Inbound> for Session {
     fn handle(&mut self, inbound: Inbound, ctx: &mut Self::Context) {
         match inbound {
             Inbound::Text(text) => self.text(&text, ctx),
+            Inbound::Binary(_) => self.outbox.close(CloseCode::NotText),
             Inbound::Violation(code) => self.outbox.close(code),
         }
     }

@@ -11,7 +11,9 @@ use actix::prelude::*;
 
 use super::Stage;
 use super::directory::Directory;
+use super::drain::Drain;
 use super::entity::Surroundings;
+use super::meters::Meters;
 use super::presence::Presence;
 use super::read_markers::ReadMarkers;
 use super::registry::{EntityOptions, Registry};
@@ -26,7 +28,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// A stage over this log, whose entities live on the calling thread.
 pub(super) fn stage_over(log: Arc<dyn EventLog>, limits: SocketConfig) -> Arc<Stage> {
-    let metrics = Metrics::default();
+    let (metrics, config) = (Metrics::default(), Config::defaults().unwrap());
     let options = || EntityOptions { pending_max: 64, idle_timeout: Duration::from_mins(1) };
     let threads = || vec![Arbiter::current()];
     let of_rooms = around(&log, &metrics, RoomLimits::default());
@@ -40,6 +42,10 @@ pub(super) fn stage_over(log: Arc<dyn EventLog>, limits: SocketConfig) -> Arc<St
         presence: Presence::new(&limits.presence),
         relay: Relay::new(metrics.ephemerals.clone()),
         limits,
+        meters: Meters::new(config.limits),
+        drain: Drain::new(config.drain, 0),
+        keys: None,
+        auth: config.auth,
         metrics,
     })
 }

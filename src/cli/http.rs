@@ -17,6 +17,9 @@ const PROBLEM_BYTES_MAX: u64 = 64 * 1024;
 /// `GET` with a query.
 pub(super) fn get(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
     let mut request = agent().get(url.http(path));
+    if let Some(token) = super::token::shown() {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
     for (name, value) in query {
         request = request.query(*name, value);
     }
@@ -26,6 +29,9 @@ pub(super) fn get(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyh
 /// `POST` with a query and without a body.
 pub(super) fn post(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
     let mut request = agent().post(url.http(path));
+    if let Some(token) = super::token::shown() {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
     for (name, value) in query {
         request = request.query(*name, value);
     }

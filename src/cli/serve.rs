@@ -1,28 +1,34 @@
 //! `dramatis serve`: the composition root. It opens the engines, starts the actors, the
 //! projector and the listener, and ends them in the reverse order.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::actors::Stage;
 use crate::actors::directory::Directory;
+use crate::actors::drain::Drain;
 use crate::actors::entity::Surroundings;
+use crate::actors::meters::Meters;
+use crate::actors::places::Places;
 use crate::actors::presence::Presence;
 use crate::actors::read_markers::ReadMarkers;
 use crate::actors::registry::{EntityOptions, Registry};
 use crate::actors::relay::Relay;
+use crate::auth::Keys;
 use crate::config::{Config, RoomConfig};
 use crate::domain::Decider;
 use crate::domain::room::RoomLimits;
 use crate::domain::user::UserLimits;
-use crate::engines::{self, Engines};
-use crate::log::embedded::EmbeddedLog;
+use crate::engines::{self, EngineError, Engines};
+use crate::log::embedded::{EmbeddedLog, OpenError};
 use crate::log::{EventLog as _, ReadLimit};
 use crate::projector::{self, Projector};
 use crate::reactors::{Checkpoint, Invitations};
@@ -32,45 +38,92 @@ use crate::web::api::Api;
 use crate::web::guard::Guard;
 use crate::web::server;
 
-/// Sockets have this long to take their goodbye when the process ends.
-const GOODBYE: Duration = Duration::from_millis(300);
+/// How often a successor looks whether its predecessor has gone.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// What the process exits with when a second signal cuts the end short.
+const EXIT_CUT_SHORT: i32 = 1;
 
-/// Runs the server until SIGTERM or SIGINT.
-pub fn run(config: Config) -> anyhow::Result<()> {
-    let engines = engines::open(&config)?;
-    System::new().block_on(serve(config, engines))
+/// Runs the server until SIGTERM or SIGINT. With `wait_for_lock` it is the successor of a server
+/// that has the data still: it waits until that has gone, and takes its place.
+pub fn run(config: Config, wait_for_lock: bool) -> anyhow::Result<()> {
+    let keys = config.auth.token_key_file().map(Keys::read).transpose()?;
+    let engines = open(&config, wait_for_lock)?;
+    System::new().block_on(serve(config, engines, keys, wait_for_lock))
 }
 
-async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
+fn open(config: &Config, wait_for_lock: bool) -> anyhow::Result<Engines> {
+    let mut told = false;
+    loop {
+        match engines::open(config) {
+            Err(EngineError::Log { error: OpenError::InUse { owner }, dir }) if wait_for_lock => {
+                if !told {
+                    tracing::info!(%owner, %dir, "waiting for the log's lock");
+                    told = true;
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+async fn bind(config: &Config, wait_for_lock: bool) -> anyhow::Result<TcpListener> {
+    let listen = config.server.listen;
+    loop {
+        match server::bind(listen) {
+            Err(error) if wait_for_lock && error.kind() == ErrorKind::AddrInUse => {
+                actix_rt::time::sleep(LOOK_EVERY).await;
+            }
+            bound => {
+                return bound.with_context(|| {
+                    format!("cannot listen on {listen}: choose another address with --listen")
+                });
+            }
+        }
+    }
+}
+
+async fn serve(
+    config: Config,
+    engines: Engines,
+    keys: Option<Keys>,
+    wait_for_lock: bool,
+) -> anyhow::Result<()> {
+    let listener = bind(&config, wait_for_lock).await?;
     let Engines { log, read_models, snapshots } = engines;
     let workers = workers(config.server.workers);
     let entity_threads = EntityThreads::start(workers);
     let metrics = Metrics::default();
-    let stage = Arc::new(stage(&config, log.clone(), &snapshots, &entity_threads, metrics));
+    let stage = Arc::new(stage(&config, log.clone(), &snapshots, &entity_threads, metrics, keys));
     let options = projector::Options { node: log.epoch().log(), ..projector_options(&config) };
     let projector = Arc::new(Projector::start(log.clone(), read_models.clone(), options));
     let (ending, ended) = watch::channel(false);
     let checkpoint = Checkpoint::at(config.data.dir.join("reactors").join("invitations.json"));
     let invitations = Invitations::new(log.clone(), stage.users.clone(), checkpoint)?;
-    let reacting = actix_rt::spawn(invitations.run(ended.clone()));
+    let reacting = actix_rt::spawn(invitations.run(ended));
+    let connections = Arc::new(Places::new(config.server.connections_max));
     let server_options = server::Options {
         workers,
         connections_max: config.server.connections_max,
+        connections: connections.clone(),
         guard: guard(&config),
-        ending: ended,
     };
     let api = Api { stage: stage.clone(), read_models, projector: projector.clone() };
-    let (server, address) =
-        server::serve(config.server.listen, &stage, &api, &server_options).with_context(|| {
-            format!("cannot listen on {}: choose another address with --listen", config.server.listen)
-        })?;
+    let (server, address) = server::serve(listener, &stage, &api, &server_options)?;
     let handle = server.handle();
     let serving = actix_rt::spawn(server);
     println!("dramatis listens on http://{address}");
-    wait_for_end().await?;
-    tracing::info!("ending: sockets are closed, appends in flight are finished");
+    let mut signals = Signals::new()?;
+    signals.next().await;
+    tracing::info!("ending: clients are told, appends in flight are finished, sockets are closed");
+    actix_rt::spawn(async move {
+        signals.next().await;
+        tracing::warn!("ending at once: a second signal came");
+        std::process::exit(EXIT_CUT_SHORT);
+    });
+    handle.pause().await;
+    drain(&stage.drain, &connections).await;
     ending.send_replace(true);
-    actix_rt::time::sleep(GOODBYE).await;
     handle.stop(true).await;
     serving.await.context("the listener broke")?.context("the listener failed")?;
     stage.read_markers.flush_all().await;
@@ -81,6 +134,15 @@ async fn serve(config: Config, engines: Engines) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Tells clients to go, and waits until they have, within bounds.
+async fn drain(drain: &Drain, connections: &Places) {
+    drain.begin();
+    let within = drain.notice().saturating_add(drain.patience());
+    if actix_rt::time::timeout(within, connections.empty()).await.is_err() {
+        tracing::warn!("connections are left open: drain.patience_ms has passed");
+    }
+}
+
 /// What sessions share, with the entities of rooms and users on these threads.
 fn stage(
     config: &Config,
@@ -88,6 +150,7 @@ fn stage(
     snapshots: &Arc<dyn Snapshots>,
     threads: &EntityThreads,
     metrics: Metrics,
+    keys: Option<Keys>,
 ) -> Stage {
     let options = |idle_timeout_ms| EntityOptions {
         pending_max: config.entity.pending_commands_max,
@@ -107,6 +170,10 @@ fn stage(
         presence: Presence::new(&config.socket.presence),
         relay: Relay::new(metrics.ephemerals.clone()),
         limits: config.socket.clone(),
+        meters: Meters::new(config.limits.clone()),
+        drain: Drain::new(config.drain.clone(), uuid::Uuid::new_v4().as_u64_pair().0),
+        keys,
+        auth: config.auth.clone(),
         metrics,
     }
 }
@@ -208,12 +275,21 @@ impl EntityThreads {
     }
 }
 
-async fn wait_for_end() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

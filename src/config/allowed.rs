@@ -34,9 +34,13 @@ impl Allowed {
     pub(super) fn of(key: &str) -> Option<Self> {
         Some(match key {
             "server.listen" => Self::Address,
-            "server.insecure_listen_anywhere" | "projections.accept_new_versions" => Self::Boolean,
+            "server.insecure_listen_anywhere"
+            | "limits.address.loopback"
+            | "projections.accept_new_versions" => Self::Boolean,
             "server.workers" => Self::Integer(0, 1_024),
-            "server.connections_max" | "room.members_max" => Self::Integer(1, 1_000_000),
+            "server.connections_max" | "room.members_max" | "limits.refused_per_minute_max" => {
+                Self::Integer(1, 1_000_000)
+            }
             "server.allowed_origins" | "server.allowed_hosts" => Self::Texts,
             "data.dir" => Self::Text,
             "log.segment_bytes" => Self::Integer(65_536, 1_073_741_824),
@@ -46,7 +50,7 @@ impl Allowed {
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
             "log.durability" => Self::Word(&["sync", "interval"]),
             "log.reserve_bytes" | "log.filter_bytes_max" => Self::Integer(0, 1_099_511_627_776),
-            "log.cold_dir" => Self::TextOrNone,
+            "log.cold_dir" | "auth.token_key_file" => Self::TextOrNone,
             "socket.hello_timeout_ms" | "socket.heartbeat_ms" | "socket.heartbeat_grace_ms" => {
                 Self::Integer(100, 600_000)
             }
@@ -93,6 +97,19 @@ impl Allowed {
             "read_models.mongodb.health_interval_ms" => Self::Integer(1_000, 3_600_000),
             "telemetry.level" => Self::Level,
             "telemetry.format" => Self::Word(&["auto", "text", "json"]),
+            _ => return Self::of_door(key),
+        })
+    }
+
+    /// What the keys of tokens, limits and the end may hold.
+    fn of_door(key: &str) -> Option<Self> {
+        Some(match key {
+            "auth.refresh_ahead_ms" | "auth.expired_grace_ms" => Self::Integer(0, 3_600_000),
+            "limits.burst_s" => Self::Integer(1, 3_600),
+            "limits.accounts_max" => Self::Integer(100, 10_000_000),
+            "drain.notice_ms" | "drain.successor_ms" | "drain.patience_ms" => Self::Integer(0, 60_000),
+            "drain.reconnects_per_s" => Self::Integer(1, 100_000),
+            key if key.starts_with("limits.") => Self::Integer(0, 1_000_000_000),
             _ => return None,
         })
     }

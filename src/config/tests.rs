@@ -47,7 +47,8 @@ fn every_key_has_a_comment_that_states_its_range() {
             let key = format!("{section}.{name}");
             assert!(!comment.is_empty(), "{key} has no comment");
             if let Allowed::Integer(min, max) = Allowed::of(&key).expect(&key) {
-                assert!(comment.contains(&format!("{min} to {max}")), "{key}: {min} to {max}");
+                let bare = comment.replace(" (no limit)", "");
+                assert!(bare.contains(&format!("{min} to {max}")), "{key}: {min} to {max}");
             }
             comment.clear();
         }
@@ -124,6 +125,11 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
         from_file("[socket]\nmessage_bytes_max = 4096\nframe_bytes_max = 2048"),
         "socket.frame_bytes_max must be at least socket.message_bytes_max; got 2048 (from file my.toml)",
     );
+    check(
+        from_file("[limits.user]\nbytes_per_s = 6000"),
+        "limits.user.bytes_per_s must be 0, or enough that limits.burst_s seconds of it hold a message of \
+         socket.message_bytes_max; got 6000 (from file my.toml)",
+    );
     assert!(from_file("[socket").unwrap_err().to_string().contains("file my.toml is no valid TOML"));
     let missing = Config::load(Some(Path::new("/nowhere/x.toml")), [], Vec::new()).unwrap_err().to_string();
     assert!(missing.starts_with("the config file /nowhere/x.toml cannot be read: "), "{missing}");
@@ -145,6 +151,8 @@ fn an_open_address_needs_a_second_word() {
     let refused = Config::load(None, [], vec![listen("0.0.0.0:7400")]).unwrap_err().to_string();
     assert!(refused.contains("a loopback address"), "{refused}");
     assert!(refused.contains("from flag --listen"), "{refused}");
+    let key = ("DRAMATIS__AUTH__TOKEN_KEY_FILE".to_owned(), "key".to_owned());
+    Config::load(None, [key], vec![listen("0.0.0.0:7400")]).unwrap();
     let insecure = Flag {
         key: "server.insecure_listen_anywhere",
         name: "--insecure-listen-anywhere",

@@ -224,12 +224,14 @@ struct IdOnly {
     id: CommandId,
 }
 
+/// A message's id, if it can be read, whatever else the message is.
+pub fn message_id(text: &str) -> Option<CommandId> {
+    serde_json::from_str::<IdOnly>(text).ok().map(|head| head.id)
+}
+
 /// Reads one message.
 pub fn parse_message(text: &str) -> Result<ClientMessage, MalformedMessage> {
-    let malformed = |reason: String| MalformedMessage {
-        id: serde_json::from_str::<IdOnly>(text).ok().map(|head| head.id),
-        reason,
-    };
+    let malformed = |reason: String| MalformedMessage { id: message_id(text), reason };
     let head: Head<'_> = serde_json::from_str(text)
         .map_err(|e| malformed(format!("a message must be a JSON object with a \"type\": {e}")))?;
     let parsed = match &*head.kind {

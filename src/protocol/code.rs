@@ -121,6 +121,11 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
+    /// Whether the client's bytes make no sense from here on.
+    pub const fn ends_reading(self) -> bool {
+        matches!(self, Self::Protocol | Self::NotUtf8 | Self::TooBig)
+    }
+
     /// The number on the wire.
     pub const fn number(self) -> u16 {
         self as u16

@@ -194,6 +194,11 @@ impl Metrics {
         text
     }
 
+    /// Counts a command or other message refused before any entity saw it, by its stable word.
+    pub fn refused(&self, code: &'static str) {
+        self.commands.get_or_create(&Outcome { outcome: code }).inc();
+    }
+
     /// Counts a connection that ended, by the code it was closed with.
     pub fn closed(&self, code: u16) {
         self.closes.get_or_create(&OfClose { code }).inc();

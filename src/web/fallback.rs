@@ -42,9 +42,10 @@ use dramatis_events::{CommandId, MemberId};
 use tokio::sync::mpsc;
 
 use super::poll::Take;
-use super::socket::{Door, Place, connection_id};
+use super::socket::{Door, connection_id};
 use crate::actors::directory::Arrival;
 use crate::actors::outbox::Outbox;
+use crate::actors::places::Place;
 use crate::actors::session::Session;
 use crate::protocol::{CloseCode, Cursor, ErrorCode, Reject};
 use feed::Feed;
@@ -139,6 +140,7 @@ pub(super) fn start(
     polls: Option<mpsc::Sender<Take>>,
 ) -> Result<Started, Reject> {
     let arrival = door.stage.directory.arrive();
+    let address = None;
     let place = door.connections.enter().ok_or_else(|| refusal(CloseCode::TooManyConnections))?;
     let outbox = door.rooms.outbox();
     let (frames, received) = mpsc::channel(FRAMES_LEN_MAX);
@@ -147,7 +149,7 @@ pub(super) fn start(
     let entered = fallbacks.enter(key, Ways { arrival, frames, polls });
     let feed = Feed::new(hello, received, outbox.clone());
     let (stage, rooms) = (door.stage.clone(), door.rooms.clone());
-    Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, feed);
+    Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, address, feed);
     Ok(Started { outbox, cursor, _entered: entered, _place: place })
 }
 

@@ -17,16 +17,16 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, web};
-use tokio::sync::watch;
 
 use super::api::{self, Api};
+use super::caller;
 use super::fallback::Fallbacks;
 use super::guard::Guard;
-use super::socket::{Connections, Door, take_over};
+use super::socket::{Door, take_over};
 use super::ui;
 use crate::actors::Stage;
 use crate::actors::hub::Hub;
-use crate::protocol::ErrorCode;
+use crate::actors::places::Places;
 
 /// What the listener is given.
 #[derive(Clone)]
@@ -35,10 +35,10 @@ pub struct Options {
     pub workers: usize,
     /// Connections that may be open at a time, sockets and HTTP together.
     pub connections_max: usize,
+    /// The places of sockets: as many.
+    pub connections: Arc<Places>,
     /// Which `Host` and `Origin` may come in.
     pub guard: Guard,
-    /// Turns true when the process is to end: sockets are closed.
-    pub ending: watch::Receiver<bool>,
 }
 
 /// How long a client may take to send a request's head.
@@ -53,18 +53,17 @@ thread_local! {
     static DOOR: OnceCell<Rc<Door>> = const { OnceCell::new() };
 }
 
-/// Binds the address and serves until stopped. Returns the server and the address it got.
+/// Serves on a bound address until stopped. Returns the server and the address.
 pub fn serve(
-    listen: SocketAddr,
+    listener: TcpListener,
     stage: &Arc<Stage>,
     api: &Api,
     options: &Options,
 ) -> io::Result<(Server, SocketAddr)> {
-    let listener = bind(listen)?;
     let address = listener.local_addr()?;
-    let connections = Arc::new(Connections::new(options.connections_max));
+    let connections = options.connections.clone();
     let guard = Arc::new(options.guard.clone());
-    let (stage, api, ending) = (stage.clone(), api.clone(), options.ending.clone());
+    let (stage, api) = (stage.clone(), api.clone());
     let fallbacks = web::Data::new(Fallbacks::default());
     let server = Server::build()
         .workers(options.workers)
@@ -72,14 +71,13 @@ pub fn serve(
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
         .listen("http", listener, move || {
-            let (stage, guard, connections, ending) =
-                (stage.clone(), guard.clone(), connections.clone(), ending.clone());
+            let (stage, guard, connections) = (stage.clone(), guard.clone(), connections.clone());
             let (api, of_app, fallbacks) = (api.clone(), guard.clone(), fallbacks.clone());
-            let of_worker = door(&stage, &guard, &connections, &ending);
+            let of_worker = door(&stage, &guard, &connections);
             HttpService::build()
                 .client_request_timeout(REQUEST_HEAD_WITHIN)
                 .upgrade(fn_factory(move || {
-                    let door = door(&stage, &guard, &connections, &ending);
+                    let door = door(&stage, &guard, &connections);
                     async move {
                         Ok::<_, ()>(fn_service(
                             move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
@@ -95,7 +93,8 @@ pub fn serve(
     Ok((server, address))
 }
 
-fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+/// Binds the address.
+pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(listen)?;
     // It was bound with a queue of 128; asked again, the system makes that longer. What overflows is
     // tried again by the client's system after a second.
@@ -104,15 +103,10 @@ fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn door(
-    stage: &Arc<Stage>,
-    guard: &Arc<Guard>,
-    connections: &Arc<Connections>,
-    ending: &watch::Receiver<bool>,
-) -> Rc<Door> {
+fn door(stage: &Arc<Stage>, guard: &Arc<Guard>, connections: &Arc<Places>) -> Rc<Door> {
     DOOR.with(|door| {
         door.get_or_init(|| {
-            let rooms = Hub::start_here(stage, ending.clone());
+            let rooms = Hub::start_here(stage);
             Rc::new(Door {
                 stage: stage.clone(),
                 rooms,
@@ -139,11 +133,11 @@ fn app(
         InitError = (),
     > + use<>,
 > {
-    let (api, guard) = (api.clone(), guard.clone());
+    let (api, guard, stage) = (api.clone(), guard.clone(), api.stage.clone());
     App::new()
         .wrap(from_fn(move |request: ServiceRequest, next: Next<_>| {
-            let guard = guard.clone();
-            async move { guarded(&guard, request, next).await }
+            let (guard, stage) = (guard.clone(), stage.clone());
+            async move { guarded(&guard, &stage, request, next).await }
         }))
         .app_data(api::json_config())
         .app_data(web::Data::new(api))
@@ -156,13 +150,17 @@ fn app(
 
 async fn guarded<B: MessageBody + 'static>(
     guard: &Guard,
+    stage: &Stage,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody + use<B>>, Error> {
     let authority = request.uri().authority().map(ToString::to_string);
-    if let Err(why) = guard.check(request.headers(), authority.as_deref()) {
-        let answer = api::problem(ErrorCode::Forbidden, why);
-        return Ok(request.into_response(answer).map_into_right_body());
+    let admitted = guard
+        .check(request.headers(), authority.as_deref())
+        .map_err(|why| caller::Refusal::Forbidden(why.to_owned()))
+        .and_then(|()| caller::admit(stage, &request));
+    if let Err(refusal) = admitted {
+        return Ok(request.into_response(refusal.answer()).map_into_right_body());
     }
     next.call(request).await.map(ServiceResponse::map_into_left_body)
 }

@@ -11,7 +11,6 @@ mod writer;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_codec::Framed;
@@ -19,15 +18,19 @@ use actix_http::body::{BodySize, BoxBody, MessageBody as _};
 use actix_http::header::{self, HeaderMap, HeaderValue};
 use actix_http::{HttpMessage as _, Request, Response, StatusCode, h1, ws};
 use actix_rt::net::TcpStream;
-use futures_util::SinkExt as _;
+use bytes::BytesMut;
+use futures_util::{SinkExt as _, Stream};
 use tokio::io::AsyncWriteExt as _;
 
 use super::guard::Guard;
 use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
-use crate::actors::session::Session;
-use crate::protocol::{CloseCode, SUBPROTOCOL};
+use crate::actors::outbox::Outbox;
+use crate::actors::places::Places;
+use crate::actors::session::{Inbound, Session};
+use crate::config::SocketConfig;
+use crate::protocol::{CloseCode, SUBPROTOCOL, ServerMessage};
 
 /// What an upgrade needs on its worker thread.
 #[derive(Clone)]
@@ -39,36 +42,7 @@ pub struct Door {
     /// Which `Host` and `Origin` may come in.
     pub guard: Arc<Guard>,
     /// Connections open in the whole process, and how many may be.
-    pub connections: Arc<Connections>,
-}
-
-/// A bound on open connections, shared by all workers.
-#[derive(Debug)]
-pub struct Connections {
-    open: AtomicUsize,
-    max: usize,
-}
-
-impl Connections {
-    /// At most `max` at a time.
-    pub const fn new(max: usize) -> Self {
-        Self { open: AtomicUsize::new(0), max }
-    }
-
-    /// A place under the bound, if there is one.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
-        let place = Place(self.clone());
-        (self.open.fetch_add(1, Ordering::AcqRel) < self.max).then_some(place)
-    }
-}
-
-/// One connection's place under the bound; given back when dropped.
-pub(super) struct Place(Arc<Connections>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
-    }
+    pub connections: Arc<Places>,
 }
 
 /// The connection broke during the handshake; nobody is left to answer.
@@ -86,50 +60,83 @@ impl From<TakeOverError> for Response<BoxBody> {
 pub async fn take_over(
     door: Rc<Door>,
     request: Request,
-    mut framed: Framed<TcpStream, h1::Codec>,
+    framed: Framed<TcpStream, h1::Codec>,
 ) -> Result<(), TakeOverError> {
     if let Err(refusal) = admit(&door, &request) {
         return refuse(framed, refusal).await;
     }
+    let arrival = door.stage.directory.arrive();
+    let (io, early) = shake_hands(&request, framed).await?;
+    open(&door, io, &early, arrival);
+    Ok(())
+}
+
+/// Answers a handshake that is let in: the connection, and what came right behind the request.
+pub async fn shake_hands(
+    request: &Request,
+    mut framed: Framed<TcpStream, h1::Codec>,
+) -> Result<(TcpStream, BytesMut), TakeOverError> {
     let mut answer = ws::handshake_response(request.head());
     if offers_subprotocol(request.headers()) {
         answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
     }
     let answer = answer.message_body(()).map_err(|error| TakeOverError(error.to_string()))?;
-    let arrival = door.stage.directory.arrive();
     framed
         .send(h1::Message::Item((answer, BodySize::None)))
         .await
         .map_err(|error| TakeOverError(error.to_string()))?;
     let parts = framed.into_parts();
-    open(&door, parts.io, &parts.read_buf, arrival);
-    Ok(())
+    Ok((parts.io, parts.read_buf))
 }
 
-fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
+/// Carries a connection: writes what `outbox` holds until its end, then drops `kept`; what the
+/// client sends is the stream, read as it is pulled.
+pub fn carry<Kept: 'static>(
+    io: TcpStream,
+    early: &[u8],
+    outbox: &Rc<Outbox>,
+    limits: &SocketConfig,
+    kept: Kept,
+) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);
-    let limits = &door.stage.limits;
     limit_send_buffer(&io, limits.send_buffer_bytes);
-    let outbox = door.rooms.outbox();
     let io = Rc::new(io);
-    let place = door.connections.enter();
-    if place.is_none() {
-        outbox.close(CloseCode::TooManyConnections);
-    }
     let write_timeout = Duration::from_millis(limits.write_timeout_ms);
     actix_rt::spawn({
         let (io, outbox) = (io.clone(), outbox.clone());
         async move {
             writer::run(io, &outbox, write_timeout).await;
-            drop(place);
+            drop(kept);
         }
     });
+    reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early)
+}
+
+fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
+    let Stage { limits, meters, drain, .. } = &*door.stage;
+    let outbox = door.rooms.outbox();
+    let address = io.peer_addr().ok().and_then(|peer| meters.address(peer.ip()));
+    let places = (door.connections.enter(), address.as_ref().map(|address| address.connections.enter()));
+    if matches!(places, (None, _) | (_, Some(None))) {
+        outbox.close(CloseCode::TooManyConnections);
+    } else if drain.has_begun() {
+        outbox.push(ServerMessage::Drain(drain.slot()).encode());
+        outbox.leave();
+    }
+    let inbound = carry(io, early, &outbox, limits, places);
     if outbox.is_closing() {
         return;
     }
-    let inbound = reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early);
     let connection = connection_id();
-    Session::start_here(door.stage.clone(), door.rooms.clone(), outbox, connection, arrival, inbound);
+    Session::start_here(
+        door.stage.clone(),
+        door.rooms.clone(),
+        outbox,
+        connection,
+        arrival,
+        address,
+        inbound,
+    );
 }
 
 /// What the kernel keeps for a client that does not read; 0 leaves it to the kernel, which then

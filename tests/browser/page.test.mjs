@@ -42,6 +42,7 @@ async function come(name, options) {
 /** Two people in one new room. */
 async function two(title) {
   const alice = await come("alice");
+  await alice.isLive(); // a fallback takes a moment
   const room = await alice.openRoom(title);
   const bob = await come("bob", { room });
   await bob.join();

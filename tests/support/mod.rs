@@ -42,9 +42,17 @@ pub fn dramatis() -> Command {
 pub fn serve(data: &Path) -> Command {
     let mut command = dramatis();
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
-    command.env("RUST_LOG", "warn").stdout(Stdio::piped());
+    command.env("RUST_LOG", "warn").envs(FAST_CLIENTS).stdout(Stdio::piped());
     command
 }
+
+/// The clients of most tests are faster than people; those of limits set them anew.
+const FAST_CLIENTS: [(&str, &str); 4] = [
+    ("DRAMATIS__LIMITS__SESSION__COMMANDS_PER_S", "0"),
+    ("DRAMATIS__LIMITS__SESSION__BYTES_PER_S", "0"),
+    ("DRAMATIS__LIMITS__USER__COMMANDS_PER_S", "0"),
+    ("DRAMATIS__LIMITS__USER__BYTES_PER_S", "0"),
+];
 
 /// A server process; killed when dropped.
 pub struct Server {
@@ -79,7 +87,7 @@ impl Server {
     }
 
     /// `None` once it ended instead.
-    fn once_it_listens(mut child: Child) -> Option<Self> {
+    pub fn once_it_listens(mut child: Child) -> Option<Self> {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         while !line.contains("http://") {

@@ -133,9 +133,15 @@ impl Rooms {
         }
     }
 
-    pub(super) fn close_all(&self, code: CloseCode) {
+    /// Tells every connection that the process ends, and ends them after the notice.
+    pub(super) async fn drain(&self) {
+        let drain = &self.stage.drain;
         for outbox in self.connections.borrow().values() {
-            outbox.close(code);
+            outbox.push(ServerMessage::Drain(drain.slot()).encode());
+        }
+        actix_rt::time::sleep(drain.notice()).await;
+        for outbox in self.connections.borrow().values() {
+            outbox.leave();
         }
     }
 

@@ -31,6 +31,17 @@ pub(super) struct Taken {
     pub(super) place: Option<Place>,
 }
 
+impl Taken {
+    /// Takes the stream back.
+    pub(super) fn deny(&mut self, code: ErrorCode) {
+        self.entry.how = How::Denied;
+        self.entry.code = Some(code);
+        self.entry.head = None;
+        (self.entry.seen, self.entry.unread, self.entry.unread_more) = (None, None, false);
+        self.place = None;
+    }
+}
+
 /// Where a stream is followed from.
 pub(super) struct Place {
     pub(super) stream: StreamId,

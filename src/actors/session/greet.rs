@@ -5,9 +5,11 @@ use std::rc::Rc;
 use actix::prelude::*;
 use dramatis_events::MemberId;
 
+use super::admission::{Identity, opens};
 use super::attach::{Place, Taken, take_all, take_one};
-use super::{Identity, Session, Then};
+use super::{Session, Then};
 use crate::actors::hub::Follow;
+use crate::log::LogError;
 use crate::protocol::{
     CloseCode, ErrorCode, Followed, HISTORY_EVENTS_MAX, Hello, Limits, Ready, Reconnect, Reject, RoomEntry,
     ServerMessage, Subscribe, Subscribed,
@@ -15,10 +17,12 @@ use crate::protocol::{
 
 impl Session {
     pub(super) fn hello(&mut self, mut hello: Hello, ctx: &mut Context<Self>) -> Then {
-        let (Some(user), None) = (hello.user.clone(), &hello.token) else {
-            // Without accounts a client names its user and has no token.
-            self.outbox.close(CloseCode::Malformed);
-            return Then::GoOn;
+        let (user, pass) = match self.identify(hello.user.take(), hello.token.as_ref()) {
+            Ok(identified) => identified,
+            Err(code) => {
+                self.outbox.close(code);
+                return Then::GoOn;
+            }
         };
         let rooms = match hello.take_rooms(&user) {
             Ok(rooms) => rooms,
@@ -29,14 +33,27 @@ impl Session {
             }
         };
         let Hello { session, device, .. } = hello;
+        let toll = self.stage.meters.toll(&user, self.address.clone());
+        let Some(place) = toll.user().connections.enter() else {
+            self.outbox.close(CloseCode::TooManyConnections);
+            return Then::GoOn;
+        };
+        let wanted = rooms.len().min(self.stage.limits.rooms_per_session_max);
+        self.room_places.extend(std::iter::from_fn(|| toll.user().rooms.enter()).take(wanted));
+        let max = self.room_places.len();
+        let denied: Vec<bool> = rooms.iter().map(|cursor| !opens(pass.as_ref(), cursor)).collect();
         self.outbox.greeted();
         self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
         self.stage.note_session(&user, &session, device);
-        self.identity = Some(Identity { user: user.clone(), session });
+        self.identity = Some(Identity::new(user.clone(), session, toll, place, pass));
+        self.watch_token(ctx);
         let (stage, reader) = (self.stage.clone(), user.clone());
         let taking = async move {
-            let max = stage.limits.rooms_per_session_max;
-            take_all(&stage, &reader, rooms, max).await
+            let mut taken = take_all(&stage, &reader, rooms, max).await?;
+            for (room, _) in taken.iter_mut().zip(denied).filter(|(_, denied)| *denied) {
+                room.deny(ErrorCode::Forbidden);
+            }
+            Ok::<_, LogError>(taken)
         };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
             match taken {
@@ -58,7 +75,7 @@ impl Session {
         let ready = Ready {
             connection: format!("{:016x}", self.connection),
             user: user.clone(),
-            token_expires_at: None,
+            token_expires_at: self.token_expires_at(),
             heartbeat_ms: limits.heartbeat_ms,
             limits: Limits {
                 message_bytes_max: limits.message_bytes_max,
@@ -78,6 +95,7 @@ impl Session {
         for place in places.into_iter().flatten() {
             self.follow(place, user);
         }
+        self.room_places.truncate(self.follows.len());
         self.catch_up(ctx);
     }
 
@@ -97,6 +115,12 @@ impl Session {
             self.reject(Some(id), ErrorCode::RateLimited, message);
             return Then::GoOn;
         }
+        if !known && !self.take_room_place() {
+            let message =
+                "you follow as many rooms as one user may, by all connections: unsubscribe from one first";
+            self.reject(Some(id), ErrorCode::RateLimited, message);
+            return Then::GoOn;
+        }
         let (stage, reader) = (self.stage.clone(), user.clone());
         let taking = async move { take_one(&stage, &reader, cursor).await };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
@@ -109,6 +133,7 @@ impl Session {
                     session.catch_up(ctx);
                 }
             }
+            session.room_places.truncate(session.follows.len());
             session.resume(ctx);
         }));
         Then::Wait

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use dramatis_events::{MemberId, Revision, StreamId};
-use tokio::sync::watch;
 
 use super::{limits, stage_over};
 use crate::actors::hub::{Follow, Hub, Rooms};
@@ -41,8 +40,7 @@ fn served(follows: &[Rc<Follow>], next: u64) -> usize {
 fn ten_thousand_followers_are_served_in_turns_and_small_rooms_before_them() {
     System::new().block_on(async {
         let log = Arc::new(MemoryLog::new(Arc::new(SystemClock)));
-        let (_ending, ended) = watch::channel(false);
-        let rooms = Hub::start_here(&stage_over(log.clone(), limits()), ended);
+        let rooms = Hub::start_here(&stage_over(log.clone(), limits()));
         let [hall, den] = ["hall", "den"].map(|room| StreamId::parse(&format!("room-main.{room}")).unwrap());
         let follows: Vec<_> = (0..FOLLOWERS).map(|_| follow(&rooms, &hall)).collect();
         let small = follow(&rooms, &den);

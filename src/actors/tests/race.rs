@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use dramatis_events::StreamId;
-use tokio::sync::watch;
 
 use client::Client;
 use scripted::{Holds, ScriptedLog};
@@ -108,7 +107,6 @@ struct World {
     heads: BTreeMap<String, u64>,
     follows: Vec<Vec<String>>,
     read_bytes: usize,
-    _ending: watch::Sender<bool>,
 }
 
 impl World {
@@ -121,8 +119,7 @@ impl World {
             }
         }
         let stage = stage_over(log.clone(), limits);
-        let (ending, ended) = watch::channel(false);
-        let rooms = Hub::start_here(&stage, ended);
+        let rooms = Hub::start_here(&stage);
         let names = ["alice", "bob", "carol"];
         let clients = names.iter().zip(story.clients);
         let clients: Vec<_> =
@@ -135,7 +132,6 @@ impl World {
             appends: story.appends.iter(),
             heads,
             read_bytes: if story.slow { 1 } else { 64 * 1024 },
-            _ending: ending,
         }
     }
 

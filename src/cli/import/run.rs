@@ -112,7 +112,10 @@ impl Run {
                 )),
                 error => Ended::Stop(anyhow::Error::new(error).context(format!("{url}/socket"))),
             })?;
-        let hello = json!({"type": "hello", "user": USER, "session": self.session, "rooms": []});
+        let mut hello = json!({"type": "hello", "user": USER, "session": self.session, "rooms": []});
+        if let Some(token) = crate::cli::token::shown() {
+            hello.as_object_mut().and_then(|fields| fields.insert("token".to_owned(), token.into()));
+        }
         socket.send(Message::text(hello.to_string())).await.map_err(|error| lost(&error))?;
         let ready = tokio::time::timeout(READY_TIMEOUT, self.ready(&mut socket)).await;
         ready.map_err(|_| Ended::Lost(format!("no `ready` within {} s", READY_TIMEOUT.as_secs())))??;

@@ -137,6 +137,7 @@ pub(super) struct KeptView {
 
 /// What to look at.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     /// Whether to count documents, which takes longer the more there are; true unless said.

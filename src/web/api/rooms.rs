@@ -1,6 +1,6 @@
 //! Opening rooms, and reading rooms, timelines and members.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use dramatis_events::room::Visibility;
 use dramatis_events::{CommandId, EntityId, MemberId, Position, Revision, StreamId};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use crate::domain::room::{OpenRoom, RoomCommand};
 use crate::protocol::{ErrorCode, ME};
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, Value};
+use crate::web::caller;
 
 /// A room to open.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -58,8 +59,15 @@ pub(super) struct Opened {
 #[utoipa::path(post, path = "/api/rooms", request_body = OpenRoomBody, responses(
     (status = 201, description = "The room is open", body = Opened),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
-pub(super) async fn open(api: web::Data<Api>, body: web::Json<OpenRoomBody>) -> HttpResponse {
+pub(super) async fn open(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    body: web::Json<OpenRoomBody>,
+) -> HttpResponse {
     let OpenRoomBody { id, user, room, title, visibility } = body.into_inner();
+    if let Err(refusal) = caller::act(&api.stage, &request, &user, Some(&room)) {
+        return refusal.answer();
+    }
     if room.as_str() == ME {
         return problem(
             ErrorCode::Malformed,
@@ -168,6 +176,7 @@ fn unpack(text: &str, order: RoomOrder) -> Result<Place, String> {
 
 /// Which state of a room.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RoomQuery {
     /// Wait until the read model has got to this position.

@@ -14,6 +14,7 @@ use crate::read_models::{SEARCH_SKIP_MAX, text};
 
 /// What to search for.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SearchQuery {
     /// Words that must all occur, or phrases in double quotes; case and accents do not count.

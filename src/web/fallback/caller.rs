@@ -6,18 +6,29 @@
 //! which nothing here answers. It could make a browser send a cookie: so that counts only where
 //! the browser says that the page is an own one.
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_TYPE, COOKIE, HeaderMap};
+use actix_web::{HttpMessage as _, HttpRequest};
 use dramatis_events::{CommandId, MemberId};
 
+use crate::auth::Pass;
 use crate::protocol::{ErrorCode, Reject};
+use crate::web::caller::bearer;
 
 const USER_HEADER: &str = "dramatis-user";
 const SESSION_HEADER: &str = "dramatis-session";
 const USER_COOKIE: &str = "dramatis_user";
 
-/// The user.
+/// Where the server has a key: the verified token of the request, and its text.
+pub(super) fn shown(request: &HttpRequest) -> Option<(Pass, String)> {
+    let pass = request.extensions().get::<Pass>().cloned()?;
+    Some((pass, bearer(request)?.to_owned()))
+}
+
+/// The user: whom the token names, where there is one, else who is named.
 pub(in crate::web) fn user(request: &HttpRequest) -> Result<MemberId, Reject> {
+    if let Some((pass, _)) = shown(request) {
+        return Ok(pass.user);
+    }
     let headers = request.headers();
     let named = match text(headers, USER_HEADER) {
         Some(user) => user,

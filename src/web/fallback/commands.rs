@@ -5,7 +5,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::super::api::{Api, Problem, ask, refused};
 use super::caller::{self, malformed};
 use crate::actors::session::commands::{Asked, encode_answer, overloaded, prepare};
-use crate::protocol::{ClientMessage, ErrorCode, Reject, ServerMessage, parse_message};
+use crate::protocol::{ClientMessage, ErrorCode, ME, Reject, ServerMessage, parse_message};
+use crate::web::caller::act;
 
 /// Sends a command. The same id has one effect, whichever transport it comes by and however often.
 #[utoipa::path(post, path = "/api/commands",
@@ -28,6 +29,8 @@ async fn handle(request: &HttpRequest, api: &Api, body: &str) -> Result<HttpResp
         Err(error) => return Err(Reject::new(error.id, ErrorCode::Malformed, error.reason)),
     };
     let id = frame.id.clone();
+    act(&api.stage, request, &user, Some(&frame.room).filter(|room| room.as_str() != ME))
+        .map_err(|refusal| refusal.reject(Some(id.clone())))?;
     let (stream, asked) = prepare(&user, frame)?;
     let answer = match asked {
         Asked::Room(request) => ask(&api.stage.rooms, &stream, request).await,

@@ -3,7 +3,7 @@
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Key;
 use super::caller::{self, malformed};
@@ -28,7 +28,9 @@ impl Opening {
         caller::json(request)?;
         match parse_message(body) {
             // Line breaks of JSON stand between its tokens only; here a line is a message.
-            Ok(ClientMessage::Hello(hello)) => Self::checked(hello, None, body.replace(['\n', '\r'], " ")),
+            Ok(ClientMessage::Hello(hello)) => {
+                Self::checked(request, hello, None, body.replace(['\n', '\r'], " "))
+            }
             Ok(_) => Err(malformed("a session begins with a hello: its type is hello")),
             Err(error) => Err(malformed(&error.reason)),
         }
@@ -45,12 +47,27 @@ impl Opening {
             json!({"type": "hello", "user": user, "session": session, "rooms": rooms, "cursor": cursor});
         let text = hello.to_string();
         let hello = serde_json::from_value(hello).map_err(|error| malformed(&error.to_string()))?;
-        Self::checked(hello, cursor.map(str::to_owned), text)
+        Self::checked(request, hello, cursor.map(str::to_owned), text)
     }
 
-    fn checked(mut hello: Hello, cursor: Option<String>, text: String) -> Result<Self, Reject> {
-        let (Some(user), None) = (hello.user.clone(), &hello.token) else {
-            return Err(malformed("this server has no accounts: a hello names its user and has no token"));
+    fn checked(
+        request: &HttpRequest,
+        mut hello: Hello,
+        cursor: Option<String>,
+        mut text: String,
+    ) -> Result<Self, Reject> {
+        let user = match caller::shown(request) {
+            // The session checks the token of its hello; here that is the one of the request.
+            Some((pass, token)) => {
+                let mut fields: Map<String, Value> =
+                    serde_json::from_str(&text).map_err(|error| malformed(&error.to_string()))?;
+                fields.insert("token".to_owned(), token.into());
+                text = Value::Object(fields).to_string();
+                pass.user
+            }
+            None => hello.user.clone().filter(|_| hello.token.is_none()).ok_or_else(|| {
+                malformed("this server has no key for tokens: a hello names its user and has no token")
+            })?,
         };
         hello.take_rooms(&user).map_err(|error| malformed(&error.to_string()))?;
         Ok(Self { key: (user, hello.session), cursor, hello: text })

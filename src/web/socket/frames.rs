@@ -11,6 +11,8 @@ use crate::protocol::CloseCode;
 pub(super) enum Frame {
     /// A whole text message.
     Text(String),
+    /// A whole binary message.
+    Binary(Vec<u8>),
     /// Answer with the same payload.
     Ping(Vec<u8>),
     /// Something was heard.
@@ -23,7 +25,13 @@ pub(super) enum Frame {
 #[derive(Debug, Default)]
 pub(super) struct Joiner {
     /// A message whose last fragment has not come.
-    partial: Option<Vec<u8>>,
+    partial: Option<Partial>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    is_text: bool,
+    payload: Vec<u8>,
 }
 
 impl Joiner {
@@ -61,33 +69,41 @@ impl Joiner {
             OpCode::Ping => Ok(Some(Frame::Ping(payload.to_vec()))),
             OpCode::Pong => Ok(Some(Frame::Pong)),
             OpCode::Close => close(payload).map(Some),
-            OpCode::Text if self.partial.is_none() && last => text(payload.to_vec()).map(Some),
-            OpCode::Text if self.partial.is_none() => {
-                self.partial = Some(payload.to_vec());
-                Ok(None)
+            OpCode::Text | OpCode::Binary if self.partial.is_none() => {
+                let begun = Partial { is_text: code == OpCode::Text, payload: payload.to_vec() };
+                self.end_or_keep(last, begun)
             }
             OpCode::Continue => self.join(last, payload, bytes_max),
-            OpCode::Binary => Err(CloseCode::NotText),
-            OpCode::Text | OpCode::Bad => Err(CloseCode::Protocol),
+            OpCode::Text | OpCode::Binary | OpCode::Bad => Err(CloseCode::Protocol),
         }
     }
 
     fn join(&mut self, last: bool, payload: &[u8], bytes_max: usize) -> Result<Option<Frame>, CloseCode> {
         let mut message = self.partial.take().ok_or(CloseCode::Protocol)?;
-        if message.len() + payload.len() > bytes_max {
+        if message.payload.len() + payload.len() > bytes_max {
             return Err(CloseCode::TooBig);
         }
-        message.extend_from_slice(payload);
-        if last {
-            return text(message).map(Some);
-        }
-        self.partial = Some(message);
-        Ok(None)
+        message.payload.extend_from_slice(payload);
+        self.end_or_keep(last, message)
     }
-}
 
-fn text(payload: Vec<u8>) -> Result<Frame, CloseCode> {
-    String::from_utf8(payload).map(Frame::Text).map_err(|_| CloseCode::NotUtf8)
+    fn end_or_keep(
+        &mut self,
+        last: bool,
+        Partial { is_text, payload }: Partial,
+    ) -> Result<Option<Frame>, CloseCode> {
+        match (last, is_text) {
+            (false, _) => {
+                self.partial = Some(Partial { is_text, payload });
+                Ok(None)
+            }
+            (true, true) => match String::from_utf8(payload) {
+                Ok(text) => Ok(Some(Frame::Text(text))),
+                Err(_) => Err(CloseCode::NotUtf8),
+            },
+            (true, false) => Ok(Some(Frame::Binary(payload))),
+        }
+    }
 }
 
 fn close(payload: &[u8]) -> Result<Frame, CloseCode> {
@@ -167,14 +183,22 @@ mod tests {
             masked(true, OpCode::Ping, b"?"),
             masked(false, OpCode::Continue, b"ll"),
             masked(true, OpCode::Continue, b"o"),
+            masked(false, OpCode::Binary, b"\xff"),
+            masked(true, OpCode::Continue, b"\xfe"),
         ];
-        assert_eq!(read(&frames), Ok(vec![Frame::Ping(b"?".to_vec()), Frame::Text("hello".to_owned())]));
+        let read = read(&frames).unwrap();
+        let [ping, text, binary] =
+            [Frame::Ping(b"?".to_vec()), Frame::Text("hello".to_owned()), Frame::Binary(vec![0xff, 0xfe])];
+        assert_eq!(read, [ping, text, binary]);
     }
 
     #[test]
     fn what_breaks_the_rules_names_its_close_code() {
         for (frames, code) in [
-            (vec![masked(true, OpCode::Binary, b"x")], CloseCode::NotText),
+            (
+                vec![masked(false, OpCode::Binary, b"x"), masked(true, OpCode::Text, b"x")],
+                CloseCode::Protocol,
+            ),
             (vec![masked(true, OpCode::Text, b"\xff")], CloseCode::NotUtf8),
             (vec![masked(true, OpCode::Text, &[b'x'; MAX + 1])], CloseCode::TooBig),
             (

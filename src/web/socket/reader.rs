@@ -60,6 +60,7 @@ impl Reader {
                     return None;
                 }
                 Ok(Some(Frame::Text(text))) => return Some(Inbound::Text(text)),
+                Ok(Some(Frame::Binary(bytes))) => return Some(Inbound::Binary(bytes)),
                 Ok(Some(Frame::Ping(payload))) => self.outbox.control(pong(&payload)),
                 Ok(Some(Frame::Pong)) => {}
                 Ok(Some(Frame::Close)) => {

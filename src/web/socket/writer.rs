@@ -39,6 +39,10 @@ pub(super) async fn run(io: Rc<TcpStream>, outbox: &Outbox, timeout: Duration) {
             Next::Control(control) => write(&io, outbox, &control, timeout).await,
             Next::Close(code) => {
                 if write(&io, outbox, &goodbye(code), GOODBYE_WITHIN).await {
+                    if code.ends_reading() {
+                        // What comes now cannot be understood, so neither can an answer.
+                        let _ = rustix::net::shutdown(&*io, rustix::net::Shutdown::Write);
+                    }
                     let _ = actix_rt::time::timeout(GOODBYE_WITHIN, outbox.peer_is_done()).await;
                 }
                 false

@@ -61,8 +61,7 @@ fn a_room_that_nobody_opened_leaves_too() {
 fn a_hub_forgets_rooms_that_nobody_follows() {
     System::new().block_on(async {
         let log = Arc::new(MemoryLog::new(Arc::new(SystemClock)));
-        let (_ending, ended) = watch::channel(false);
-        let rooms = Hub::start_here(&stage_over(log, limits()), ended);
+        let rooms = Hub::start_here(&stage_over(log, limits()));
         // The hub's first turn.
         tokio::task::yield_now().await;
         let outbox = rooms.outbox();

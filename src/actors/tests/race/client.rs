@@ -76,6 +76,7 @@ impl Client {
             outbox.clone(),
             self.ids,
             arrival,
+            None,
             inbound,
         );
         let asked = rooms.iter().map(|room| ((*room).to_owned(), self.handled.get(*room).copied())).collect();

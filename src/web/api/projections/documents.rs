@@ -16,6 +16,7 @@ use crate::read_models::ReadModelError;
 
 /// Which document, as of when.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web::api) struct DocumentQuery {
     /// Its key.
@@ -129,6 +130,7 @@ fn store(error: ReadModelError) -> AdminError {
 
 /// Which documents.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web::api) struct DocumentsQuery {
     /// Only keys past this one.
@@ -188,6 +190,7 @@ async fn page(
 
 /// Why which document is what it is.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web::api) struct WhyQuery {
     /// Its key.

@@ -13,6 +13,7 @@ use crate::protocol::ErrorCode;
 
 /// How to build.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web::api) struct RebuildQuery {
     /// Switch although the new build shows other documents than the live one.
@@ -47,6 +48,7 @@ pub(in crate::web::api) async fn verify(api: web::Data<Api>, name: web::Path<Str
 
 /// As of when: one of the two.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web::api) struct AsOfQuery {
     /// A position, or an epoch, a colon and a position.

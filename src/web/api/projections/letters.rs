@@ -43,6 +43,7 @@ pub(in crate::web::api) async fn list(api: web::Data<Api>, name: web::Path<Strin
 
 /// Which key.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web::api) struct KeyQuery {
     /// The parked key.

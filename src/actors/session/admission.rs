@@ -1,0 +1,207 @@
+//! Who a client is and whether it may go on: its token, its pace, the rooms that are open to it.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use dramatis_events::{CommandId, EntityId, MemberId, UnixMillis};
+
+use super::Session;
+use crate::actors::meters::{Taken, Toll};
+use crate::actors::places::Place;
+use crate::auth::{Pass, TokenError};
+use crate::clock::{Clock as _, SystemClock};
+use crate::protocol::{
+    Authenticate, AuthenticateBy, Authenticated, ClientMessage, CloseCode, ErrorCode, ME, Reject, RoomCursor,
+    ServerMessage, Token, message_id,
+};
+
+/// The client's name, the session it named, and what it goes by.
+pub(super) struct Identity {
+    pub(super) user: MemberId,
+    pub(super) session: CommandId,
+    toll: Toll,
+    /// One of the connections that the user may have.
+    _place: Place,
+    /// `None` in local mode.
+    pass: Option<Pass>,
+    has_run_out: bool,
+    /// What is next to come of the token.
+    next: Option<SpawnHandle>,
+}
+
+impl Identity {
+    pub(super) fn new(
+        user: MemberId,
+        session: CommandId,
+        toll: Toll,
+        place: Place,
+        pass: Option<Pass>,
+    ) -> Self {
+        Self { user, session, toll, _place: place, pass, has_run_out: false, next: None }
+    }
+
+    /// Why the client's token does not let it say this.
+    pub(super) fn objection(&self, message: &ClientMessage) -> Option<ErrorCode> {
+        let pass = self.pass.as_ref()?;
+        let room = match message {
+            ClientMessage::Authenticate(_) | ClientMessage::Unsubscribe(_) | ClientMessage::Pong => {
+                return None;
+            }
+            ClientMessage::Hello(_) => None,
+            ClientMessage::Command(command) => Some(&command.room).filter(|room| room.as_str() != ME),
+            ClientMessage::History(request) => Some(&request.room),
+            ClientMessage::Ephemeral(ephemeral) => Some(&ephemeral.room),
+            ClientMessage::Seen(seen) => Some(&seen.room),
+            ClientMessage::Subscribe(subscribe) => subscribe.room.room(),
+        };
+        if self.has_run_out {
+            return Some(ErrorCode::TokenExpired);
+        }
+        room.is_some_and(|room| !pass.opens(room)).then_some(ErrorCode::Forbidden)
+    }
+}
+
+/// Whether a client that has shown this token may follow there.
+pub(super) fn opens(pass: Option<&Pass>, cursor: &RoomCursor) -> bool {
+    cursor.room.room().is_none_or(|room| pass.is_none_or(|pass| pass.opens(room)))
+}
+
+/// From now to a time; none if it is past.
+fn until(time: UnixMillis, now: UnixMillis) -> Duration {
+    Duration::from_millis(u64::try_from(time.get().saturating_sub(now.get())).unwrap_or(0))
+}
+
+impl Session {
+    /// Who says hello: in local mode whom it names, else whom its token names.
+    pub(super) fn identify(
+        &self,
+        user: Option<MemberId>,
+        token: Option<&Token>,
+    ) -> Result<(MemberId, Option<Pass>), CloseCode> {
+        let Some(keys) = &self.stage.keys else {
+            return user.filter(|_| token.is_none()).map(|user| (user, None)).ok_or(CloseCode::Malformed);
+        };
+        let verified = token.ok_or(TokenError::Bad).and_then(|t| keys.verify(t.secret(), SystemClock.now()));
+        let pass = verified.map_err(|error| {
+            tracing::info!(%error, "a hello without a good token");
+            CloseCode::Token
+        })?;
+        if user.is_some_and(|user| user != pass.user) {
+            return Err(CloseCode::Token);
+        }
+        Ok((pass.user.clone(), Some(pass)))
+    }
+
+    /// When the client's token runs out.
+    pub(super) fn token_expires_at(&self) -> Option<UnixMillis> {
+        self.identity.as_ref()?.pass.as_ref().map(|pass| pass.expires_at)
+    }
+
+    /// Pays for a message; `true` if it is not to be taken.
+    pub(super) fn is_too_fast(&mut self, text: &str) -> bool {
+        let taken = match &mut self.identity {
+            Some(identity) => identity.toll.take(text.len()),
+            None => Taken::Yes,
+        };
+        match taken {
+            Taken::Yes => return false,
+            Taken::Abuse => self.outbox.close(CloseCode::RateLimited),
+            Taken::After(after) => {
+                // What has no id has no answer: such messages are best effort.
+                if let Some(id) = message_id(text) {
+                    let message = "too fast: send it again after after_ms, and not more than limits allow";
+                    let mut reject = Reject::new(Some(id), ErrorCode::RateLimited, message);
+                    reject.after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+                    self.send(&ServerMessage::Reject(reject));
+                }
+            }
+        }
+        self.stage.metrics.refused(ErrorCode::RateLimited.as_str());
+        true
+    }
+
+    /// Takes one of the rooms that the user may follow.
+    pub(super) fn take_room_place(&mut self) -> bool {
+        let place = self.identity.as_ref().and_then(|identity| identity.toll.user().rooms.enter());
+        let is_there = place.is_some();
+        self.room_places.extend(place);
+        is_there
+    }
+
+    pub(super) fn object(&self, code: ErrorCode, id: Option<CommandId>) {
+        let message = match code {
+            ErrorCode::TokenExpired => "the token has run out: send a fresh one by authenticate",
+            _ => "the token does not open this room",
+        };
+        self.reject(id, code, message);
+    }
+
+    /// Asks for a fresh token ahead of time; without one takes nothing more, then closes.
+    pub(super) fn watch_token(&mut self, ctx: &mut Context<Self>) {
+        let Some(expires_at) = self.token_expires_at() else { return };
+        let ahead = Duration::from_millis(self.stage.auth.refresh_ahead_ms);
+        let left = until(expires_at, SystemClock.now());
+        self.token_next(ctx, left.saturating_sub(ahead), move |session, ctx| {
+            session.send(&ServerMessage::Authenticate(AuthenticateBy { by: expires_at }));
+            let left = until(expires_at, SystemClock.now());
+            session.token_next(ctx, left, Self::token_has_run_out);
+        });
+    }
+
+    fn token_has_run_out(&mut self, ctx: &mut Context<Self>) {
+        if let Some(identity) = &mut self.identity {
+            identity.has_run_out = true;
+        }
+        let grace = Duration::from_millis(self.stage.auth.expired_grace_ms);
+        self.token_next(ctx, grace, |session, _| session.outbox.close(CloseCode::Token));
+    }
+
+    fn token_next(
+        &mut self,
+        ctx: &mut Context<Self>,
+        after: Duration,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+    ) {
+        let next = ctx.run_later(after, then);
+        if let Some(identity) = &mut self.identity {
+            identity.next = Some(next);
+        }
+    }
+
+    /// Swaps the client's token for a fresh one of the same user.
+    pub(super) fn authenticate(
+        &mut self,
+        Authenticate { id, token, .. }: Authenticate,
+        ctx: &mut Context<Self>,
+    ) {
+        let (Some(keys), Some(identity)) = (&self.stage.keys, &mut self.identity) else {
+            return self.not_taken(Some(id), "authenticate");
+        };
+        let follows_only = |pass: &Pass| {
+            let rooms = self.follows.iter().map(|follow| &follow.stream).filter(|s| s.category() == "room");
+            pass.opens_all()
+                || rooms.filter_map(|s| EntityId::parse(s.id()).ok()).all(|room| pass.opens(&room))
+        };
+        let refused = match keys.verify(token.secret(), SystemClock.now()) {
+            Ok(pass) if pass.user != identity.user => "the token is another user's: connect anew for that",
+            Ok(pass) if !follows_only(&pass) => {
+                "the token does not open every room that is followed: unsubscribe from the others first"
+            }
+            Ok(pass) => {
+                let token_expires_at = Some(pass.expires_at);
+                identity.pass = Some(pass);
+                identity.has_run_out = false;
+                if let Some(next) = identity.next.take() {
+                    ctx.cancel_future(next);
+                }
+                self.send(&ServerMessage::Authenticated(Authenticated { id, token_expires_at }));
+                return self.watch_token(ctx);
+            }
+            Err(error @ TokenError::Expired) => {
+                return self.reject(Some(id), ErrorCode::TokenExpired, error.to_string());
+            }
+            Err(error) => return self.reject(Some(id), ErrorCode::Forbidden, error.to_string()),
+        };
+        self.reject(Some(id), ErrorCode::Forbidden, refused);
+    }
+}

@@ -1,0 +1,280 @@
+//! Tokens: who a client is, signed by whoever holds the key. JSON Web Tokens with HS256.
+//!
+//! Here they are only verified and, for development, minted; the product that people log in to
+//! mints its own. A token, a key or a part of one never gets into an error, a log or a `Debug`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use dramatis_events::{EntityId, MemberId, MemberKind, UnixMillis};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+mod hs256;
+
+/// The fewest bytes of a key: as many as the digest has (RFC 7518, 3.2).
+pub const KEY_BYTES_MIN: usize = 32;
+/// The most rooms that a token may name.
+pub const ROOMS_MAX: usize = 1_000;
+
+/// What a token says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Claims {
+    /// Whose it is.
+    pub sub: MemberId,
+    /// When it runs out, seconds since 1970.
+    pub exp: u64,
+    /// Whose token this is meant to be, if not a person's: `persona` or `integration`. So that
+    /// who lets people choose their names gives nobody a name of another kind by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// The only rooms it opens; all if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<Vec<EntityId>>,
+}
+
+/// The kinds of members that may have a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A person.
+    User,
+    /// An AI character.
+    Persona,
+    /// A trusted program.
+    Integration,
+}
+
+impl Kind {
+    /// The kind that an id is of; `None` for the platform itself, which has no tokens.
+    pub fn of(member: &MemberId) -> Option<Self> {
+        match member.kind() {
+            MemberKind::User => Some(Self::User),
+            MemberKind::Persona => Some(Self::Persona),
+            MemberKind::Integration => Some(Self::Integration),
+            MemberKind::System => None,
+        }
+    }
+}
+
+/// A verified token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// Whose it is.
+    pub user: MemberId,
+    /// When it runs out.
+    pub expires_at: UnixMillis,
+    rooms: Option<Vec<EntityId>>,
+}
+
+impl Pass {
+    /// Whether it opens this room.
+    pub fn opens(&self, room: &EntityId) -> bool {
+        self.rooms.as_ref().is_none_or(|rooms| rooms.contains(room))
+    }
+
+    /// Whether it opens all rooms.
+    pub fn opens_all(&self) -> bool {
+        self.rooms.is_none()
+    }
+}
+
+/// Why a token is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It was good until it ran out.
+    #[error("the token has run out: get a fresh one")]
+    Expired,
+    /// It is no token, or signed with another key.
+    #[error("not a token signed by this server's key with HS256: get a fresh one")]
+    Bad,
+    /// It is signed and says something that it may not.
+    #[error(
+        "the token's claims are not as they must be: sub (a member's id), exp (seconds), kind (that of sub, \
+         unless that is a person), rooms (a list of room ids)"
+    )]
+    Claims,
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or made.
+    #[error("auth.token_key_file {}: {error}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The key is too short to be one.
+    #[error(
+        "auth.token_key_file {} must hold {KEY_BYTES_MIN} bytes or more, and holds {bytes}: \
+         `dramatis token --new-key FILE` makes one",
+        file.display()
+    )]
+    TooShort {
+        /// The file.
+        file: PathBuf,
+        /// How many it holds.
+        bytes: usize,
+    },
+}
+
+/// The key that tokens are signed with.
+pub struct Keys {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(…)")
+    }
+}
+
+impl Keys {
+    /// Reads the key from its file.
+    pub fn read(file: &Path) -> Result<Self, KeyError> {
+        let secret = std::fs::read(file).map_err(|error| KeyError::File { file: file.to_owned(), error })?;
+        let secret = secret.trim_ascii();
+        if secret.len() < KEY_BYTES_MIN {
+            return Err(KeyError::TooShort { file: file.to_owned(), bytes: secret.len() });
+        }
+        Ok(Self::new(secret))
+    }
+
+    fn new(secret: &[u8]) -> Self {
+        hs256::install();
+        let mut validation = Validation::new(Algorithm::HS256);
+        // Checked here, against the time that is handed in.
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.set_required_spec_claims(&["exp", "sub"]);
+        Self {
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
+            validation,
+        }
+    }
+
+    /// Checks a token.
+    pub fn verify(&self, token: &str, now: UnixMillis) -> Result<Pass, TokenError> {
+        // An unknown algorithm is no matter of claims.
+        jsonwebtoken::decode_header(token).map_err(|_| TokenError::Bad)?;
+        let read = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation);
+        let Claims { sub, exp, kind, rooms } = match read {
+            Ok(read) => read.claims,
+            Err(error) => {
+                return Err(match error.kind() {
+                    ErrorKind::Json(_) | ErrorKind::MissingRequiredClaim(_) => TokenError::Claims,
+                    _ => TokenError::Bad,
+                });
+            }
+        };
+        let of_sub = Kind::of(&sub).ok_or(TokenError::Claims)?;
+        let too_many = rooms.as_ref().is_some_and(|rooms| rooms.len() > ROOMS_MAX);
+        if kind.unwrap_or(Kind::User) != of_sub || too_many {
+            return Err(TokenError::Claims);
+        }
+        let expires_at = UnixMillis::new(i64::try_from(exp.saturating_mul(1_000)).unwrap_or(i64::MAX));
+        if expires_at <= now {
+            return Err(TokenError::Expired);
+        }
+        Ok(Pass { user: sub, expires_at, rooms })
+    }
+
+    /// Signs a token.
+    pub fn mint(&self, claims: &Claims) -> Result<String, TokenError> {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding)
+            .map_err(|_| TokenError::Claims)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis::new(1_000_000_000_000);
+
+    fn keys(secret: &str) -> Keys {
+        Keys::new(secret.as_bytes())
+    }
+
+    fn claims(sub: &str, kind: Option<Kind>) -> Claims {
+        Claims { sub: MemberId::parse(sub).unwrap(), exp: 1_000_000_060, kind, rooms: None }
+    }
+
+    #[test]
+    fn a_token_of_this_key_is_taken_until_it_runs_out() {
+        let keys = keys("a secret of the server, long enough");
+        let token = keys.mint(&claims("alice", None)).unwrap();
+        let pass = keys.verify(&token, NOW).unwrap();
+        assert_eq!((pass.user.to_string().as_str(), pass.expires_at.get()), ("alice", 1_000_000_060_000));
+        assert_eq!(keys.verify(&token, pass.expires_at), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn the_known_token_of_another_implementation_is_read() {
+        // The claims {"sub":"alice","exp":2000000000}, signed by Python's hmac and hashlib.
+        let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6MjAwMDAwMDAwMH0.\
+                     IzVzylqNHvGtv7YkvSJbwlnOdKDgab7UF9OS-D4Cqe0";
+        let pass = keys("0123456789abcdef0123456789abcdef").verify(token, NOW).unwrap();
+        assert_eq!(pass.expires_at.get(), 2_000_000_000_000);
+    }
+
+    #[test]
+    fn what_is_not_signed_by_this_key_is_not_taken() {
+        let (ours, theirs) = (keys("one secret"), keys("another secret"));
+        let token = theirs.mint(&claims("alice", None)).unwrap();
+        assert_eq!(ours.verify(&token, NOW), Err(TokenError::Bad));
+        let good = ours.mint(&claims("alice", None)).unwrap();
+        let (head, signature) = good.rsplit_once('.').unwrap();
+        // {"alg":"none"}
+        let (_, payload) = head.split_once('.').unwrap();
+        for bad in [
+            String::new(),
+            "a.b.c".to_owned(),
+            format!("{head}."),
+            format!("{head}.{}", signature.to_lowercase()),
+            format!("eyJhbGciOiJub25lIn0.{payload}."),
+            format!("eyJhbGciOiJub25lIn0.{payload}.{signature}"),
+        ] {
+            assert_eq!(ours.verify(&bad, NOW), Err(TokenError::Bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_another_kind_needs_its_kind() {
+        let keys = keys("one secret");
+        for (sub, kind, taken) in [
+            ("alice", None, true),
+            ("alice", Some(Kind::User), true),
+            ("alice", Some(Kind::Integration), false),
+            ("integration:import", None, false),
+            ("integration:import", Some(Kind::Integration), true),
+            ("persona:socrates", Some(Kind::Persona), true),
+            ("system:jobs", None, false),
+        ] {
+            let token = keys.mint(&claims(sub, kind)).unwrap();
+            assert_eq!(keys.verify(&token, NOW).is_ok(), taken, "{sub} {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_may_open_some_rooms_only() {
+        let keys = keys("one secret");
+        let [lobby, den] = ["lobby", "den"].map(|room| EntityId::parse(room).unwrap());
+        let some = Claims { rooms: Some(vec![lobby.clone()]), ..claims("alice", None) };
+        let pass = keys.verify(&keys.mint(&some).unwrap(), NOW).unwrap();
+        assert!(pass.opens(&lobby) && !pass.opens(&den) && !pass.opens_all());
+    }
+
+    #[test]
+    fn keys_do_not_show() {
+        assert_eq!(format!("{:?}", keys("a secret")), "Keys(…)");
+    }
+}

@@ -1,0 +1,137 @@
+//! Who sends an HTTP request, and whether it may: its address's pace, its token, its own pace.
+//!
+//! Every request passes [`admit`]. A handler that acts for a user asks [`act`] besides.
+
+use std::time::Duration;
+
+use actix_web::dev::ServiceRequest;
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
+use dramatis_events::{CommandId, EntityId, MemberId, MemberKind};
+
+use super::api::{problem, refused};
+use crate::actors::Stage;
+use crate::auth::{Pass, TokenError};
+use crate::clock::{Clock as _, SystemClock};
+use crate::protocol::{ErrorCode, Reject};
+
+/// Of the API, what is open without a token: who watches a server has none.
+const OPEN: [&str; 3] = ["/api/health", "/api/openapi.json", "/api/asyncapi.json"];
+/// What only integrations may use where there are tokens: it is about all rooms.
+const OPERATORS: [&str; 2] = ["/api/events", "/api/projections"];
+
+/// Why a request is not taken.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Too fast; it may come again after this.
+    TooFast(Duration),
+    /// Without a good token.
+    Unauthorized(TokenError),
+    /// Not with this token.
+    Forbidden(String),
+}
+
+impl Refusal {
+    /// The answer, a problem document.
+    pub(super) fn answer(self) -> HttpResponse {
+        match self {
+            Self::Unauthorized(error) => unauthorized(error),
+            refusal => refused(refusal.reject(None)),
+        }
+    }
+
+    /// The same as a `reject` of the message with this id.
+    pub(super) fn reject(self, id: Option<CommandId>) -> Reject {
+        match self {
+            Self::TooFast(after) => {
+                let message =
+                    "too many requests: send it again after the time told, and not more than limits allow";
+                let mut reject = Reject::new(id, ErrorCode::RateLimited, message);
+                reject.after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+                reject
+            }
+            Self::Unauthorized(error) => Reject::new(id, ErrorCode::Forbidden, error.to_string()),
+            Self::Forbidden(why) => Reject::new(id, ErrorCode::Forbidden, why),
+        }
+    }
+}
+
+/// Checks what can be seen from outside of a request. A good token's [`Pass`] is in the
+/// request's extensions from then on.
+pub(super) fn admit(stage: &Stage, request: &ServiceRequest) -> Result<(), Refusal> {
+    let address = request.peer_addr().and_then(|peer| stage.meters.address(peer.ip()));
+    if let Some(address) = address {
+        address.take(size(request.request())).map_err(Refusal::TooFast)?;
+    }
+    let path = request.path();
+    let Some(keys) = stage.keys.as_ref().filter(|_| path.starts_with("/api/") && !OPEN.contains(&path))
+    else {
+        return Ok(());
+    };
+    let token = bearer(request.request()).ok_or(TokenError::Bad);
+    let pass =
+        token.and_then(|token| keys.verify(token, SystemClock.now())).map_err(Refusal::Unauthorized)?;
+    may_use(&pass, path)?;
+    stage.meters.user(&pass.user).take(size(request.request())).map_err(Refusal::TooFast)?;
+    request.extensions_mut().insert(pass);
+    Ok(())
+}
+
+/// Whether this user may act in this room by this request: with tokens only as who the token
+/// names and where it opens; in local mode as anyone, at that user's pace.
+pub(super) fn act(
+    stage: &Stage,
+    request: &HttpRequest,
+    user: &MemberId,
+    room: Option<&EntityId>,
+) -> Result<(), Refusal> {
+    if stage.keys.is_none() {
+        return stage.meters.user(user).take(size(request)).map_err(Refusal::TooFast);
+    }
+    match request.extensions().get::<Pass>() {
+        Some(pass) if pass.user != *user => {
+            Err(Refusal::Forbidden(format!("the token is not that of {user}")))
+        }
+        Some(pass) if room.is_none_or(|room| pass.opens(room)) => Ok(()),
+        _ => Err(not_opened(room.map_or("", EntityId::as_str))),
+    }
+}
+
+fn may_use(pass: &Pass, path: &str) -> Result<(), Refusal> {
+    if OPERATORS.iter().any(|start| path.starts_with(start)) && pass.user.kind() != MemberKind::Integration {
+        let why = "only integrations may use this: show such a token";
+        return Err(Refusal::Forbidden(why.to_owned()));
+    }
+    let room = path.strip_prefix("/api/rooms/").and_then(|rest| rest.split('/').next());
+    match room.map(EntityId::parse) {
+        Some(Ok(room)) if !pass.opens(&room) => Err(not_opened(room.as_str())),
+        _ => Ok(()),
+    }
+}
+
+fn not_opened(room: &str) -> Refusal {
+    Refusal::Forbidden(format!("the token does not open room {room}"))
+}
+
+fn unauthorized(error: TokenError) -> HttpResponse {
+    let code = if error == TokenError::Expired { ErrorCode::TokenExpired } else { ErrorCode::Forbidden };
+    let detail = format!("{error}; it is expected as `Authorization: Bearer TOKEN`");
+    let mut answer = problem(code, detail);
+    *answer.status_mut() = StatusCode::UNAUTHORIZED;
+    let how = header::HeaderValue::from_static("Bearer");
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+    answer
+}
+
+/// The token of the `Authorization` header.
+pub(super) fn bearer(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// What a request weighs: its body, as far as it says.
+fn size(request: &HttpRequest) -> usize {
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    declared.and_then(|length| length.parse().ok()).unwrap_or(0)
+}

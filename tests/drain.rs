@@ -1,0 +1,210 @@
+//! A server goes away in good order and another takes its place: nothing lost, nothing doubled.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{Client, PATIENCE, Server, dramatis};
+
+const CLIENTS: usize = 200;
+/// Before the server is asked to end, each has so many posts answered; all post on until it goes.
+const POSTS_BEFORE: usize = 3;
+/// And so many that they send to its successor.
+const POSTS_AFTER: usize = 3;
+const RECONNECTS_PER_S: &str = "400";
+
+#[derive(Default)]
+struct Told {
+    acked: BTreeMap<String, u64>,
+    events: Vec<u64>,
+    slot_ms: Option<u64>,
+    in_ms: u64,
+    closed: Option<u16>,
+}
+
+/// Where the clients of a run wait for each other.
+struct Run {
+    address: SocketAddr,
+    before: Barrier,
+    done: Barrier,
+    commands: AtomicUsize,
+}
+
+impl Told {
+    /// `true` if it was the answer waited for.
+    fn take(&mut self, message: &Value, waits_for: &str) -> bool {
+        match message["type"].as_str().unwrap() {
+            "event" => self.events.push(message["revision"].as_u64().unwrap()),
+            "ack" => {
+                let id = message["id"].as_str().unwrap().to_owned();
+                let revision = message["revision"].as_u64().unwrap();
+                assert!(self.acked.insert(id, revision).is_none_or(|known| known == revision), "{message}");
+            }
+            "drain" => {
+                self.slot_ms = message["slot_ms"].as_u64();
+                self.in_ms = message["in_ms"].as_u64().unwrap();
+            }
+            "reject" => panic!("{message}"),
+            _ => {}
+        }
+        message["id"] == waits_for
+    }
+}
+
+fn connect(address: SocketAddr, user: &str, told: &Told, epoch: &mut Option<String>) -> Client {
+    let started = Instant::now();
+    loop {
+        assert!(started.elapsed() < PATIENCE, "{user} does not get in again");
+        if std::net::TcpStream::connect(address).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        }
+        let Ok(mut client) = std::panic::catch_unwind(|| Client::connect(address)) else { continue };
+        let after = told.events.last();
+        let cursor = json!([{"room": "hall", "after": after.copied().unwrap_or(0), "epoch": epoch}]);
+        client.send(&json!({"type": "hello", "user": user, "session": user, "rooms": cursor}));
+        let Ok(ready) = client.try_receive() else { continue };
+        if ready["type"] != "ready" {
+            continue;
+        }
+        assert_eq!(ready["rooms"][0]["how"], "events", "{ready}");
+        *epoch = ready["rooms"][0]["epoch"].as_str().map(str::to_owned);
+        return client;
+    }
+}
+
+/// Posts, and sends again what was not answered when the connection ended.
+fn talk(run: &Run, number: usize) -> Told {
+    let address = run.address;
+    let (user, mut told, mut epoch) = (format!("user-{number}"), Told::default(), None);
+    let mut client = connect(address, &user, &told, &mut epoch);
+    let (mut post, mut after, mut sent) = (0, 0, false);
+    while after < POSTS_AFTER {
+        let id = format!("{user}-{post}");
+        let command = if post == 0 {
+            json!({"type": "command", "id": id, "room": "hall", "name": "join", "data": {}})
+        } else {
+            json!({"type": "command", "id": id, "room": "hall", "name": "post_message", "data": {"text": id}})
+        };
+        if !sent {
+            let _ = client.socket().send(tokio_tungstenite::tungstenite::Message::text(command.to_string()));
+            sent = true;
+        }
+        match client.try_receive() {
+            Ok(message) => {
+                if told.take(&message, &id) {
+                    post += 1;
+                    sent = false;
+                    after += usize::from(told.closed.is_some());
+                    if post == POSTS_BEFORE {
+                        run.before.wait();
+                    }
+                }
+            }
+            Err(code) => {
+                told.closed = told.closed.or(Some(code));
+                std::thread::sleep(Duration::from_millis(told.slot_ms.unwrap_or(0)));
+                client = connect(address, &user, &told, &mut epoch);
+                sent = false;
+            }
+        }
+    }
+    run.commands.fetch_add(told.acked.len(), Ordering::SeqCst);
+    run.done.wait();
+    let last = 1 + run.commands.load(Ordering::SeqCst) as u64;
+    while told.events.last().is_none_or(|heard| *heard < last) {
+        match client.try_receive() {
+            Ok(message) => {
+                told.take(&message, "");
+            }
+            Err(code) => {
+                told.closed = told.closed.or(Some(code));
+                std::thread::sleep(Duration::from_millis(told.slot_ms.unwrap_or(0)));
+                client = connect(address, &user, &told, &mut epoch);
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn a_successor_takes_over_and_every_client_comes_back_in_its_slot() {
+    let data = tempfile::tempdir().unwrap();
+    let environment = [("DRAMATIS__DRAIN__RECONNECTS_PER_S", RECONNECTS_PER_S)];
+    let first = Server::start_with(data.path(), &[], &environment);
+    first.open_room("hall", "owner");
+    let address = first.address;
+    let run = Run {
+        address,
+        before: Barrier::new(CLIENTS + 1),
+        done: Barrier::new(CLIENTS),
+        commands: AtomicUsize::new(0),
+    };
+    let (told, code, successor) = std::thread::scope(|scope| {
+        let run = &run;
+        let talking: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || talk(run, number))).collect();
+        let successor = scope.spawn(|| {
+            let mut command = dramatis();
+            command.args(["serve", "--wait-for-lock", "--listen", &address.to_string(), "--data"]);
+            command.arg(data.path()).env("RUST_LOG", "warn").stdout(Stdio::piped());
+            Server::once_it_listens(command.spawn().unwrap()).expect("the successor takes over")
+        });
+        run.before.wait();
+        let code = first.terminate();
+        let successor = successor.join().unwrap();
+        let told: Vec<_> = talking.into_iter().map(|talking| talking.join().unwrap()).collect();
+        (told, code, successor)
+    });
+    assert_eq!(code, Some(0), "the server that goes ends well");
+    assert_eq!(successor.address, address);
+
+    let last = 1 + run.commands.load(Ordering::SeqCst);
+    let contiguous: Vec<u64> = (1..=last as u64).collect();
+    let mut slots = HashSet::new();
+    for (number, told) in told.iter().enumerate() {
+        assert_eq!(told.events, contiguous, "client {number}: every event once and in order");
+        assert_eq!(told.closed, Some(4001), "client {number}");
+        assert_eq!(told.in_ms, 500);
+        slots.insert(told.slot_ms.expect("each is told its slot"));
+    }
+    let each_ms = 1_000 / RECONNECTS_PER_S.parse::<u64>().unwrap();
+    assert!(slots.len() >= CLIENTS / 2, "slots are spread: {}", slots.len());
+    let span = slots.iter().max().unwrap() - slots.iter().min().unwrap();
+    assert!(span >= each_ms * (CLIENTS as u64 - 1), "{span} ms from the first slot to the last");
+
+    let recorded = successor.events(&["--room", "hall"]);
+    assert_eq!(recorded.len(), last + 1, "one effect a command");
+    let texts: HashSet<_> = recorded.iter().filter_map(|event| event["data"]["text"].as_str()).collect();
+    assert_eq!(texts.len(), last - 1 - CLIENTS, "every text once");
+    println!("{CLIENTS} clients, {} events, slots over {span} ms", recorded.len());
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let environment = [("DRAMATIS__DRAIN__NOTICE_MS", "60000")];
+    let server = Server::start_with(data.path(), &[], &environment);
+    let mut client = server.client("alice", &json!([]));
+    let terminate = || {
+        let pid = server.process_id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    };
+    terminate();
+    let drain = client.receive_type("drain");
+    assert_eq!(drain["in_ms"], 60_000);
+    assert!(drain["ticket"].as_str().is_some_and(|ticket| !ticket.is_empty()));
+    assert_eq!(server.terminate(), Some(1));
+}

@@ -1,0 +1,194 @@
+//! Who is too fast is told when to come back, who goes on is closed, and nobody else notices.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+#[path = "support/raw.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part of it is used")]
+mod wire;
+
+use serde_json::{Value, json};
+use support::{Client, Server};
+use wire::{Raw, TEXT, put_frame};
+
+/// People's limits as they are by default.
+const PEOPLE: [(&str, &str); 2] =
+    [("DRAMATIS__LIMITS__SESSION__COMMANDS_PER_S", "200"), ("DRAMATIS__LIMITS__USER__COMMANDS_PER_S", "400")];
+
+fn start(environment: &[(&str, &str)]) -> (tempfile::TempDir, Server) {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[&PEOPLE, environment].concat());
+    server.open_room("lobby", "alice");
+    (data, server)
+}
+
+fn assert_served(client: &mut Client) {
+    let answer = client.ask("lobby", "post_message", &json!({"text": "good evening"}));
+    assert_eq!(answer["type"], "ack", "{answer}");
+}
+
+/// Sends so many posts at once and returns the answers.
+fn burst(client: &mut Client, count: usize) -> Vec<Value> {
+    let ids: Vec<_> =
+        (0..count).map(|_| client.command("lobby", "post_message", &json!({"text": "quick"}))).collect();
+    let mut answers = Vec::new();
+    while answers.len() < ids.len() {
+        let message = client.receive();
+        answers.extend(Some(message).filter(|message| message.get("id").is_some()));
+    }
+    answers
+}
+
+#[test]
+fn a_client_over_its_rate_is_told_when_to_come_back_and_its_retry_holds() {
+    let (_data, server) =
+        start(&[("DRAMATIS__LIMITS__SESSION__COMMANDS_PER_S", "5"), ("DRAMATIS__LIMITS__BURST_S", "2")]);
+    let mut alice = server.client("alice", &json!([]));
+    let answers = burst(&mut alice, 20);
+    let rejects: Vec<_> = answers.iter().filter(|answer| answer["type"] == "reject").collect();
+    assert!((1..=10).contains(&rejects.len()), "{} refused of 20", rejects.len());
+    for reject in &rejects {
+        assert_eq!((&reject["code"], &reject["retry"]), (&json!("rate_limited"), &json!(true)), "{reject}");
+        assert!((1..=200).contains(&reject["after_ms"].as_u64().unwrap()), "{reject}");
+    }
+    // As told: again and again the same command, at the time that the answer names.
+    let again = rejects[0]["id"].as_str().unwrap();
+    loop {
+        let command = json!({"type": "command", "id": again, "room": "lobby", "name": "post_message",
+            "data": {"text": "quick"}});
+        alice.send(&command);
+        let answer = alice.answer(again);
+        if answer["type"] == "ack" {
+            assert_eq!(answer["duplicate"], false);
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(answer["after_ms"].as_u64().unwrap()));
+    }
+}
+
+#[test]
+fn a_user_cannot_come_back_faster_by_other_connections() {
+    let (_data, server) =
+        start(&[("DRAMATIS__LIMITS__USER__COMMANDS_PER_S", "1"), ("DRAMATIS__LIMITS__BURST_S", "100")]);
+    let mut taken = 0;
+    for number in 0..4 {
+        let mut alice = Client::connect(server.address);
+        alice.hello("alice", &format!("tab-{number}"), &json!([]));
+        taken += burst(&mut alice, 50).iter().filter(|answer| answer["type"] == "ack").count();
+    }
+    // Opening the room took one; what the seconds of the test bring may be on top.
+    assert!((99..=160).contains(&taken), "{taken} of 200");
+    let mut bob = server.client("bob", &json!([]));
+    assert_eq!(bob.ask("lobby", "join", &json!({}))["type"], "ack");
+}
+
+#[test]
+fn connections_and_rooms_of_a_user_are_counted_over_all_connections() {
+    let (_data, server) = start(&[
+        ("DRAMATIS__LIMITS__USER__CONNECTIONS_MAX", "2"),
+        ("DRAMATIS__LIMITS__USER__ROOMS_MAX", "2"),
+    ]);
+    for room in ["a", "b", "c"] {
+        server.open_room(room, "alice");
+    }
+    let mut first = Client::connect(server.address);
+    first.hello("alice", "one", &json!([{"room": "a"}]));
+    let mut second = Client::connect(server.address);
+    let ready = second.hello("alice", "two", &json!([{"room": "b"}, {"room": "c"}]));
+    assert_eq!(
+        (&ready["rooms"][0]["how"], &ready["rooms"][1]["code"]),
+        (&json!("events"), &json!("rate_limited"))
+    );
+    second.send(&json!({"type": "subscribe", "id": "s", "room": "c"}));
+    assert_eq!(second.answer("s")["code"], "rate_limited");
+    first.send(&json!({"type": "unsubscribe", "id": "u", "room": "a"}));
+    assert_eq!(first.answer("u")["type"], "unsubscribed");
+    second.send(&json!({"type": "subscribe", "id": "t", "room": "c"}));
+    assert_eq!(second.answer("t")["type"], "subscribed");
+    let mut third = Client::connect(server.address);
+    third.send(&json!({"type": "hello", "user": "alice", "session": "three", "rooms": []}));
+    assert_eq!(third.closed(), 4505);
+    let mut bob = server.client("bob", &json!([{"room": "a"}]));
+    assert_eq!(bob.ask("lobby", "join", &json!({}))["type"], "ack");
+}
+
+#[test]
+fn an_address_is_limited_over_sockets_and_http() {
+    let (_data, server) = start(&[
+        ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),
+        ("DRAMATIS__LIMITS__ADDRESS__CONNECTIONS_MAX", "3"),
+        ("DRAMATIS__LIMITS__ADDRESS__COMMANDS_PER_S", "1"),
+        ("DRAMATIS__LIMITS__BURST_S", "20"),
+    ]);
+    let open: Vec<_> = (0..3).map(|_| Client::connect(server.address)).collect();
+    assert_eq!(Client::connect(server.address).closed(), 4505);
+    drop(open);
+    let refused = (0..40).map(|_| server.get("/api/rooms")).find(|(status, _)| *status == 429);
+    let (_, body) = refused.expect("a request of 40 is refused");
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&problem["code"], &problem["status"]), (&json!("rate_limited"), &json!(429)), "{problem}");
+}
+
+#[test]
+fn integrations_and_people_at_their_own_pace_are_not_hindered() {
+    let (_data, server) = start(&[]);
+    let mut bridge = server.client("integration:bridge", &json!([]));
+    assert_eq!(bridge.ask("lobby", "join", &json!({}))["type"], "ack");
+    let answers = burst(&mut bridge, 5_000);
+    assert!(answers.iter().all(|answer| answer["type"] == "ack"));
+    let mut alice = server.client("alice", &json!([]));
+    assert!(burst(&mut alice, 1_000).iter().all(|answer| answer["type"] == "ack"));
+}
+
+#[test]
+fn who_goes_on_far_over_the_limit_is_closed_and_nobody_else_notices() {
+    const CLIENTS: usize = 8;
+    const FRAMES_A_WRITE: usize = 1_000;
+    let (_data, server) = start(&[]);
+    let mut alice = server.client("alice", &json!([]));
+    assert_served(&mut alice);
+    let before_kib = server.resident_kib();
+    let mut hello = Vec::new();
+    let said = json!({"type": "hello", "user": "mallory", "session": "s", "rooms": []}).to_string();
+    put_frame(&mut hello, TEXT, said.as_bytes());
+    let mut flood = Vec::new();
+    for number in 0..FRAMES_A_WRITE {
+        let wish =
+            json!({"type": "command", "id": number.to_string(), "room": "lobby", "name": "join", "data": {}});
+        put_frame(&mut flood, TEXT, wish.to_string().as_bytes());
+    }
+    let frames: usize = std::thread::scope(|scope| {
+        let attack = || {
+            let mut sent = 0;
+            loop {
+                // Nothing is read while the flood goes on: the server may stop reading, or close.
+                let mut mallory = Raw::connect(server.address, &hello);
+                for _ in 0..10 {
+                    if !mallory.send(&flood) {
+                        break;
+                    }
+                    sent += FRAMES_A_WRITE;
+                }
+                let heard = mallory.listen(usize::MAX);
+                if heard.closed == Some(4029) || sent > 40 * FRAMES_A_WRITE {
+                    assert!(heard.closed.is_none_or(|code| code == 4029 || code == 4507), "{heard:?}");
+                    return sent;
+                }
+            }
+        };
+        let attacks: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(attack)).collect();
+        while attacks.iter().any(|attack| !attack.is_finished()) {
+            assert_served(&mut alice);
+        }
+        attacks.into_iter().map(|attack| attack.join().unwrap()).sum()
+    });
+    assert_served(&mut alice);
+    let grown_kib = server.resident_kib().saturating_sub(before_kib);
+    println!("{frames} frames of {CLIENTS} floods: {grown_kib} KiB");
+    assert!(grown_kib < 64 * 1024, "{grown_kib} KiB");
+}

@@ -1,0 +1,188 @@
+//! With a key for tokens a client is who its token says, for as long as it says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::{Client, Server, dramatis, http};
+
+fn mint(key: &Path, arguments: &[&str]) -> String {
+    let output =
+        dramatis().arg("token").args(arguments).env("DRAMATIS__AUTH__TOKEN_KEY_FILE", key).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+struct Guarded {
+    server: Server,
+    key: std::path::PathBuf,
+    _data: tempfile::TempDir,
+}
+
+/// A server with a key, and the room `lobby`, which alice owns.
+fn start(environment: &[(&str, &str)]) -> Guarded {
+    let data = tempfile::tempdir().unwrap();
+    let key = data.path().join("token.key");
+    let made = dramatis().args(["token", "--new-key"]).arg(&key).status().unwrap();
+    assert!(made.success());
+    let named = [("DRAMATIS__AUTH__TOKEN_KEY_FILE", key.to_str().unwrap())];
+    let server = Server::start_with(data.path(), &[], &[&named, environment].concat());
+    let guarded = Guarded { server, key, _data: data };
+    let alice = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    let (status, body) = guarded.post(&alice, "alice", "lobby");
+    assert_eq!(status, 201, "{body}");
+    guarded
+}
+
+impl Guarded {
+    fn hello(&self, message: &Value) -> Client {
+        let mut client = Client::connect(self.server.address);
+        client.send(message);
+        client
+    }
+
+    fn request(&self, head: &str, token: &str, body: &str) -> (u16, Value) {
+        let (address, len) = (self.server.address, body.len());
+        let request = format!(
+            "{head} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Content-Length: {len}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let (status, body) = http(address, &request);
+        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    fn post(&self, token: &str, user: &str, room: &str) -> (u16, Value) {
+        let body = json!({"user": user, "room": room, "title": room}).to_string();
+        self.request("POST /api/rooms", token, &body)
+    }
+}
+
+fn hello(token: &str) -> Value {
+    json!({"type": "hello", "token": token, "session": "s", "rooms": [{"room": "lobby"}]})
+}
+
+#[test]
+fn a_client_is_who_its_token_says() {
+    let guarded = start(&[]);
+    let token = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    let mut alice = guarded.hello(&hello(&token));
+    let ready = alice.receive_type("ready");
+    assert_eq!(ready["user"], "alice");
+    assert!(ready["token_expires_at"].is_i64(), "{ready}");
+    assert_eq!(alice.ask("lobby", "post_message", &json!({"text": "hi"}))["type"], "ack");
+    let (head, _) = token.rsplit_once('.').unwrap();
+    for bad in [
+        json!({"type": "hello", "user": "alice", "session": "s", "rooms": []}),
+        json!({"type": "hello", "user": "bob", "token": token, "session": "s", "rooms": []}),
+        hello("no-token"),
+        hello(&format!("{head}.c2lnbmF0dXJl")),
+    ] {
+        assert_eq!(guarded.hello(&bad).closed(), 4501, "{bad}");
+    }
+}
+
+#[test]
+fn a_token_is_renewed_in_place_and_without_that_runs_out() {
+    let guarded = start(&[
+        ("DRAMATIS__AUTH__REFRESH_AHEAD_MS", "3600000"),
+        ("DRAMATIS__AUTH__EXPIRED_GRACE_MS", "300"),
+    ]);
+    let short = mint(&guarded.key, &["--user", "alice", "--for", "3s"]);
+    let mut alice = guarded.hello(&hello(&short));
+    alice.receive_type("ready");
+    assert!(alice.receive_type("authenticate")["by"].is_i64());
+    let bob = mint(&guarded.key, &["--user", "bob", "--for", "1h"]);
+    let narrow = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "den"]);
+    for (id, token) in [("other", bob.as_str()), ("narrow", narrow.as_str()), ("bad", "bad")] {
+        alice.send(&json!({"type": "authenticate", "id": id, "token": token}));
+        assert_eq!(alice.answer(id)["code"], "forbidden", "{id}");
+    }
+    let again = mint(&guarded.key, &["--user", "alice", "--for", "3s"]);
+    alice.send(&json!({"type": "authenticate", "id": "fresh", "token": again}));
+    let fresh = alice.answer("fresh");
+    assert_eq!(fresh["type"], "authenticated", "{fresh}");
+    // It is asked of again, and now left alone: commands are taken until it runs out.
+    let mut refused = None;
+    let closed = loop {
+        let id = alice.command("lobby", "post_message", &json!({"text": "still here"}));
+        let answer = loop {
+            match alice.try_receive() {
+                Ok(message) if message["id"] == id.as_str() => break Ok(message),
+                Ok(_) => {}
+                Err(code) => break Err(code),
+            }
+        };
+        match answer {
+            Ok(answer) if answer["type"] == "ack" => assert!(refused.is_none(), "{answer}"),
+            Ok(answer) => {
+                assert_eq!(answer["code"], "token_expired", "{answer}");
+                refused = Some(answer);
+                break alice.closed();
+            }
+            Err(code) => break code,
+        }
+    };
+    assert!(refused.is_some());
+    assert_eq!(closed, 4501);
+    assert_eq!(guarded.hello(&hello(&again)).closed(), 4501, "an expired token opens nothing");
+}
+
+#[test]
+fn a_token_may_open_some_rooms_only() {
+    let guarded = start(&[]);
+    let alice = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    assert_eq!(guarded.post(&alice, "alice", "den").0, 201);
+    let token = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "lobby"]);
+    let rooms = json!([{"room": "den"}, {"room": "lobby"}]);
+    let mut client = guarded.hello(&json!({"type": "hello", "token": token, "session": "s", "rooms": rooms}));
+    let ready = client.receive_type("ready");
+    assert_eq!(
+        (&ready["rooms"][0]["code"], &ready["rooms"][1]["how"]),
+        (&json!("forbidden"), &json!("events"))
+    );
+    assert_eq!(client.ask("den", "post_message", &json!({"text": "hi"}))["code"], "forbidden");
+    assert_eq!(client.ask("lobby", "post_message", &json!({"text": "hi"}))["type"], "ack");
+    assert_eq!(guarded.request("GET /api/rooms/den", &token, "").0, 403);
+    assert_eq!(guarded.post(&token, "alice", "den").0, 403);
+}
+
+#[test]
+fn http_takes_the_token_as_bearer() {
+    let guarded = start(&[]);
+    let alice = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    assert_eq!(guarded.request("GET /api/rooms", &alice, "").0, 200);
+    let (status, problem) = guarded.request("GET /api/rooms", "bad", "");
+    assert_eq!((status, &problem["code"]), (401, &json!("forbidden")), "{problem}");
+    assert_eq!(guarded.server.get("/api/rooms").0, 401);
+    assert_eq!(guarded.server.get("/api/health").0, 200);
+    assert_eq!(guarded.post(&alice, "bob", "cellar").0, 403);
+    assert_eq!(guarded.request("GET /api/events", &alice, "").0, 403);
+    let operator = mint(&guarded.key, &["--user", "integration:operator", "--for", "1h"]);
+    let url = guarded.server.url();
+    let read = dramatis().args(["events", "read", "--url", &url]).env("DRAMATIS_TOKEN", &operator).output();
+    assert!(read.unwrap().status.success());
+}
+
+#[test]
+fn keys_that_are_none_and_addresses_without_a_key_are_refused_by_name() {
+    let data = tempfile::tempdir().unwrap();
+    let short = data.path().join("short.key");
+    std::fs::write(&short, "too short\n").unwrap();
+    let missing = data.path().join("missing.key");
+    for (key, part) in [(&short, "must hold 32 bytes or more, and holds 9"), (&missing, "No such file")] {
+        let said =
+            Server::try_start(data.path(), &[("DRAMATIS__AUTH__TOKEN_KEY_FILE", key.to_str().unwrap())])
+                .err()
+                .expect("it does not start");
+        assert!(said.contains("auth.token_key_file") && said.contains(part), "{said}");
+        assert!(!said.contains("too short\n"), "{said}");
+    }
+}
