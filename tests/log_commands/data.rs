@@ -180,9 +180,14 @@ impl Data {
         told.lines().map(|line| self.plain(line) + "\n").collect()
     }
 
+    /// The log's epoch as its file tells it, before the checksum.
+    pub fn epoch_text(&self) -> String {
+        let text = std::fs::read_to_string(self.log_dir().join("epoch")).unwrap();
+        text.split_whitespace().next().unwrap().to_owned()
+    }
+
     pub fn plain(&self, line: &str) -> String {
-        let epoch = std::fs::read_to_string(self.log_dir().join("epoch")).unwrap();
-        let line = line.replace(epoch.trim(), "<epoch>");
+        let line = line.replace(&self.epoch_text(), "<epoch>");
         let line = match line.split_once("lies in cut-") {
             Some((before, after)) => format!("{before}lies in <folder>{}", after.split_once(';').unwrap().1),
             None => line,

@@ -8,7 +8,7 @@ use dramatis_events::{Epoch, Recorded};
 use super::data::{Data, change, flip, name, unlocking, verify};
 
 fn epoch(data: &Data) -> Epoch {
-    std::fs::read_to_string(data.log_dir().join("epoch")).unwrap().trim().parse().unwrap()
+    data.epoch_text().parse().unwrap()
 }
 
 /// The events that come back, from a log that is then sound and goes on.

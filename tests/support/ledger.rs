@@ -308,7 +308,7 @@ impl History {
 
     /// Each room read by itself is what the whole log holds of it.
     fn compare_rooms(&self, server: &Server, findings: &mut Vec<String>) {
-        for stream in self.revisions.keys() {
+        for stream in self.revisions.keys().filter(|stream| stream.starts_with(STREAM)) {
             let room = stream.trim_start_matches(STREAM);
             let of_room = server.events(&["--room", room]);
             if !of_room.iter().eq(self.events.iter().filter(|event| event["stream"] == *stream)) {
