@@ -88,7 +88,7 @@ fn run(world: &mut World, seed: u64) -> (Counts, u64) {
         world.server().open_room(room, "writer");
     }
     world.proxy.reseed(seed);
-    let (to, kills) = (world.proxy.address, seed % KILL_EVERY == 0);
+    let (to, kills) = (world.proxy.address, seed.is_multiple_of(KILL_EVERY));
     let reader = Reader::new(person("reader", "one-and-the-same"), &rooms, BEFORE + COMMANDS);
     let reading = std::thread::spawn(move || reader.read(to, &mut Chance::of(seed)));
     let (mut chance, writer) = (Chance::of(!seed), person("writer", "of-commands"));

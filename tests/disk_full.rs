@@ -146,12 +146,12 @@ fn a_full_disk_stops_appends_until_a_restart_and_loses_nothing() {
 
 #[test]
 fn appends_stop_at_the_reserve_and_go_on_once_there_is_space() {
-    on_a_small_disk("appends_stop_at_the_reserve_and_go_on_once_there_is_space", 32, |disk| {
+    on_a_small_disk("appends_stop_at_the_reserve_and_go_on_once_there_is_space", 96, |disk| {
         let data = disk.join("data");
         // The default reserve is a twentieth of so small a disk.
         let server = Server::start_with(&data, &[], &SETTINGS[..1]);
         let mut poster = Poster::new(&server);
-        for left_kib in [1_500, 3_000] {
+        for left_kib in [4_000, 6_200] {
             for _ in 0..20 {
                 assert_eq!(poster.post()["type"], "ack");
             }

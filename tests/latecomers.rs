@@ -118,7 +118,7 @@ fn one_hello_takes_a_thousand_rooms() {
     server.kill();
     let server = Server::start(data.path());
     let rooms: Vec<Value> =
-        (0..ROOMS + 1).map(|number| json!({"room": name(number % ROOMS), "after": 0})).collect();
+        (0..=ROOMS).map(|number| json!({"room": name(number % ROOMS), "after": 0})).collect();
     let mut bob = Client::connect(server.address);
     let ready = bob.hello("bob", "tab", &json!(rooms));
     let entries = ready["rooms"].as_array().unwrap();

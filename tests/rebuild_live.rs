@@ -12,7 +12,7 @@ mod support;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::documents::{Documents, documents};
@@ -121,11 +121,17 @@ fn queries_never_fail_or_go_back_in_time_while_builds_come_and_go() {
     assert_eq!(shown(data.path(), "timeline"), live);
 }
 
+/// Messages come at a fixed rate, so that a slow machine is not asked for more than it can fold:
+/// so many at a time, and so long between them.
+const POSTED_TOGETHER: u64 = 32;
+const POSTED_EVERY: Duration = Duration::from_millis(64);
+
 fn post_until(client: &mut Client, done: &AtomicBool) -> u64 {
     client.ask("den", "join", &json!({}));
     let mut posted = 0;
     while !done.load(Ordering::SeqCst) {
-        let ids: Vec<_> = (0..32)
+        std::thread::sleep(POSTED_EVERY);
+        let ids: Vec<_> = (0..POSTED_TOGETHER)
             .map(|n| client.command("den", "post_message", &json!({"text": format!("{posted} {n}")})))
             .collect();
         for id in ids {

@@ -112,7 +112,8 @@ fn a_large_room_comes_back_from_its_snapshot() {
     let revision = assert_right(&server, "alice", "bob");
     assert_eq!(revision, OPENING_EVENTS + MESSAGES);
     let after = loads(&server);
-    assert!(after.0 > before.0 && after.1 == before.1, "from a snapshot: {after:?} after {before:?}");
+    // Users are loaded too, from the few events that they have.
+    assert!(after.0 > before.0, "from a snapshot: {after:?} after {before:?}");
     assert!(after.2 - before.2 < 50, "events read: {}", after.2 - before.2);
     post(&server, MORE);
     server.kill();
@@ -120,8 +121,8 @@ fn a_large_room_comes_back_from_its_snapshot() {
     let server = start(data.path());
     let revision = assert_right(&server, "alice", "bob");
     assert_eq!(revision, OPENING_EVENTS + MESSAGES + 1 + MORE);
-    let (from_snapshot, from_start, read) = loads(&server);
-    assert!(from_snapshot > 0 && from_start == 0, "after a crash too: {from_snapshot}, {from_start}");
+    let (from_snapshot, _, read) = loads(&server);
+    assert!(from_snapshot > 0, "after a crash too");
     assert!((MORE..1_000).contains(&read), "what came since the last snapshot, not {read}");
     server.kill();
 
@@ -131,12 +132,12 @@ fn a_large_room_comes_back_from_its_snapshot() {
     let server = start(data.path());
     let events = assert_right(&server, "alice", "bob") + 1;
     let (_, from_start, read) = loads(&server);
-    assert!(from_start == 1 && read >= events - 1, "without its snapshot all is read: {from_start}, {read}");
+    assert!(from_start >= 1 && read >= events - 1, "without its snapshot all is read: {from_start}, {read}");
     left_memory(&server);
     saved(&server);
     assert_right(&server, "alice", "bob");
     let (from_snapshot, from_start, _) = loads(&server);
-    assert!(from_snapshot > 0 && from_start == 1, "there is a new one: {from_snapshot}, {from_start}");
+    assert!(from_snapshot > 0 && from_start >= 1, "there is a new one: {from_snapshot}, {from_start}");
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn the_snapshots_of_another_log_are_not_believed() {
     let server = start(ours.path());
     assert_right(&server, "bob", "alice");
     let (_, from_start, read) = loads(&server);
-    assert!(from_start == 1 && read >= 102, "{from_start}, {read}");
+    assert!(from_start >= 1 && read >= 102, "{from_start}, {read}");
 }
 
 /// An operator may put an older copy of the log back; its epoch says nothing of that.
@@ -194,7 +195,7 @@ fn a_snapshot_of_events_that_the_log_lost_is_not_believed() {
     let server = start(data.path());
     assert_eq!(assert_right(&server, "alice", "bob"), OPENING_EVENTS + 60);
     let (_, from_start, read) = loads(&server);
-    assert!(from_start == 1 && read >= OPENING_EVENTS + 60, "{from_start}, {read}");
+    assert!(from_start >= 1 && read >= OPENING_EVENTS + 60, "{from_start}, {read}");
 }
 
 #[test]
@@ -214,5 +215,5 @@ fn in_a_new_epoch_rooms_are_read_anew() {
     let server = relaxed();
     let events = assert_right(&server, "alice", "bob");
     let (_, from_start, read) = loads(&server);
-    assert!(from_start == 1 && read >= events, "the log's answers may be lost with it: {from_start}, {read}");
+    assert!(from_start >= 1 && read >= events, "the log's answers may be lost with it: {from_start}, {read}");
 }

@@ -26,8 +26,9 @@ use super::guard::Guard;
 use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
+use crate::actors::meters::Account;
 use crate::actors::outbox::Outbox;
-use crate::actors::places::Places;
+use crate::actors::places::{Place, Places};
 use crate::actors::session::{Inbound, Session};
 use crate::config::SocketConfig;
 use crate::protocol::{CloseCode, SUBPROTOCOL, ServerMessage};
@@ -65,10 +66,28 @@ pub async fn take_over(
     if let Err(refusal) = admit(&door, &request) {
         return refuse(framed, refusal).await;
     }
-    let arrival = door.stage.directory.arrive();
+    // Before the client hears that it is connected: what it connects after that comes later.
+    let (arrival, entry) = (door.stage.directory.arrive(), Entry::take(&door, framed.io_ref()));
     let (io, early) = shake_hands(&request, framed).await?;
-    open(&door, io, &early, arrival);
+    open(&door, io, &early, arrival, entry);
     Ok(())
+}
+
+/// What a connection takes up: a place in the process, and one of its address.
+struct Entry {
+    address: Option<Arc<Account>>,
+    places: Vec<Place>,
+    refused: bool,
+}
+
+impl Entry {
+    fn take(door: &Door, io: &TcpStream) -> Self {
+        let address = io.peer_addr().ok().and_then(|peer| door.stage.meters.address(peer.ip()));
+        let mut places = vec![door.connections.enter()];
+        places.extend(address.as_ref().map(|address| address.connections.enter()));
+        let refused = places.iter().any(Option::is_none);
+        Self { address, places: places.into_iter().flatten().collect(), refused }
+    }
 }
 
 /// Answers a handshake that is let in: the connection, and what came right behind the request.
@@ -112,12 +131,11 @@ pub fn carry<Kept: 'static>(
     reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early)
 }
 
-fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival) {
-    let Stage { limits, meters, drain, .. } = &*door.stage;
+fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry) {
+    let Stage { limits, drain, .. } = &*door.stage;
     let outbox = door.rooms.outbox();
-    let address = io.peer_addr().ok().and_then(|peer| meters.address(peer.ip()));
-    let places = (door.connections.enter(), address.as_ref().map(|address| address.connections.enter()));
-    if matches!(places, (None, _) | (_, Some(None))) {
+    let Entry { address, places, refused } = entry;
+    if refused {
         outbox.close(CloseCode::TooManyConnections);
     } else if drain.has_begun() {
         outbox.push(ServerMessage::Drain(drain.slot()).encode());
