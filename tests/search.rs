@@ -10,6 +10,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -73,7 +74,10 @@ fn holds(text: &str, query: &str) -> bool {
 
 /// Every message that the search finds, page by page: room and revision.
 fn found(server: &Server, query: &str, order: &str) -> Vec<(String, u64)> {
-    let asked: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let mut asked = String::new();
+    for byte in query.bytes() {
+        write!(asked, "%{byte:02x}").unwrap();
+    }
     let mut all = Vec::new();
     loop {
         let path = format!("/api/search?q={asked}&order={order}&limit=500&skip={}", all.len());
@@ -109,8 +113,8 @@ fn compare(server: &Server) -> usize {
         let listed = found(server, query, "newest");
         let shown: BTreeSet<_> = listed.iter().cloned().collect();
         assert_eq!(shown.len(), listed.len(), "{query}: each once");
-        let (lost, extra): (Vec<&(String, u64)>, Vec<&(String, u64)>) =
-            (want.difference(&shown).take(3).collect(), shown.difference(&want).take(3).collect());
+        let lost: Vec<_> = want.difference(&shown).take(3).collect();
+        let extra: Vec<_> = shown.difference(&want).take(3).collect();
         assert!(lost.is_empty() && extra.is_empty(), "{query}: not found {lost:?}, found too {extra:?}");
         hits += want.len();
     }
