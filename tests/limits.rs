@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use support::{Client, Server};
 use wire::{Raw, TEXT, put_frame};
 
-/// People's limits as they are by default.
+/// Limits that suit people, and that a test can reach.
 const PEOPLE: [(&str, &str); 2] =
     [("DRAMATIS__LIMITS__SESSION__COMMANDS_PER_S", "200"), ("DRAMATIS__LIMITS__USER__COMMANDS_PER_S", "400")];
 
