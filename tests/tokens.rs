@@ -186,3 +186,35 @@ fn keys_that_are_none_and_addresses_without_a_key_are_refused_by_name() {
         assert!(!said.contains("too short\n"), "{said}");
     }
 }
+
+#[test]
+fn documents_follow_the_rights_that_sockets_keep_to() {
+    let guarded = start(&[]);
+    let [alice, bob, ops] =
+        ["alice", "bob", "integration:ops"].map(|user| mint(&guarded.key, &["--user", user, "--for", "1h"]));
+    let den = json!({"user": "alice", "room": "den", "title": "Den", "visibility": "invited"});
+    let (status, opened) = guarded.request("POST /api/rooms", &alice, &den.to_string());
+    assert_eq!(status, 201, "{opened}");
+    let get = |path: &str, token: &str| guarded.request(&format!("GET {path}"), token, "");
+    for path in [
+        "/api/rooms/den",
+        "/api/rooms/den/timeline",
+        "/api/rooms/%64en/timeline",
+        "/api/rooms/den/threads",
+        "/api/search?q=word&room=den",
+        "/api/search?q=word&room=%64en",
+    ] {
+        assert_eq!(get(path, &bob).0, 403, "{path}");
+        assert_eq!(get(path, &alice).0, 200, "{path}");
+        assert_eq!(get(path, &ops).0, 200, "{path}");
+    }
+    assert_eq!(get("/api/rooms/lobby/timeline", &bob).0, 200);
+    assert_eq!(get("/api/search?q=word", &bob).0, 403, "a person searches in a room");
+    assert_eq!(get("/api/users/alice/activity", &bob).0, 403);
+    assert_eq!(get("/api/users/bob/activity", &bob).0, 200);
+    let position = opened["position"].as_str().unwrap();
+    for (token, count) in [(&bob, 1), (&alice, 2), (&ops, 2)] {
+        let (_, listed) = get(&format!("/api/rooms?min_position={position}"), token);
+        assert_eq!(listed["rooms"].as_array().unwrap().len(), count, "{listed}");
+    }
+}

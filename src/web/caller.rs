@@ -2,17 +2,19 @@
 //!
 //! Every request passes [`admit`]. A handler that acts for a user asks [`act`] besides.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
-use dramatis_events::{CommandId, EntityId, MemberId, MemberKind};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use dramatis_events::{CommandId, EntityId, MemberId, MemberKind, StreamId};
 
 use super::api::{problem, refused};
 use crate::actors::Stage;
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
+use crate::domain::room::Reading;
 use crate::protocol::{ErrorCode, Reject};
 
 /// Of the API, what is open without a token: who watches a server has none.
@@ -97,20 +99,60 @@ pub(super) fn act(
     }
 }
 
+/// Whether a person may read what this asks for: where there are tokens, documents follow the
+/// rights that the socket keeps to. A room's are for those who may follow it, a user's for
+/// themselves, and a search over all rooms is for integrations.
+pub(super) async fn may_read(stage: &Stage, request: &ServiceRequest) -> Result<(), Refusal> {
+    let pass = request.extensions().get::<Pass>().cloned();
+    let Some(pass) = pass.filter(|pass| pass.user.kind() != MemberKind::Integration) else { return Ok(()) };
+    let path = request.path();
+    let room = if path == "/api/search" {
+        let asked = web::Query::<HashMap<String, String>>::from_query(request.query_string());
+        let room = asked.ok().and_then(|asked| EntityId::parse(asked.get("room")?).ok());
+        Some(Ok(room.ok_or_else(|| Refusal::Forbidden("name a room to search in".to_owned()))?))
+    } else {
+        room_of(path)
+    };
+    let user = path.strip_prefix("/api/users/").and_then(|rest| rest.split('/').next());
+    if user.is_some_and(|user| user != pass.user.as_str()) {
+        return Err(Refusal::Forbidden("the token is not that of this user".to_owned()));
+    }
+    match room {
+        Some(Ok(room)) if may_follow(stage, &pass, &room).await => Ok(()),
+        Some(_) => Err(not_opened(path)),
+        None => Ok(()),
+    }
+}
+
+/// Whether the token's user may follow a room. One that was never opened is nobody's secret.
+pub(super) async fn may_follow(stage: &Stage, pass: &Pass, room: &EntityId) -> bool {
+    let user = pass.user.clone();
+    let reading = stage.rooms.ask(&StreamId::room(room), move |standing| standing.state.reading(&user)).await;
+    pass.opens(room) && reading.is_ok_and(|reading| reading.is_none_or(Reading::may_read))
+}
+
 fn may_use(pass: &Pass, path: &str) -> Result<(), Refusal> {
     if OPERATORS.iter().any(|start| path.starts_with(start)) && pass.user.kind() != MemberKind::Integration {
         let why = "only integrations may use this: show such a token";
         return Err(Refusal::Forbidden(why.to_owned()));
     }
-    let room = path.strip_prefix("/api/rooms/").and_then(|rest| rest.split('/').next());
-    match room.map(EntityId::parse) {
-        Some(Ok(room)) if !pass.opens(&room) => Err(not_opened(room.as_str())),
+    match room_of(path) {
+        Some(room) if !room.as_ref().is_ok_and(|room| pass.opens(room)) => Err(not_opened(path)),
         _ => Ok(()),
     }
 }
 
-fn not_opened(room: &str) -> Refusal {
-    Refusal::Forbidden(format!("the token does not open room {room}"))
+/// The room that a path names, as the handlers read it; an error if what it names is none.
+fn room_of(path: &str) -> Option<Result<EntityId, ()>> {
+    let named = path.strip_prefix("/api/rooms/")?.split('/').next()?;
+    // In a path a plus is a plus.
+    let query = format!("room={}", named.replace('+', "%2B"));
+    let decoded = web::Query::<HashMap<String, String>>::from_query(&query).ok();
+    Some(decoded.and_then(|named| EntityId::parse(named.get("room")?).ok()).ok_or(()))
+}
+
+fn not_opened(what: &str) -> Refusal {
+    Refusal::Forbidden(format!("the token does not open room {what}, or its user may not read it"))
 }
 
 fn unauthorized(error: TokenError) -> HttpResponse {

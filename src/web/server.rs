@@ -15,6 +15,7 @@ use actix_server::Server;
 use actix_service::{fn_factory, fn_service, map_config};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, web};
 
@@ -159,6 +160,10 @@ async fn guarded<B: MessageBody + 'static>(
         .check(request.headers(), authority.as_deref())
         .map_err(|why| caller::Refusal::Forbidden(why.to_owned()))
         .and_then(|()| caller::admit(stage, &request));
+    let admitted = match admitted {
+        Ok(()) if request.method() == Method::GET => caller::may_read(stage, &request).await,
+        admitted => admitted,
+    };
     if let Err(refusal) = admitted {
         return Ok(request.into_response(refusal.answer()).map_into_right_body());
     }

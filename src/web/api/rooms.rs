@@ -1,8 +1,8 @@
 //! Opening rooms, and reading rooms, timelines and members.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use dramatis_events::room::Visibility;
-use dramatis_events::{CommandId, EntityId, MemberId, Position, Revision, StreamId};
+use dramatis_events::{CommandId, EntityId, MemberId, MemberKind, Position, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -11,6 +11,7 @@ use super::reading::{MinPosition, answer, limit_default, marked, page_len, wait}
 use super::{Api, ask, problem, titled};
 use crate::actors::answer::Accepted;
 use crate::actors::entity::Request;
+use crate::auth::Pass;
 use crate::domain::room::{OpenRoom, RoomCommand};
 use crate::protocol::{ErrorCode, ME};
 use crate::read_models::queries::{self, Listing, RoomOrder};
@@ -128,7 +129,11 @@ enum Order {
 #[utoipa::path(get, path = "/api/rooms", params(RoomsQuery), responses(
     (status = 200, description = "`{rooms: […], next}`"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
-pub(super) async fn list(api: web::Data<Api>, query: web::Query<RoomsQuery>) -> HttpResponse {
+pub(super) async fn list(
+    api: web::Data<Api>,
+    query: web::Query<RoomsQuery>,
+    request: HttpRequest,
+) -> HttpResponse {
     if let Err(answer) = wait(&api, "rooms", query.min_position).await {
         return answer;
     }
@@ -140,11 +145,34 @@ pub(super) async fn list(api: web::Data<Api>, query: web::Query<RoomsQuery>) -> 
         Ok(after) => after,
         Err(why) => return problem(ErrorCode::Malformed, why),
     };
-    let found = queries::rooms(&*api.read_models, "main", order, after, page_len(query.limit)).await;
+    let mut found = queries::rooms(&*api.read_models, "main", order, after, page_len(query.limit)).await;
+    let pass = request.extensions().get::<Pass>().cloned();
+    if let (Ok(found), Some(pass)) = (&mut found, pass) {
+        found.items = readable(&api, &pass, std::mem::take(&mut found.items)).await;
+    }
     answer(found, |Listing { items, next }| {
         let page = Rooms { rooms: items, next: next.map(|place| pack(&place)) };
         HttpResponse::Ok().json(page)
     })
+}
+
+/// Those of the rooms that the token's user may follow.
+async fn readable(api: &Api, pass: &Pass, rooms: Vec<Box<RawValue>>) -> Vec<Box<RawValue>> {
+    #[derive(Deserialize)]
+    struct Named {
+        room: EntityId,
+    }
+    if pass.user.kind() == MemberKind::Integration && pass.opens_all() {
+        return rooms;
+    }
+    let mut kept = Vec::with_capacity(rooms.len());
+    for room in rooms {
+        let Ok(Named { room: id }) = serde_json::from_str(room.get()) else { continue };
+        if caller::may_follow(&api.stage, pass, &id).await {
+            kept.push(room);
+        }
+    }
+    kept
 }
 
 #[derive(Serialize)]
