@@ -19,7 +19,8 @@ pub fn words(text: &str) -> String {
     let mut words = String::with_capacity(text.len());
     let mut inside = false;
     for letter in letters(text) {
-        let alone = stands_alone(letter);
+        // The voice marks of kana belong to what they follow.
+        let alone = stands_alone(letter) && !is_combining_mark(letter);
         if letter.is_alphanumeric() || (inside && is_combining_mark(letter)) {
             if !words.is_empty() && (alone || !inside) {
                 words.push(' ');
@@ -89,6 +90,7 @@ mod tests {
             ("私は日本人abc", "私 は 日 本 人 abc"),
             ("हिन्दी में", "हिन्दी में"),
             ("a😂b", "a b"),
+            ("ᮀ\u{3099}", "ᮀ\u{3099}"),
         ] {
             assert_eq!(words(text), expected, "{text:?}");
         }
