@@ -208,6 +208,10 @@ fn documents_follow_the_rights_that_sockets_keep_to() {
         assert_eq!(get(path, &alice).0, 200, "{path}");
         assert_eq!(get(path, &ops).0, 200, "{path}");
     }
+    for path in ["/api/%72ooms/den/timeline", "/%61pi/rooms/den/timeline", "/%61pi/events"] {
+        assert_eq!(get(path, &bob).0, 403, "{path}");
+        assert_eq!(get(path, "no-token").0, 401, "{path}");
+    }
     assert_eq!(get("/api/rooms/lobby/timeline", &bob).0, 200);
     assert_eq!(get("/api/search?q=word", &bob).0, 403, "a person searches in a room");
     assert_eq!(get("/api/users/alice/activity", &bob).0, 403);

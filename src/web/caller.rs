@@ -1,6 +1,7 @@
 //! Who sends an HTTP request, and whether it may: its address's pace, its token, its own pace.
 //!
-//! Every request passes [`admit`]. A handler that acts for a user asks [`act`] besides.
+//! Every request passes [`admit`]. A read passes [`may_read`], and a handler that acts for a
+//! user asks [`act`] besides.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -65,7 +66,7 @@ pub(super) fn admit(stage: &Stage, request: &ServiceRequest) -> Result<(), Refus
     if let Some(address) = address {
         address.take(size(request.request())).map_err(Refusal::TooFast)?;
     }
-    let path = request.path();
+    let path = routed_path(request);
     let Some(keys) = stage.keys.as_ref().filter(|_| path.starts_with("/api/") && !OPEN.contains(&path))
     else {
         return Ok(());
@@ -105,7 +106,7 @@ pub(super) fn act(
 pub(super) async fn may_read(stage: &Stage, request: &ServiceRequest) -> Result<(), Refusal> {
     let pass = request.extensions().get::<Pass>().cloned();
     let Some(pass) = pass.filter(|pass| pass.user.kind() != MemberKind::Integration) else { return Ok(()) };
-    let path = request.path();
+    let path = routed_path(request);
     let room = if path == "/api/search" {
         let asked = web::Query::<HashMap<String, String>>::from_query(request.query_string());
         let room = asked.ok().and_then(|asked| EntityId::parse(asked.get("room")?).ok());
@@ -140,6 +141,12 @@ fn may_use(pass: &Pass, path: &str) -> Result<(), Refusal> {
         Some(room) if !room.as_ref().is_ok_and(|room| pass.opens(room)) => Err(not_opened(path)),
         _ => Ok(()),
     }
+}
+
+/// The path that routes are matched with. That of the request line may have any letter of it
+/// percent-encoded, and would pass by what is checked here.
+fn routed_path(request: &ServiceRequest) -> &str {
+    request.match_info().get_ref().path()
 }
 
 /// The room that a path names, as the handlers read it; an error if what it names is none.
