@@ -15,12 +15,12 @@ use super::format::{index_name, segment_name};
 use super::segment::{Closed, Index};
 use super::sidecar::Sidecar;
 use super::{Options, Shared};
+use crate::priority::step_back;
 
 /// Segments that may wait; the writer waits when there are more, for each holds its index in memory.
 const WAITING_MAX: usize = 2;
 
 /// The priority of what nobody waits for, unless [`WAITING_MAX`] is reached, as `nice` counts it.
-#[cfg(target_os = "linux")]
 const PRIORITY: i32 = 19;
 
 /// Does what is to be done for closed segments.
@@ -157,19 +157,11 @@ fn behind<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let named = std::thread::Builder::new().name("log-closer-cpu".to_owned());
         let thread = named.spawn_scoped(scope, || {
-            step_back();
+            step_back(PRIORITY);
             work()
         })?;
         thread.join().map_err(|_| io::Error::other("it panicked"))
     })
-}
-
-fn step_back() {
-    // On Linux a priority is a thread's own, elsewhere it would be the whole process's.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), PRIORITY) {
-        tracing::debug!(%error, "closed segments are finished at the writer's own priority");
-    }
 }
 
 /// Where the writer hands closed segments to.

@@ -33,9 +33,10 @@ impl Filled {
     /// All that can be asked.
     fn answers(&self) -> Vec<String> {
         let streams = (0..3).map(|number| {
-            let span = self.index.span(&stream(number)).map(|span| {
-                (span.first_revision, span.count, self.index.list(span, 0, usize::MAX).to_vec())
-            });
+            let span = self
+                .index
+                .span(&stream(number))
+                .map(|span| (span.first_revision, span.count, self.index.list(span, 0, usize::MAX).to_vec()));
             format!("{span:?}")
         });
         let commands = (0..4).map(|command| format!("{:?}", self.index.command([command; 16])));
@@ -57,13 +58,17 @@ proptest! {
         let (mut staged, mut plain) = (Filled::default(), Filled::default());
         for sent in 0..batches.len() + ahead {
             if let Some(shown) = sent.checked_sub(ahead) {
-                batches[shown].iter().for_each(|append| plain.push(*append));
+                for append in &batches[shown] {
+                    plain.push(*append);
+                }
                 staged.index.reveal(plain.index.count());
                 prop_assert_eq!(staged.answers(), plain.answers());
             }
             if let Some(batch) = batches.get(sent) {
                 staged.index.stage();
-                batch.iter().for_each(|append| staged.push(*append));
+                for append in batch {
+                    staged.push(*append);
+                }
                 prop_assert_eq!(staged.answers(), plain.answers());
             }
         }
