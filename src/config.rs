@@ -15,7 +15,10 @@ mod door;
 mod layers;
 mod read_models;
 
-pub use door::{AddressLimitsConfig, AuthConfig, DrainConfig, LimitsConfig, RateConfig, UserLimitsConfig};
+pub use door::{
+    AddressLimitsConfig, AuthConfig, DrainConfig, ForwardedHeader, LimitsConfig, Network, ProxiesConfig,
+    RateConfig, UserLimitsConfig,
+};
 use layers::Layers;
 pub use layers::{ConfigError, Flag, Origin};
 pub use read_models::{MongodbConfig, ReadModelsConfig, ReadModelsEngine, Secret};
@@ -71,6 +74,8 @@ pub struct ServerConfig {
     pub allowed_origins: Vec<String>,
     /// Host names besides the local ones.
     pub allowed_hosts: Vec<String>,
+    /// Proxies before the server.
+    pub proxies: ProxiesConfig,
 }
 
 /// `[data]`

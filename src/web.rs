@@ -2,10 +2,13 @@
 
 pub mod api;
 mod caller;
+mod cross_origin;
 mod fallback;
 pub mod guard;
+pub mod peer;
 mod poll;
 pub mod server;
 pub mod socket;
 mod sse;
+mod stalled;
 mod ui;

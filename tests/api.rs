@@ -67,6 +67,7 @@ fn the_description_lists_every_path_and_each_is_served() {
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
     let paths: BTreeSet<_> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     let want = BTreeSet::from([
+        "/api/me",
         "/api/rooms",
         "/api/rooms/{room}",
         "/api/rooms/{room}/timeline",
@@ -104,7 +105,8 @@ fn the_description_lists_every_path_and_each_is_served() {
         let path = path.replace("{root}", "2").replace("/api/search", "/api/search?q=number");
         for method in operations.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
             let body = r#"{"user":"alice","room":"den","title":"Den"}"#;
-            let (status, answer) = send(&server, &method, &path, JSON, body);
+            let headers = format!("{JSON}Dramatis-User: alice\r\n");
+            let (status, answer) = send(&server, &method, &path, &headers, body);
             // What an admin may ask depends on how a projection stands: here it is that it is heard.
             let heard = path.starts_with("/api/projections/") && answer.contains("\"code\"");
             let heard = heard && !answer.contains("nothing is at");
@@ -131,7 +133,7 @@ fn a_bad_body_is_a_problem() {
         (JSON, with("title", json!(7)), 400, "malformed"),
         (JSON, with("room", json!("a b")), 400, "malformed"),
         (JSON, with("user", json!("robot:x")), 400, "malformed"),
-        (JSON, with("title", json!("x".repeat(70_000))), 400, "malformed"),
+        (JSON, with("title", json!("x".repeat(70_000))), 413, "too_large"),
         ("Content-Type: text/plain\r\n", good.to_string(), 400, "malformed"),
         ("", good.to_string(), 400, "malformed"),
         (JSON, with("title", json!("")), 422, "rule"),

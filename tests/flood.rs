@@ -113,7 +113,7 @@ fn malformed_frames_over_reconnecting_sockets_leave_no_trace() {
     const EACH: usize = 50;
     const BIG_EVERY: usize = 16;
     const GREETED: Heard = Heard { rejects: 10, closed: Some(4500) };
-    const STRANGER: Heard = Heard { rejects: 0, closed: Some(4500) };
+    const STRANGER: Heard = Heard { rejects: 1, closed: Some(4500) };
     let (_data, server, mut alice) = start(&[]);
     let mut garbage = Garbage(0x9e37_79b9);
     let connections = frames() / 2 / EACH;

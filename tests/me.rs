@@ -249,3 +249,69 @@ fn no_invitation_is_lost_or_told_twice_when_the_server_dies() {
     assert_eq!(told, invited);
     println!("{} invitations told once each through 4 crashes", told.len());
 }
+
+#[test]
+fn what_a_list_needs_is_there_before_a_line_is_opened() {
+    let (_data, server) = start();
+    for room in ["a", "b", "c", "left"] {
+        server.open_room(room, "bob");
+    }
+    let rooms = json!([{"room": "a"}, {"room": "b"}, {"room": "left"}]);
+    let mut alice = server.client("alice", &rooms);
+    for room in ["left", "a", "b"] {
+        assert_eq!(alice.ask(room, "join", &json!({}))["type"], "ack");
+    }
+    alice.ask("left", "leave", &json!({}));
+    alice.ask("me", "set_profile", &json!({"display_name": "Alice", "locale": "pt-BR"}));
+    let said = alice.ask("a", "post_message", &json!({"text": "good evening"}));
+    let revision = said["revision"].as_u64().unwrap();
+    let mut me = Client::connect(server.address);
+    me.hello("alice", "another", &json!([{"room": "me"}, {"room": "a"}]));
+    while me.receive_type("event")["revision"] != revision {}
+    me.send(&json!({"type": "seen", "room": "a", "revision": revision}));
+    event(&mut me, "ReadMarkerMoved");
+    let mut bob = server.client("bob", &json!([]));
+    bob.ask("c", "invite_member", &json!({"member": "alice"}));
+    event(&mut me, "InvitationReceived");
+
+    let position = said["position"].as_str().unwrap();
+    let ask = |user: &str, path: &str| {
+        let headers = [("Dramatis-User", user)];
+        let request = support::http::Request { method: "GET", path, headers: &headers, body: "" };
+        request.send(server.address).unwrap()
+    };
+    let answer = ask("alice", &format!("/api/me?min_position={position}")).json().unwrap();
+    assert_eq!(answer["user"], "alice");
+    assert_eq!(answer["profile"], json!({"display_name": "Alice", "locale": "pt-BR"}));
+    assert_eq!(answer["invitations"], json!([{"room": "c", "title": "c", "by": "bob"}]));
+    let listed = answer["rooms"].as_array().unwrap();
+    let shown: Vec<_> = listed
+        .iter()
+        .map(|mine| {
+            (&mine["room"]["room"], &mine["room"]["message_count"], &mine["member"]["member"], &mine["read"])
+        })
+        .collect();
+    let (alice, none) = (json!("alice"), Value::Null);
+    assert_eq!(
+        shown,
+        [(&json!("a"), &json!(1), &alice, &json!(revision)), (&json!("b"), &json!(0), &alice, &none)],
+        "where she did something last comes first, and none that she has left"
+    );
+    let first = ask("alice", "/api/me?limit=1").json().unwrap();
+    assert_eq!(first["rooms"][0]["room"]["room"], "a");
+    let next = ask("alice", &format!("/api/me?limit=1&after={}", first["next"].as_str().unwrap()));
+    assert_eq!(next.json().unwrap()["rooms"][0]["room"]["room"], "b");
+
+    let nobody = ask("carol", "/api/me").json().unwrap();
+    assert_eq!(nobody, json!({"user": "carol", "profile": {}, "invitations": [], "rooms": []}));
+    assert_eq!(ask("persona:guide", "/api/me").json().unwrap()["user"], "persona:guide");
+    assert_eq!(server.get("/api/me").0, 400);
+    for (query, part) in
+        [("limit=many", "from 1 to 500"), ("limit=-1", "got \"-1\""), ("after=x", "next of an earlier page")]
+    {
+        let refused = ask("alice", &format!("/api/me?{query}"));
+        assert_eq!(refused.status, 400);
+        let problem = refused.json().unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(part), "{problem}");
+    }
+}

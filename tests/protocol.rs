@@ -91,15 +91,20 @@ fn messages_and_frames_may_be_as_long_as_the_limits_and_no_longer() {
 #[test]
 fn a_connection_begins_with_hello_and_in_time() {
     let (_data, server) = start(&[("DRAMATIS__SOCKET__HELLO_TIMEOUT_MS", "100")]);
-    for first in [
-        r#"{"type":"pong"}"#,
-        r#"{"type":"command","id":"c","room":"lobby","name":"join","data":{}}"#,
-        r#"{"type":"hello","user":"a b","session":"s"}"#,
-        r#"{"type":"hello","user":"alice"}"#,
-        "good evening",
+    for (first, why) in [
+        (r#"{"type":"pong"}"#, "begins with a hello"),
+        (r#"{"type":"command","id":"c","room":"lobby","name":"join","data":{}}"#, "begins with a hello"),
+        (r#"{"type":"hello","user":"a b","session":"s"}"#, "got \"a b\""),
+        (r#"{"type":"hello","user":"alice"}"#, "missing field `session`"),
+        (r#"{"type":"hello","session":"s"}"#, "names its user"),
+        (r#"{"type":"hello","token":"t","session":"s"}"#, "no key for tokens"),
+        ("good evening", "a JSON object with a \"type\"; got \"good evening\""),
     ] {
         let mut client = Client::connect(server.address);
         client.send_text(first);
+        let reject = client.receive();
+        assert_eq!(reject["code"], "malformed", "{reject}");
+        assert!(reject["message"].as_str().unwrap().contains(why), "{first}: {reject}");
         assert_eq!(client.closed(), 4500, "{first}");
     }
     let mut silent = Client::connect(server.address);

@@ -7,67 +7,14 @@
     reason = "tests may fail loudly"
 )]
 
+#[path = "support/guarded.rs"]
+#[allow(unreachable_pub, reason = "shared as the support module is")]
+mod guarded;
 mod support;
 
-use std::path::Path;
-
-use serde_json::{Value, json};
-use support::{Client, Server, dramatis, http};
-
-fn mint(key: &Path, arguments: &[&str]) -> String {
-    let output =
-        dramatis().arg("token").args(arguments).env("DRAMATIS__AUTH__TOKEN_KEY_FILE", key).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-struct Guarded {
-    server: Server,
-    key: std::path::PathBuf,
-    _data: tempfile::TempDir,
-}
-
-/// A server with a key, and the room `lobby`, which alice owns.
-fn start(environment: &[(&str, &str)]) -> Guarded {
-    let data = tempfile::tempdir().unwrap();
-    let key = data.path().join("token.key");
-    let made = dramatis().args(["token", "--new-key"]).arg(&key).status().unwrap();
-    assert!(made.success());
-    let named = [("DRAMATIS__AUTH__TOKEN_KEY_FILE", key.to_str().unwrap())];
-    let server = Server::start_with(data.path(), &[], &[&named, environment].concat());
-    let guarded = Guarded { server, key, _data: data };
-    let alice = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
-    let (status, body) = guarded.post(&alice, "alice", "lobby");
-    assert_eq!(status, 201, "{body}");
-    guarded
-}
-
-impl Guarded {
-    fn hello(&self, message: &Value) -> Client {
-        let mut client = Client::connect(self.server.address);
-        client.send(message);
-        client
-    }
-
-    fn request(&self, head: &str, token: &str, body: &str) -> (u16, Value) {
-        let (address, len) = (self.server.address, body.len());
-        let request = format!(
-            "{head} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
-             Content-Length: {len}\r\nConnection: close\r\n\r\n{body}"
-        );
-        let (status, body) = http(address, &request);
-        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
-    }
-
-    fn post(&self, token: &str, user: &str, room: &str) -> (u16, Value) {
-        let body = json!({"user": user, "room": room, "title": room}).to_string();
-        self.request("POST /api/rooms", token, &body)
-    }
-}
-
-fn hello(token: &str) -> Value {
-    json!({"type": "hello", "token": token, "session": "s", "rooms": [{"room": "lobby"}]})
-}
+use guarded::{hello, mint, start};
+use serde_json::json;
+use support::{Server, dramatis};
 
 #[test]
 fn a_client_is_who_its_token_says() {
@@ -95,12 +42,12 @@ fn a_token_is_renewed_in_place_and_without_that_runs_out() {
         ("DRAMATIS__AUTH__REFRESH_AHEAD_MS", "3600000"),
         ("DRAMATIS__AUTH__EXPIRED_GRACE_MS", "300"),
     ]);
-    let short = mint(&guarded.key, &["--user", "alice", "--for", "3s"]);
-    let mut alice = guarded.hello(&hello(&short));
-    alice.receive_type("ready");
-    assert!(alice.receive_type("authenticate")["by"].is_i64());
     let bob = mint(&guarded.key, &["--user", "bob", "--for", "1h"]);
     let narrow = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "den"]);
+    let short = mint(&guarded.key, &["--user", "alice", "--for", "4s"]);
+    let mut alice = guarded.hello(&hello(&short));
+    alice.receive_type("ready");
+    assert!(alice.receive_type("authenticate")["by"].is_i64(), "when half of it is gone");
     for (id, token) in [("other", bob.as_str()), ("narrow", narrow.as_str()), ("bad", "bad")] {
         alice.send(&json!({"type": "authenticate", "id": id, "token": token}));
         assert_eq!(alice.answer(id)["code"], "forbidden", "{id}");

@@ -14,14 +14,12 @@ pub struct Drain {
     config: DrainConfig,
     began: watch::Sender<bool>,
     slots: AtomicU64,
-    /// Tells this end from any other.
-    name: u64,
 }
 
 impl Drain {
-    /// Not begun yet. `name` is drawn by chance.
-    pub fn new(config: DrainConfig, name: u64) -> Self {
-        Self { config, began: watch::Sender::new(false), slots: AtomicU64::new(0), name }
+    /// Not begun yet.
+    pub fn new(config: DrainConfig) -> Self {
+        Self { config, began: watch::Sender::new(false), slots: AtomicU64::new(0) }
     }
 
     /// Begins, for good.
@@ -57,7 +55,6 @@ impl Drain {
         protocol::Drain {
             in_ms: self.config.notice_ms,
             slot_ms: self.config.successor_ms.saturating_add(spread_ms),
-            ticket: format!("{:016x}-{number}", self.name),
         }
     }
 }
@@ -70,7 +67,7 @@ mod tests {
     fn slots_come_at_the_rate_that_the_successor_can_take() {
         let config =
             DrainConfig { reconnects_per_s: 50, successor_ms: 700, notice_ms: 300, patience_ms: 5_000 };
-        let drain = Drain::new(config, 7);
+        let drain = Drain::new(config);
         let slots: Vec<_> = (0..101).map(|_| drain.slot()).collect();
         let told: Vec<_> = slots.iter().map(|slot| slot.slot_ms).collect();
         assert!(told.windows(2).all(|pair| matches!(pair, [a, b] if b - a == 20)), "{told:?}");

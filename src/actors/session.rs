@@ -148,8 +148,9 @@ impl Session {
         }
         let message = match (parse_message(text), &self.identity) {
             (Ok(ClientMessage::Hello(hello)), None) => return self.hello(hello, ctx),
-            (_, None) => {
-                self.outbox.close(CloseCode::Malformed);
+            (other, None) => {
+                let why = other.err().map_or_else(String::new, |error| format!(": {}", error.reason));
+                self.turn_away(&format!("a connection begins with a hello{why}"));
                 return Then::GoOn;
             }
             (Err(error), Some(_)) => {
@@ -180,16 +181,18 @@ impl Session {
         Then::GoOn
     }
 
-    fn not_taken(&mut self, id: Option<CommandId>, kind: &str) {
-        self.malformed(id, format!("this server takes no {kind} messages"));
-    }
-
     fn malformed(&mut self, id: Option<CommandId>, reason: String) {
         self.stage.metrics.malformed.inc();
         self.reject(id, ErrorCode::Malformed, reason);
         if self.malformed.is_too_many(self.stage.limits.malformed_per_minute_max, Instant::now()) {
             self.outbox.close(CloseCode::Malformed);
         }
+    }
+
+    /// Says why a connection cannot begin like this, and ends it.
+    fn turn_away(&self, why: &str) {
+        self.reject(None, ErrorCode::Malformed, why);
+        self.outbox.close(CloseCode::Malformed);
     }
 
     fn unsubscribe(&mut self, user: &MemberId, unsubscribe: Unsubscribe) {

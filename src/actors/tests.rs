@@ -43,7 +43,7 @@ pub(super) fn stage_over(log: Arc<dyn EventLog>, limits: SocketConfig) -> Arc<St
         relay: Relay::new(metrics.ephemerals.clone()),
         limits,
         meters: Meters::new(config.limits),
-        drain: Drain::new(config.drain, 0),
+        drain: Drain::new(config.drain),
         keys: None,
         auth: config.auth,
         metrics,

@@ -38,6 +38,7 @@ use crate::snapshots::Snapshots;
 use crate::telemetry::metrics::Metrics;
 use crate::web::api::Api;
 use crate::web::guard::Guard;
+use crate::web::peer::Proxies;
 use crate::web::server;
 
 /// The priority of the projector's thread, as `nice` counts it: a third of the usual share.
@@ -116,6 +117,7 @@ async fn serve(
         connections_max: config.server.connections_max,
         connections: connections.clone(),
         guard: guard(&config),
+        proxies: Proxies::new(&config.server.proxies),
     };
     let api = Api { stage: stage.clone(), read_models, projector: projector.clone() };
     let (server, address) = server::serve(listener, &stage, &api, &server_options)?;
@@ -180,7 +182,7 @@ fn stage(
         relay: Relay::new(metrics.ephemerals.clone()),
         limits: config.socket.clone(),
         meters: Meters::new(config.limits.clone()),
-        drain: Drain::new(config.drain.clone(), uuid::Uuid::new_v4().as_u64_pair().0),
+        drain: Drain::new(config.drain.clone()),
         keys,
         auth: config.auth.clone(),
         metrics,

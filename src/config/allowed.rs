@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use toml::Value;
 
+use super::door::Network;
+
 /// What a key may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Allowed {
@@ -25,6 +27,8 @@ pub(super) enum Allowed {
     TextOrNone,
     /// Texts, none empty.
     Texts,
+    /// Addresses and networks.
+    Networks,
     /// A level or directives of the logger.
     Level,
 }
@@ -101,9 +105,12 @@ impl Allowed {
         })
     }
 
-    /// What the keys of tokens, limits and the end may hold.
+    /// What the keys of proxies, tokens, limits and the end may hold.
     fn of_door(key: &str) -> Option<Self> {
         Some(match key {
+            "server.proxies.trusted" => Self::Networks,
+            "server.proxies.header" => Self::Word(&["x-forwarded-for", "forwarded"]),
+            "auth.open_metrics" => Self::Boolean,
             "auth.refresh_ahead_ms" | "auth.expired_grace_ms" => Self::Integer(0, 3_600_000),
             "limits.burst_s" => Self::Integer(1, 3_600),
             "limits.accounts_max" => Self::Integer(100, 10_000_000),
@@ -125,6 +132,7 @@ impl Allowed {
             Self::Text | Self::Secret => filled(value),
             Self::TextOrNone => value.is_str(),
             Self::Texts => value.as_array().is_some_and(|texts| texts.iter().all(filled)),
+            Self::Networks => value.as_array().is_some_and(|networks| networks.iter().all(is_network)),
             Self::Level => {
                 filled(value)
                     && value.as_str().is_some_and(|text| tracing_subscriber::EnvFilter::try_new(text).is_ok())
@@ -139,8 +147,8 @@ impl Allowed {
         match self {
             Self::Integer(..) => text.trim().parse().map_or_else(|_| as_text(), Value::Integer),
             Self::Boolean => text.trim().parse().map_or_else(|_| as_text(), Value::Boolean),
-            Self::Texts if text.trim().is_empty() => Value::Array(Vec::new()),
-            Self::Texts => {
+            Self::Texts | Self::Networks if text.trim().is_empty() => Value::Array(Vec::new()),
+            Self::Texts | Self::Networks => {
                 Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
             }
             Self::Word(_) | Self::Address | Self::Text | Self::Secret | Self::TextOrNone | Self::Level => {
@@ -148,6 +156,10 @@ impl Allowed {
             }
         }
     }
+}
+
+fn is_network(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| Network::try_from(text.to_owned()).is_ok())
 }
 
 impl fmt::Display for Allowed {
@@ -160,6 +172,7 @@ impl fmt::Display for Allowed {
             Self::Text | Self::Secret => f.write_str("a text that is not empty"),
             Self::TextOrNone => f.write_str("a text; an empty one is none"),
             Self::Texts => f.write_str("a list of texts, none of them empty"),
+            Self::Networks => f.write_str("a list of IP addresses and networks such as 10.0.0.0/8"),
             Self::Level => {
                 f.write_str("error, warn, info, debug, trace or directives such as info,dramatis::log=debug")
             }

@@ -1,7 +1,9 @@
 //! Who may come in, how fast they may be, and how they are told that the process ends.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// `[auth]`
@@ -14,12 +16,63 @@ pub struct AuthConfig {
     pub refresh_ahead_ms: u64,
     /// From the end of a token to the close of its connection, milliseconds.
     pub expired_grace_ms: u64,
+    /// Whether metrics are read without a token.
+    pub open_metrics: bool,
 }
 
 impl AuthConfig {
     /// The key's file, if there is to be one.
     pub fn token_key_file(&self) -> Option<&std::path::Path> {
         Some(self.token_key_file.as_path()).filter(|file| !file.as_os_str().is_empty())
+    }
+}
+
+/// `[server.proxies]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxiesConfig {
+    /// Addresses and networks whose word is taken.
+    pub trusted: Vec<Network>,
+    /// In which header they give it.
+    pub header: ForwardedHeader,
+}
+
+/// The header in which a proxy says for whom it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardedHeader {
+    /// Addresses, comma-separated, the nearest last.
+    #[serde(rename = "x-forwarded-for")]
+    XForwardedFor,
+    /// RFC 7239.
+    #[serde(rename = "forwarded")]
+    Forwarded,
+}
+
+/// An address, or a network such as `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Whether the address is one of it; an IPv4 address may be written as IPv6 maps it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        let network = address.or_else(|_| text.parse()).map(Self);
+        network.map_err(|_| format!("{text:?} is no address and no network such as 10.0.0.0/8"))
+    }
+}
+
+impl From<Network> for String {
+    fn from(Network(network): Network) -> Self {
+        network.to_string()
     }
 }
 

@@ -232,8 +232,7 @@ pub fn message_id(text: &str) -> Option<CommandId> {
 /// Reads one message.
 pub fn parse_message(text: &str) -> Result<ClientMessage, MalformedMessage> {
     let malformed = |reason: String| MalformedMessage { id: message_id(text), reason };
-    let head: Head<'_> = serde_json::from_str(text)
-        .map_err(|e| malformed(format!("a message must be a JSON object with a \"type\": {e}")))?;
+    let head: Head<'_> = serde_json::from_str(text).map_err(|error| malformed(no_message(text, &error)))?;
     let parsed = match &*head.kind {
         "command" => body(text).map(ClientMessage::Command),
         "hello" => body(text).map(ClientMessage::Hello),
@@ -252,6 +251,15 @@ pub fn parse_message(text: &str) -> Result<ClientMessage, MalformedMessage> {
         }
     };
     parsed.map_err(|e| malformed(format!("{}: {e}", head.kind)))
+}
+
+fn no_message(text: &str, error: &serde_json::Error) -> String {
+    let wanted = "a message must be a JSON object with a \"type\"";
+    if text.trim_ascii_start().starts_with('{') {
+        return format!("{wanted}: {error}");
+    }
+    let shown: String = text.chars().take(40).collect();
+    format!("{wanted}; got {shown:?}")
 }
 
 fn body<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {

@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 pub enum ErrorCode {
     /// Not JSON, an unknown type, a missing or mistyped field.
     Malformed,
+    /// A body or message over its limit. On a socket the close says so.
+    TooLarge,
     /// No right to do this.
     Forbidden,
     /// No such room, member or message.
@@ -47,6 +49,7 @@ impl ErrorCode {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::Malformed => 400,
+            Self::TooLarge => 413,
             Self::TokenExpired => 401,
             Self::Forbidden | Self::NotAMember => 403,
             Self::NotFound => 404,
@@ -63,6 +66,7 @@ impl ErrorCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::NotAMember => "not_a_member",
@@ -124,6 +128,29 @@ impl CloseCode {
     /// Whether the client's bytes make no sense from here on.
     pub const fn ends_reading(self) -> bool {
         matches!(self, Self::Protocol | Self::NotUtf8 | Self::TooBig)
+    }
+
+    /// What the closing frame tells people, at most 123 bytes.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Normal => "",
+            Self::Protocol => "the frames break the WebSocket protocol",
+            Self::NotText => "messages are text: send no binary frames",
+            Self::NotUtf8 => "text must be UTF-8",
+            Self::TooBig => "a message or frame is over the limits of ready: send less at a time",
+            Self::Drain => "the server is going away: come back in your slot",
+            Self::NoHeartbeat => "nothing was heard in time: answer pings",
+            Self::Internal => "a fault of the server: come back",
+            Self::TooSlow => "nothing was read for too long: come back and resume",
+            Self::RateLimited => "far too fast: come back later, and keep to after_ms",
+            Self::Malformed => "malformed: the reject before this says what was expected",
+            Self::Token => "the token is missing, bad or has run out: come back with a fresh one",
+            Self::Forbidden => "no right to be here",
+            Self::Version => "the server does not speak this version",
+            Self::TooManyConnections => "this server, address or user has as many connections as may be",
+            Self::NoHello => "no hello came in time: send it first",
+            Self::Replaced => "this session came back on another connection",
+        }
     }
 
     /// The number on the wire.

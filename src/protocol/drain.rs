@@ -10,6 +10,4 @@ pub struct Drain {
     pub in_ms: u64,
     /// Come back this long after that, in milliseconds: each client has a slot of its own.
     pub slot_ms: u64,
-    /// Shown when coming back, opaque.
-    pub ticket: String,
 }

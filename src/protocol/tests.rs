@@ -75,7 +75,7 @@ fn connections() {
         line(&ServerMessage::Authenticate(AuthenticateBy { by })),
         line(&ServerMessage::Authenticated(Authenticated { id: id.clone(), token_expires_at: Some(by) })),
         line(&ServerMessage::Authenticated(Authenticated { id, token_expires_at: None })),
-        line(&ServerMessage::Drain(Drain { in_ms: 2_000, slot_ms: 350, ticket: "t".to_owned() })),
+        line(&ServerMessage::Drain(Drain { in_ms: 2_000, slot_ms: 350 })),
         line(&ServerMessage::Ping),
     ];
     insta::assert_snapshot!(lines.join("\n"));

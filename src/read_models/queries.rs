@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::{Direction, Document, Place, Query, ReadModelError, ReadModels, Value};
 
 pub mod insight;
+pub mod me;
 pub mod search;
 pub mod threads;
 

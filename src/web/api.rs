@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{HeaderValue, RETRY_AFTER, UPGRADE};
 use actix_web::{HttpRequest, HttpResponse, error, web};
 use dramatis_events::{CommandId, StreamId};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::fallback::body::too_large;
 use super::{fallback, poll, sse};
 use crate::actors::Stage;
 use crate::actors::answer::{Answer, ReplyTo};
@@ -24,6 +25,7 @@ use crate::read_models::ReadModels;
 mod asyncapi;
 mod events;
 mod insight;
+mod me;
 mod openapi;
 mod operations;
 mod projections;
@@ -54,6 +56,9 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .app_data(web::PathConfig::default().error_handler(|error, _| path_error(error)))
         .app_data(web::QueryConfig::default().error_handler(|error, _| query_error(error)))
         .route("/api/health", web::get().to(operations::health))
+        .route("/api/health", web::head().to(operations::health))
+        .route("/socket", web::get().to(no_upgrade))
+        .route("/api/me", web::get().to(me::me))
         .route("/metrics", web::get().to(operations::metrics))
         .route("/api/openapi.json", web::get().to(openapi::document))
         .route("/api/asyncapi.json", web::get().to(asyncapi::document))
@@ -142,20 +147,32 @@ fn titled(code: ErrorCode, title: String, detail: impl Into<String>) -> HttpResp
 
 /// A `reject` as an error answer: the same words.
 pub(super) fn refused(reject: Reject) -> HttpResponse {
+    let status = StatusCode::from_u16(reject.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer_with(status, reject)
+}
+
+/// The same with another status than the code's.
+pub(super) fn answer_with(status: StatusCode, reject: Reject) -> HttpResponse {
+    let mut answer = HttpResponse::build(status);
+    if let Some(after_ms) = reject.after_ms {
+        answer.insert_header((RETRY_AFTER, after_ms.div_ceil(1_000)));
+    }
+    answer.content_type(PROBLEM_TYPE).body(problem_text(status, reject))
+}
+
+/// The `Content-Type` of problem documents.
+pub(super) const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// A `reject` as a problem document.
+pub(super) fn problem_text(status: StatusCode, reject: Reject) -> String {
     let Reject { id, code, message, detail, retry, after_ms, .. } = reject;
-    let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (title, detail) = match detail {
         Some(detail) => (message, detail),
         None => (code.as_str().replace('_', " "), message),
     };
     let kind = "about:blank";
     let body = Problem { kind, status: status.as_u16(), code, title, detail, id, retry, after_ms };
-    let text = serde_json::to_string(&body).unwrap_or_default();
-    let mut answer = HttpResponse::build(status);
-    if let Some(after_ms) = after_ms {
-        answer.insert_header((RETRY_AFTER, after_ms.div_ceil(1_000)));
-    }
-    answer.content_type("application/problem+json").body(text)
+    serde_json::to_string(&body).unwrap_or_default()
 }
 
 /// Sends a command to its entity and waits for the answer; none when too many wait there.
@@ -174,9 +191,25 @@ pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
     problem(ErrorCode::NotFound, format!("nothing is at {} {}", request.method(), request.path()))
 }
 
+async fn no_upgrade() -> HttpResponse {
+    let why = "a WebSocket is opened here, subprotocol dramatis.v1.json: ask for the upgrade";
+    let mut answer = answer_with(StatusCode::UPGRADE_REQUIRED, Reject::new(None, ErrorCode::Malformed, why));
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    answer
+}
+
 fn json_error(error: JsonPayloadError) -> error::Error {
-    let answer =
-        problem(ErrorCode::Malformed, format!("the body must be JSON as /api/openapi.json says: {error}"));
+    let answer = match &error {
+        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
+            refused(too_large(BODY_BYTES_MAX))
+        }
+        JsonPayloadError::ContentType => {
+            problem(ErrorCode::Malformed, "the body must be JSON and its Content-Type application/json")
+        }
+        error => {
+            problem(ErrorCode::Malformed, format!("the body must be JSON as /api/openapi.json says: {error}"))
+        }
+    };
     error::InternalError::from_response(error, answer).into()
 }
 

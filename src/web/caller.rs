@@ -11,7 +11,8 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use dramatis_events::{CommandId, EntityId, MemberId, MemberKind, StreamId};
 
-use super::api::{problem, refused};
+use super::api::{answer_with, refused};
+use super::peer::{ClientAddress, Proxies};
 use crate::actors::Stage;
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
@@ -21,7 +22,9 @@ use crate::protocol::{ErrorCode, Reject};
 /// Of the API, what is open without a token: who watches a server has none.
 const OPEN: [&str; 3] = ["/api/health", "/api/openapi.json", "/api/asyncapi.json"];
 /// What only integrations may use where there are tokens: it is about all rooms.
-const OPERATORS: [&str; 2] = ["/api/events", "/api/projections"];
+const OPERATORS: [&str; 3] = ["/api/events", "/api/projections", METRICS];
+/// Theirs unless it is opened to all.
+const METRICS: &str = "/metrics";
 
 /// Why a request is not taken.
 #[derive(Debug)]
@@ -60,17 +63,18 @@ impl Refusal {
 }
 
 /// Checks what can be seen from outside of a request. A good token's [`Pass`] is in the
-/// request's extensions from then on.
-pub(super) fn admit(stage: &Stage, request: &ServiceRequest) -> Result<(), Refusal> {
-    let address = request.peer_addr().and_then(|peer| stage.meters.address(peer.ip()));
-    if let Some(address) = address {
+/// request's extensions from then on, and its [`ClientAddress`].
+pub(super) fn admit(stage: &Stage, proxies: &Proxies, request: &ServiceRequest) -> Result<(), Refusal> {
+    let client = request.peer_addr().map(|peer| proxies.client(peer.ip(), request.headers()));
+    if let Some(client) = client {
+        request.extensions_mut().insert(ClientAddress(client));
+    }
+    if let Some(address) = client.and_then(|client| stage.meters.address(client)) {
         address.take(size(request.request())).map_err(Refusal::TooFast)?;
     }
     let path = routed_path(request);
-    let Some(keys) = stage.keys.as_ref().filter(|_| path.starts_with("/api/") && !OPEN.contains(&path))
-    else {
-        return Ok(());
-    };
+    let guarded = if path == METRICS { !stage.auth.open_metrics } else { path.starts_with("/api/") };
+    let Some(keys) = stage.keys.as_ref().filter(|_| guarded && !OPEN.contains(&path)) else { return Ok(()) };
     let token = bearer(request.request()).ok_or(TokenError::Bad);
     let pass =
         token.and_then(|token| keys.verify(token, SystemClock.now())).map_err(Refusal::Unauthorized)?;
@@ -165,8 +169,7 @@ fn not_opened(what: &str) -> Refusal {
 fn unauthorized(error: TokenError) -> HttpResponse {
     let code = if error == TokenError::Expired { ErrorCode::TokenExpired } else { ErrorCode::Forbidden };
     let detail = format!("{error}; it is expected as `Authorization: Bearer TOKEN`");
-    let mut answer = problem(code, detail);
-    *answer.status_mut() = StatusCode::UNAUTHORIZED;
+    let mut answer = answer_with(StatusCode::UNAUTHORIZED, Reject::new(None, code, detail));
     let how = header::HeaderValue::from_static("Bearer");
     answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
     answer

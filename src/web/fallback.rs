@@ -15,7 +15,7 @@
 //!
 //! One event of the stream holds what one text frame of the socket would: messages joined by
 //! newlines; its `id` is the cursor behind them. An event named `close` holds
-//! `{"type":"close","code":…}` with the code that a socket would be closed with, and is the last.
+//! `{"type":"close","code":…,"reason":…}` with the code that a socket would be closed with, and is the last.
 //!
 //! Who asks is told by the header `Dramatis-User`, and which of their sessions by
 //! `Dramatis-Session`; where a page cannot set headers (`EventSource`), by the cookie
@@ -27,6 +27,7 @@
 //! goes from a socket to a stream or poll. What is left of a poll between two requests only
 //! saves work; it goes after the silence that would end a socket.
 
+pub(super) mod body;
 pub(super) mod caller;
 pub(super) mod commands;
 mod feed;
@@ -35,6 +36,7 @@ pub(super) mod opening;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -123,7 +125,7 @@ pub(super) struct Started {
     /// Where the client stands, to be moved by what goes out.
     pub(super) cursor: Cursor,
     _entered: Entered,
-    _place: Place,
+    _places: [Option<Place>; 2],
 }
 
 impl Drop for Started {
@@ -140,24 +142,34 @@ pub(super) fn start(
     polls: Option<mpsc::Sender<Take>>,
 ) -> Result<Started, Reject> {
     let arrival = door.stage.directory.arrive();
-    let address = None;
-    let place = door.connections.enter().ok_or_else(|| refusal(CloseCode::TooManyConnections))?;
+    let Opening { key, hello, address, .. } = opening;
+    let places = places(door, address)?;
     let outbox = door.rooms.outbox();
     let (frames, received) = mpsc::channel(FRAMES_LEN_MAX);
-    let Opening { key, hello, .. } = opening;
     let cursor = Cursor::new(key.0.clone());
     let entered = fallbacks.enter(key, Ways { arrival, frames, polls });
     let feed = Feed::new(hello, received, outbox.clone());
     let (stage, rooms) = (door.stage.clone(), door.rooms.clone());
-    Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, address, feed);
-    Ok(Started { outbox, cursor, _entered: entered, _place: place })
+    // Its address has paid for each request as such.
+    Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, None, feed);
+    Ok(Started { outbox, cursor, _entered: entered, _places: places })
+}
+
+/// A place in the process, and one of the address, if that is limited.
+fn places(door: &Door, address: Option<IpAddr>) -> Result<[Option<Place>; 2], Reject> {
+    let account = address.and_then(|address| door.stage.meters.address(address));
+    let full = || refusal(CloseCode::TooManyConnections);
+    let of_process = door.connections.enter().ok_or_else(full)?;
+    let of_address = account.map(|account| account.connections.enter().ok_or_else(full)).transpose()?;
+    Ok([Some(of_process), of_address])
 }
 
 /// Why a session was closed before it said anything.
 pub(super) fn refusal(code: CloseCode) -> Reject {
     let (code, message) = match code {
         CloseCode::TooManyConnections => {
-            let message = "this server has as many connections as it takes: try again later";
+            let message = "this server, your address or your user has as many connections as may be: close \
+                           others, or try again later";
             (ErrorCode::Unavailable, message.to_owned())
         }
         CloseCode::Malformed => (ErrorCode::Malformed, "the hello was not taken".to_owned()),

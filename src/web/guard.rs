@@ -1,7 +1,7 @@
 //! Loopback is not trust: a web page elsewhere must not drive a local server, directly
 //! (`Origin`) or by a name that resolves here (`Host`).
 
-use actix_http::header::{self, HeaderMap};
+use actix_http::header::{self, HeaderMap, HeaderValue};
 
 /// Which `Host` and `Origin` headers may come in.
 #[derive(Debug, Clone)]
@@ -18,6 +18,12 @@ impl Guard {
         let loopback = ["localhost", "127.0.0.1", "[::1]", listen_host];
         let hosts = loopback.iter().map(|host| (*host).to_owned()).chain(hosts.iter().cloned()).collect();
         Self { hosts, origins: origins.to_vec(), any_host }
+    }
+
+    /// The origin of a page elsewhere that is let in by name.
+    pub fn page_elsewhere(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        self.origins.iter().any(|known| origin == known.as_str()).then(|| origin.clone())
     }
 
     /// Checks a request's headers; `authority` is that of an absolute request target.
@@ -57,8 +63,6 @@ fn same_host(origin: &str, host: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
-    use actix_http::header::HeaderValue;
-
     use super::*;
 
     #[test]

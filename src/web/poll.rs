@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{Problem, refused};
+use super::fallback::body::Text;
 use super::fallback::opening::{Opening, Query};
 use super::fallback::{Fallbacks, POLLS_LEN_MAX, Started, refusal, start};
 use super::socket::Door;
@@ -56,10 +57,11 @@ pub(super) async fn begin(
     door: web::ThinData<Door>,
     fallbacks: web::Data<Fallbacks>,
     query: web::Query<Vec<(String, String)>>,
-    body: String,
+    Text(body): Text,
 ) -> HttpResponse {
-    let asked = Query::of_pairs(query.into_inner())
-        .and_then(|query| Ok((wait(&query), Opening::of_body(&request, &body)?)));
+    let asked = Query::of_pairs(query.into_inner()).and_then(|query| {
+        Ok((wait(&query), Opening::of_body(&request, &body, door.stage.limits.message_bytes_max)?))
+    });
     let taken = match asked {
         Ok((wait, opening)) => begun(&door, &fallbacks, opening, wait).await,
         Err(refusal) => Err(refusal),

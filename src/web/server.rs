@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::Framed;
-use actix_http::{HttpService, Request, h1};
+use actix_http::{Extensions, HttpService, Request, h1};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
 use actix_service::{fn_factory, fn_service, map_config};
@@ -21,9 +21,13 @@ use actix_web::{App, Error, web};
 
 use super::api::{self, Api};
 use super::caller;
+use super::cross_origin;
 use super::fallback::Fallbacks;
+use super::fallback::body::Max;
 use super::guard::Guard;
+use super::peer::Proxies;
 use super::socket::{Door, take_over};
+use super::stalled;
 use super::ui;
 use crate::actors::Stage;
 use crate::actors::hub::Hub;
@@ -40,6 +44,8 @@ pub struct Options {
     pub connections: Arc<Places>,
     /// Which `Host` and `Origin` may come in.
     pub guard: Guard,
+    /// Whose word is taken for a client's address.
+    pub proxies: Proxies,
 }
 
 /// How long a client may take to send a request's head.
@@ -62,8 +68,13 @@ pub fn serve(
     options: &Options,
 ) -> io::Result<(Server, SocketAddr)> {
     let address = listener.local_addr()?;
-    let connections = options.connections.clone();
-    let guard = Arc::new(options.guard.clone());
+    let entrance = Entrance {
+        guard: Arc::new(options.guard.clone()),
+        proxies: Arc::new(options.proxies.clone()),
+        connections: options.connections.clone(),
+    };
+    let (send_buffer_bytes, write_timeout) =
+        (stage.limits.send_buffer_bytes, Duration::from_millis(stage.limits.write_timeout_ms));
     let (stage, api) = (stage.clone(), api.clone());
     let fallbacks = web::Data::new(Fallbacks::default());
     let server = Server::build()
@@ -72,13 +83,16 @@ pub fn serve(
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
         .listen("http", listener, move || {
-            let (stage, guard, connections) = (stage.clone(), guard.clone(), connections.clone());
-            let (api, of_app, fallbacks) = (api.clone(), guard.clone(), fallbacks.clone());
-            let of_worker = door(&stage, &guard, &connections);
+            let (stage, entrance, api, fallbacks) =
+                (stage.clone(), entrance.clone(), api.clone(), fallbacks.clone());
+            let of_app = door(&stage, &entrance);
             HttpService::build()
                 .client_request_timeout(REQUEST_HEAD_WITHIN)
+                .on_connect_ext(move |io: &TcpStream, _: &mut Extensions| {
+                    stalled::bound(io, send_buffer_bytes, write_timeout);
+                })
                 .upgrade(fn_factory(move || {
-                    let door = door(&stage, &guard, &connections);
+                    let door = door(&stage, &entrance);
                     async move {
                         Ok::<_, ()>(fn_service(
                             move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
@@ -87,7 +101,7 @@ pub fn serve(
                         ))
                     }
                 }))
-                .h1(map_config(app(&api, &of_app, &of_worker, fallbacks), |()| AppConfig::default()))
+                .h1(map_config(app(&api, &of_app, fallbacks), |()| AppConfig::default()))
                 .tcp()
         })?
         .run();
@@ -104,15 +118,24 @@ pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn door(stage: &Arc<Stage>, guard: &Arc<Guard>, connections: &Arc<Places>) -> Rc<Door> {
+/// What the doors of all threads are made with.
+#[derive(Clone)]
+struct Entrance {
+    guard: Arc<Guard>,
+    proxies: Arc<Proxies>,
+    connections: Arc<Places>,
+}
+
+fn door(stage: &Arc<Stage>, entrance: &Entrance) -> Rc<Door> {
     DOOR.with(|door| {
         door.get_or_init(|| {
             let rooms = Hub::start_here(stage);
             Rc::new(Door {
                 stage: stage.clone(),
                 rooms,
-                guard: guard.clone(),
-                connections: connections.clone(),
+                guard: entrance.guard.clone(),
+                proxies: entrance.proxies.clone(),
+                connections: entrance.connections.clone(),
             })
         })
         .clone()
@@ -122,7 +145,6 @@ fn door(stage: &Arc<Stage>, guard: &Arc<Guard>, connections: &Arc<Places>) -> Rc
 /// The HTTP app of one worker.
 fn app(
     api: &Api,
-    guard: &Arc<Guard>,
     door: &Rc<Door>,
     fallbacks: web::Data<Fallbacks>,
 ) -> App<
@@ -134,13 +156,16 @@ fn app(
         InitError = (),
     > + use<>,
 > {
-    let (api, guard, stage) = (api.clone(), guard.clone(), api.stage.clone());
+    let (api, of_guard) = (api.clone(), door.clone());
+    let body_bytes_max = door.stage.limits.frame_bytes_max;
     App::new()
         .wrap(from_fn(move |request: ServiceRequest, next: Next<_>| {
-            let (guard, stage) = (guard.clone(), stage.clone());
-            async move { guarded(&guard, &stage, request, next).await }
+            let door = of_guard.clone();
+            async move { guarded(&door, request, next).await }
         }))
         .app_data(api::json_config())
+        .app_data(web::PayloadConfig::new(body_bytes_max))
+        .app_data(Max(body_bytes_max))
         .app_data(web::Data::new(api))
         .app_data(web::ThinData(Door::clone(door)))
         .app_data(fallbacks)
@@ -150,22 +175,34 @@ fn app(
 }
 
 async fn guarded<B: MessageBody + 'static>(
-    guard: &Guard,
-    stage: &Stage,
+    door: &Door,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody + use<B>>, Error> {
-    let authority = request.uri().authority().map(ToString::to_string);
-    let admitted = guard
-        .check(request.headers(), authority.as_deref())
-        .map_err(|why| caller::Refusal::Forbidden(why.to_owned()))
-        .and_then(|()| caller::admit(stage, &request));
-    let admitted = match admitted {
-        Ok(()) if request.method() == Method::GET => caller::may_read(stage, &request).await,
-        admitted => admitted,
+    let elsewhere = door.guard.page_elsewhere(request.headers());
+    let mut answer = match admitted(door, &request).await {
+        Ok(()) if elsewhere.is_some() && cross_origin::is_preflight(request.request()) => {
+            request.into_response(cross_origin::preflight()).map_into_right_body()
+        }
+        Ok(()) => next.call(request).await?.map_into_left_body(),
+        Err(refusal) => request.into_response(refusal.answer()).map_into_right_body(),
     };
-    if let Err(refusal) = admitted {
-        return Ok(request.into_response(refusal.answer()).map_into_right_body());
+    if let Some(origin) = elsewhere {
+        cross_origin::open(answer.headers_mut(), origin);
     }
-    next.call(request).await.map(ServiceResponse::map_into_left_body)
+    Ok(answer)
+}
+
+async fn admitted(door: &Door, request: &ServiceRequest) -> Result<(), caller::Refusal> {
+    let Door { stage, guard, proxies, .. } = door;
+    let authority = request.uri().authority().map(ToString::to_string);
+    guard
+        .check(request.headers(), authority.as_deref())
+        .map_err(|why| caller::Refusal::Forbidden(why.to_owned()))?;
+    // A browser that asks first shows no token yet.
+    if cross_origin::is_preflight(request.request()) {
+        return Ok(());
+    }
+    caller::admit(stage, proxies, request)?;
+    if request.method() == Method::GET { caller::may_read(stage, request).await } else { Ok(()) }
 }

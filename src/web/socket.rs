@@ -22,7 +22,10 @@ use bytes::BytesMut;
 use futures_util::{SinkExt as _, Stream};
 use tokio::io::AsyncWriteExt as _;
 
+use super::api::{PROBLEM_TYPE, problem_text};
 use super::guard::Guard;
+use super::peer::Proxies;
+use super::stalled;
 use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
@@ -31,7 +34,7 @@ use crate::actors::outbox::Outbox;
 use crate::actors::places::{Place, Places};
 use crate::actors::session::{Inbound, Session};
 use crate::config::SocketConfig;
-use crate::protocol::{CloseCode, SUBPROTOCOL, ServerMessage};
+use crate::protocol::{CloseCode, ErrorCode, Reject, SUBPROTOCOL, ServerMessage};
 
 /// What an upgrade needs on its worker thread.
 #[derive(Clone)]
@@ -42,6 +45,8 @@ pub struct Door {
     pub rooms: Rc<Rooms>,
     /// Which `Host` and `Origin` may come in.
     pub guard: Arc<Guard>,
+    /// Whose word is taken for a client's address.
+    pub proxies: Arc<Proxies>,
     /// Connections open in the whole process, and how many may be.
     pub connections: Arc<Places>,
 }
@@ -67,7 +72,8 @@ pub async fn take_over(
         return refuse(framed, refusal).await;
     }
     // Before the client hears that it is connected: what it connects after that comes later.
-    let (arrival, entry) = (door.stage.directory.arrive(), Entry::take(&door, framed.io_ref()));
+    let (arrival, entry) =
+        (door.stage.directory.arrive(), Entry::take(&door, framed.io_ref(), request.headers()));
     let (io, early) = shake_hands(&request, framed).await?;
     open(&door, io, &early, arrival, entry);
     Ok(())
@@ -81,8 +87,9 @@ struct Entry {
 }
 
 impl Entry {
-    fn take(door: &Door, io: &TcpStream) -> Self {
-        let address = io.peer_addr().ok().and_then(|peer| door.stage.meters.address(peer.ip()));
+    fn take(door: &Door, io: &TcpStream, headers: &HeaderMap) -> Self {
+        let client = io.peer_addr().ok().map(|peer| door.proxies.client(peer.ip(), headers));
+        let address = client.and_then(|client| door.stage.meters.address(client));
         let mut places = vec![door.connections.enter()];
         places.extend(address.as_ref().map(|address| address.connections.enter()));
         let refused = places.iter().any(Option::is_none);
@@ -118,7 +125,7 @@ pub fn carry<Kept: 'static>(
     kept: Kept,
 ) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);
-    limit_send_buffer(&io, limits.send_buffer_bytes);
+    stalled::is_watched(&io);
     let io = Rc::new(io);
     let write_timeout = Duration::from_millis(limits.write_timeout_ms);
     actix_rt::spawn({
@@ -155,14 +162,6 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry
         address,
         inbound,
     );
-}
-
-/// What the kernel keeps for a client that does not read; 0 leaves it to the kernel, which then
-/// keeps megabytes.
-fn limit_send_buffer(io: &TcpStream, bytes: usize) {
-    if bytes > 0 {
-        let _ = rustix::net::sockopt::set_socket_send_buffer_size(io, bytes);
-    }
 }
 
 /// A number no two connections share, drawn by chance so that it tells nothing of others.
@@ -203,10 +202,15 @@ async fn refuse(
     mut framed: Framed<TcpStream, h1::Codec>,
     Refusal(status, why): Refusal,
 ) -> Result<(), TakeOverError> {
-    let body = serde_json::json!({"status": status.as_u16(), "title": why}).to_string();
+    let code = match status {
+        StatusCode::NOT_FOUND => ErrorCode::NotFound,
+        StatusCode::FORBIDDEN => ErrorCode::Forbidden,
+        _ => ErrorCode::Malformed,
+    };
+    let body = problem_text(status, Reject::new(None, code, why));
     let mut answer = Response::with_body(status, BoxBody::new(()));
     let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let size = BodySize::Sized(u64::try_from(body.len()).unwrap_or(0));
     let head = answer.map_body(|_, body| body.boxed()).drop_body();

@@ -2,7 +2,7 @@
 //!
 //! An event's data is what a text frame of the socket would be; its `id` is the cursor behind
 //! it. A client that does not read holds up its own stream only: its rooms are then read from
-//! the log, as for a socket.
+//! the log, as for a socket. One that takes nothing at all is ended by the listener (`web::server`).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 
 use super::api::{Problem, refused};
+use super::fallback::body::Text;
 use super::fallback::opening::{Opening, Query};
 use super::fallback::{Fallbacks, Started, refusal, start};
 use super::socket::Door;
@@ -30,15 +31,15 @@ const CURSOR_BYTES_FREE: usize = 4 * 1024;
 #[utoipa::path(post, path = "/api/stream",
     request_body(content = serde_json::Value, description = "A `hello` message: `{type, user, session, rooms: [{room, epoch?, after?}], cursor?}`"),
     responses(
-        (status = 200, description = "Events: `data` holds messages, newline-joined, `id` the cursor behind them; the last event may be one named `close` with `{type, code}`", content_type = "text/event-stream"),
+        (status = 200, description = "Events: `data` holds messages, newline-joined, `id` the cursor behind them; the last event may be one named `close` with `{type, code, reason}`", content_type = "text/event-stream"),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn begin(
     request: HttpRequest,
     door: web::ThinData<Door>,
     fallbacks: web::Data<Fallbacks>,
-    body: String,
+    Text(body): Text,
 ) -> HttpResponse {
-    let opening = Opening::of_body(&request, &body);
+    let opening = Opening::of_body(&request, &body, door.stage.limits.message_bytes_max);
     answer(&door, &fallbacks, opening).await.unwrap_or_else(refused)
 }
 
@@ -108,8 +109,11 @@ impl Said {
         match self {
             Self::Event(event) => event,
             Self::Close(code) => {
-                let code = code.number();
-                format!("event: close\ndata: {{\"type\":\"close\",\"code\":{code}}}\n\n").into()
+                let (code, reason) = (code.number(), code.reason());
+                format!(
+                    "event: close\ndata: {{\"type\":\"close\",\"code\":{code},\"reason\":\"{reason}\"}}\n\n"
+                )
+                .into()
             }
         }
     }

@@ -259,9 +259,11 @@ describe("a person's tabs", () => {
     await alice.isLive(second);
     const frozen = await alice.context.newCDPSession(alice.page);
     await frozen.send("Debugger.enable");
+    const stopped = new Promise((resolve) => { frozen.once("Debugger.paused", resolve); });
     await frozen.send("Debugger.pause");
     // A page that runs no script answers no probe; anything it does next stops it.
     alice.page.evaluate(() => 1).catch(() => {});
+    await stopped;
     const text = second.locator("#composer-place textarea");
     await text.fill("from the tab in sight");
     await text.press("Enter");

@@ -141,7 +141,9 @@ impl Session {
         let Some(expires_at) = self.token_expires_at() else { return };
         let ahead = Duration::from_millis(self.stage.auth.refresh_ahead_ms);
         let left = until(expires_at, SystemClock.now());
-        self.token_next(ctx, left.saturating_sub(ahead), move |session, ctx| {
+        // A token that lives shorter than that is asked for once half of it is gone: else each fresh
+        // one would be asked for at once, for ever.
+        self.token_next(ctx, left.saturating_sub(ahead).max(left / 2), move |session, ctx| {
             session.send(&ServerMessage::Authenticate(AuthenticateBy { by: expires_at }));
             let left = until(expires_at, SystemClock.now());
             session.token_next(ctx, left, Self::token_has_run_out);
@@ -175,7 +177,8 @@ impl Session {
         ctx: &mut Context<Self>,
     ) {
         let (Some(keys), Some(identity)) = (&self.stage.keys, &mut self.identity) else {
-            return self.not_taken(Some(id), "authenticate");
+            return self
+                .malformed(Some(id), "this server has no key for tokens: there is none to renew".to_owned());
         };
         let follows_only = |pass: &Pass| {
             let rooms = self.follows.iter().map(|follow| &follow.stream).filter(|s| s.category() == "room");

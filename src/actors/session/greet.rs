@@ -15,10 +15,17 @@ use crate::protocol::{
     ServerMessage, Subscribe, Subscribed,
 };
 
+/// What is told to a client that shows a token where there is no key for them, or says nothing.
+const NAMES_ITS_USER: &str = "this server has no key for tokens: a hello names its user and has no token";
+
 impl Session {
     pub(super) fn hello(&mut self, mut hello: Hello, ctx: &mut Context<Self>) -> Then {
         let (user, pass) = match self.identify(hello.user.take(), hello.token.as_ref()) {
             Ok(identified) => identified,
+            Err(CloseCode::Malformed) => {
+                self.turn_away(NAMES_ITS_USER);
+                return Then::GoOn;
+            }
             Err(code) => {
                 self.outbox.close(code);
                 return Then::GoOn;
@@ -27,8 +34,7 @@ impl Session {
         let rooms = match hello.take_rooms(&user) {
             Ok(rooms) => rooms,
             Err(error) => {
-                self.reject(None, ErrorCode::Malformed, error.to_string());
-                self.outbox.close(CloseCode::Malformed);
+                self.turn_away(&error.to_string());
                 return Then::GoOn;
             }
         };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::reading::{MinPosition, answer, limit_default, pack_number, page_len, unpack_number, wait};
+use super::reading::{MinPosition, answer, limit, limit_default, pack_number, page_len, unpack_number, wait};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::{Listing, insight};
@@ -19,7 +19,7 @@ pub(super) struct ActivityQuery {
     /// Go on after this: `next` of the page before.
     after: Option<String>,
     /// Documents at the most, 1 to 500.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
@@ -87,7 +87,7 @@ pub(super) struct StatisticsQuery {
     /// Up to the hour in which this time lies, in milliseconds since 1970.
     to: Option<i64>,
     /// Hours at the most, 1 to 500. To go on, ask from an hour past the last one.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]

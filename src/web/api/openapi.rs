@@ -11,6 +11,7 @@ use utoipa::OpenApi;
         description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket, or by /api/stream, /api/poll, /api/frames and /api/commands where there can be no socket; all carry the same messages."
     ),
     paths(
+        super::me::me,
         super::rooms::list,
         super::rooms::open,
         super::rooms::one,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use dramatis_events::{Epoch, Position};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
@@ -22,6 +23,15 @@ const PARKED_FROM: &str = "dramatis-parked-from";
 /// Documents of one page, unless the client says otherwise.
 pub(super) const fn limit_default() -> u16 {
     100
+}
+
+/// Reads how many documents of one page a client asks for.
+pub(super) fn limit<'de, D: Deserializer<'de>>(asked: D) -> Result<u16, D::Error> {
+    let text = String::deserialize(asked)?;
+    let number = text.parse::<u64>().map_err(|_| {
+        D::Error::custom(format!("limit must be a whole number from 1 to {PAGE_MAX}; got {text:?}"))
+    })?;
+    Ok(u16::try_from(number).unwrap_or(u16::MAX))
 }
 
 pub(super) fn page_len(limit: u16) -> usize {

@@ -3,11 +3,12 @@
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use dramatis_events::room::Visibility;
 use dramatis_events::{CommandId, EntityId, MemberId, MemberKind, Position, Revision, StreamId};
+use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::reading::{MinPosition, answer, limit_default, marked, page_len, wait};
+use super::reading::{MinPosition, answer, limit, limit_default, marked, page_len, wait};
 use super::{Api, ask, problem, titled};
 use crate::actors::answer::Accepted;
 use crate::actors::entity::Request;
@@ -110,7 +111,7 @@ pub(super) struct RoomsQuery {
     /// Go on after this: `next` of the page before.
     after: Option<String>,
     /// Rooms at the most, 1 to 500.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
@@ -156,6 +157,9 @@ pub(super) async fn list(
     })
 }
 
+/// Rooms that are asked at a time who may read them.
+const ASKED_AT_ONCE: usize = 32;
+
 /// Those of the rooms that the token's user may follow.
 async fn readable(api: &Api, pass: &Pass, rooms: Vec<Box<RawValue>>) -> Vec<Box<RawValue>> {
     #[derive(Deserialize)]
@@ -165,14 +169,12 @@ async fn readable(api: &Api, pass: &Pass, rooms: Vec<Box<RawValue>>) -> Vec<Box<
     if pass.user.kind() == MemberKind::Integration && pass.opens_all() {
         return rooms;
     }
-    let mut kept = Vec::with_capacity(rooms.len());
-    for room in rooms {
-        let Ok(Named { room: id }) = serde_json::from_str(room.get()) else { continue };
-        if caller::may_follow(&api.stage, pass, &id).await {
-            kept.push(room);
-        }
-    }
-    kept
+    let asked = rooms.into_iter().map(async |room: Box<RawValue>| {
+        let Named { room: id } = serde_json::from_str(room.get()).ok()?;
+        caller::may_follow(&api.stage, pass, &id).await.then_some(room)
+    });
+    let answers = futures_util::stream::iter(asked).buffered(ASKED_AT_ONCE);
+    answers.filter_map(std::future::ready).collect().await
 }
 
 #[derive(Serialize)]
@@ -240,7 +242,7 @@ pub(super) struct TimelineQuery {
     /// Only messages below this revision.
     before: Option<u64>,
     /// Messages at the most, 1 to 500.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
@@ -284,7 +286,7 @@ pub(super) struct MembersQuery {
     #[param(value_type = Option<String>)]
     after: Option<MemberId>,
     /// Members at the most, 1 to 500.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::reading::{MinPosition, answer, limit_default, page_len, wait};
+use super::reading::{MinPosition, answer, limit, limit_default, page_len, wait};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::search::{self, Asked};
@@ -33,7 +33,7 @@ pub(super) struct SearchQuery {
     #[serde(default)]
     skip: usize,
     /// Messages at the most, 1 to 500.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::reading::{MinPosition, answer, limit_default, pack_number, page_len, unpack_number, wait};
+use super::reading::{MinPosition, answer, limit, limit_default, pack_number, page_len, unpack_number, wait};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::{Listing, threads};
@@ -19,7 +19,7 @@ pub(super) struct ThreadsQuery {
     /// Go on after this: `next` of the page before.
     after: Option<String>,
     /// Threads at the most, 1 to 500.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
@@ -64,7 +64,7 @@ pub(super) struct ThreadQuery {
     /// Only messages past this revision; without it, from the thread's first message on.
     after: Option<u64>,
     /// Replies at the most, 1 to 500.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read models have got to this position.
     #[param(value_type = Option<String>)]

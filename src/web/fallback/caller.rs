@@ -6,7 +6,7 @@
 //! which nothing here answers. It could make a browser send a cookie: so that counts only where
 //! the browser says that the page is an own one.
 
-use actix_web::http::header::{CONTENT_TYPE, COOKIE, HeaderMap};
+use actix_web::http::header::{COOKIE, HeaderMap};
 use actix_web::{HttpMessage as _, HttpRequest};
 use dramatis_events::{CommandId, MemberId};
 
@@ -44,16 +44,6 @@ pub(in crate::web) fn session(request: &HttpRequest, parameter: Option<&str>) ->
         malformed("say which session: the header Dramatis-Session, or the parameter session, with its id")
     })?;
     CommandId::parse(named).map_err(|error| malformed(&error.to_string()))
-}
-
-/// A body is JSON and said to be.
-pub(in crate::web) fn json(request: &HttpRequest) -> Result<(), Reject> {
-    let said = request.headers().get(CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
-    let kind = said.split(';').next().unwrap_or_default().trim();
-    if ["application/json", "application/x-ndjson"].iter().any(|known| kind.eq_ignore_ascii_case(known)) {
-        return Ok(());
-    }
-    Err(malformed("the body must be JSON and its Content-Type application/json"))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -107,20 +97,5 @@ mod tests {
             let got = user(&request(headers)).map_err(|refusal| refusal.code.http_status());
             assert_eq!(got.as_ref().map(MemberId::as_str).map_err(|status| *status), want, "{headers:?}");
         }
-    }
-
-    #[test]
-    fn what_a_form_can_send_is_no_json() {
-        for (said, taken) in [
-            ("application/json", true),
-            ("Application/JSON; charset=utf-8", true),
-            ("application/x-ndjson", true),
-            ("text/plain", false),
-            ("application/x-www-form-urlencoded", false),
-            ("multipart/form-data; boundary=application/json", false),
-        ] {
-            assert_eq!(json(&request(&[("content-type", said)])).is_ok(), taken, "{said}");
-        }
-        assert!(json(&request(&[])).is_err());
     }
 }

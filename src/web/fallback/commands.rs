@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::super::api::{Api, Problem, ask, refused};
+use super::body::{self, Text};
 use super::caller::{self, malformed};
 use crate::actors::session::commands::{Asked, encode_answer, overloaded, prepare};
 use crate::protocol::{ClientMessage, ErrorCode, ME, Reject, ServerMessage, parse_message};
@@ -16,12 +17,13 @@ use crate::web::caller::act;
         (status = 200, description = "The `ack` message: it is durable", body = serde_json::Value),
         (status = "4XX", description = "Refused: nothing was recorded", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`unavailable`: send it again later; `unknown_outcome`: send it again with the same id", body = Problem, content_type = "application/problem+json")))]
-pub(in crate::web) async fn post(request: HttpRequest, api: web::Data<Api>, body: String) -> HttpResponse {
-    handle(&request, &api, &body).await.unwrap_or_else(refused)
+pub(in crate::web) async fn post(request: HttpRequest, api: web::Data<Api>, body: Text) -> HttpResponse {
+    handle(&request, &api, &body.0).await.unwrap_or_else(refused)
 }
 
 async fn handle(request: &HttpRequest, api: &Api, body: &str) -> Result<HttpResponse, Reject> {
-    caller::json(request)?;
+    body::json(request)?;
+    body::within(body, api.stage.limits.message_bytes_max)?;
     let user = caller::user(request)?;
     let frame = match parse_message(body) {
         Ok(ClientMessage::Command(frame)) => frame,

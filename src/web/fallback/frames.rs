@@ -1,14 +1,15 @@
 //! `POST /api/frames`: what a client without a socket says besides commands.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::super::api::{Problem, refused};
 use super::Fallbacks;
+use super::body::{self, Text};
 use super::caller::{self, malformed};
 use crate::protocol::{ClientMessage, ErrorCode, Reject, parse_message};
+use crate::web::socket::Door;
 
 /// How long a body may wait for its session to take it.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
@@ -26,20 +27,23 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(5);
         (status = 503, description = "The session takes nothing now", body = Problem, content_type = "application/problem+json")))]
 pub(in crate::web) async fn post(
     request: HttpRequest,
+    door: web::ThinData<Door>,
     fallbacks: web::Data<Fallbacks>,
-    body: String,
+    Text(body): Text,
 ) -> HttpResponse {
-    handle(&request, &fallbacks.into_inner(), body).await.unwrap_or_else(refused)
+    handle(&request, &door, &fallbacks, body).await.unwrap_or_else(refused)
 }
 
 async fn handle(
     request: &HttpRequest,
-    fallbacks: &Arc<Fallbacks>,
+    door: &Door,
+    fallbacks: &Fallbacks,
     body: String,
 ) -> Result<HttpResponse, Reject> {
-    caller::json(request)?;
+    body::json(request)?;
     let key = (caller::user(request)?, caller::session(request, None)?);
     for message in body.lines().filter(|line| !line.trim_ascii().is_empty()) {
+        body::within(message, door.stage.limits.message_bytes_max)?;
         check(message)?;
     }
     let frames = fallbacks.frames(&key).ok_or_else(|| {

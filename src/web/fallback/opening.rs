@@ -1,13 +1,17 @@
 //! How a session without a socket begins: with a `hello` as a body, or with a cursor or the
 //! names of rooms, of which a `hello` is made here.
 
-use actix_web::HttpRequest;
+use std::net::IpAddr;
+
 use actix_web::http::header::HeaderName;
+use actix_web::{HttpMessage as _, HttpRequest};
 use serde_json::{Map, Value, json};
 
 use super::Key;
+use super::body;
 use super::caller::{self, malformed};
 use crate::protocol::{ClientMessage, Hello, Reject, parse_message};
+use crate::web::peer::ClientAddress;
 
 /// Where an `EventSource` puts the `id` of the last event it got.
 static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -18,14 +22,17 @@ pub(in crate::web) struct Opening {
     pub(in crate::web) key: Key,
     /// The cursor it goes on from.
     pub(in crate::web) cursor: Option<String>,
+    /// From where the request came.
+    pub(in crate::web) address: Option<IpAddr>,
     /// The `hello`, on one line.
     pub(in crate::web) hello: String,
 }
 
 impl Opening {
-    /// From a `hello` as a body.
-    pub(in crate::web) fn of_body(request: &HttpRequest, body: &str) -> Result<Self, Reject> {
-        caller::json(request)?;
+    /// From a `hello` as a body, of at most so many bytes.
+    pub(in crate::web) fn of_body(request: &HttpRequest, body: &str, max: usize) -> Result<Self, Reject> {
+        body::json(request)?;
+        body::within(body, max)?;
         match parse_message(body) {
             // Line breaks of JSON stand between its tokens only; here a line is a message.
             Ok(ClientMessage::Hello(hello)) => {
@@ -70,7 +77,8 @@ impl Opening {
             })?,
         };
         hello.take_rooms(&user).map_err(|error| malformed(&error.to_string()))?;
-        Ok(Self { key: (user, hello.session), cursor, hello: text })
+        let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
+        Ok(Self { key: (user, hello.session), cursor, address, hello: text })
     }
 }
 

@@ -64,7 +64,8 @@ pub(super) fn pong(payload: &[u8]) -> Bytes {
 
 fn goodbye(code: CloseCode) -> Bytes {
     let mut bytes = BytesMut::new();
-    let reason = CloseReason { code: WsCloseCode::from(code.number()), description: None };
+    let description = Some(code.reason().to_owned()).filter(|reason| !reason.is_empty());
+    let reason = CloseReason { code: WsCloseCode::from(code.number()), description };
     Parser::write_close(&mut bytes, Some(reason), false);
     bytes.freeze()
 }

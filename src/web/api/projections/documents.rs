@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::super::reading::{MinPosition, limit_default, page_len, wait};
+use super::super::reading::{MinPosition, limit, limit_default, page_len, wait};
 use super::super::{Api, problem};
 use super::jobs::past;
 use super::refused;
@@ -138,7 +138,7 @@ pub(in crate::web::api) struct DocumentsQuery {
     /// In this build instead of the live one.
     build: Option<String>,
     /// Documents at the most, 1 to 500.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
@@ -199,7 +199,7 @@ pub(in crate::web::api) struct WhyQuery {
     #[param(value_type = Option<String>)]
     after: Option<Position>,
     /// Events at the most, 1 to 500.
-    #[serde(default = "limit_default")]
+    #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
 }
 

@@ -154,8 +154,6 @@ export interface Drain {
   in_ms: number;
   /** Come back this long after that, in milliseconds: each client has a slot of its own. */
   slot_ms: number;
-  /** Shown when coming back, opaque. */
-  ticket: string;
 }
 
 export interface EditMessage {
@@ -199,7 +197,7 @@ export type EphemeralName = string;
 export type Epoch = string;
 
 /** Why something was refused. Stable words; HTTP carries the same in its problem documents. */
-export type ErrorCode = "malformed" | "forbidden" | "not_found" | "not_a_member" | "rule" | "conflict" | "command_id_reused" | "ahead_of_log" | "rate_limited" | "quota_exhausted" | "token_expired" | "unavailable" | "unknown_outcome" | "internal";
+export type ErrorCode = "malformed" | "too_large" | "forbidden" | "not_found" | "not_a_member" | "rule" | "conflict" | "command_id_reused" | "ahead_of_log" | "rate_limited" | "quota_exhausted" | "token_expired" | "unavailable" | "unknown_outcome" | "internal";
 
 export type Event = EventHead & {
   /** The command it came from; only its author is told */

@@ -1,0 +1,125 @@
+//! What a client shows before it opens a line: who the user is, what invites them, their rooms.
+
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use dramatis_events::{EntityId, MemberId, Revision, StreamId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::IntoParams;
+
+use super::reading::{MinPosition, answer, limit, limit_default, pack_number, page_len, unpack_number, wait};
+use super::{Api, problem, refused};
+use crate::auth::Pass;
+use crate::domain::user::{Profile, UserState};
+use crate::protocol::{ErrorCode, Reject};
+use crate::read_models::queries::me::{Joined, rooms_of_member};
+use crate::web::fallback::caller;
+
+/// Which page of one's rooms.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MeQuery {
+    /// Go on after this: `next` of the page before.
+    after: Option<String>,
+    /// Rooms at the most, 1 to 500.
+    #[serde(default = "limit_default", deserialize_with = "limit")]
+    limit: u16,
+    /// Wait until the read models have got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<MinPosition>,
+}
+
+#[derive(Serialize)]
+struct Me {
+    user: MemberId,
+    profile: Profile,
+    invitations: Vec<Invited>,
+    rooms: Vec<Mine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Invited {
+    room: EntityId,
+    title: String,
+    by: MemberId,
+}
+
+#[derive(Serialize)]
+struct Mine {
+    room: Box<RawValue>,
+    member: Box<RawValue>,
+    /// The last revision that the user has read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<Revision>,
+}
+
+/// What is known of a user besides documents.
+struct Known {
+    profile: Profile,
+    invitations: Vec<Invited>,
+    read: Vec<(EntityId, Revision)>,
+}
+
+/// The user who asks: profile, invitations, and the rooms they are in, the one first in which they
+/// did something last, each with how far they have read.
+#[utoipa::path(get, path = "/api/me",
+    params(("Dramatis-User" = Option<String>, Header, description = "who asks, where there are no tokens"), MeQuery),
+    responses(
+        (status = 200, description = "`{user, profile, invitations: [{room, title, by}], rooms: [{room, member, read?}], next?}`: `room` and `member` are documents as of /api/rooms and its members, `read` is the last revision read; `profile` and `invitations` are empty for who is no person"),
+        (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
+pub(super) async fn me(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    query: web::Query<MeQuery>,
+) -> HttpResponse {
+    let user = match caller::user(&request) {
+        Ok(user) => user,
+        Err(refusal) => return refused(refusal),
+    };
+    let after = match query.after.as_deref().map(unpack_number).transpose() {
+        Ok(after) => after,
+        Err(why) => return problem(ErrorCode::Malformed, why),
+    };
+    for projection in ["activity", "rooms", "members"] {
+        if let Err(answer) = wait(&api, projection, query.min_position).await {
+            return answer;
+        }
+    }
+    let known = match known(&api, &user).await {
+        Ok(known) => known,
+        Err(refusal) => return refused(refusal),
+    };
+    let pass = request.extensions().get::<Pass>().cloned();
+    let opens = |room: &EntityId| pass.as_ref().is_none_or(|pass| pass.opens(room));
+    let found = rooms_of_member(&*api.read_models, "main", &user, after, page_len(query.limit)).await;
+    answer(found, |(joined, next)| {
+        let Known { profile, mut invitations, read } = known;
+        invitations.retain(|invitation| opens(&invitation.room));
+        let read = |id: &EntityId| read.iter().find(|(room, _)| room == id).map(|(_, revision)| *revision);
+        let rooms = joined.into_iter().filter(|joined| opens(&joined.id));
+        let rooms = rooms.map(|Joined { id, room, member }| Mine { room, member, read: read(&id) }).collect();
+        let next = next.as_ref().map(pack_number);
+        HttpResponse::Ok().json(Me { user, profile, invitations, rooms, next })
+    })
+}
+
+/// What the user's own stream says. Only people have one.
+async fn known(api: &Api, user: &MemberId) -> Result<Known, Reject> {
+    let of = |state: &UserState| Known {
+        profile: state.profile().clone(),
+        invitations: state
+            .invitations()
+            .map(|(room, invited)| Invited {
+                room: room.clone(),
+                title: invited.title.clone(),
+                by: invited.by.clone(),
+            })
+            .collect(),
+        read: state.read_markers().map(|(room, revision)| (room.clone(), revision)).collect(),
+    };
+    let Some(person) = user.user() else { return Ok(of(&UserState::default())) };
+    let asked = api.stage.users.ask(&StreamId::user(&person), move |standing| of(standing.state)).await;
+    asked.map_err(|refused| Reject::new(None, refused.code, refused.message))
+}

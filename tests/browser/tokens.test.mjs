@@ -1,0 +1,110 @@
+// client.js where the server wants tokens: they are renewed in place on every transport, in Node and
+// in a real Chromium, and a source that has none left ends the line with words.
+
+import assert from "node:assert/strict";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { connect, memoryStore } from "../../src/web/ui/client.js";
+import { launch } from "./browser.mjs";
+import { Server, until } from "./server.mjs";
+
+const LIFE = "3s";
+let server;
+
+before(async () => {
+  server = await Server.start({
+    prepare: async (made) => {
+      const key = path.join(made.root, "token.key");
+      await made.run("token", "--new-key", key);
+      made.env = { DRAMATIS__AUTH__TOKEN_KEY_FILE: key, DRAMATIS__AUTH__EXPIRED_GRACE_MS: "500" };
+    },
+  });
+});
+
+after(() => server.stop());
+
+const mint = (user, life = LIFE) => server.run("token", "--user", user, "--for", life);
+
+/** Opens a room as its owner. */
+async function openRoom(id) {
+  const owner = connect({ url: server.url, token: await mint("owner", "1h"), store: memoryStore() });
+  await owner.command(id, "open_room", { title: id });
+  owner.close();
+}
+
+describe("in Node, a token is renewed in place", () => {
+  for (const transport of ["socket", "stream", "poll"]) {
+    test(`on a ${transport}`, async () => {
+      const id = `renewed-${transport}`;
+      await openRoom(id);
+      const asked = [];
+      const alice = connect({
+        url: server.url, transports: [transport], store: memoryStore(),
+        token: ({ again }) => { asked.push(again); return mint("alice"); },
+      });
+      const lines = new Set();
+      alice.on("status", ({ state }) => { if (state === "live") lines.add(alice.ready?.connection ?? lines.size); });
+      const texts = [];
+      alice.room(id).on("event", ({ name, data }) => name === "MessagePosted" && texts.push(data.text));
+      await alice.room(id).join();
+      const sent = [];
+      const end = Date.now() + 9_000; // three lives of a token
+      while (Date.now() < end) {
+        sent.push(`message ${sent.length}`);
+        await alice.room(id).post(sent.at(-1));
+        await new Promise((resolve) => setTimeout(resolve, 250));
+      }
+      await until("all came back", () => texts.length === sent.length);
+      assert.deepEqual(texts, sent);
+      assert.ok(asked.length >= 3 && asked.length < 20, `asked ${asked.length} times for a token`);
+      assert.equal(asked[0], false);
+      assert.ok(asked.slice(1).every((again) => again), "then each time since the last one runs out");
+      alice.close();
+    });
+  }
+
+  test("and a source that has no good one any more ends the line with words", async () => {
+    const alice = connect({ url: server.url, token: () => "no-token", store: memoryStore() });
+    const closed = await new Promise((resolve) => {
+      alice.on("status", (status) => status.state === "closed" && resolve(status));
+    });
+    assert.equal(closed.code, 4501);
+    assert.match(closed.reason, /token/);
+    alice.close();
+  });
+});
+
+describe("in Chromium, a token is renewed in place", () => {
+  for (const transport of ["socket", "stream"]) {
+    test(`on a ${transport}`, async () => {
+      const id = `chromium-${transport}`;
+      await openRoom(id);
+      const browser = await launch();
+      const page = await browser.newPage();
+      const asked = [];
+      await page.exposeFunction("mint", (again) => { asked.push(again); return mint("bob"); });
+      await page.goto(`${server.url}/docs`);
+      const texts = await page.evaluate(async ([room, way]) => {
+        const { connect: open } = await import("/client.js");
+        const bob = open({ token: ({ again }) => globalThis.mint(again), transports: [way], share: false });
+        const heard = [];
+        bob.room(room).on("event", ({ name, data }) => name === "MessagePosted" && heard.push(data.text));
+        await bob.room(room).join();
+        const sent = [];
+        const end = Date.now() + 7_000;
+        while (Date.now() < end) {
+          sent.push(`message ${sent.length}`);
+          await bob.room(room).post(sent.at(-1));
+          await new Promise((resolve) => { setTimeout(resolve, 250); });
+        }
+        while (heard.length < sent.length) await new Promise((resolve) => { setTimeout(resolve, 20); });
+        bob.close();
+        return [sent, heard];
+      }, [id, transport]);
+      assert.deepEqual(texts[1], texts[0]);
+      assert.ok(asked.length >= 2 && asked.length < 20, `asked ${asked.length} times for a token`);
+      await browser.close();
+    });
+  }
+});

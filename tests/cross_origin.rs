@@ -1,0 +1,111 @@
+//! Pages of origins that are named may use the HTTP API from a browser; all others may not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use serde_json::json;
+use support::Server;
+use support::http::{Answer, Request};
+
+const APP: &str = "https://app.example.org";
+
+fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let body = json!({"type": "command", "id": "1", "room": "lobby", "name": "join", "data": {}}).to_string();
+    let body = if method == "POST" { body.as_str() } else { "" };
+    Request { method, path, headers, body }.send(server.address).unwrap()
+}
+
+#[test]
+fn a_page_of_a_named_origin_is_asked_and_answered() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__SERVER__ALLOWED_ORIGINS", APP)]);
+    server.open_room("lobby", "alice");
+    let origin = ("Origin", APP);
+    let asks = [
+        origin,
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "dramatis-user"),
+    ];
+    for path in ["/api/commands", "/api/stream", "/api/poll", "/api/frames", "/api/rooms"] {
+        let answer = ask(&server, "OPTIONS", path, &asks);
+        assert_eq!(answer.status, 204, "{path}");
+        assert!(answer.head.contains(&format!("access-control-allow-origin: {APP}\r\n")), "{}", answer.head);
+        for header in ["dramatis-user", "dramatis-session", "authorization", "content-type", "last-event-id"]
+        {
+            let allowed = answer.head.lines().find(|line| line.starts_with("access-control-allow-headers"));
+            assert!(allowed.unwrap().contains(header), "{}", answer.head);
+        }
+    }
+    let json = ("Content-Type", "application/json");
+    let taken = ask(&server, "POST", "/api/commands", &[origin, json, ("Dramatis-User", "bob")]);
+    let refused = ask(&server, "GET", "/api/rooms/none", &[origin]);
+    for (answer, status) in [(taken, 200), (refused, 404)] {
+        assert_eq!(answer.status, status);
+        assert!(answer.head.contains(&format!("access-control-allow-origin: {APP}\r\n")), "{}", answer.head);
+        assert!(
+            answer.head.contains("vary: origin\r\n") && !answer.head.contains("allow-credentials"),
+            "{}",
+            answer.head
+        );
+    }
+    let own = ask(&server, "GET", "/api/rooms", &[]);
+    assert!(own.status == 200 && !own.head.contains("access-control"), "{}", own.head);
+    for elsewhere in
+        ["https://evil.example", "https://app.example.org.evil.example", "http://app.example.org", "null"]
+    {
+        for method in ["OPTIONS", "POST", "GET"] {
+            let headers = [("Origin", elsewhere), json, asks[1], ("Dramatis-User", "bob")];
+            let answer = ask(&server, method, "/api/commands", &headers);
+            assert!(
+                answer.status == 403 && !answer.head.contains("access-control"),
+                "{elsewhere}: {}",
+                answer.head
+            );
+        }
+    }
+}
+
+#[test]
+fn who_comes_to_the_wrong_door_is_told_where_to_go() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let answer = ask(&server, "GET", "/socket", &[]);
+    assert!(answer.status == 426 && answer.head.contains("upgrade: websocket"), "{}", answer.head);
+    assert_eq!(ask(&server, "HEAD", "/api/health", &[]).status, 200);
+    let upgrade = [
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let host = server.address;
+    for (path, more, status, code) in [
+        ("/api/rooms", "", 404, "not_found"),
+        ("/socket", "Sec-WebSocket-Protocol: chat\r\n", 400, "malformed"),
+        ("/socket", "Origin: https://evil.example\r\n", 403, "forbidden"),
+    ] {
+        let lines = upgrade.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n{lines}{more}\r\n");
+        let (got, body) = support::http(host, &request);
+        let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            (got, &problem["code"], &problem["status"]),
+            (status, &json!(code), &json!(status)),
+            "{problem}"
+        );
+        assert!(problem["detail"].is_string(), "{problem}");
+    }
+    let (_, body) = support::http(
+        host,
+        &format!(
+            "POST /api/rooms HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}"
+        ),
+    );
+    assert!(body.contains("Content-Type application/json"), "{body}");
+}

@@ -1,0 +1,215 @@
+//! Tokens where there is no socket: streams, polls and commands by HTTP keep to them as sockets do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+#[path = "support/guarded.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared as the support module is")]
+mod guarded;
+mod support;
+
+use guarded::{Guarded, mint, start};
+use serde_json::{Value, json};
+use support::http::{Answer, Events, Request};
+
+/// A token is asked for anew from the start on, and does not outlive its time by much.
+const SHORT: [(&str, &str); 2] =
+    [("DRAMATIS__AUTH__REFRESH_AHEAD_MS", "3600000"), ("DRAMATIS__AUTH__EXPIRED_GRACE_MS", "300")];
+
+/// A request of session `tab` with this token, or none.
+fn ask(guarded: &Guarded, method: &str, path: &str, token: Option<&str>, body: &Value) -> Answer {
+    let bearer = token.map(|token| format!("Bearer {token}"));
+    let mut headers = vec![("Content-Type", "application/json"), ("Dramatis-Session", "tab")];
+    headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
+    let body = if method == "POST" { body.to_string() } else { String::new() };
+    Request { method, path, headers: &headers, body: &body }.send(guarded.server.address).unwrap()
+}
+
+fn hello(rooms: &Value) -> Value {
+    json!({"type": "hello", "session": "tab", "rooms": rooms})
+}
+
+fn command(id: &str, room: &str) -> Value {
+    json!({"type": "command", "id": id, "room": room, "name": "post_message", "data": {"text": id}})
+}
+
+fn code(answer: Answer) -> (u16, String) {
+    let status = answer.status;
+    let problem = answer.json().unwrap();
+    assert_eq!(problem["status"], status, "{problem}");
+    (status, problem["code"].as_str().unwrap().to_owned())
+}
+
+/// Reads on until a message of this type, or until the stream says with which code it ends.
+fn until(events: &mut Events, kind: &str) -> Result<Value, u64> {
+    loop {
+        let event = events.next().unwrap().expect("a stream that ends says so");
+        let messages = event.messages();
+        if event.name == "close" {
+            return Err(messages[0]["code"].as_u64().unwrap());
+        }
+        if let Some(message) = messages.into_iter().find(|message| message["type"] == kind) {
+            return Ok(message);
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_renewed_in_place_and_without_that_runs_out() {
+    let guarded = start(&SHORT);
+    let rooms = json!([{"room": "lobby"}]);
+    let bob = mint(&guarded.key, &["--user", "bob", "--for", "1h"]);
+    let short = mint(&guarded.key, &["--user", "alice", "--for", "4s"]);
+    let mut events = Events::new(ask(&guarded, "POST", "/api/stream", Some(&short), &hello(&rooms)));
+    let ready = until(&mut events, "ready").unwrap();
+    assert_eq!(ready["user"], "alice");
+    let first = ready["token_expires_at"].as_i64().unwrap();
+    assert_eq!(until(&mut events, "authenticate"), Ok(json!({"type": "authenticate", "by": first})));
+    let fresh = mint(&guarded.key, &["--user", "alice", "--for", "6s"]);
+    let renew = |id: &str, by: &str, token: &str| {
+        let frame = json!({"type": "authenticate", "id": id, "token": token});
+        ask(&guarded, "POST", "/api/frames", Some(by), &frame)
+    };
+    // Another user's token finds another session, or none.
+    assert_eq!(code(renew("other", &bob, &bob)), (404, "not_found".to_owned()));
+    assert_eq!(renew("mixed", &short, &bob).status, 202);
+    assert_eq!(until(&mut events, "reject").unwrap()["code"], "forbidden");
+    assert_eq!(renew("fresh", &fresh, &fresh).status, 202);
+    let renewed = until(&mut events, "authenticated").unwrap();
+    assert!(renewed["token_expires_at"].as_i64().unwrap() > first, "{renewed}");
+
+    // The first one has run out when this comes through; the stream has not.
+    while ask(&guarded, "POST", "/api/commands", Some(&short), &command("with-short", "lobby")).status == 200
+    {
+    }
+    let long = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    assert_eq!(ask(&guarded, "POST", "/api/commands", Some(&long), &command("after", "lobby")).status, 200);
+    while until(&mut events, "event").unwrap()["data"]["text"] != "after" {}
+
+    // Nothing more is shown: it ends, and opens nothing again.
+    assert_eq!(until(&mut events, "none"), Err(4501));
+    assert_eq!(
+        code(ask(&guarded, "POST", "/api/stream", Some(&fresh), &hello(&rooms))),
+        (401, "token_expired".to_owned())
+    );
+    assert_eq!(code(renew("late", &fresh, &long)), (401, "token_expired".to_owned()));
+}
+
+#[test]
+fn a_poll_ends_with_its_token_and_goes_on_with_a_fresh_one() {
+    let guarded = start(&SHORT);
+    let short = mint(&guarded.key, &["--user", "alice", "--for", "2s"]);
+    let rooms = json!([{"room": "lobby"}]);
+    let mut page = ask(&guarded, "POST", "/api/poll?wait=1", Some(&short), &hello(&rooms)).json().unwrap();
+    let mut cursor = page["cursor"].as_str().unwrap().to_owned();
+    let ended = loop {
+        let path = format!("/api/poll?cursor={cursor}&wait=5");
+        let answer = ask(&guarded, "GET", &path, Some(&short), &Value::Null);
+        if answer.status != 200 {
+            break code(answer);
+        }
+        page = answer.json().unwrap();
+        cursor = page["cursor"].as_str().unwrap().to_owned();
+        if page["close"] == 4501 {
+            break code(ask(&guarded, "GET", &path, Some(&short), &Value::Null));
+        }
+    };
+    assert_eq!(ended, (401, "token_expired".to_owned()));
+    let fresh = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    assert_eq!(ask(&guarded, "POST", "/api/commands", Some(&fresh), &command("missed", "lobby")).status, 200);
+    let path = format!("/api/poll?cursor={cursor}&wait=5");
+    let mut texts = Vec::new();
+    while texts.is_empty() {
+        let page = ask(&guarded, "GET", &path, Some(&fresh), &Value::Null).json().unwrap();
+        let messages = page["messages"].as_array().unwrap();
+        texts.extend(messages.iter().filter(|message| message["type"] == "event").cloned());
+    }
+    assert_eq!(texts[0]["data"]["text"], "missed", "from its cursor on, and only that: {texts:?}");
+    let bob = mint(&guarded.key, &["--user", "bob", "--for", "1h"]);
+    assert_eq!(code(ask(&guarded, "GET", &path, Some(&bob), &Value::Null)).0, 400, "a cursor is its user's");
+}
+
+#[test]
+fn commands_and_beginnings_keep_to_who_the_token_names_and_where_it_opens() {
+    let guarded = start(&[]);
+    let alice = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    assert_eq!(guarded.post(&alice, "alice", "den").0, 201);
+    let narrow = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "lobby"]);
+    for path in ["/api/commands", "/api/frames", "/api/stream", "/api/poll"] {
+        for token in [None, Some("no-token")] {
+            assert_eq!(
+                code(ask(&guarded, "POST", path, token, &json!({}))),
+                (401, "forbidden".to_owned()),
+                "{path}"
+            );
+        }
+    }
+    let to =
+        |room: &str, token: &str| ask(&guarded, "POST", "/api/commands", Some(token), &command(room, room));
+    assert_eq!(to("den", &alice).status, 200);
+    assert_eq!(to("lobby", &narrow).status, 200);
+    assert_eq!(code(to("den", &narrow)), (403, "forbidden".to_owned()));
+    // The header of local mode says nothing where there are tokens.
+    let bob = mint(&guarded.key, &["--user", "bob", "--for", "1h"]);
+    let bearer = format!("Bearer {bob}");
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Authorization", bearer.as_str()),
+        ("Dramatis-User", "alice"),
+    ];
+    let body = command("as-alice", "lobby").to_string();
+    let posing = Request { method: "POST", path: "/api/commands", headers: &headers, body: &body };
+    assert_eq!(code(posing.send(guarded.server.address).unwrap()), (403, "not_a_member".to_owned()));
+    // A hello that names another than its token does.
+    let mut as_alice = hello(&json!([]));
+    as_alice["user"] = json!("alice");
+    let refused = code(ask(&guarded, "POST", "/api/stream", Some(&bob), &as_alice));
+    assert!(refused.0 >= 400, "{refused:?}");
+    let rooms = json!([{"room": "lobby"}, {"room": "den"}]);
+    let mut events = Events::new(ask(&guarded, "POST", "/api/stream", Some(&narrow), &hello(&rooms)));
+    let ready = until(&mut events, "ready").unwrap();
+    assert_eq!(
+        (&ready["rooms"][0]["how"], &ready["rooms"][1]["code"]),
+        (&json!("events"), &json!("forbidden"))
+    );
+}
+
+#[test]
+fn metrics_are_for_integrations_unless_they_are_opened() {
+    let read = |guarded: &Guarded, user: Option<&str>| {
+        let token = user.map(|user| mint(&guarded.key, &["--user", user, "--for", "1h"]));
+        ask(guarded, "GET", "/metrics", token.as_deref(), &Value::Null).status
+    };
+    let guarded = start(&[]);
+    assert_eq!(
+        [read(&guarded, None), read(&guarded, Some("alice")), read(&guarded, Some("integration:metrics"))],
+        [401, 403, 200]
+    );
+    assert_eq!(guarded.server.get("/api/health").0, 200);
+    let open = start(&[("DRAMATIS__AUTH__OPEN_METRICS", "true")]);
+    assert_eq!(read(&open, None), 200);
+}
+
+#[test]
+fn what_one_is_told_of_oneself_is_the_tokens_own() {
+    let guarded = start(&[]);
+    let alice = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    let (status, opened) = guarded.post(&alice, "alice", "den");
+    assert_eq!(status, 201, "{opened}");
+    let path = format!("/api/me?min_position={}", opened["position"].as_str().unwrap());
+    let rooms = |token: &str| {
+        let me = ask(&guarded, "GET", &path, Some(token), &Value::Null).json().unwrap();
+        let rooms = me["rooms"].as_array().unwrap().iter();
+        (me["user"].clone(), rooms.map(|mine| mine["room"]["room"].clone()).collect::<Vec<_>>())
+    };
+    let narrow = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "lobby"]);
+    let bob = mint(&guarded.key, &["--user", "bob", "--for", "1h"]);
+    assert_eq!(rooms(&alice), (json!("alice"), vec![json!("den"), json!("lobby")]));
+    assert_eq!(rooms(&narrow), (json!("alice"), vec![json!("lobby")]));
+    assert_eq!(rooms(&bob), (json!("bob"), vec![]));
+    assert_eq!(ask(&guarded, "GET", "/api/me", None, &Value::Null).status, 401);
+}
