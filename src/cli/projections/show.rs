@@ -58,8 +58,28 @@ pub(super) fn list(standings: &Value) -> String {
         if let Some(one) = standing.get("job").filter(|one| active(&field(one, "state"))) {
             text.push_str(&job(&name, one));
         }
+        for build in rows(standing.get("kept").unwrap_or(&Value::Null)) {
+            text.push_str(&kept(&name, build));
+        }
     }
     text
+}
+
+/// A build that stays for a while.
+fn kept(name: &str, kept: &Value) -> String {
+    let at = kept.get("drop_at").and_then(Value::as_i64);
+    let at = at.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let at = at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
+    let what = match kept.get("as_of") {
+        None => "was live before and".to_owned(),
+        Some(_) => format!("shows position {} and", field(kept, "as_of")),
+    };
+    format!("{name}: {} {what} is kept until {at}\n", field(kept, "build"))
+}
+
+/// So many of something that has an `s` if they are several.
+fn several(number: &str, what: &str) -> String {
+    if number == "1" { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// One line of a build's progress.
@@ -67,12 +87,12 @@ pub(super) fn progress(job: &Value) -> String {
     let seconds = |ms: u64| format!(", {}.{} s left", ms / 1_000, ms % 1_000 / 100);
     let eta = job.get("eta_ms").and_then(Value::as_u64).map(seconds).unwrap_or_default();
     format!(
-        "{}: position {} of {}, {} events/s, {} documents written{eta}",
+        "{}: position {} of {}, {} events/s, {} written{eta}",
         field(job, "state"),
         field(job, "position"),
         field(job, "target"),
         field(job, "events_per_second"),
-        field(job, "documents_written"),
+        several(&field(job, "documents_written"), "document"),
     )
 }
 
@@ -81,8 +101,8 @@ pub(super) fn job(name: &str, job: &Value) -> String {
     let (build, state) = (field(job, "build"), field(job, "state"));
     let completion = job.get("completion").map(|completion| {
         format!(
-            "{} documents at position {}, digest {}",
-            field(completion, "documents"),
+            "{} at position {}, digest {}",
+            several(&field(completion, "documents"), "document"),
             field(completion, "position"),
             field(completion, "digest")
         )
@@ -97,6 +117,13 @@ pub(super) fn job(name: &str, job: &Value) -> String {
         ("as_of", "done") => {
             format!("{name} as of position {} is {build}: {completion}\n", field(job, "as_of"))
         }
+        (_, "building") if matches!(job.get("position"), None | Some(Value::Null)) => {
+            format!("{name}: {build} is begun\n")
+        }
+        (_, "paused") => format!(
+            "{name}: {build} is paused at position {}; `dramatis projections resume {name}` goes on\n",
+            field(job, "position")
+        ),
         (_, "building" | "proving") => {
             format!("{name}: {build} is {} %, {}\n", field(job, "percent"), progress(job))
         }
@@ -149,8 +176,10 @@ pub(super) fn dead_letters(letters: &Value) -> String {
 pub(super) fn mended(mended: &Value) -> String {
     let (key, events) = (field(mended, "key"), field(mended, "events"));
     match mended.get("parked") {
-        None => format!("{key} goes on: {events} events that waited are folded\n"),
-        Some(_) => format!("{key}: {events} events that waited are folded, then it was parked again\n"),
+        None => format!("{key} goes on: folded {} that waited\n", several(&events, "event")),
+        Some(_) => {
+            format!("{key}: folded {} that waited, then it was parked again\n", several(&events, "event"))
+        }
     }
 }
 
@@ -199,6 +228,8 @@ mod tests {
             {"name": "timeline", "version": 1, "build": "timeline@1", "position": "41", "head": "42", "state": "live",
              "lag_events": 1, "lag_ms": 20, "documents": 1_234, "parked": 0},
             {"name": "members", "position": null, "parked": 2, "state": "frozen", "error": "it is of version 1",
+             "kept": [{"build": "members@1", "drop_at": 1_700_000_000_123_i64, "warm_until": 1},
+                      {"build": "members@3", "as_of": "7", "drop_at": 1_700_000_000_000_i64}],
              "job": {"build": "members@2", "state": "differs", "purpose": "rebuild"}},
         ]);
         insta::assert_snapshot!(list(&rows), @r#"
@@ -207,6 +238,8 @@ mod tests {
         members   -        -           -         -     -           -       frozen  -          2
         members: it is of version 1
         members: members@2 is complete and differs from the live build; nothing was switched. `dramatis projections accept members` switches, `cancel` drops it
+        members: members@1 was live before and is kept until 2023-11-14T22:13:20Z
+        members: members@3 shows position 7 and is kept until 2023-11-14T22:13:20Z
         "#);
     }
 
@@ -225,7 +258,8 @@ mod tests {
             json!({"build": "rooms@2", "purpose": "rebuild", "state": "differs", "difference": difference}),
             json!({"build": "rooms@2", "purpose": "verify", "state": "done", "completion": completion}),
             json!({"build": "rooms@2", "purpose": "as_of", "as_of": "9", "state": "done", "completion": completion}),
-            json!({"build": "rooms@2", "purpose": "rebuild", "state": "paused"}),
+            json!({"build": "rooms@2", "purpose": "rebuild", "state": "building", "position": null}),
+            json!({"build": "rooms@2", "purpose": "rebuild", "state": "paused", "position": "5"}),
         ];
         let told: String = jobs.iter().map(|one| job("rooms", one)).collect();
         insta::assert_snapshot!(told, @r#"
@@ -241,7 +275,8 @@ mod tests {
             new         4  {}
         rooms is what the log says: 3 documents at position 9, digest ab
         rooms as of position 9 is rooms@2: 3 documents at position 9, digest ab
-        rooms: rooms@2 is paused
+        rooms: rooms@2 is begun
+        rooms: rooms@2 is paused at position 5; `dramatis projections resume rooms` goes on
         "#);
     }
 }
