@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -86,8 +87,10 @@ fn a_rebuild_killed_at_random_under_load_ends_right() {
         let address = server.address;
         std::thread::scope(|scope| {
             let Seen { posted, newest, asked } = &mut seen;
-            scope.spawn(|| post_until_gone(address, posted));
+            let (begun, begins) = mpsc::channel();
+            scope.spawn(move || post_until_gone(address, posted, &begun));
             scope.spawn(|| read_until_gone(address, newest, asked));
+            begins.recv().expect("somebody posts");
             let (rebuilding, killed) = killed_within_a_rebuild(server, &mut chance);
             rebuilds += u64::from(rebuilding);
             kills += u64::from(killed);
@@ -143,10 +146,11 @@ fn killed_within_a_rebuild(server: Server, chance: &mut Chance) -> (bool, bool) 
 }
 
 /// Posts at the rate until the server is gone, and notes what was acknowledged.
-fn post_until_gone(address: SocketAddr, posted: &mut BTreeSet<u64>) {
+fn post_until_gone(address: SocketAddr, posted: &mut BTreeSet<u64>, begun: &mpsc::Sender<()>) {
     let mut client = Client::connect(address);
     client.hello("poster", "session-of-poster", &json!([]));
     client.ask("den", "join", &json!({}));
+    begun.send(()).unwrap();
     let mut pace = Pace::new();
     for batch in 0.. {
         pace.wait();

@@ -80,9 +80,10 @@ fn told(status: StatusCode, body: &str) -> String {
             // A rule's own word is told; what the status says already is not.
             let plain = |word: &str| word.replace('_', " ").to_lowercase();
             let reason = plain(status.canonical_reason().unwrap_or_default());
-            let code = problem.code.filter(|code| plain(code) != reason);
+            let code = problem.code.filter(|code| !reason.contains(&plain(code)));
             let known = code.as_deref().map(plain);
-            let title = problem.title.filter(|title| plain(title) != reason && Some(plain(title)) != known);
+            let title =
+                problem.title.filter(|title| !reason.contains(&plain(title)) && Some(plain(title)) != known);
             said.extend([code, title, problem.detail].into_iter().flatten());
         }
         Err(_) => said.extend(Some(body.trim().chars().take(CHARS_MAX).collect())),

@@ -1,4 +1,6 @@
-//! Databases for tests on a MongoDB server, and such servers.
+//! Databases for tests on a `MongoDB` server, and such servers.
+#![allow(unreachable_pub, reason = "as all that tests share")]
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -82,7 +84,7 @@ impl Drop for Database {
     }
 }
 
-/// A MongoDB server of a test's own, so that it can be stopped. Killed when dropped.
+/// A `MongoDB` server of a test's own, so that it can be stopped. Killed when dropped.
 pub struct Mongod {
     child: Child,
     folder: TempDir,

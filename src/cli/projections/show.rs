@@ -56,7 +56,11 @@ pub(super) fn list(standings: &Value) -> String {
         }
         let active = |state: &str| matches!(state, "building" | "proving" | "paused" | "differs");
         if let Some(one) = standing.get("job").filter(|one| active(&field(one, "state"))) {
-            text.push_str(&job(&name, one));
+            text.push_str(&job_line(&name, one));
+            if let Some(difference) = one.get("difference") {
+                let (name, count) = (name.as_str(), how_many(difference));
+                text.extend([name, ": ", &count, ", as `dramatis projections watch ", name, "` shows\n"]);
+            }
         }
         for build in rows(standing.get("kept").unwrap_or(&Value::Null)) {
             text.push_str(&kept(&name, build));
@@ -96,8 +100,13 @@ pub(super) fn progress(job: &Value) -> String {
     )
 }
 
-/// How a build stands or ended.
+/// How a build stands or ended, and how it differs.
 pub(super) fn job(name: &str, job: &Value) -> String {
+    let difference = job.get("difference").map(difference);
+    job_line(name, job) + &difference.unwrap_or_default()
+}
+
+fn job_line(name: &str, job: &Value) -> String {
     let (build, state) = (field(job, "build"), field(job, "state"));
     let completion = job.get("completion").map(|completion| {
         format!(
@@ -108,7 +117,7 @@ pub(super) fn job(name: &str, job: &Value) -> String {
         )
     });
     let completion = completion.unwrap_or_default();
-    let mut text = match (field(job, "purpose").as_str(), state.as_str()) {
+    match (field(job, "purpose").as_str(), state.as_str()) {
         ("rebuild", "done") => format!("{name} is rebuilt and {build} is live: {completion}\n"),
         ("verify", "done") if job.get("difference").is_none() => {
             format!("{name} is what the log says: {completion}\n")
@@ -132,20 +141,20 @@ pub(super) fn job(name: &str, job: &Value) -> String {
              `dramatis projections accept {name}` switches, `cancel` drops it\n"
         ),
         (_, state) => format!("{name}: {build} is {state}\n"),
-    };
-    if let Some(difference) = job.get("difference") {
-        text.push_str(&self::difference(difference));
     }
-    text
+}
+
+fn how_many(difference: &Value) -> String {
+    match field(difference, "documents").as_str() {
+        "1" => "1 document differs".to_owned(),
+        documents => format!("{documents} documents differ"),
+    }
 }
 
 /// Which documents differ, and how.
 fn difference(difference: &Value) -> String {
     let shown = rows(difference.get("shown").unwrap_or(&Value::Null));
-    let mut text = match field(difference, "documents").as_str() {
-        "1" => "1 document differs".to_owned(),
-        documents => format!("{documents} documents differ"),
-    };
+    let mut text = how_many(difference);
     text.push_str(if shown.is_empty() { "\n" } else { ", among them:\n" });
     for document in shown {
         let fields: Vec<_> = rows(document.get("fields").unwrap_or(&Value::Null)).iter().map(plain).collect();
@@ -230,7 +239,8 @@ mod tests {
             {"name": "members", "position": null, "parked": 2, "state": "frozen", "error": "it is of version 1",
              "kept": [{"build": "members@1", "drop_at": 1_700_000_000_123_i64, "warm_until": 1},
                       {"build": "members@3", "as_of": "7", "drop_at": 1_700_000_000_000_i64}],
-             "job": {"build": "members@2", "state": "differs", "purpose": "rebuild"}},
+             "job": {"build": "members@2", "state": "differs", "purpose": "rebuild",
+                     "difference": {"documents": 1, "shown": [{"key": "room-main.a"}]}}},
         ]);
         insta::assert_snapshot!(list(&rows), @r#"
         name      version  build       position  head  lag_events  lag_ms  state   documents  parked
@@ -238,6 +248,7 @@ mod tests {
         members   -        -           -         -     -           -       frozen  -          2
         members: it is of version 1
         members: members@2 is complete and differs from the live build; nothing was switched. `dramatis projections accept members` switches, `cancel` drops it
+        members: 1 document differs, as `dramatis projections watch members` shows
         members: members@1 was live before and is kept until 2023-11-14T22:13:20Z
         members: members@3 shows position 7 and is kept until 2023-11-14T22:13:20Z
         "#);

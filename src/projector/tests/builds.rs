@@ -73,6 +73,8 @@ async fn a_rebuild_that_differs_waits_for_an_admin() {
     let shown: Vec<_> = difference.shown.iter().map(|document| document.key.as_str()).collect();
     assert_eq!((difference.documents, shown.as_slice()), (1, [key].as_slice()));
     assert!(difference.shown[0].fields.contains(&"forged".to_owned()), "{difference:?}");
+    // Only what differs is shown.
+    assert_eq!(difference.shown[0].live.as_deref(), Some(r#"{"forged":true}"#));
     assert_eq!(
         projector.order("timeline", REBUILD).await.unwrap_err().to_string(),
         "timeline has a build under way (differs): wait for its end, accept it or cancel it"

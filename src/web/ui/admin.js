@@ -173,7 +173,7 @@ function kept(standing) {
   const line = (build) => {
     const warm = build.warm_until && build.warm_until > Date.now();
     const what = build.as_of ? `as of position ${build.as_of}` : warm ? "kept warm" : "kept, not up to date";
-    return make("li", "", make("span", "", make("span", "key", build.build), ` ${what}, dropped ${time.format(build.drop_at)}`));
+    return make("li", "", make("span", "", make("span", "key", build.build), ` ${what}, until ${time.format(build.drop_at)}`));
   };
   return make("details", "", make("summary", "", several(standing.kept.length, "other build")), make("ul", "rows", ...standing.kept.map(line)));
 }
@@ -196,9 +196,9 @@ function buttons(standing) {
 
 function card(standing) {
   return [
-    make("div", "model-head", make("h2", "", standing.name), make("span", "build", `${standing.build || "no build yet"} · version ${standing.version}`), tag(STATES[standing.state] ?? [standing.state, ""])),
+    make("div", "model-head", make("h2", "", standing.name), make("span", "build", `${standing.build || "no build"} · version ${standing.version}`), tag(STATES[standing.state] ?? [standing.state, ""])),
     figures(standing),
-    standing.error ? make("p", standing.state === "unsupported" ? "dim" : "why", standing.error) : null,
+    standing.error ? make("p", standing.state === "unsupported" ? "job-line" : "why", standing.error) : null,
     standing.job ? jobOf(standing.name, standing.job) : null,
     standing.parked > 0 && letters.has(standing.name) ? deadLetters(standing.name) : null,
     kept(standing),
@@ -240,8 +240,7 @@ async function refresh() {
   }
   const health = await ask("/api/health");
   byId("health").className = health.status === "ok" ? "health" : "health bad";
-  const said = health.status === "ok" ? ["All is well"] : health.reasons ?? [health.status];
-  byId("health").textContent = [...said, ...(health.notes ?? [])].join(" · ");
+  byId("health").textContent = health.status === "ok" ? "All is well" : (health.reasons ?? [health.status]).join(" · ");
 }
 
 async function keepUp() {
