@@ -9,6 +9,7 @@ pub mod config;
 pub mod domain;
 pub mod engines;
 pub mod log;
+mod priority;
 pub mod projector;
 pub mod protocol;
 pub mod reactors;

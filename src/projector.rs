@@ -31,6 +31,7 @@ mod builder;
 mod compare;
 mod history;
 mod mend;
+mod pace;
 mod record;
 mod run;
 mod sitting;
@@ -118,11 +119,24 @@ struct Running {
     progress: watch::Sender<Option<JobProgress>>,
     asks: mpsc::Sender<asks::Ask>,
     wake: watch::Sender<u64>,
+    /// The last position that somebody waits for.
+    wanted: watch::Sender<Option<Position>>,
     ledger: record::Ledger,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Running {
+    /// Has the projection not let events gather until it is at this position.
+    fn want(&self, position: Position) {
+        self.wanted.send_if_modified(|wanted| {
+            let further = *wanted < Some(position);
+            if further {
+                *wanted = Some(position);
+            }
+            further
+        });
+    }
+
     /// Has the builder look at the record, in which a job was changed so.
     fn wake(&self, job: &Job) {
         let (known, head) = (self.progress.borrow().clone(), self.status.borrow().head);
@@ -205,6 +219,7 @@ impl Projector {
         timeout: Duration,
     ) -> Result<(), WaitError> {
         let running = self.named(projection).ok_or_else(|| WaitError::Unknown(projection.to_owned()))?;
+        running.want(position);
         let mut status = running.status.clone();
         let reached = status.wait_for(|status| status.position >= Some(position));
         match tokio::time::timeout(timeout, reached).await {
@@ -237,7 +252,9 @@ impl Running {
         let (publish, status) = watch::channel(Status::new(projection, shared));
         let (progress, _) = watch::channel(None);
         let (wake, wakes) = watch::channel(0);
-        let worker = worker::Worker::new(projection, shared.clone(), publish, arriving, wake.clone());
+        let (wanted, wants) = watch::channel(None);
+        let pace = pace::Pace::new(wants);
+        let worker = worker::Worker::new(projection, shared.clone(), publish, arriving, wake.clone(), pace);
         let builder = builder::Builder::new(
             projection,
             shared.clone(),
@@ -249,7 +266,7 @@ impl Running {
         let runtime = Handle::current();
         let tasks = vec![runtime.spawn(worker.work()), runtime.spawn(builder.work())];
         let ledger = record::Ledger::new(shared.store.clone(), projection.name());
-        Self { projection, status, progress, asks, wake, ledger, tasks: Mutex::new(tasks) }
+        Self { projection, status, progress, asks, wake, wanted, ledger, tasks: Mutex::new(tasks) }
     }
 }
 

@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "domain",
             "engines",
             "log",
+            "priority",
             "projector",
             "protocol",
             "reactors",
@@ -56,12 +57,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("read_models", &[]),
     ("snapshots", &[]),
     ("protocol", &[]),
-    ("log", &["clock"]),
+    ("log", &["clock", "priority"]),
     ("auth", &[]),
     ("domain", &[]),
     ("telemetry", &["config"]),
     ("config", &[]),
     ("clock", &[]),
+    ("priority", &[]),
 ];
 
 /// What a pure crate or module never names.

@@ -34,6 +34,9 @@ mod server;
 mod slow_client;
 mod stage;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::path::PathBuf;
 
 use anyhow::ensure;

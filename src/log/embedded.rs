@@ -27,10 +27,10 @@ use foldhash::fast::RandomState;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use self::batch::{Answer, Batch, Placed, Request};
+use self::batch::{Answer, Batch, Request};
 use self::bytes::{to_u64, to_usize};
 use self::closer::{Closer, Work};
-use self::draft::Draft;
+use self::draft::{Draft, give_place, unplaced};
 pub use self::end::Durability;
 use self::end::End;
 use self::lock::lock;
@@ -234,7 +234,7 @@ impl EmbeddedLog {
             poisoned: None,
             sync_at: None,
             batch: Batch::with_capacity(0),
-            in_flight: None,
+            in_flight: VecDeque::new(),
             overflow: VecDeque::new(),
             closing: false,
             refusing: false,
@@ -282,10 +282,13 @@ impl EventLog for EmbeddedLog {
             let (answer, answered) = oneshot::channel();
             let request = Request { draft: Draft::of(&append), answer, place };
             requests.send(Message::Append(request)).map_err(|_| closed())?;
+            // While it is on its way there is time to make what is given back.
+            let mut events = unplaced(append);
             let (outcome, _draft): Answer = answered.await.map_err(|_| AppendError::Failure {
                 reason: "the log was closed before it answered".to_owned(),
             })?;
-            outcome.map(|placed| recorded(append, placed))
+            give_place(&mut events, outcome?);
+            Ok(events)
         })
     }
 
@@ -415,21 +418,6 @@ impl EventLog for EmbeddedLog {
             relaxed: self.durability != Durability::Sync,
         }
     }
-}
-
-/// The events of an append as they stand in the log.
-fn recorded(append: Append, placed: Placed) -> Vec<Arc<Recorded>> {
-    let stream = append.stream;
-    let event = |(nth, envelope)| {
-        Arc::new(Recorded {
-            stream: stream.clone(),
-            revision: Revision::new(placed.revision + nth),
-            position: Position::from_engine(placed.position + nth),
-            recorded_at: placed.recorded_at,
-            envelope,
-        })
-    };
-    (0_u64..).zip(append.envelopes).map(event).collect()
 }
 
 /// Events of a stream ascending, wherever they are.

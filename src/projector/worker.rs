@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::asks::Ask;
 use super::backoff::Backoff;
+use super::pace::Pace;
 use super::record::{Job, JobState, Kept, Ledger, Purpose, Record};
 use super::run::{Run, RunError, next_collection};
 use super::{Health, Shared, Status};
@@ -31,6 +32,7 @@ pub(super) struct Worker {
     /// Wakes the builder.
     pub(super) wake: watch::Sender<u64>,
     pub(super) backoff: Backoff,
+    pace: Pace,
     pub(super) run: Option<Run>,
     pub(super) frozen: Option<Frozen>,
     /// The build that was live before, kept up as well.
@@ -62,6 +64,7 @@ impl Worker {
         status: watch::Sender<Status>,
         asks: mpsc::Receiver<Ask>,
         wake: watch::Sender<u64>,
+        pace: Pace,
     ) -> Self {
         let backoff = Backoff::new(&shared.options, projection.name());
         let ledger = Ledger::new(shared.store.clone(), projection.name());
@@ -74,6 +77,7 @@ impl Worker {
             asks,
             wake,
             backoff,
+            pace,
             run: None,
             frozen: None,
             warm: None,
@@ -92,7 +96,8 @@ impl Worker {
     pub(super) async fn work(mut self) {
         let (mut head, mut stop) = (self.shared.log.head(), self.shared.stop.clone());
         while !*stop.borrow_and_update() {
-            head.borrow_and_update();
+            let last = *head.borrow_and_update();
+            self.pace.begin();
             let moved = match self.step().await {
                 Ok(Some(moved)) => moved,
                 Ok(None) => {
@@ -106,7 +111,7 @@ impl Worker {
             };
             self.recovered();
             self.publish(None);
-            if moved {
+            if moved && self.is_behind(last) {
                 // A store that answers at once must not keep others from the thread.
                 tokio::task::yield_now().await;
                 if let Ok(ask) = self.asks.try_recv() {
@@ -115,7 +120,11 @@ impl Worker {
                 continue;
             }
             tokio::select! {
-                changed = head.changed() => if changed.is_err() { break },
+                changed = head.changed() => {
+                    if changed.is_err() { break }
+                    let position = self.run.as_ref().and_then(|run| run.position);
+                    self.pace.gather(position, &mut stop).await;
+                }
                 Some(ask) = self.asks.recv() => self.attend(ask).await,
                 () = tokio::time::sleep(TICK) => {}
                 _ = stop.changed() => {}
@@ -123,6 +132,11 @@ impl Worker {
         }
         let _ = self.shared.store.release(&self.lease_name(), &self.shared.holder).await;
         self.publish(Some(Health::Stopped));
+    }
+
+    /// Whether a build that is kept up is not at this position yet.
+    fn is_behind(&self, last: Option<Position>) -> bool {
+        self.run.iter().chain(&self.warm).any(|run| run.position < last)
     }
 
     async fn attend(&mut self, ask: Ask) {

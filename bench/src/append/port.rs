@@ -142,17 +142,21 @@ impl Writer {
     /// Runs until stopped; returns nanoseconds and events of each append answered while counting.
     async fn run(self, batches: Vec<Batch>) -> anyhow::Result<Vec<(u64, u32)>> {
         let mut samples = Vec::with_capacity(batches.len());
+        let mut last = Ok(Vec::new());
         for batch in batches {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(samples);
             }
             let count = u32::try_from(batch.envelopes.len())?;
             let asked = Instant::now();
-            let answer = self.log.append(batch.into_append()).await;
-            if answer.is_err() {
+            // What came back before is let go of while the log is at work.
+            let before = std::mem::replace(&mut last, Ok(Vec::new()));
+            (last, ()) = tokio::join!(self.log.append(batch.into_append()), async { drop(before) });
+            if last.is_err() {
                 let _ = self.ended.send(());
+                last?;
+                break;
             }
-            answer?;
             if self.counting.load(Ordering::Relaxed) {
                 samples.push((u64::try_from(asked.elapsed().as_nanos())?, count));
             }

@@ -9,8 +9,12 @@ use super::bytes::{to_u32, to_usize};
 use super::draft::Draft;
 use super::end::Sealed;
 use super::format::BATCH_HEADER_BYTES;
+use super::index::{Following, MemoryIndex};
 use super::record;
 use crate::log::AppendError;
+
+/// Drafts from this size on are not copied into a batch that is empty.
+const WHOLE_BYTES: usize = 64 * 1024;
 
 /// An append on its way, and the place it takes in the queue.
 pub(super) struct Request {
@@ -54,6 +58,8 @@ pub(super) struct Batch {
     /// Where each record begins in its bytes.
     pub(super) offsets: Vec<u32>,
     pub(super) waiting: Vec<Waiting>,
+    /// Whether the index has its events.
+    pub(super) indexed: bool,
 }
 
 impl Batch {
@@ -64,12 +70,21 @@ impl Batch {
         Self { sealed: Sealed { bytes: room, ..Sealed::default() }, ..Self::default() }
     }
 
-    /// Adds a draft's events at their places.
-    pub(super) fn push(&mut self, draft: &Draft, placed: Placed) {
-        let (start, recorded_at) = (self.sealed.bytes.len(), placed.recorded_at.get());
+    /// Adds a draft's events at their places. The bytes of a large draft that comes first become
+    /// the batch's own.
+    pub(super) fn push(&mut self, draft: &mut Draft, placed: Placed) {
+        let recorded_at = placed.recorded_at.get();
         self.sealed.recorded_at = recorded_at;
-        self.sealed.bytes.extend_from_slice(&draft.bytes);
-        let mut ends = draft.parts.iter().skip(1).map(|part| part.at).chain([to_u32(draft.bytes.len())]);
+        let end = to_u32(draft.bytes.len());
+        let start = if self.offsets.is_empty() && draft.bytes.len() >= WHOLE_BYTES {
+            self.sealed.bytes = std::mem::take(&mut draft.bytes);
+            0
+        } else {
+            let records = draft.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
+            self.sealed.bytes.extend_from_slice(records);
+            self.sealed.bytes.len() - draft.bytes.len()
+        };
+        let mut ends = draft.parts.iter().skip(1).map(|part| part.at).chain([end]);
         for (nth, part) in (0_u64..).zip(&draft.parts) {
             let (from, to) = (to_usize(u64::from(part.at)), to_usize(u64::from(ends.next().unwrap_or(0))));
             self.offsets.push(to_u32(start + from));
@@ -78,6 +93,25 @@ impl Batch {
             }
         }
         self.sealed.count = to_u32(self.offsets.len());
+    }
+
+    /// Adds its events to the index of the segment they go to.
+    pub(super) fn index(&self, index: &mut MemoryIndex) -> Result<(), &'static str> {
+        let start = to_u32(to_usize(self.sealed.at));
+        for waiting in &self.waiting {
+            let Ok(placed) = &waiting.placed else { continue };
+            let draft = &waiting.request.draft;
+            let events = Following {
+                stream: &draft.stream,
+                first_revision: placed.revision,
+                recorded_at: placed.recorded_at.get(),
+                names: &draft.names,
+            };
+            let offsets = self.offsets.get(waiting.range.clone()).unwrap_or_default();
+            let each = offsets.iter().zip(&draft.parts);
+            index.push(&events, each.map(|(offset, part)| (start + offset, part.command)))?;
+        }
+        Ok(())
     }
 
     /// It may or may not be recorded. A conflict may have been with an event of this very batch,

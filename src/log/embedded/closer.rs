@@ -15,13 +15,13 @@ use super::format::{index_name, segment_name};
 use super::segment::{Closed, Index};
 use super::sidecar::Sidecar;
 use super::{Options, Shared};
+use crate::priority::step_back;
 
 /// Segments that may wait; the writer waits when there are more, for each holds its index in memory.
 const WAITING_MAX: usize = 2;
 
-/// The closer's priority as `nice` counts it.
-#[cfg(target_os = "linux")]
-const PRIORITY: i32 = 10;
+/// The priority of what nobody waits for, unless [`WAITING_MAX`] is reached, as `nice` counts it.
+const PRIORITY: i32 = 19;
 
 /// Does what is to be done for closed segments.
 pub(super) struct Work {
@@ -98,7 +98,7 @@ impl Work {
             file.set_size(segment.facts.end)?;
         }
         if let Index::Memory(index) = &segment.index {
-            let (sidecar, bytes) = Sidecar::build(segment.facts, index);
+            let (sidecar, bytes) = behind(|| Sidecar::build(segment.facts, index))?;
             storage.replace(&index_name(segment.first()), &bytes)?;
             let stored =
                 Closed { storage: storage.clone(), facts: segment.facts, index: Index::Stored(sidecar) };
@@ -107,7 +107,7 @@ impl Work {
         if let Some(chain) = &mut self.chain
             && chain.last().is_none_or(|last| last < segment.first())
         {
-            chain.add_segment(segment.first(), sum(&*file, segment.facts.end)?);
+            chain.add_segment(segment.first(), behind(|| sum(&*file, segment.facts.end))??);
             chain.write(&*storage)?;
         }
         Ok(())
@@ -150,14 +150,18 @@ impl Work {
     }
 }
 
-/// Lets the writer and those who wait for it go first: what is made here nobody waits for, unless
-/// [`WAITING_MAX`] is reached.
-fn step_back() {
-    // On Linux a priority is a thread's own, elsewhere it would be the whole process's.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), PRIORITY) {
-        tracing::debug!(%error, "closed segments are finished at the writer's own priority");
-    }
+/// Does what takes the processor for long, but nothing else, on a thread that lets all others go
+/// first. Files are written at the closer's own priority: a file system's journal waits for whoever
+/// is within it, and so would the writer's syncs.
+fn behind<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let named = std::thread::Builder::new().name("log-closer-cpu".to_owned());
+        let thread = named.spawn_scoped(scope, || {
+            step_back(PRIORITY);
+            work()
+        })?;
+        thread.join().map_err(|_| io::Error::other("it panicked"))
+    })
 }
 
 /// Where the writer hands closed segments to.
@@ -173,7 +177,6 @@ impl Closer {
     pub(super) fn beside(mut work: Work) -> io::Result<Self> {
         let (segments, arriving): (_, Receiver<Arc<Closed>>) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("log-closer".to_owned()).spawn(move || {
-            step_back();
             work.begin();
             while let Ok(segment) = arriving.recv() {
                 work.take(segment);

@@ -1,9 +1,13 @@
 //! An append on its way to the writer: encoded by whoever asks for it, so that the one thread
 //! that writes has little left to do.
 
-use dramatis_events::{CommandKey, EventName, StreamId};
+use std::sync::Arc;
 
+use dramatis_events::{CommandKey, EventName, Position, Recorded, Revision, StreamId, UnixMillis};
+
+use super::batch::Placed;
 use super::bytes::to_u32;
+use super::format::BATCH_HEADER_BYTES;
 use super::record;
 use crate::log::{Append, Expected};
 
@@ -21,6 +25,7 @@ pub(super) struct Part {
 pub(super) struct Draft {
     pub(super) stream: StreamId,
     pub(super) expected: Expected,
+    /// Room for a batch's header, so that a large draft can become one, then its records.
     pub(super) bytes: Vec<u8>,
     pub(super) parts: Vec<Part>,
     /// The names of its events, each once.
@@ -38,10 +43,11 @@ impl Draft {
         let mut draft = Self {
             stream: append.stream.clone(),
             expected: append.expected,
-            bytes: Vec::with_capacity(payload + count * METADATA_BYTES),
+            bytes: Vec::with_capacity(BATCH_HEADER_BYTES + payload + count * METADATA_BYTES),
             parts: Vec::with_capacity(count),
             names: Vec::with_capacity(1),
         };
+        draft.bytes.resize(BATCH_HEADER_BYTES, 0);
         let mut last = None;
         for envelope in &append.envelopes {
             let command = envelope.command.as_ref().map(|stamp| {
@@ -60,5 +66,30 @@ impl Draft {
             record::encode(&mut draft.bytes, &append.stream, envelope);
         }
         draft
+    }
+}
+
+/// The events of an append, but for their places.
+pub(super) fn unplaced(append: Append) -> Vec<Arc<Recorded>> {
+    let Append { stream, envelopes, .. } = append;
+    let event = |envelope| {
+        Arc::new(Recorded {
+            stream: stream.clone(),
+            revision: Revision::new(0),
+            position: Position::from_engine(0),
+            recorded_at: UnixMillis::new(0),
+            envelope,
+        })
+    };
+    envelopes.into_iter().map(event).collect()
+}
+
+/// Gives them their places: they are as they stand in the log.
+pub(super) fn give_place(events: &mut [Arc<Recorded>], placed: Placed) {
+    for (nth, event) in (0_u64..).zip(events) {
+        let event = Arc::make_mut(event);
+        event.revision = Revision::new(placed.revision + nth);
+        event.position = Position::from_engine(placed.position + nth);
+        event.recorded_at = placed.recorded_at;
     }
 }

@@ -86,13 +86,13 @@ impl End {
     }
 
     /// Gives the batch its header and its place, and takes its bytes. Once it is written it is
-    /// durable after [`End::sync`]; after an error nothing more may be written.
-    pub(super) fn place(&mut self, batch: &mut Sealed) -> Job {
+    /// durable after [`End::sync`]; after an error nothing more may be written. The watermark is
+    /// below which number all batches are durable by the time this one is written.
+    pub(super) fn place(&mut self, batch: &mut Sealed, watermark: u64) -> Job {
         let body = batch.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
         let (header, crc) = BatchHeader {
             number: self.chain.next_batch,
-            // All batches below this one are durable.
-            watermark: self.synced,
+            watermark,
             first_position: self.next_position,
             recorded_at: batch.recorded_at,
             previous: self.chain.last_crc,

@@ -48,6 +48,14 @@ pub(super) struct MemoryIndex {
     slots: HashMap<StreamId, u32, RandomState>,
     /// By command key: the last event of the command's first outcome.
     pub(super) commands: HashMap<[u8; 16], u32, RandomState>,
+    /// From which index on events are staged: added while they are on their way to the disk, and
+    /// not to be found before they are durable.
+    staged_from: Option<u32>,
+    /// Where the last staged batch begins.
+    batch_from: u32,
+    /// Commands whose outcome goes on in a staged batch, and where it ends before that. Only
+    /// whoever records a command twice has any.
+    extended: Vec<([u8; 16], u32)>,
     /// The names of its events, each once.
     pub(super) names: Vec<EventName>,
     /// The categories of its streams, each once.
@@ -76,8 +84,31 @@ impl MemoryIndex {
         }
     }
 
+    /// The events that can be found.
     pub(super) fn count(&self) -> u32 {
-        to_u32(self.offsets.len())
+        self.staged_from.unwrap_or_else(|| to_u32(self.offsets.len()))
+    }
+
+    /// Begins a batch that cannot be found until it is revealed.
+    pub(super) fn stage(&mut self) {
+        self.batch_from = to_u32(self.offsets.len());
+        self.staged_from.get_or_insert(self.batch_from);
+    }
+
+    /// The events before this index can be found now.
+    pub(super) fn reveal(&mut self, until: u32) {
+        self.staged_from = (to_usize(u64::from(until)) < self.offsets.len()).then_some(until);
+        self.extended.retain(|(_, before)| self.staged_from.is_some() && *before + 1 >= until);
+    }
+
+    /// The last event of a command's first outcome.
+    pub(super) fn command(&self, key: [u8; 16]) -> Option<u32> {
+        let last = *self.commands.get(&key)?;
+        if last < self.count() {
+            return Some(last);
+        }
+        let found = |(extended, before): &&([u8; 16], u32)| *extended == key && *before < self.count();
+        self.extended.iter().rfind(found).map(|(_, before)| *before)
     }
 
     pub(super) fn knows_name(&self, name: &[u8]) -> bool {
@@ -109,6 +140,9 @@ impl MemoryIndex {
             if let Some(key) = command {
                 let last = self.commands.entry(key).or_insert(at);
                 if last.checked_add(1) == Some(at) {
+                    if self.staged_from.is_some() && self.batch_from == at {
+                        self.extended.push((key, *last));
+                    }
                     *last = at;
                 }
             }
@@ -133,12 +167,18 @@ impl MemoryIndex {
     pub(super) fn span(&self, stream: &StreamId) -> Option<RunSpan> {
         let slot = *self.slots.get(stream)?;
         let run = self.runs.get(to_usize(u64::from(slot)))?;
-        Some(RunSpan { first_revision: run.first_revision, count: to_u32(run.at.len()), list: slot })
+        let found = match (self.staged_from, run.at.last()) {
+            (Some(staged), Some(last)) if *last >= staged => run.at.partition_point(|at| *at < staged),
+            _ => run.at.len(),
+        };
+        let span = RunSpan { first_revision: run.first_revision, count: to_u32(found), list: slot };
+        (found > 0).then_some(span)
     }
 
     /// The indices of `count` events of a run, from the `skip`-th on.
     pub(super) fn list(&self, span: RunSpan, skip: u64, count: usize) -> &[u32] {
         let at = self.runs.get(to_usize(u64::from(span.list))).map_or(&[][..], |run| &run.at);
+        let at = at.get(..to_usize(u64::from(span.count))).unwrap_or(at);
         let from = to_usize(skip).min(at.len());
         let to = from.saturating_add(count).min(at.len());
         at.get(from..to).unwrap_or_default()
@@ -146,8 +186,9 @@ impl MemoryIndex {
 
     /// The offsets of `count` events from the index `from` on.
     pub(super) fn offsets(&self, from: u32, count: usize) -> &[u32] {
-        let from = to_usize(u64::from(from)).min(self.offsets.len());
-        let to = from.saturating_add(count).min(self.offsets.len());
+        let end = to_usize(u64::from(self.count()));
+        let from = to_usize(u64::from(from)).min(end);
+        let to = from.saturating_add(count).min(end);
         self.offsets.get(from..to).unwrap_or_default()
     }
 }

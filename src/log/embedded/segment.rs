@@ -99,7 +99,7 @@ impl Closed {
 
     pub(super) fn may_hold_command(&self, key: [u8; 16]) -> bool {
         match &self.index {
-            Index::Memory(index) => index.commands.contains_key(&key),
+            Index::Memory(index) => index.command(key).is_some(),
             Index::Stored(sidecar) => sidecar.may_hold_command(key),
         }
     }
@@ -165,7 +165,7 @@ impl Closed {
     /// The last events of commands that may be this one.
     pub(super) fn commands(&self, key: [u8; 16]) -> Result<Vec<u32>, LogError> {
         match &self.index {
-            Index::Memory(index) => Ok(index.commands.get(&key).copied().into_iter().collect()),
+            Index::Memory(index) => Ok(index.command(key).into_iter().collect()),
             Index::Stored(sidecar) if !sidecar.may_hold_command(key) => Ok(Vec::new()),
             Index::Stored(sidecar) => {
                 sidecar.commands(&*self.index_file()?, key).map_err(|error| self.index_error(error))
@@ -218,7 +218,7 @@ impl Closed {
     }
 }
 
-/// The segment that is written to; its index holds durable events only.
+/// The segment that is written to; only durable events are found by its index.
 pub(super) struct Open {
     pub(super) file: Arc<dyn StoredFile>,
     pub(super) first: u64,

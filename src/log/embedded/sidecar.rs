@@ -14,7 +14,7 @@ use super::bytes::{Fields, to_u32, to_u64, to_usize};
 use super::checksum::crc32c;
 use super::index::{MemoryIndex, Run, RunSpan};
 use super::storage::{StoredFile, read_up_to};
-use super::table::{Table, TableError};
+use super::table::{self, Table, TableError};
 
 const MAGIC: [u8; 8] = *b"DRAMIDX\x02";
 /// Magic, head length, head checksum.
@@ -130,9 +130,8 @@ impl Sidecar {
             entries.push((key, stream_entry(run, lists.len() / 4)));
             lists.extend_from_slice(&numbers(&run.at));
         }
-        let mut commands: Vec<_> =
-            index.commands.iter().map(|(key, at)| (command_prefix(*key), at.to_le_bytes())).collect();
-        commands.sort_unstable();
+        let commands = index.commands.iter().map(|(key, at)| (command_prefix(*key), at.to_le_bytes()));
+        let commands = table::sorted(commands, index.commands.len());
         let (mut streams, streams_bytes) = Table::build(&entries);
         let (mut commands, commands_bytes) = Table::build(&commands);
         let few = index.names.len() <= KINDS_MAX && index.categories.len() <= KINDS_MAX;

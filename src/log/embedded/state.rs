@@ -140,7 +140,7 @@ impl State {
 
     /// The first outcome of a command in the open segment: in memory, or where to read it.
     pub(super) fn open_command(&self, command: &CommandRef) -> Option<Found> {
-        let at = *self.open.index.commands.get(&command.key().to_bytes())?;
+        let at = self.open.index.command(command.key().to_bytes())?;
         Some(self.open_events(&[at]))
     }
 

@@ -27,6 +27,10 @@ pub(super) trait Storage: Send + Sync + 'static {
     fn cool(&self, name: &str) -> io::Result<bool>;
 }
 
+/// Bytes of a whole file that are synced at a time: a file system may hold up the sync of one
+/// file, such as the open segment, by all that another has yet to write.
+const PIECE_BYTES: usize = 512 * 1024;
+
 /// How full a disk is, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Space {
@@ -127,7 +131,10 @@ impl Storage for Directory {
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let staged = self.hot.join(format!("{name}.tmp"));
         let mut file = File::create(&staged)?;
-        file.write_all(bytes)?;
+        for piece in bytes.chunks(PIECE_BYTES) {
+            file.write_all(piece)?;
+            file.sync_data()?;
+        }
         file.sync_all()?;
         std::fs::rename(&staged, self.hot.join(name))?;
         self.sync_names()

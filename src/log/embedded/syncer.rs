@@ -1,5 +1,5 @@
 //! Writing beside the writer: while one large batch goes to the disk on this thread, the writer
-//! puts the next one together. One batch is on its way at a time.
+//! puts the next one together. One batch is written at a time, after the one before it is durable.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use super::bytes::to_usize;
 use super::storage::StoredFile;
-use super::writer::Message;
+use super::writer::{IN_FLIGHT_MAX, Message};
 
 /// A batch with its place in a file.
 pub(super) struct Job {
@@ -22,7 +22,16 @@ pub(super) struct Job {
 /// How it went; the bytes come back.
 pub(super) struct Written {
     pub(super) bytes: Vec<u8>,
-    pub(super) result: io::Result<()>,
+    pub(super) outcome: Outcome,
+}
+
+/// What became of a batch.
+pub(super) enum Outcome {
+    Durable,
+    /// It may be recorded or not.
+    Failed(io::Error),
+    /// One before it failed, so nothing of it was written.
+    NotTried,
 }
 
 impl Job {
@@ -34,9 +43,15 @@ impl Job {
         self.file.write_all_at(&self.bytes, self.at)
     }
 
-    fn write_and_sync(self) -> Written {
-        let result = self.write().and_then(|()| self.file.sync());
-        Written { bytes: self.bytes, result }
+    /// Writes it and makes it durable, unless one before it failed: then nothing more may be written.
+    fn after(self, failed: &mut bool) -> Written {
+        let outcome = if *failed {
+            Outcome::NotTried
+        } else {
+            self.write().and_then(|()| self.file.sync()).map_or_else(Outcome::Failed, |()| Outcome::Durable)
+        };
+        *failed = !matches!(outcome, Outcome::Durable);
+        Written { bytes: self.bytes, outcome }
     }
 }
 
@@ -49,10 +64,11 @@ pub(super) struct Syncer {
 impl Syncer {
     /// Starts the thread; it tells the writer what was written.
     pub(super) fn start(writer: Sender<Message>) -> io::Result<Self> {
-        let (jobs, arriving) = sync_channel::<Job>(1);
+        let (jobs, arriving) = sync_channel::<Job>(IN_FLIGHT_MAX);
         let thread = std::thread::Builder::new().name("log-syncer".to_owned()).spawn(move || {
+            let mut failed = false;
             while let Ok(job) = arriving.recv() {
-                if writer.send(Message::Written(job.write_and_sync())).is_err() {
+                if writer.send(Message::Written(job.after(&mut failed))).is_err() {
                     break;
                 }
             }

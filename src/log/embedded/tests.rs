@@ -23,6 +23,7 @@ mod golden;
 mod histories;
 mod limits;
 mod recovery;
+mod staged;
 
 /// Everything rolls, and everything is read from files.
 fn tiny() -> Options {

@@ -2,7 +2,8 @@
 //! checks it, has it written as one batch with one sync, publishes it, and only then answers.
 //!
 //! A small batch it writes itself. A large one goes to the disk on the syncer's thread, and the
-//! next is put together meanwhile; it is sent on its way when the one before it is durable.
+//! next is put together meanwhile; it follows when the one before it is durable, or, if it is
+//! large enough by then, waits for that at the syncer's door.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -19,11 +20,11 @@ use super::closer::Closer;
 use super::draft::Draft;
 use super::end::{Durability, End};
 use super::epoch;
-use super::index::{Following, MemoryIndex};
+use super::index::MemoryIndex;
 use super::ring::Block;
 use super::segment::{Closed, Index};
 use super::state::{head_before, older_next_revision};
-use super::syncer::{Job, Syncer, Written};
+use super::syncer::{Outcome, Syncer, Written};
 #[cfg(test)]
 use super::tests::bugs::{self, Bug};
 use crate::clock::Clock;
@@ -42,7 +43,12 @@ pub(super) enum Message {
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Batches from this size on are written beside the writer: below it, handing one over would
 /// take longer than it saves.
-const BESIDE_BYTES: usize = 32 * 1024;
+const BESIDE_BYTES: usize = if cfg!(test) { 1024 } else { 32 * 1024 };
+/// A batch of this size is sent on its way while one before it is still there; smaller ones wait for
+/// more to come.
+const AHEAD_BYTES: usize = if cfg!(test) { 2 * 1024 } else { 256 * 1024 };
+/// Batches on their way at a time: one is written, one waits at the syncer's door.
+pub(super) const IN_FLIGHT_MAX: usize = 2;
 /// Stream heads kept in memory; past this, old ones are looked up in the segments again.
 const HEADS_MAX: usize = 262_144;
 
@@ -61,8 +67,8 @@ pub(super) struct Writer {
     pub(super) sync_at: Option<Instant>,
     /// What is put together.
     pub(super) batch: Batch,
-    /// What is on its way to the disk.
-    pub(super) in_flight: Option<Batch>,
+    /// What is on its way to the disk, in order.
+    pub(super) in_flight: VecDeque<Batch>,
     /// What came while the batch was full.
     pub(super) overflow: VecDeque<Request>,
     pub(super) closing: bool,
@@ -73,7 +79,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn run(mut self) {
         loop {
-            if self.in_flight.is_none() {
+            if self.in_flight.is_empty() {
                 self.drain();
                 if !self.batch.waiting.is_empty() {
                     self.commit();
@@ -119,7 +125,13 @@ impl Writer {
         match message {
             Message::Append(request) if self.closing => request.refuse("it is being closed"),
             Message::Append(request) if self.is_full() => self.overflow.push_back(request),
-            Message::Append(request) => self.add(request),
+            Message::Append(request) => {
+                self.add(request);
+                if !self.in_flight.is_empty() {
+                    self.follow();
+                    self.stage();
+                }
+            }
             Message::Written(written) => self.written(written),
             Message::Close => self.closing = true,
         }
@@ -129,14 +141,14 @@ impl Writer {
         self.batch.sealed.bytes.len() >= BATCH_BYTES
     }
 
-    fn add(&mut self, request: Request) {
+    fn add(&mut self, mut request: Request) {
         let from = self.batch.offsets.len();
-        let placed = self.take(&request.draft);
+        let placed = self.take(&mut request.draft);
         self.batch.waiting.push(Waiting { request, placed, range: from..self.batch.offsets.len() });
     }
 
     /// Checks an append and puts its events into the batch.
-    fn take(&mut self, draft: &Draft) -> Result<Placed, AppendError> {
+    fn take(&mut self, draft: &mut Draft) -> Result<Placed, AppendError> {
         if let Some(reason) = &self.poisoned {
             return Err(AppendError::Unavailable { reason: reason.clone() });
         }
@@ -213,11 +225,12 @@ impl Writer {
             return;
         }
         self.refusing = false;
-        let job = self.end.place(&mut batch.sealed);
-        if self.goes_beside(&job.bytes) {
-            self.send(batch, job);
+        if self.durability == Durability::Sync && batch.sealed.bytes.len() >= BESIDE_BYTES {
+            self.send(batch);
+            self.stage();
             return;
         }
+        let job = self.end.place(&mut batch.sealed, self.end.synced);
         let written = job.write().and_then(|()| self.sync());
         batch.sealed.bytes = job.bytes;
         match written {
@@ -226,13 +239,11 @@ impl Writer {
         }
     }
 
-    fn goes_beside(&self, bytes: &[u8]) -> bool {
-        self.durability == Durability::Sync && bytes.len() >= BESIDE_BYTES
-    }
-
-    fn send(&mut self, mut batch: Batch, job: Job) {
+    /// Sends a batch on its way. It is written only once all before it is durable, and says so.
+    fn send(&mut self, mut batch: Batch) {
+        let job = self.end.place(&mut batch.sealed, self.end.chain.next_batch);
         match self.syncer.take(job) {
-            Ok(()) => self.in_flight = Some(batch),
+            Ok(()) => self.in_flight.push_back(batch),
             Err(job) => {
                 batch.sealed.bytes = job.bytes;
                 self.fail(batch, &std::io::Error::other("the thread that syncs has ended"));
@@ -242,26 +253,39 @@ impl Writer {
 
     /// What was on its way has arrived, or not: the next one goes, then this one is published.
     fn written(&mut self, written: Written) {
-        let Some(mut batch) = self.in_flight.take() else { return };
+        let Some(mut batch) = self.in_flight.pop_front() else { return };
         batch.sealed.bytes = written.bytes;
-        if let Err(error) = written.result {
-            self.fail(batch, &error);
-            return;
+        match (written.outcome, self.poisoned.clone()) {
+            (Outcome::Durable, None) => {}
+            (Outcome::Failed(error), None) => return self.fail(batch, &error),
+            (Outcome::NotTried, reason) => {
+                batch.refuse(&reason.unwrap_or_default());
+                return batch.answer();
+            }
+            (_, Some(reason)) => {
+                batch.fail(&reason);
+                return batch.answer();
+            }
         }
-        if let Some(reason) = &self.poisoned {
-            batch.fail(reason);
-            batch.answer();
-            return;
+        if self.in_flight.is_empty() {
+            self.end.synced();
+            self.drain();
         }
-        self.end.synced();
-        self.drain();
-        let next = &self.batch.sealed;
-        if self.goes_beside(&next.bytes) && !self.end.is_full(next) && self.end.refuses(next).is_none() {
-            let mut next = self.taken();
-            let job = self.end.place(&mut next.sealed);
-            self.send(next, job);
-        }
+        self.follow();
         self.publish(batch);
+        self.stage();
+    }
+
+    /// Sends what is put together after what is on its way, if there is enough of it.
+    fn follow(&mut self) {
+        let next = &self.batch.sealed;
+        let bytes_min = if self.in_flight.is_empty() { BESIDE_BYTES } else { AHEAD_BYTES };
+        let due = self.in_flight.len() < IN_FLIGHT_MAX && next.bytes.len() >= bytes_min;
+        let sound = self.durability == Durability::Sync && self.poisoned.is_none();
+        if due && sound && !self.end.is_full(next) && self.end.refuses(next).is_none() {
+            let batch = self.taken();
+            self.send(batch);
+        }
     }
 
     /// Makes what was written durable, unless the mode is relaxed and its time has not come.
@@ -307,41 +331,53 @@ impl Writer {
         *self.shared.poisoned.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 
-    /// Shows the batch to readers, then answers.
-    fn publish(&mut self, mut batch: Batch) {
-        if let Err(reason) = self.show(&mut batch) {
-            self.poison(&format!("the index refuses an event that was recorded: {reason}"));
+    /// Adds what is on its way to the index, unseen, while the disk is busy with it: whoever waits
+    /// for it need not wait for that too.
+    fn stage(&mut self) {
+        let Some(batch) = self.in_flight.iter_mut().find(|batch| !batch.indexed) else { return };
+        let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.open.index.stage();
+        let staged = batch.index(&mut state.open.index);
+        drop(state);
+        batch.indexed = true;
+        if let Err(reason) = staged {
+            self.poison(&refused(reason));
         }
-        self.forget();
-        batch.answer();
     }
 
-    fn show(&self, batch: &mut Batch) -> Result<(), &'static str> {
+    /// Shows the batch to readers, then answers.
+    fn publish(&mut self, mut batch: Batch) {
+        let gone = match self.show(&mut batch) {
+            Ok(gone) => gone,
+            Err(reason) => {
+                self.poison(&refused(reason));
+                Vec::new()
+            }
+        };
+        // Nobody waits for their memory.
+        batch.answer();
+        drop(gone);
+        self.forget();
+    }
+
+    /// Shows it; gives back what made room for it in memory.
+    fn show(&self, batch: &mut Batch) -> Result<Vec<Arc<Block>>, &'static str> {
+        let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+        if !batch.indexed {
+            batch.index(&mut state.open.index)?;
+        }
+        let end = batch.sealed.first_position + to_u64(batch.offsets.len());
+        let shown = to_u32(to_usize(end - state.open.first));
+        state.open.index.reveal(shown);
         let bytes = std::mem::take(&mut batch.sealed.bytes);
         let offsets = std::mem::take(&mut batch.offsets);
-        let (first, start) = (batch.sealed.first_position, to_u32(to_usize(batch.sealed.at)));
-        let end = batch.sealed.at + to_u64(bytes.len());
+        let first = batch.sealed.first_position;
         let last = first + to_u64(offsets.len()) - 1;
-        let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
-        for waiting in &batch.waiting {
-            let Ok(placed) = &waiting.placed else { continue };
-            let draft = &waiting.request.draft;
-            let events = Following {
-                stream: &draft.stream,
-                first_revision: placed.revision,
-                recorded_at: placed.recorded_at.get(),
-                names: &draft.names,
-            };
-            let offsets = offsets.get(waiting.range.clone()).unwrap_or_default();
-            let each = offsets.iter().zip(&draft.parts);
-            state.open.index.push(&events, each.map(|(offset, part)| (start + offset, part.command)))?;
-        }
-        state.open.end = end;
+        state.open.end = batch.sealed.at + to_u64(bytes.len());
         let gone = state.ring.push(Block::new(first, bytes, offsets));
         drop(state);
-        drop(gone);
         self.shared.head.send_replace(Some(Position::from_engine(last)));
-        Ok(())
+        Ok(gone)
     }
 
     /// Bounds the known heads: those that are not published yet must stay.
@@ -393,4 +429,8 @@ impl Writer {
             tracing::warn!(%error, "the log was synced, but the next start will not know it");
         }
     }
+}
+
+fn refused(reason: &str) -> String {
+    format!("the index refuses an event that was recorded: {reason}")
 }
