@@ -178,7 +178,17 @@ fn names() -> String {
 impl Projector {
     /// Starts every projection on the runtime it is called in, which needs its time driver.
     pub fn start(log: Arc<dyn EventLog>, store: Arc<dyn ReadModels>, options: Options) -> Self {
-        Self::start_these(dramatis_projections::all(), log, store, Arc::new(SystemClock), options)
+        Self::start_some(dramatis_projections::all(), log, store, options)
+    }
+
+    /// The same with these projections alone: the others' builds stay as they are.
+    pub fn start_some(
+        projections: &[&'static dyn DynProjection],
+        log: Arc<dyn EventLog>,
+        store: Arc<dyn ReadModels>,
+        options: Options,
+    ) -> Self {
+        Self::start_these(projections, log, store, Arc::new(SystemClock), options)
     }
 
     fn start_these(

@@ -24,7 +24,8 @@ use tokio::task::JoinSet;
 
 use crate::Common;
 use crate::limits::{Blocks, Checksum, synced_writes};
-use crate::link::{Address, Link, Message};
+use crate::link::{Address, Message};
+use crate::pace::send_on_time;
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
@@ -198,36 +199,4 @@ async fn read(mut client: Client, posts: bool, gauge: Rc<Gauge>) -> anyhow::Resu
         };
         client.link.read(&mut client.inbox, on_message).await?;
     }
-}
-
-/// Sends each command when it is due, rooms in turn.
-fn send_on_time(
-    mut posters: Vec<(Link, Composer)>,
-    watch: Stopwatch,
-    rate: u32,
-    from_nanos: u64,
-    stop: &AtomicBool,
-) -> anyhow::Result<Latencies> {
-    let (mut sent, mut frame) = (Latencies::new()?, Vec::new());
-    let start = watch.nanos();
-    let count = posters.len();
-    for number in 0_u64.. {
-        let due = start + number * 1_000_000_000 / u64::from(rate);
-        let now = watch.nanos();
-        if now < due {
-            std::thread::sleep(Duration::from_nanos(due - now));
-        }
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let turn = usize::try_from(number)? % count;
-        let (link, composer) = posters.get_mut(turn).context("a poster")?;
-        frame.clear();
-        composer.post(&mut frame, due);
-        ensure!(link.try_send(&frame)?, "a socket had no room for a command: try a lower --rate");
-        if due >= from_nanos {
-            sent.record(watch.nanos() - due);
-        }
-    }
-    Ok(sent)
 }

@@ -23,9 +23,11 @@ mod load;
 mod memory;
 mod offered;
 mod open;
+mod pace;
 mod payload;
 mod peers;
 mod pinning;
+mod projection_lag;
 mod rebuild;
 mod replay;
 mod report;
@@ -62,6 +64,8 @@ enum Question {
     Open(open::Options),
     /// How long do a command's answer and its event take when commands come at a fixed rate.
     Latency(latency::Options),
+    /// How long after a command's answer do queries see what it did.
+    ProjectionLag(projection_lag::Options),
     /// How fast does one event reach all who follow its room.
     Fanout(fanout::Options),
     /// How many clients a second connect and are greeted.
@@ -136,6 +140,7 @@ fn main() -> anyhow::Result<()> {
         Question::Open(options) => open::run(&options),
         Question::OpenChild(options) => open::child::run(&options),
         Question::Latency(options) => latency::run(&options),
+        Question::ProjectionLag(options) => projection_lag::run(&options),
         Question::Fanout(options) => fanout::run(&options),
         Question::Connect(options) => connect::run(&options),
         Question::Connections(options) => connections::run(&options),

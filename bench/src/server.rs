@@ -106,6 +106,16 @@ impl ServerOptions {
 
     /// Starts `dramatis serve` and waits until it listens.
     pub(crate) fn start(&self, pinning: Pinning, dir: &Path) -> anyhow::Result<Server> {
+        self.start_with(pinning, dir, &[])
+    }
+
+    /// The same with settings of its own, by the names that they have in the environment.
+    pub(crate) fn start_with(
+        &self,
+        pinning: Pinning,
+        dir: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Server> {
         let program = match &self.server_bin {
             Some(program) => program.clone(),
             None => std::env::current_exe()?.with_file_name("dramatis"),
@@ -118,7 +128,7 @@ impl ServerOptions {
         }
         let mut command = pinning.server_command(program.as_os_str());
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(dir.join("data"));
-        command.envs(FAST_CLIENTS);
+        command.envs(FAST_CLIENTS).envs(settings.iter().copied());
         if let Some(workers) = self.server_workers {
             command.env("DRAMATIS__SERVER__WORKERS", workers.to_string());
         }
