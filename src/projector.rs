@@ -36,6 +36,7 @@ mod record;
 mod run;
 mod sitting;
 mod status;
+mod trouble;
 mod worker;
 
 pub use admin::{AdminError, Order, RolledBack, Wish};

@@ -32,6 +32,10 @@ pub trait ReadModels: Send + Sync + 'static {
     /// Creates the collection of a build with its indexes; does nothing if it is there.
     fn create(&self, build: NewBuild) -> Answer<()>;
 
+    /// Makes the indexes that a build lacks, and those anew whose fields are others now. What
+    /// [`ReadModels::search`] looks into stays as it is: that takes another version of the fold.
+    fn index_build(&self, build: NewBuild) -> Answer<()>;
+
     /// All builds, in the order of their collections' names.
     fn builds(&self) -> Answer<Vec<Build>>;
 
@@ -41,7 +45,8 @@ pub trait ReadModels: Send + Sync + 'static {
     /// The documents with these keys, tombstones among them, in any order.
     fn load(&self, collection: &str, keys: Vec<String>) -> Answer<Vec<Stored>>;
 
-    /// Writes documents guarded by their positions, dead letters, and then the checkpoint.
+    /// Writes documents guarded by their positions, dead letters, and then the checkpoint. A key
+    /// has one dead letter: a later one takes the place of an earlier one, and not the other way.
     fn write(&self, collection: &str, batch: Batch) -> Answer<()>;
 
     /// The dead letters of a build, in log order.
@@ -273,6 +278,14 @@ pub enum ReadModelError {
         /// The file or database.
         place: String,
         /// What is wrong.
+        reason: String,
+    },
+    /// What this server of the engine cannot do at all, however often it is asked.
+    #[error("this read-model store cannot do {what}: {reason}")]
+    Unsupported {
+        /// What it is, such as `full-text search`.
+        what: &'static str,
+        /// In the server's words.
         reason: String,
     },
     /// A name or number that the store cannot hold.

@@ -10,14 +10,19 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::documents::{Documents, documents};
+use support::http::Request;
 use support::imports::{Chance, caught_up, chat_log, file, imported, long_tier};
 use support::{Client, PATIENCE, Server};
+use tokio_tungstenite::tungstenite::Message;
 
 /// Batches small enough that there is much to interrupt.
 const SMALL: [(&str, &str); 1] = [("DRAMATIS__PROJECTIONS__BATCH_EVENTS", "100")];
@@ -52,42 +57,132 @@ fn shown(data: &Path, name: &str) -> Documents {
     documents
 }
 
+/// Commands a second, as many as a slow machine can fold too.
+fn rate() -> u32 {
+    if long_tier() && !cfg!(debug_assertions) { 2_000 } else { 500 }
+}
+
+/// What people saw of a server that was killed again and again.
+#[derive(Default)]
+struct Seen {
+    /// Messages acknowledged, by their revision.
+    posted: BTreeSet<u64>,
+    /// The newest message that a query showed.
+    newest: u64,
+    /// Queries answered.
+    asked: u64,
+}
+
 #[test]
-fn a_rebuild_killed_at_random_ends_right() {
+fn a_rebuild_killed_at_random_under_load_ends_right() {
     let kills_wanted = if long_tier() { 50 } else { 4 };
     let (mut chance, data) = (Chance::new(), tempfile::tempdir().unwrap());
     let server = Server::start_with(data.path(), &[], &SMALL);
     lived_in(&server, 1_500);
-    let before = shown(data.path(), "timeline");
-    let (mut server, mut kills, mut rebuilds) = (Some(server), 0, 0);
+    server.kill();
+    let (mut seen, mut kills, mut rebuilds) = (Seen::default(), 0, 0);
+    let started = Instant::now();
     while kills < kills_wanted {
-        let now = server.take().unwrap_or_else(|| Server::start_with(data.path(), &[], &SMALL));
-        let job = until(&now, "timeline", |standing| standing["state"] == "live")["job"]["state"].clone();
-        if job.is_null() || job == "done" {
-            // Slow enough to be hit.
-            let (status, answer) =
-                now.post("/api/projections/timeline/rebuild?events_per_second=3000", &json!({}));
-            // A server that has just started may not have said yet that it goes on with one.
-            assert!(status == 202 || status == 409, "{answer}");
-            rebuilds += u64::from(status == 202);
-        }
-        let more = chance.below(600);
-        let reached = |standing: &Value| {
-            let job = &standing["job"];
-            job["state"] == "done" || job["events"].as_u64().is_some_and(|events| events >= more)
-        };
-        let at = until(&now, "timeline", reached);
-        if at["job"]["state"] != "done" {
-            kills += 1;
-        }
-        now.kill();
+        let server = Server::start_with(data.path(), &[], &SMALL);
+        let address = server.address;
+        std::thread::scope(|scope| {
+            let Seen { posted, newest, asked } = &mut seen;
+            let (begun, begins) = mpsc::channel();
+            scope.spawn(move || post_until_gone(address, posted, &begun));
+            scope.spawn(|| read_until_gone(address, newest, asked));
+            begins.recv().expect("somebody posts");
+            let (rebuilding, killed) = killed_within_a_rebuild(server, &mut chance);
+            rebuilds += u64::from(rebuilding);
+            kills += u64::from(killed);
+        });
     }
+    let (posted, took) = (seen.posted.len(), started.elapsed());
     let server = Server::start_with(data.path(), &[], &SMALL);
     let ended = until(&server, "timeline", |standing| standing["job"]["state"] == "done");
-    println!("{rebuilds} rebuilds killed {kills} times; the last says {}", ended["job"]["completion"]);
-    assert_eq!(ended["job"]["completion"]["documents"], before.len());
+    println!(
+        "{rebuilds} rebuilds killed {kills} times in {took:?} while {posted} messages were posted and {} \
+         queries answered; the last says {}",
+        seen.asked, ended["job"]["completion"]
+    );
     assert_eq!(ended["build"], ended["job"]["build"]);
-    assert_eq!(shown(data.path(), "timeline"), before);
+    caught_up(&server);
+    // What is live is what the log says, and what was acknowledged is in it.
+    let output = server.run(&["projections", "verify", "timeline"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let shown: BTreeSet<u64> = shown(data.path(), "timeline")
+        .iter()
+        .map(|(key, ..)| key.rsplit('/').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(
+        seen.posted.is_subset(&shown),
+        "{} of {posted} are there",
+        seen.posted.intersection(&shown).count()
+    );
+}
+
+/// Orders a rebuild if none is under way, and kills the server once it got a random bit further;
+/// tells whether it ordered one, and whether it hit one.
+fn killed_within_a_rebuild(server: Server, chance: &mut Chance) -> (bool, bool) {
+    let standing = until(&server, "timeline", |standing| standing["state"] == "live");
+    let state = standing["job"]["state"].clone();
+    let mut ordered = false;
+    if state.is_null() || state == "done" {
+        // Slow enough to be hit.
+        let slowly = "/api/projections/timeline/rebuild?events_per_second=20000";
+        let (status, answer) = server.post(slowly, &json!({}));
+        // A server that has just started may not have said yet that it goes on with one.
+        assert!(status == 202 || status == 409, "{answer}");
+        ordered = status == 202;
+    }
+    let events = |standing: &Value| standing["job"]["events"].as_u64().unwrap_or(0);
+    let from = if ordered { 0 } else { events(&standing) };
+    let enough = from + chance.below(4_000);
+    let at = until(&server, "timeline", |standing| {
+        let job = &standing["job"];
+        job["state"] == "done" || (!job["state"].is_null() && events(standing) >= enough)
+    });
+    server.kill();
+    (ordered, at["job"]["state"] != "done")
+}
+
+/// Posts at the rate until the server is gone, and notes what was acknowledged.
+fn post_until_gone(address: SocketAddr, posted: &mut BTreeSet<u64>, begun: &mpsc::Sender<()>) {
+    let mut client = Client::connect(address);
+    client.hello("poster", "session-of-poster", &json!([]));
+    client.ask("den", "join", &json!({}));
+    begun.send(()).unwrap();
+    let mut pace = Pace::new();
+    for batch in 0.. {
+        pace.wait();
+        for number in 0..POSTED_TOGETHER {
+            let id = format!("{}-{batch}-{number}", address.port());
+            let data = json!({"text": id});
+            let command =
+                json!({"type": "command", "id": id, "room": "den", "name": "post_message", "data": data});
+            if client.socket().send(Message::text(command.to_string())).is_err() {
+                return;
+            }
+        }
+        for _ in 0..POSTED_TOGETHER {
+            let Ok(answer) = client.try_receive() else { return };
+            assert_eq!(answer["type"], "ack", "{answer}");
+            posted.insert(answer["revision"].as_u64().unwrap());
+        }
+    }
+}
+
+/// Asks for the newest message until the server is gone: no answer fails or goes back in time,
+/// over restarts too.
+fn read_until_gone(address: SocketAddr, newest: &mut u64, asked: &mut u64) {
+    let path = "/api/rooms/den/timeline?limit=1";
+    while let Ok(answer) = (Request { method: "GET", path, headers: &[], body: "" }).send(address) {
+        let status = answer.status;
+        let Ok(page) = answer.json() else { return };
+        assert_eq!(status, 200, "{page}");
+        let revision = page["messages"][0]["revision"].as_u64().unwrap();
+        assert!(revision >= *newest, "back from {newest} to {revision}");
+        (*newest, *asked) = (revision, *asked + 1);
+    }
 }
 
 #[test]
@@ -95,7 +190,7 @@ fn queries_never_fail_or_go_back_in_time_while_builds_come_and_go() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start_with(data.path(), &[], &SMALL);
     lived_in(&server, 1_000);
-    let done = AtomicBool::new(false);
+    let (done, started) = (AtomicBool::new(false), Instant::now());
     let (posted, asked, switches) = std::thread::scope(|scope| {
         let poster = scope.spawn(|| post_until(&mut server.client("poster", &json!([])), &done));
         let reader = scope.spawn(|| read_until(&server, &done));
@@ -110,7 +205,10 @@ fn queries_never_fail_or_go_back_in_time_while_builds_come_and_go() {
         done.store(true, Ordering::SeqCst);
         (poster.join().unwrap(), reader.join().unwrap(), switches)
     });
-    println!("{switches} switches while {posted} messages were posted and {asked} queries answered");
+    let took = started.elapsed();
+    println!(
+        "{switches} switches in {took:?} while {posted} messages were posted and {asked} queries answered"
+    );
     assert!(posted > 0 && asked > 0);
     caught_up(&server);
     // The live build and the warm one are what the log says.
@@ -121,16 +219,32 @@ fn queries_never_fail_or_go_back_in_time_while_builds_come_and_go() {
     assert_eq!(shown(data.path(), "timeline"), live);
 }
 
-/// Messages come at a fixed rate, so that a slow machine is not asked for more than it can fold:
-/// so many at a time, and so long between them.
-const POSTED_TOGETHER: u64 = 32;
-const POSTED_EVERY: Duration = Duration::from_millis(64);
+/// Messages sent before their answers are read.
+const POSTED_TOGETHER: u32 = 32;
+
+/// A fixed rate, so that a machine is not asked for more than it can fold; what came late is not
+/// made up for.
+struct Pace {
+    due: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { due: Instant::now() }
+    }
+
+    fn wait(&mut self) {
+        let now = Instant::now();
+        std::thread::sleep(self.due.saturating_duration_since(now));
+        self.due = self.due.max(now) + Duration::from_secs(1) * POSTED_TOGETHER / rate();
+    }
+}
 
 fn post_until(client: &mut Client, done: &AtomicBool) -> u64 {
     client.ask("den", "join", &json!({}));
-    let mut posted = 0;
+    let (mut posted, mut pace) = (0, Pace::new());
     while !done.load(Ordering::SeqCst) {
-        std::thread::sleep(POSTED_EVERY);
+        pace.wait();
         let ids: Vec<_> = (0..POSTED_TOGETHER)
             .map(|n| client.command("den", "post_message", &json!({"text": format!("{posted} {n}")})))
             .collect();

@@ -77,8 +77,14 @@ fn told(status: StatusCode, body: &str) -> String {
     let mut said = vec![format!("the server answered {status}")];
     match serde_json::from_str::<Problem>(body) {
         Ok(problem) => {
-            let title = problem.title.filter(|title| status.canonical_reason() != Some(title));
-            said.extend([problem.code, title, problem.detail].into_iter().flatten());
+            // A rule's own word is told; what the status says already is not.
+            let plain = |word: &str| word.replace('_', " ").to_lowercase();
+            let reason = plain(status.canonical_reason().unwrap_or_default());
+            let code = problem.code.filter(|code| !reason.contains(&plain(code)));
+            let known = code.as_deref().map(plain);
+            let title =
+                problem.title.filter(|title| !reason.contains(&plain(title)) && Some(plain(title)) != known);
+            said.extend([code, title, problem.detail].into_iter().flatten());
         }
         Err(_) => said.extend(Some(body.trim().chars().take(CHARS_MAX).collect())),
     }
@@ -103,7 +109,17 @@ mod tests {
             (
                 404,
                 r#"{"type":"about:blank","title":"Not Found","status":404,"code":"not_found","detail":"no room den"}"#,
-                "the server answered 404 Not Found: not_found: no room den",
+                "the server answered 404 Not Found: no room den",
+            ),
+            (
+                400,
+                r#"{"title":"malformed","status":400,"code":"malformed","detail":"no such time"}"#,
+                "the server answered 400 Bad Request: malformed: no such time",
+            ),
+            (
+                422,
+                r#"{"title":"text_empty","status":422,"code":"rule","detail":"text must hold more"}"#,
+                "the server answered 422 Unprocessable Entity: rule: text_empty: text must hold more",
             ),
             (400, "plain words\n", "the server answered 400 Bad Request: plain words"),
             (503, "", "the server answered 503 Service Unavailable"),

@@ -124,6 +124,9 @@ pub enum Projections {
         /// As of this time, such as 2024-01-31T12:00:00Z
         #[arg(long, value_name = "TIME")]
         as_of_time: Option<String>,
+        /// In this build instead of the live one, such as one that `as-of` made
+        #[arg(long, value_name = "BUILD", conflicts_with_all = ["as_of", "as_of_time"])]
+        build: Option<String>,
     },
     /// Lists the events that made a document what it is
     Why {
@@ -133,7 +136,7 @@ pub enum Projections {
         /// The document's key
         key: String,
     },
-    /// Builds a whole read model as it was, to be read for a while with `get` over HTTP
+    /// Builds a whole read model as it was, to be read for a while with `get --build`
     AsOf {
         /// Which one.
         #[command(flatten)]
@@ -226,10 +229,11 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
         }
         Projections::Retry { of, key } => mend(&of, "/retry", key),
         Projections::Skip { of, key } => mend(&of, "/skip", key),
-        Projections::Get { of, key, as_of, as_of_time } => {
+        Projections::Get { of, key, as_of, as_of_time, build } => {
             let mut query = vec![("key", key)];
             query.extend(as_of.map(|position| ("as_of", position)));
             query.extend(as_of_time.map(|time| ("as_of_time", time)));
+            query.extend(build.map(|build| ("build", build)));
             let found = of.get("/document", &query)?;
             let shown = if of.json { &found } else { found.get("document").unwrap_or(&Value::Null) };
             print(&show::json(shown))

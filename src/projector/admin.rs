@@ -86,6 +86,14 @@ pub enum AdminError {
         /// The projection.
         projection: &'static str,
     },
+    /// The store cannot keep it.
+    #[error("{projection} is not kept: {reason}")]
+    Unsupported {
+        /// The projection.
+        projection: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// Another process runs it.
     #[error("the projector {holder} runs this projection: ask that process")]
     Elsewhere {
@@ -157,6 +165,10 @@ impl Projector {
         let running = self.running(projection)?;
         match &running.status.borrow().health {
             Health::Standby { holder } => Err(AdminError::Elsewhere { holder: holder.clone() }),
+            Health::Unsupported { reason } => {
+                let projection = running.projection.name();
+                Err(AdminError::Unsupported { projection, reason: reason.clone() })
+            }
             _ => Ok(running),
         }
     }

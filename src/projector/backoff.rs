@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Options;
+
+/// How often it is said again that what failed fails still.
+const SAY_EVERY: Duration = Duration::from_mins(1);
 
 pub(super) struct Backoff {
     min: Duration,
     max: Duration,
     state: u64,
     failures: u32,
+    said: Option<Instant>,
 }
 
 impl Backoff {
@@ -17,7 +23,13 @@ impl Backoff {
         let seed =
             name.bytes().fold(options.seed, |seed, b| seed.wrapping_mul(31).wrapping_add(u64::from(b)));
         // Zero is the one state that xorshift never leaves.
-        Self { min: options.backoff_min, max: options.backoff_max, state: seed.max(1), failures: 0 }
+        Self {
+            min: options.backoff_min,
+            max: options.backoff_max,
+            state: seed.max(1),
+            failures: 0,
+            said: None,
+        }
     }
 
     /// How often it failed in a row.
@@ -25,8 +37,19 @@ impl Backoff {
         self.failures
     }
 
-    pub(super) fn reset(&mut self) {
-        self.failures = 0;
+    /// It goes well again; answers how often it had failed in a row, if that was said.
+    pub(super) fn reset(&mut self) -> Option<u32> {
+        let failures = std::mem::take(&mut self.failures);
+        self.said.take().map(|_| failures)
+    }
+
+    /// Whether a failure is worth a line: the first one is, and then one in a while.
+    pub(super) fn is_worth_saying(&mut self) -> bool {
+        let worth = self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY);
+        if worth {
+            self.said = Some(Instant::now());
+        }
+        worth
     }
 
     /// Counts a failure; answers how long to wait: between half and the whole of the doubled time.
@@ -56,7 +79,18 @@ mod tests {
             assert!(whole / 2 <= wait && wait <= whole, "{wait:?} of {whole:?}");
             whole = (whole * 2).min(options.backoff_max);
         }
-        backoff.reset();
+        assert_eq!(backoff.reset(), None);
         assert!(backoff.fail() <= options.backoff_min);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_on_is_said_once_in_a_while() {
+        let mut backoff = Backoff::new(&Options::default(), "rooms");
+        assert!(backoff.is_worth_saying() && !backoff.is_worth_saying());
+        tokio::time::advance(SAY_EVERY).await;
+        assert!(backoff.is_worth_saying() && !backoff.is_worth_saying());
+        backoff.fail();
+        assert_eq!(backoff.reset(), Some(1));
+        assert!(backoff.is_worth_saying());
     }
 }

@@ -74,10 +74,12 @@ impl Builder {
                 }
                 Err(error) => {
                     let wait = self.backoff.fail();
-                    tracing::warn!(
-                        projection = self.projection.name(), %error, ?wait,
-                        "a build stopped where it is and goes on from there"
-                    );
+                    if self.shared.store.health().trouble.is_none() && self.backoff.is_worth_saying() {
+                        tracing::warn!(
+                            projection = self.projection.name(), %error, failures = self.backoff.failures(),
+                            "a build stopped where it is and goes on from there"
+                        );
+                    }
                     Some(wait)
                 }
             };
@@ -202,7 +204,10 @@ impl Builder {
         }
         self.enter(&mut sitting, JobState::Proving).await?;
         let (store, collection) = (self.shared.store.clone(), sitting.run.collection.clone());
-        let (suspects, completion) = if frozen.is_some() || (compared && sitting.job.accept) {
+        // What an admin accepted is compared again if anything has moved since, so that the record
+        // shows how what is switched to differs.
+        let seen = sitting.job.completion.is_some_and(|known| known.position == sitting.run.position);
+        let (suspects, completion) = if frozen.is_some() || (compared && sitting.job.accept && seen) {
             (Vec::new(), complete(store.as_ref(), &collection, sitting.run.position).await?)
         } else {
             match self.prove(&mut sitting, &live, &mut difference).await? {
@@ -307,7 +312,11 @@ impl Builder {
         self.asks.send(Ask::Switch(Box::new(switch))).await.map_err(|_| stopped())?;
         match answered.await.map_err(|_| stopped())?? {
             Compared::Same => {
-                tracing::info!(projection = self.projection.name(), ?completion, "built and proven");
+                let Completion { position, documents, digest } = completion;
+                let position = position.map(tracing::field::display);
+                tracing::info!(
+                    projection = self.projection.name(), position, documents, %digest, "built and proven"
+                );
                 // If it was switched to, that is written down already.
                 let now = self.shared.clock.now();
                 self.note(&job, |_, noted| noted.end(JobState::Done, now)).await?;

@@ -34,9 +34,10 @@ pub struct Differing {
     pub key: String,
     /// The top-level fields that differ; empty if one build has no such document.
     pub fields: Vec<String>,
-    /// As the live build has it, cut short if it is long; `None` if it has none.
+    /// What of it the live build has otherwise, cut short if it is long: the whole document if the
+    /// other build has none; `None` if this one has none.
     pub live: Option<String>,
-    /// As the new build has it.
+    /// What of it the new build has otherwise.
     pub new: Option<String>,
     /// The event that last changed it in the live build.
     pub live_position: Option<Position>,
@@ -173,23 +174,31 @@ impl Differing {
     fn of(key: &str, live: Option<Stored>, new: Option<Stored>) -> Self {
         let position = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.position);
         let (live_position, new_position) = (position(&live), position(&new));
-        let (live, new) = (live.and_then(|stored| stored.body), new.and_then(|stored| stored.body));
-        let fields = match (&live, &new) {
-            (Some(live), Some(new)) => fields(live, new),
-            _ => Vec::new(),
-        };
+        let (mut live, mut new) = (live.and_then(|stored| stored.body), new.and_then(|stored| stored.body));
+        let mut fields = Vec::new();
+        if let (Some(old), Some(other)) = (&live, &new) {
+            let (names, old, other) = apart(old, other);
+            (fields, live, new) = (names, Some(old), Some(other));
+        }
         let short = |body: Option<String>| body.map(|body| shortened(&body));
         Self { key: key.to_owned(), fields, live: short(live), new: short(new), live_position, new_position }
     }
 }
 
-/// The top-level fields whose values differ.
-fn fields(live: &str, new: &str) -> Vec<String> {
+/// The top-level fields whose values differ, and both documents with these alone.
+fn apart(live: &str, new: &str) -> (Vec<String>, String, String) {
     type Fields = serde_json::Map<String, serde_json::Value>;
-    let parse = |body: &str| serde_json::from_str::<Fields>(body).unwrap_or_default();
-    let (live, new) = (parse(live), parse(new));
-    let names = live.keys().chain(new.keys().filter(|name| !live.contains_key(*name)));
-    names.filter(|name| live.get(*name) != new.get(*name)).cloned().collect()
+    let parse = |body: &str| serde_json::from_str::<Fields>(body);
+    let (Ok(mut old), Ok(mut other)) = (parse(live), parse(new)) else {
+        return (Vec::new(), live.to_owned(), new.to_owned());
+    };
+    let names = old.keys().chain(other.keys().filter(|name| !old.contains_key(*name)));
+    let names: Vec<_> = names.filter(|name| old.get(*name) != other.get(*name)).cloned().collect();
+    for fields in [&mut old, &mut other] {
+        fields.retain(|name, _| names.contains(name));
+    }
+    let text = |fields| serde_json::Value::Object(fields).to_string();
+    (names, text(old), text(other))
 }
 
 fn shortened(body: &str) -> String {

@@ -46,10 +46,11 @@ pub(super) async fn mend(
         mended.events += folded.events;
         let parked = folded.parked.into_iter().find(|parked| parked.key == letter.key);
         let checkpoint = Checkpoint { epoch: run.epoch, position: None };
-        let batch = Batch { writes: folded.writes, parked: Vec::new(), checkpoint };
-        shared.store.write(&run.collection, batch.clone()).await?;
+        // If it waits from a later event on now, that takes the old letter's place.
+        let letters = parked.iter().cloned().collect();
+        let batch = Batch { writes: folded.writes, parked: letters, checkpoint };
+        shared.store.write(&run.collection, batch).await?;
         if let Some(parked) = parked {
-            // It waits from another event on, perhaps. The letter that is there stands for that too.
             mended.parked = Some(format!("event {} at {}: {}", parked.event, parked.position, parked.error));
             return Ok(mended);
         }

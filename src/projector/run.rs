@@ -75,20 +75,22 @@ impl Run {
         collection: String,
     ) -> Result<Self, RunError> {
         let epoch = shared.log.epoch();
-        let build = NewBuild {
-            collection: collection.clone(),
-            projection: projection.name().to_owned(),
-            version: projection.version(),
-            epoch,
-            indexes: projection.indexes(),
-            text: projection.text(),
-        };
-        shared.store.create(build).await?;
-        Self::open(shared, projection, collection, Checkpoint { epoch, position: None }).await
+        shared.store.create(described(projection, &collection, epoch)).await?;
+        Self::begin(shared, projection, collection, Checkpoint { epoch, position: None }).await
     }
 
-    /// Goes on with a build from its checkpoint.
+    /// Goes on with a build from its checkpoint, with the indexes that this release has.
     pub(super) async fn open(
+        shared: &Shared,
+        projection: &'static dyn DynProjection,
+        collection: String,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, RunError> {
+        shared.store.index_build(described(projection, &collection, checkpoint.epoch)).await?;
+        Self::begin(shared, projection, collection, checkpoint).await
+    }
+
+    async fn begin(
         shared: &Shared,
         projection: &'static dyn DynProjection,
         collection: String,
@@ -199,6 +201,18 @@ impl Run {
     /// What is parked in this build.
     pub(super) async fn dead_letters(&self) -> Result<Vec<DeadLetter>, RunError> {
         Ok(self.shared.store.dead_letters(&self.collection).await?)
+    }
+}
+
+/// A build as a store is told of it.
+fn described(projection: &'static dyn DynProjection, collection: &str, epoch: Epoch) -> NewBuild {
+    NewBuild {
+        collection: collection.to_owned(),
+        projection: projection.name().to_owned(),
+        version: projection.version(),
+        epoch,
+        indexes: projection.indexes(),
+        text: projection.text(),
     }
 }
 

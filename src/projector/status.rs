@@ -61,6 +61,11 @@ pub enum Health {
         /// How often in a row.
         failures: u32,
     },
+    /// The store cannot keep this read model; its queries say so. It is asked again now and then.
+    Unsupported {
+        /// Why.
+        reason: String,
+    },
     /// It was stopped, or the log was closed.
     Stopped,
 }
@@ -74,6 +79,7 @@ impl Health {
             Self::Frozen { .. } => "frozen",
             Self::Standby { .. } => "standby",
             Self::Retrying { .. } => "retrying",
+            Self::Unsupported { .. } => "unsupported",
             Self::Stopped => "stopped",
         }
     }
@@ -97,8 +103,20 @@ impl Status {
         }
     }
 
-    /// Events of the log that it has not looked at, in the measure of the log's engine.
+    /// Why the store cannot keep this read model, if that is so.
+    pub fn unsupported(&self) -> Option<&str> {
+        match &self.health {
+            Health::Unsupported { reason } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Events of the log that it has not looked at, in the measure of the log's engine. Nothing
+    /// is behind that is not kept at all.
     pub fn lag_events(&self) -> u64 {
+        if self.unsupported().is_some() {
+            return 0;
+        }
         // Positions count from 0: having none is one more behind than having the first.
         let count = |position: Option<Position>| position.map_or(0, |p| p.to_engine().saturating_add(1));
         count(self.head).saturating_sub(count(self.position))
@@ -115,7 +133,7 @@ impl Status {
     pub(super) fn at(mut self, head: Option<Position>, now: UnixMillis) -> Self {
         self.head = head;
         let behind = self.position < head;
-        let since = self.behind_since.filter(|_| behind);
+        let since = self.behind_since.filter(|_| behind && self.unsupported().is_none());
         self.lag_ms = since.map_or(0, |since| u64::try_from(now.get() - since.get()).unwrap_or(0));
         self
     }
@@ -159,7 +177,7 @@ impl JobProgress {
             _ => share(done, 100, all).min(99),
         };
         let events_per_s = share(job.events, 1_000, job.worked_ms.max(1));
-        let reading = job.state == super::JobState::Building;
+        let reading = job.state == super::JobState::Building && job.worked_ms > 0 && position.is_some();
         let eta_ms = reading.then(|| share(job.worked_ms, left, done.max(1)));
         Self { job, position, target, percent, events_per_s, eta_ms }
     }

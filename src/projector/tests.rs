@@ -8,16 +8,17 @@ use dramatis_events::{
     Envelope, Epoch, Event, EventId, EventName, MemberId, Recorded, Revision, StreamId, UnixMillis,
 };
 use futures_util::future::BoxFuture;
-use tempfile::TempDir;
 
 use super::*;
 use crate::log::{Append, AppendError, CommandOutcome, CommandRef, Filter, Header, LogError, Page};
 use crate::read_models::queries;
-use crate::read_models::sqlite::SqliteReadModels;
+use place::{Place, on_mongodb};
 
 mod builds;
 mod histories;
 mod letters;
+mod place;
+mod unsupported;
 mod versions;
 
 /// A log in memory that a test writes by hand, whatever a decider would say.
@@ -157,8 +158,8 @@ const STORY: &str = r#"
     lobby bob MemberLeft {"member":"bob"}
 "#;
 
-fn store(folder: &TempDir) -> Arc<dyn ReadModels> {
-    Arc::new(SqliteReadModels::open(folder.path().join("read.db")).unwrap())
+fn store(place: &Place) -> Arc<dyn ReadModels> {
+    place.store()
 }
 
 fn options(events: usize) -> Options {
@@ -196,7 +197,7 @@ async fn dump(store: &dyn ReadModels) -> String {
 
 #[tokio::test]
 async fn it_follows_the_log_and_answers_queries() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     log.write(STORY);
     let projector = Projector::start(log.clone(), store.clone(), options(2));
@@ -234,7 +235,7 @@ async fn a_deleted_store_comes_back_byte_for_byte() {
     let position = log.write(STORY);
     let mut dumps = Vec::new();
     for page in [1, 100] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Place::new();
         let store = store(&folder);
         let projector = Projector::start(log.clone(), store.clone(), options(page));
         reached(&projector, position).await;
@@ -247,7 +248,7 @@ async fn a_deleted_store_comes_back_byte_for_byte() {
 
 #[tokio::test]
 async fn a_run_stops_at_its_target_within_a_page() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     log.write(STORY);
     let (_stop, stop) = watch::channel(false);
@@ -265,7 +266,7 @@ async fn a_run_stops_at_its_target_within_a_page() {
 
 #[tokio::test]
 async fn another_epoch_starts_over() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let store = store(&folder);
     for (epoch, lines) in [(EPOCH, STORY), (EPOCH.raised(), STORY.lines().nth(1).unwrap())] {
         let log = ScriptedLog::new(epoch);
@@ -287,7 +288,7 @@ async fn another_epoch_starts_over() {
 
 #[tokio::test]
 async fn a_poison_event_parks_its_key_and_no_other() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     log.write(STORY);
     log.write(
@@ -313,7 +314,7 @@ async fn a_poison_event_parks_its_key_and_no_other() {
 
 #[tokio::test]
 async fn a_log_that_fails_is_asked_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     log.broken.store(true, Ordering::SeqCst);
     let position = log.write(STORY);

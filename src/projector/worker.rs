@@ -28,10 +28,10 @@ pub(super) struct Worker {
     pub(super) shared: Shared,
     pub(super) ledger: Ledger,
     status: watch::Sender<Status>,
-    asks: mpsc::Receiver<Ask>,
+    pub(super) asks: mpsc::Receiver<Ask>,
     /// Wakes the builder.
     pub(super) wake: watch::Sender<u64>,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     pace: Pace,
     pub(super) run: Option<Run>,
     pub(super) frozen: Option<Frozen>,
@@ -109,7 +109,7 @@ impl Worker {
                     continue;
                 }
             };
-            self.backoff.reset();
+            self.recovered();
             self.publish(None);
             if moved && self.is_behind(last) {
                 // A store that answers at once must not keep others from the thread.
@@ -431,23 +431,13 @@ impl Worker {
         Ok(())
     }
 
-    async fn wait_after(&mut self, error: RunError, stop: &mut watch::Receiver<bool>) {
-        let wait = self.backoff.fail();
-        let failures = self.backoff.failures();
-        tracing::warn!(projection = self.projection.name(), %error, failures, ?wait, "a step failed, trying again");
-        self.publish(Some(Health::Retrying { error: error.to_string(), failures }));
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            _ = stop.changed() => {}
-        }
-        // Who waits here is told rather than held up.
-        if let Ok(ask) = self.asks.try_recv() {
-            ask.fail(error);
-        }
+    /// How it stood when that was last said.
+    pub(super) fn health(&self) -> Health {
+        self.status.borrow().health.clone()
     }
 
     /// Says how it stands; `health` if it is not what the builds say themselves.
-    fn publish(&mut self, health: Option<Health>) {
+    pub(super) fn publish(&mut self, health: Option<Health>) {
         let head = *self.shared.log.head().borrow();
         let now = self.shared.clock.now();
         let position = match (&self.run, &self.frozen) {

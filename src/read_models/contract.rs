@@ -19,6 +19,8 @@ mod upkeep;
 
 const KIND: Field = Field { name: "kind", kind: FieldKind::Text };
 const SIZE: Field = Field { name: "size", kind: FieldKind::Integer };
+const OTHER_INDEXES: &[Index] =
+    &[Index { name: "size", fields: &[SIZE] }, Index { name: "kind", fields: &[KIND] }];
 const EPOCH: Epoch = Epoch::first(7);
 
 pub(crate) fn new_build(collection: &str) -> NewBuild {
@@ -84,6 +86,13 @@ async fn builds_and_aliases(store: &dyn ReadModels) {
         assert_eq!(gone, Some(expected));
     }
     assert!(store.create(new_build("no such form")).await.is_err());
+    // Indexes that are there may be asked for again, with other fields too; a build that is gone
+    // does not come back by it.
+    for indexes in [new_build("things@2").indexes, OTHER_INDEXES, OTHER_INDEXES] {
+        store.index_build(NewBuild { indexes, ..new_build("things@2") }).await.unwrap();
+    }
+    let gone = store.index_build(new_build("things@1")).await.unwrap_err();
+    assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
 }
 
 async fn notes(store: &dyn ReadModels) {
@@ -145,6 +154,12 @@ async fn epochs_and_dead_letters(store: &dyn ReadModels) {
     store.write("letters@1", parking.clone()).await.unwrap();
     store.write("letters@1", parking.clone()).await.unwrap();
     assert_eq!(store.dead_letters("letters@1").await.unwrap(), parking.parked);
+    // A later letter of a key takes the place of an earlier one, and not the other way.
+    let mut again = batch(&[], 5);
+    again.parked = vec![letter("b", 2), letter("a", 5), letter("c", 5)];
+    store.write("letters@1", again).await.unwrap();
+    let left = [letter("b", 3), letter("a", 5), letter("c", 5)];
+    assert_eq!(store.dead_letters("letters@1").await.unwrap(), left);
 
     let mut other = batch(&[("x", 9, Some("1"))], 9);
     other.checkpoint.epoch = EPOCH.raised();

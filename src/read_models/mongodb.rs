@@ -128,6 +128,10 @@ impl ReadModels for MongoReadModels {
         self.run(|store| async move { store.create(&build).await })
     }
 
+    fn index_build(&self, build: NewBuild) -> Answer<()> {
+        self.run(|store| async move { store.index_build(&build).await })
+    }
+
     fn builds(&self) -> Answer<Vec<Build>> {
         self.run(|store| async move { store.builds().await })
     }

@@ -19,6 +19,7 @@ use super::{
 use errors::{damaged, failed};
 use worker::Worker;
 
+mod create;
 mod errors;
 mod lease;
 mod notes;
@@ -153,20 +154,13 @@ fn document(place: &str, row: Row) -> Result<Document, ReadModelError> {
 
 impl ReadModels for SqliteReadModels {
     fn create(&self, build: NewBuild) -> Answer<()> {
-        let sql = match schema::create_collection(&build) {
-            Ok(sql) => sql,
-            Err(error) => return Self::refuse(error),
-        };
-        self.change(move |connection| {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(&sql)?;
-            transaction.execute(
-                "INSERT INTO builds (collection, projection, version, epoch, position)
-                 VALUES (?, ?, ?, ?, NULL) ON CONFLICT DO NOTHING",
-                params![build.collection, build.projection, build.version, build.epoch.to_string()],
-            )?;
-            transaction.commit()
-        })
+        let place = self.place.clone();
+        self.writer.run(move |connection| create::build(connection, &place, &build))
+    }
+
+    fn index_build(&self, build: NewBuild) -> Answer<()> {
+        let place = self.place.clone();
+        self.writer.run(move |connection| create::index(connection, &place, &build))
     }
 
     fn builds(&self) -> Answer<Vec<Build>> {

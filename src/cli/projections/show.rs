@@ -56,10 +56,34 @@ pub(super) fn list(standings: &Value) -> String {
         }
         let active = |state: &str| matches!(state, "building" | "proving" | "paused" | "differs");
         if let Some(one) = standing.get("job").filter(|one| active(&field(one, "state"))) {
-            text.push_str(&job(&name, one));
+            text.push_str(&job_line(&name, one));
+            if let Some(difference) = one.get("difference") {
+                let (name, count) = (name.as_str(), how_many(difference));
+                text.extend([name, ": ", &count, ", as `dramatis projections watch ", name, "` shows\n"]);
+            }
+        }
+        for build in rows(standing.get("kept").unwrap_or(&Value::Null)) {
+            text.push_str(&kept(&name, build));
         }
     }
     text
+}
+
+/// A build that stays for a while.
+fn kept(name: &str, kept: &Value) -> String {
+    let at = kept.get("drop_at").and_then(Value::as_i64);
+    let at = at.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let at = at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
+    let what = match kept.get("as_of") {
+        None => "was live before and".to_owned(),
+        Some(_) => format!("shows position {} and", field(kept, "as_of")),
+    };
+    format!("{name}: {} {what} is kept until {at}\n", field(kept, "build"))
+}
+
+/// So many of something that has an `s` if they are several.
+fn several(number: &str, what: &str) -> String {
+    if number == "1" { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// One line of a build's progress.
@@ -67,28 +91,33 @@ pub(super) fn progress(job: &Value) -> String {
     let seconds = |ms: u64| format!(", {}.{} s left", ms / 1_000, ms % 1_000 / 100);
     let eta = job.get("eta_ms").and_then(Value::as_u64).map(seconds).unwrap_or_default();
     format!(
-        "{}: position {} of {}, {} events/s, {} documents written{eta}",
+        "{}: position {} of {}, {} events/s, {} written{eta}",
         field(job, "state"),
         field(job, "position"),
         field(job, "target"),
         field(job, "events_per_second"),
-        field(job, "documents_written"),
+        several(&field(job, "documents_written"), "document"),
     )
 }
 
-/// How a build stands or ended.
+/// How a build stands or ended, and how it differs.
 pub(super) fn job(name: &str, job: &Value) -> String {
+    let difference = job.get("difference").map(difference);
+    job_line(name, job) + &difference.unwrap_or_default()
+}
+
+fn job_line(name: &str, job: &Value) -> String {
     let (build, state) = (field(job, "build"), field(job, "state"));
     let completion = job.get("completion").map(|completion| {
         format!(
-            "{} documents at position {}, digest {}",
-            field(completion, "documents"),
+            "{} at position {}, digest {}",
+            several(&field(completion, "documents"), "document"),
             field(completion, "position"),
             field(completion, "digest")
         )
     });
     let completion = completion.unwrap_or_default();
-    let mut text = match (field(job, "purpose").as_str(), state.as_str()) {
+    match (field(job, "purpose").as_str(), state.as_str()) {
         ("rebuild", "done") => format!("{name} is rebuilt and {build} is live: {completion}\n"),
         ("verify", "done") if job.get("difference").is_none() => {
             format!("{name} is what the log says: {completion}\n")
@@ -97,6 +126,13 @@ pub(super) fn job(name: &str, job: &Value) -> String {
         ("as_of", "done") => {
             format!("{name} as of position {} is {build}: {completion}\n", field(job, "as_of"))
         }
+        (_, "building") if matches!(job.get("position"), None | Some(Value::Null)) => {
+            format!("{name}: {build} is begun\n")
+        }
+        (_, "paused") => format!(
+            "{name}: {build} is paused at position {}; `dramatis projections resume {name}` goes on\n",
+            field(job, "position")
+        ),
         (_, "building" | "proving") => {
             format!("{name}: {build} is {} %, {}\n", field(job, "percent"), progress(job))
         }
@@ -105,20 +141,20 @@ pub(super) fn job(name: &str, job: &Value) -> String {
              `dramatis projections accept {name}` switches, `cancel` drops it\n"
         ),
         (_, state) => format!("{name}: {build} is {state}\n"),
-    };
-    if let Some(difference) = job.get("difference") {
-        text.push_str(&self::difference(difference));
     }
-    text
+}
+
+fn how_many(difference: &Value) -> String {
+    match field(difference, "documents").as_str() {
+        "1" => "1 document differs".to_owned(),
+        documents => format!("{documents} documents differ"),
+    }
 }
 
 /// Which documents differ, and how.
 fn difference(difference: &Value) -> String {
     let shown = rows(difference.get("shown").unwrap_or(&Value::Null));
-    let mut text = match field(difference, "documents").as_str() {
-        "1" => "1 document differs".to_owned(),
-        documents => format!("{documents} documents differ"),
-    };
+    let mut text = how_many(difference);
     text.push_str(if shown.is_empty() { "\n" } else { ", among them:\n" });
     for document in shown {
         let fields: Vec<_> = rows(document.get("fields").unwrap_or(&Value::Null)).iter().map(plain).collect();
@@ -149,8 +185,10 @@ pub(super) fn dead_letters(letters: &Value) -> String {
 pub(super) fn mended(mended: &Value) -> String {
     let (key, events) = (field(mended, "key"), field(mended, "events"));
     match mended.get("parked") {
-        None => format!("{key} goes on: {events} events that waited are folded\n"),
-        Some(_) => format!("{key}: {events} events that waited are folded, then it was parked again\n"),
+        None => format!("{key} goes on: folded {} that waited\n", several(&events, "event")),
+        Some(_) => {
+            format!("{key}: folded {} that waited, then it was parked again\n", several(&events, "event"))
+        }
     }
 }
 
@@ -199,7 +237,10 @@ mod tests {
             {"name": "timeline", "version": 1, "build": "timeline@1", "position": "41", "head": "42", "state": "live",
              "lag_events": 1, "lag_ms": 20, "documents": 1_234, "parked": 0},
             {"name": "members", "position": null, "parked": 2, "state": "frozen", "error": "it is of version 1",
-             "job": {"build": "members@2", "state": "differs", "purpose": "rebuild"}},
+             "kept": [{"build": "members@1", "drop_at": 1_700_000_000_123_i64, "warm_until": 1},
+                      {"build": "members@3", "as_of": "7", "drop_at": 1_700_000_000_000_i64}],
+             "job": {"build": "members@2", "state": "differs", "purpose": "rebuild",
+                     "difference": {"documents": 1, "shown": [{"key": "room-main.a"}]}}},
         ]);
         insta::assert_snapshot!(list(&rows), @r#"
         name      version  build       position  head  lag_events  lag_ms  state   documents  parked
@@ -207,6 +248,9 @@ mod tests {
         members   -        -           -         -     -           -       frozen  -          2
         members: it is of version 1
         members: members@2 is complete and differs from the live build; nothing was switched. `dramatis projections accept members` switches, `cancel` drops it
+        members: 1 document differs, as `dramatis projections watch members` shows
+        members: members@1 was live before and is kept until 2023-11-14T22:13:20Z
+        members: members@3 shows position 7 and is kept until 2023-11-14T22:13:20Z
         "#);
     }
 
@@ -225,7 +269,8 @@ mod tests {
             json!({"build": "rooms@2", "purpose": "rebuild", "state": "differs", "difference": difference}),
             json!({"build": "rooms@2", "purpose": "verify", "state": "done", "completion": completion}),
             json!({"build": "rooms@2", "purpose": "as_of", "as_of": "9", "state": "done", "completion": completion}),
-            json!({"build": "rooms@2", "purpose": "rebuild", "state": "paused"}),
+            json!({"build": "rooms@2", "purpose": "rebuild", "state": "building", "position": null}),
+            json!({"build": "rooms@2", "purpose": "rebuild", "state": "paused", "position": "5"}),
         ];
         let told: String = jobs.iter().map(|one| job("rooms", one)).collect();
         insta::assert_snapshot!(told, @r#"
@@ -241,7 +286,8 @@ mod tests {
             new         4  {}
         rooms is what the log says: 3 documents at position 9, digest ab
         rooms as of position 9 is rooms@2: 3 documents at position 9, digest ab
-        rooms: rooms@2 is paused
+        rooms: rooms@2 is begun
+        rooms: rooms@2 is paused at position 5; `dramatis projections resume rooms` goes on
         "#);
     }
 }

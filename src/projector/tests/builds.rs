@@ -24,7 +24,7 @@ async fn forge(store: &dyn ReadModels, collection: &str, key: &str, position: Po
     store.write(collection, Batch { writes: vec![forged], parked: Vec::new(), checkpoint }).await.unwrap();
 }
 
-async fn started(folder: &TempDir, page: usize) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>, Projector) {
+async fn started(folder: &Place, page: usize) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>, Projector) {
     let (log, store) = (ScriptedLog::new(EPOCH), store(folder));
     let position = log.write(STORY);
     let projector = Projector::start(log.clone(), store.clone(), options(page));
@@ -34,7 +34,7 @@ async fn started(folder: &TempDir, page: usize) -> (Arc<ScriptedLog>, Arc<dyn Re
 
 #[tokio::test]
 async fn a_rebuild_proves_itself_and_switches_and_there_is_a_way_back() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store, projector) = started(&folder, 2).await;
     let before = dump(store.as_ref()).await;
     projector.order("timeline", REBUILD).await.unwrap();
@@ -58,7 +58,7 @@ async fn a_rebuild_proves_itself_and_switches_and_there_is_a_way_back() {
 
 #[tokio::test]
 async fn a_rebuild_that_differs_waits_for_an_admin() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store, projector) = started(&folder, 2).await;
     let (key, head) = ("room-main.lobby/00000000000000000002", log.head.borrow().unwrap());
     forge(store.as_ref(), "timeline@1", key, head).await;
@@ -73,6 +73,8 @@ async fn a_rebuild_that_differs_waits_for_an_admin() {
     let shown: Vec<_> = difference.shown.iter().map(|document| document.key.as_str()).collect();
     assert_eq!((difference.documents, shown.as_slice()), (1, [key].as_slice()));
     assert!(difference.shown[0].fields.contains(&"forged".to_owned()), "{difference:?}");
+    // Only what differs is shown.
+    assert_eq!(difference.shown[0].live.as_deref(), Some(r#"{"forged":true}"#));
     assert_eq!(
         projector.order("timeline", REBUILD).await.unwrap_err().to_string(),
         "timeline has a build under way (differs): wait for its end, accept it or cancel it"
@@ -85,8 +87,28 @@ async fn a_rebuild_that_differs_waits_for_an_admin() {
 }
 
 #[tokio::test]
+async fn what_is_accepted_is_compared_again_if_it_has_moved_on() {
+    let place = Place::new();
+    let (log, store, projector) = started(&place, 2).await;
+    let key = |revision: u64| format!("room-main.lobby/{revision:020}");
+    forge(store.as_ref(), "timeline@1", &key(2), log.head.borrow().unwrap()).await;
+    projector.order("timeline", REBUILD).await.unwrap();
+    job_in(&projector, "timeline", JobState::Differs).await;
+    let position = log.write(r#"lobby alice MessagePosted {"kind":"text","text":"meanwhile"}"#);
+    reached(&projector, position).await;
+    forge(store.as_ref(), "timeline@1", &key(3), position).await;
+    projector.wish("timeline", Wish::Accept).await.unwrap();
+    let job = job_in(&projector, "timeline", JobState::Done).await;
+    // The record shows what was switched to, not what was looked at before.
+    assert_eq!(job.difference.unwrap().documents, 2);
+    assert_eq!(job.completion.unwrap().position, Some(position));
+    assert!(!dump(store.as_ref()).await.contains("forged"));
+    projector.stop().await;
+}
+
+#[tokio::test]
 async fn a_rightly_empty_build_is_one() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     let projector = Projector::start(log.clone(), store.clone(), options(2));
     for lines in ["", r#"den bob RoomOpened {"title":"Den","owner":"bob"}"#] {
@@ -110,7 +132,7 @@ async fn a_rightly_empty_build_is_one() {
 
 #[tokio::test]
 async fn a_build_is_held_up_resumed_over_a_restart_and_cancelled() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store, projector) = started(&folder, 1).await;
     // So slow that nothing but an admin ends it.
     let slow = Order { events_per_s_max: Some(1), ..REBUILD };
@@ -147,7 +169,7 @@ async fn a_build_is_held_up_resumed_over_a_restart_and_cancelled() {
 
 #[tokio::test]
 async fn a_build_cut_off_anywhere_ends_right() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store, projector) = started(&folder, 1).await;
     projector.stop().await;
     let before = dump(store.as_ref()).await;
@@ -180,7 +202,7 @@ async fn a_build_cut_off_anywhere_ends_right() {
 
 #[tokio::test]
 async fn several_are_built_side_by_side_while_the_log_grows() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store, projector) = started(&folder, 2).await;
     for projection in dramatis_projections::all() {
         projector.order(projection.name(), REBUILD).await.unwrap();
@@ -195,7 +217,7 @@ async fn several_are_built_side_by_side_while_the_log_grows() {
     reached(&projector, log.head.borrow().unwrap()).await;
     projector.stop().await;
     let built = dump(store.as_ref()).await;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let fresh = super::store(&folder);
     let projector = Projector::start(log.clone(), fresh.clone(), options(50));
     reached(&projector, log.head.borrow().unwrap()).await;
@@ -205,7 +227,7 @@ async fn several_are_built_side_by_side_while_the_log_grows() {
 
 #[tokio::test]
 async fn one_projector_works_and_the_other_takes_over() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store, first) = started(&folder, 2).await;
     let second = Options { node: 9, ..options(2) };
     let second = Projector::start(log.clone(), store.clone(), second);
@@ -228,7 +250,7 @@ async fn one_projector_works_and_the_other_takes_over() {
 
 #[tokio::test]
 async fn what_was_kept_is_dropped_in_time() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     let position = log.write(STORY);
     let clock = crate::clock::ManualClock::default();

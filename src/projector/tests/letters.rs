@@ -45,7 +45,7 @@ const EVE: &str = r#"
 
 #[tokio::test]
 async fn a_parked_key_goes_on_after_a_fix() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     log.write(STORY);
     let position = log.write(EVE);
@@ -81,7 +81,7 @@ async fn a_parked_key_goes_on_after_a_fix() {
 
 #[tokio::test]
 async fn a_skipped_event_is_left_out_by_later_builds_too() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     log.write(STORY);
     let position = log.write(EVE);
@@ -100,8 +100,37 @@ async fn a_skipped_event_is_left_out_by_later_builds_too() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_parked_again_waits_from_the_later_event_on() {
+    let place = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&place));
+    log.write(STORY);
+    let first = log.write(r#"lobby eve MessagePosted {"kind":"text","text":"poison"}"#);
+    log.write(r#"lobby alice MessagePosted {"kind":"text","text":"waits"}"#);
+    let second = log.write(r#"lobby eve MessagePosted {"kind":"text","text":"more poison"}"#);
+    let position = log.write(r#"lobby alice MessagePosted {"kind":"text","text":"waits too"}"#);
+    let projector = faulty(&log, &store);
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    let parked = |projector: &Projector| {
+        let status = projector.status().remove(0);
+        status.parked.iter().map(|letter| letter.position).collect::<Vec<_>>()
+    };
+    assert_eq!(parked(&projector), [first]);
+    let mended = projector.mend("rooms", "room-main.lobby", true).await.unwrap();
+    assert!(mended.parked.unwrap().contains(&second.to_string()));
+    assert_eq!(parked(&projector), [second]);
+    let letters = projector.dead_letters("rooms").await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.position).collect::<Vec<_>>(), [second]);
+    assert_eq!(room(store.as_ref(), "room-main.lobby").await["message_count"], 3);
+    // The second skip names the second event.
+    let mended = projector.mend("rooms", "room-main.lobby", true).await.unwrap();
+    assert_eq!(mended.parked, None);
+    assert_eq!(room(store.as_ref(), "room-main.lobby").await["message_count"], 4);
+    projector.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_that_cannot_be_read_goes_on_without_the_event() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     log.write(STORY);
     let position = log.write(
@@ -121,7 +150,7 @@ async fn a_stream_that_cannot_be_read_goes_on_without_the_event() {
 
 #[tokio::test]
 async fn documents_are_shown_as_they_were_and_why() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     let position = log.write(STORY);
     let projector = Projector::start(log.clone(), store.clone(), options(2));

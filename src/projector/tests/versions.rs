@@ -38,7 +38,7 @@ fn start(
     Projector::start_these(&[version], log.clone(), store.clone(), Arc::new(SystemClock), options)
 }
 
-async fn first(folder: &TempDir) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>) {
+async fn first(folder: &Place) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>) {
     let (log, store) = (ScriptedLog::new(EPOCH), store(folder));
     let position = log.write(STORY);
     let projector = start(&Rooms, &log, &store, options(2));
@@ -57,7 +57,7 @@ const ONE_MORE: &str = r#"lobby alice MessagePosted {"kind":"text","text":"more"
 
 #[tokio::test]
 async fn a_changed_fold_shows_its_differences_and_waits() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = first(&folder).await;
     // It has moved on since the old build stopped.
     let position = log.write(ONE_MORE);
@@ -101,7 +101,7 @@ async fn a_changed_fold_shows_its_differences_and_waits() {
 
 #[tokio::test]
 async fn a_changed_fold_is_switched_to_where_that_is_wished() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = first(&folder).await;
     let projector = start(&Second, &log, &store, Options { accept_new_versions: true, ..options(2) });
     let job = job_in(&projector, "rooms", JobState::Done).await;
@@ -112,7 +112,7 @@ async fn a_changed_fold_is_switched_to_where_that_is_wished() {
 
 #[tokio::test]
 async fn a_cancelled_successor_is_built_when_asked() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Place::new();
     let (log, store) = first(&folder).await;
     let projector = start(&Second, &log, &store, options(2));
     job_in(&projector, "rooms", JobState::Differs).await;

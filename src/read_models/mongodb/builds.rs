@@ -27,7 +27,7 @@ pub(super) struct Standing {
 impl Store {
     pub(super) async fn create(&self, build: &NewBuild) -> Result<(), Trouble> {
         let collection = names::collection(&build.collection)?;
-        let indexes = indexes(build)?;
+        let (indexes, words) = (indexes(build)?, words_index(build)?);
         let known = self.build_document(collection).await?;
         if known.as_ref().is_none_or(|known| known.contains_key("dropping")) {
             // A drop or a write that was cut off may have left something under this name.
@@ -37,9 +37,17 @@ impl Store {
             Err(trouble) if trouble.collection_exists() => {}
             created => drop(created?),
         }
-        // One a command: not every server takes those that are there among several.
         for index in indexes {
-            self.change(raw(&doc! {"createIndexes": collection, "indexes": [index]})?).await?;
+            self.create_index(collection, index).await?;
+        }
+        if let Some(index) = words {
+            let made = self.create_index(collection, index).await;
+            if let Err(trouble) = made.map_err(|trouble| trouble.or_unsupported("full-text search")) {
+                if matches!(trouble, Trouble::Said(ReadModelError::Unsupported { .. })) {
+                    self.drop_build(collection).await?;
+                }
+                return Err(trouble);
+            }
         }
         let text: Vec<_> = build.text.iter().map(|field| field.name).collect();
         let first = doc! {"$setOnInsert": {
@@ -47,6 +55,34 @@ impl Store {
             "epoch": build.epoch.to_string(), "text": text,
         }};
         self.update(BUILDS, doc! {"_id": collection}, first, true).await.map(drop)
+    }
+
+    /// What is searched is left alone: documents that are there have no words for it.
+    pub(super) async fn index_build(&self, build: &NewBuild) -> Result<(), Trouble> {
+        let collection = names::collection(&build.collection)?;
+        self.standing(collection).await?;
+        for index in indexes(build)? {
+            let within = self.options.operation_timeout / 2;
+            // The server goes on with it meanwhile; that it is slow says nothing about its health.
+            tokio::time::timeout(within, self.create_index(collection, index)).await.map_err(|_| {
+                let reason = format!("an index of {collection} is being made still, looking again later");
+                ReadModelError::Failure { reason }
+            })??;
+        }
+        Ok(())
+    }
+
+    /// One a command: not every server takes those that are there among several.
+    async fn create_index(&self, collection: &str, index: Document) -> Result<(), Trouble> {
+        let (name, key) = (index.get("name").cloned(), index.get("key").cloned());
+        let create = raw(&doc! {"createIndexes": collection, "indexes": [index]})?;
+        let in_the_way = match self.change(create.clone()).await {
+            Err(trouble) if trouble.index_has_other_fields() => name,
+            Err(trouble) if trouble.index_has_other_options() => key,
+            made => return made.map(drop),
+        };
+        self.command(doc! {"dropIndexes": collection, "index": in_the_way}).await?;
+        self.change(create).await.map(drop)
     }
 
     pub(super) async fn builds(&self) -> Result<Vec<Build>, Trouble> {
@@ -128,7 +164,7 @@ fn place(collection: &str) -> String {
     format!("{collection:?} in {BUILDS}")
 }
 
-/// What `createIndexes` takes. Words are cut before they are stored: the server knows no language.
+/// What `createIndexes` takes.
 fn indexes(build: &NewBuild) -> Result<Vec<Document>, ReadModelError> {
     // Only tombstones have the field, so only they are in this index.
     let mut indexes = vec![doc! {"name": "tombstones", "key": {"deleted": 1}, "sparse": true}];
@@ -140,17 +176,22 @@ fn indexes(build: &NewBuild) -> Result<Vec<Document>, ReadModelError> {
         key.insert("_id", 1);
         indexes.push(doc! {"name": names::field(index.name)?, "key": key});
     }
-    if !build.text.is_empty() {
-        let (mut key, mut weights) = (Document::new(), Document::new());
-        for field in build.text {
-            let path = format!("words.{}", names::field(field.name)?);
-            key.insert(&path, "text");
-            weights.insert(path, i64::from(field.weight));
-        }
-        indexes.push(doc! {
-            "name": "words of all", "key": key, "weights": weights,
-            "default_language": "none", "language_override": "no language",
-        });
-    }
     Ok(indexes)
+}
+
+/// The same for what is searched. Words are cut before they are stored: the server knows no language.
+fn words_index(build: &NewBuild) -> Result<Option<Document>, ReadModelError> {
+    if build.text.is_empty() {
+        return Ok(None);
+    }
+    let (mut key, mut weights) = (Document::new(), Document::new());
+    for field in build.text {
+        let path = format!("words.{}", names::field(field.name)?);
+        key.insert(&path, "text");
+        weights.insert(path, i64::from(field.weight));
+    }
+    Ok(Some(doc! {
+        "name": "words of all", "key": key, "weights": weights,
+        "default_language": "none", "language_override": "no language",
+    }))
 }

@@ -51,7 +51,7 @@ impl Store {
                 None => self.connect().await?,
             };
             let started = Instant::now();
-            database.run_command(doc! {"ping": 1}).await.map_err(|error| error.to_string())?;
+            database.run_command(doc! {"ping": 1}).await.map_err(|error| errors::told(&error))?;
             let latency = started.elapsed();
             if self.database.get().is_none() {
                 recognize(&database).await?;
@@ -64,7 +64,7 @@ impl Store {
 
     async fn connect(&self) -> Result<Database, String> {
         let Self { options, .. } = self;
-        let said = |error: mongodb::error::Error| error.to_string();
+        let said = |error: mongodb::error::Error| errors::told(&error);
         let mut client = ClientOptions::parse(options.uri.secret()).await.map_err(said)?;
         client.app_name.get_or_insert_with(|| "dramatis".to_owned());
         client.max_pool_size.get_or_insert(options.pool_max);
@@ -113,8 +113,9 @@ impl Store {
         Ok(self.attempt(run).await?.0)
     }
 
-    /// Runs a command that writes, acknowledged by a majority; answers how many documents it
-    /// found, and how often it was tried.
+    /// Runs a command that writes, acknowledged by a majority and by the journal: a server that
+    /// stands alone and dies must keep what it acknowledged, as nobody writes it again. Answers how
+    /// many documents it found, and how often it was tried.
     pub(super) async fn change(&self, command: RawDocumentBuf) -> Result<(u64, u32), Trouble> {
         let (written, tries) = self.written(command).await?;
         Ok((written.found, tries))
@@ -123,7 +124,7 @@ impl Store {
     /// The same, with all that the reply says.
     pub(super) async fn written(&self, mut command: RawDocumentBuf) -> Result<(Written, u32), Trouble> {
         let limit_ms = i64::try_from(self.options.operation_timeout.as_millis()).unwrap_or(i64::MAX);
-        let concern = mongodb::bson::rawdoc! {"w": "majority", "wtimeout": limit_ms};
+        let concern = mongodb::bson::rawdoc! {"w": "majority", "j": true, "wtimeout": limit_ms};
         command.append(mongodb::bson::cstr!("writeConcern"), concern);
         let run = |database: Database| {
             let command = command.clone();
@@ -151,7 +152,7 @@ impl Store {
 
 /// Marks a new database as ours, and refuses one of another release.
 async fn recognize(database: &Database) -> Result<(), String> {
-    let said = |error: mongodb::error::Error| error.to_string();
+    let said = |error: mongodb::error::Error| errors::told(&error);
     let formats = database.collection::<Document>("meta.format");
     let first = doc! {"$setOnInsert": {"format": FORMAT}};
     formats.update_one(doc! {"_id": "read models"}, first).upsert(true).await.map_err(said)?;

@@ -11,6 +11,14 @@ pub(super) const DUPLICATE_KEY: i32 = 11_000;
 const NAMESPACE_NOT_FOUND: i32 = 26;
 /// An index that an operation needs is not there.
 const INDEX_NOT_FOUND: i32 = 27;
+/// An index over these fields is there under another name or with other options.
+const INDEX_OPTIONS_CONFLICT: i32 = 85;
+/// An index of this name is there over other fields.
+const INDEX_KEY_SPECS_CONFLICT: i32 = 86;
+/// What a server says to an index that it cannot make: `CommandNotSupported`, `NotImplemented`,
+/// Amazon `DocumentDB`'s "feature not supported", what a strict API version leaves out, and
+/// `FerretDB`'s `IndexNotFound`, which no other says to this.
+const NOT_SUPPORTED: [i32; 5] = [115, 238, 303, 323, INDEX_NOT_FOUND];
 /// The collection exists already.
 const NAMESPACE_EXISTS: i32 = 48;
 /// The collection was dropped while it was read.
@@ -51,6 +59,24 @@ impl Trouble {
         matches!(self, Self::Refused { code: INDEX_NOT_FOUND | NAMESPACE_NOT_FOUND, .. })
     }
 
+    pub(super) fn index_has_other_options(&self) -> bool {
+        matches!(self, Self::Refused { code: INDEX_OPTIONS_CONFLICT, .. })
+    }
+
+    pub(super) fn index_has_other_fields(&self) -> bool {
+        matches!(self, Self::Refused { code: INDEX_KEY_SPECS_CONFLICT, .. })
+    }
+
+    /// That the server cannot do this at all, if its no to an index means that.
+    pub(super) fn or_unsupported(self, what: &'static str) -> Self {
+        match self {
+            Self::Refused { code, reason } if NOT_SUPPORTED.contains(&code) => {
+                ReadModelError::Unsupported { what, reason: format!("{reason} (code {code})") }.into()
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn collection_exists(&self) -> bool {
         matches!(self, Self::Refused { code: NAMESPACE_EXISTS, .. })
     }
@@ -74,6 +100,11 @@ impl From<Trouble> for ReadModelError {
     }
 }
 
+/// An error of the driver in its words, without the labels that are for programs.
+pub(super) fn told(error: &Error) -> String {
+    error.kind.to_string()
+}
+
 /// Sorts an error of the driver.
 pub(super) fn sort(error: &Error) -> Trouble {
     match error.kind.as_ref() {
@@ -81,10 +112,10 @@ pub(super) fn sort(error: &Error) -> Trouble {
             Trouble::Refused { code: refused.code, reason: refused.message.clone() }
         }
         ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::Command(_) => {
-            Trouble::Unreachable { reason: error.to_string(), again: true }
+            Trouble::Unreachable { reason: told(error), again: true }
         }
         // Finding a server has waited already.
-        _ => Trouble::Unreachable { reason: error.to_string(), again: false },
+        _ => Trouble::Unreachable { reason: told(error), again: false },
     }
 }
 

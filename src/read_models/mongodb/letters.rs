@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use dramatis_events::Position;
 use dramatis_projections::DeadLetter;
-use mongodb::bson::{DateTime, RawDocument, doc, rawdoc};
+use mongodb::bson::{DateTime, RawDocument, doc};
 use mongodb::options::FindOptions;
 
 use super::Store;
 use super::errors::Trouble;
-use super::named::insert;
 use super::read::damaged;
 use crate::read_models::{Lease, ReadModelError, names};
 
@@ -18,20 +17,18 @@ const LEASES: &str = "meta.leases";
 const CLOCK: &str = "meta.clock";
 
 impl Store {
-    /// Keeps dead letters; one that is there stays as it is.
+    /// Keeps dead letters, guarded by their positions as documents are.
     pub(super) async fn park(&self, collection: &str, letters: &[DeadLetter]) -> Result<(), Trouble> {
-        if letters.is_empty() {
-            return Ok(());
-        }
-        let mut documents = Vec::with_capacity(letters.len());
         for letter in letters {
-            documents.push(rawdoc! {
-                "_id": id(collection, &letter.key), "collection": collection, "key": letter.key.as_str(),
-                "position": names::to_stored(letter.position)?, "event": letter.event.as_str(),
-                "error": letter.error.as_str(),
-            });
+            let position = names::to_stored(letter.position)?;
+            let older = doc! {"_id": id(collection, &letter.key), "position": {"$lt": position}};
+            let kept = doc! {"$set": {
+                "collection": collection, "key": &letter.key, "position": position,
+                "event": &letter.event, "error": &letter.error,
+            }};
+            self.update(LETTERS, older, kept, true).await?;
         }
-        self.change(insert(LETTERS, documents)).await.map(drop)
+        Ok(())
     }
 
     pub(super) async fn dead_letters(&self, collection: &str) -> Result<Vec<DeadLetter>, Trouble> {

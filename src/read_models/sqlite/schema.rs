@@ -5,7 +5,7 @@
 //! collection, and one of their words if it is searched. Fields are indexed by
 //! expression, so that a document is stored once.
 
-use dramatis_projections::Field;
+use dramatis_projections::{Field, Index};
 use rusqlite::Connection;
 
 use crate::read_models::{
@@ -52,7 +52,7 @@ pub(super) fn words_table(collection: &str) -> Result<String, ReadModelError> {
     Ok(format!("\"words {}\"", names::collection(collection)?))
 }
 
-/// Creates the documents of a collection and their indexes.
+/// Creates the documents of a collection, without what they are looked for by.
 pub(super) fn create_collection(build: &NewBuild) -> Result<String, ReadModelError> {
     let collection = &build.collection;
     let table = table(collection)?;
@@ -63,20 +63,25 @@ pub(super) fn create_collection(build: &NewBuild) -> Result<String, ReadModelErr
         "(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, position INTEGER NOT NULL, body TEXT)"
     };
     let mut statements = vec![format!("CREATE TABLE IF NOT EXISTS {table} {columns}")];
-    for index in build.indexes {
-        let columns: Result<Vec<_>, _> = index.fields.iter().map(|field| column(*field)).collect();
-        let columns = columns?.join(", ");
-        let name = names::field(index.name)?;
-        statements.push(format!(
-            "CREATE INDEX IF NOT EXISTS \"{name} {collection}\" ON {table} ({columns}, key)
-                WHERE body IS NOT NULL"
-        ));
-    }
     statements.push(format!(
         "CREATE INDEX IF NOT EXISTS \"tombstones {collection}\" ON {table} (position) WHERE body IS NULL"
     ));
     statements.extend(create_words(build)?);
     Ok(statements.join(";\n"))
+}
+
+/// The indexes of a collection, each by its name and as `sqlite_master` has it.
+pub(super) fn indexes(build: &NewBuild) -> Result<Vec<(String, String)>, ReadModelError> {
+    let collection = &build.collection;
+    let table = table(collection)?;
+    let statement = |index: &Index| {
+        let columns: Result<Vec<_>, _> = index.fields.iter().map(|field| column(*field)).collect();
+        let columns = columns?.join(", ");
+        let name = format!("{} {collection}", names::field(index.name)?);
+        let sql = format!("CREATE INDEX \"{name}\" ON {table} ({columns}, key) WHERE body IS NOT NULL");
+        Ok((name, sql))
+    };
+    build.indexes.iter().map(statement).collect()
 }
 
 /// The index holds words as [`text::words`] cuts them, and no second copy of the text.

@@ -53,6 +53,29 @@ async fn lists_of_rooms_walk_an_index() {
     }
 }
 
+#[tokio::test]
+async fn indexes_are_made_once_and_anew_when_they_change() {
+    use dramatis_projections::{Field, FieldKind, Index};
+    const WEIGHT: Field = Field { name: "weight", kind: FieldKind::Integer };
+    const CHANGED: &[Index] = &[Index { name: "size", fields: &[WEIGHT] }];
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("read.db");
+    let store = SqliteReadModels::open(&path).unwrap();
+    store.create(contract::new_build("things@1")).await.unwrap();
+    let reader = open_reader(&path).unwrap();
+    let schema = || -> (i64, String) {
+        let version = reader.pragma_query_value(None, "schema_version", |row| row.get(0)).unwrap();
+        let sql = "SELECT group_concat(sql) FROM sqlite_master WHERE type = 'index' AND name LIKE 'size%'";
+        (version, reader.query_row(sql, (), |row| row.get(0)).unwrap())
+    };
+    let first = schema();
+    store.index_build(contract::new_build("things@1")).await.unwrap();
+    assert_eq!(schema(), first, "nothing is made twice");
+    store.index_build(NewBuild { indexes: CHANGED, ..contract::new_build("things@1") }).await.unwrap();
+    assert!(schema().1.contains("weight") && !schema().1.contains("kind"), "{:?}", schema());
+}
+
 #[test]
 fn damaged_and_foreign_files_are_refused_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();

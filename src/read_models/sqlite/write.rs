@@ -49,7 +49,9 @@ pub(super) fn batch(
     for letter in &batch.parked {
         let position = names::to_stored(letter.position)?;
         let sql = "INSERT INTO dead_letters (collection, key, position, event, error)
-                   VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+                   VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
+                   SET position = excluded.position, event = excluded.event, error = excluded.error
+                   WHERE excluded.position > position";
         let values = params![collection, letter.key, position, letter.event, letter.error];
         transaction.execute(sql, values).map_err(failed)?;
     }

@@ -6,25 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::reading::{MinPosition, answer, limit, limit_default, pack_number, page_len, unpack_number, wait};
-use super::{Api, problem};
-use crate::protocol::ErrorCode;
+use super::Api;
+use super::reading::{
+    MinPosition, PageQuery, answer, limit, limit_default, marked, marked_where, page, page_len, wait,
+};
+use crate::read_models::ReadModelError;
 use crate::read_models::queries::{Listing, insight};
-
-/// Which page of an activity list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ActivityQuery {
-    /// Go on after this: `next` of the page before.
-    after: Option<String>,
-    /// Documents at the most, 1 to 500.
-    #[serde(default = "limit_default", deserialize_with = "limit")]
-    limit: u16,
-    /// Wait until the read model has got to this position.
-    #[param(value_type = Option<String>)]
-    min_position: Option<MinPosition>,
-}
 
 #[derive(Serialize)]
 struct Page {
@@ -33,48 +20,45 @@ struct Page {
     next: Option<String>,
 }
 
-fn page(Listing { items, next }: Listing) -> HttpResponse {
-    HttpResponse::Ok().json(Page { activity: items, next: next.as_ref().map(pack_number) })
+fn activity(found: Result<Listing, ReadModelError>) -> HttpResponse {
+    page(found, |activity, next| HttpResponse::Ok().json(Page { activity, next }))
 }
 
 /// What members did in a room, the one who did something last first; those who left, too.
-#[utoipa::path(get, path = "/api/rooms/{room}/activity", params(("room" = String, Path), ActivityQuery), responses(
+#[utoipa::path(get, path = "/api/rooms/{room}/activity", params(("room" = String, Path), PageQuery), responses(
     (status = 200, description = "`{activity: […], next}`"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn of_room(
     api: web::Data<Api>,
     room: web::Path<EntityId>,
-    query: web::Query<ActivityQuery>,
+    query: web::Query<PageQuery>,
 ) -> HttpResponse {
-    let after = match query.after.as_deref().map(unpack_number).transpose() {
-        Ok(after) => after,
-        Err(why) => return problem(ErrorCode::Malformed, why),
+    let (after, limit) = match query.opened(&api, &["activity"]).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
     };
-    if let Err(answer) = wait(&api, "activity", query.min_position).await {
-        return answer;
-    }
-    let (stream, limit) = (StreamId::room(&room), page_len(query.limit));
-    answer(insight::activity_of_room(&*api.read_models, &stream, after, limit).await, page)
+    let stream = StreamId::room(&room);
+    let answer = activity(insight::activity_of_room(&*api.read_models, &stream, after, limit).await);
+    marked(&api, "activity", stream.as_str(), answer)
 }
 
 /// What a user or persona did in each room, the one with the latest first.
-#[utoipa::path(get, path = "/api/users/{user}/activity", params(("user" = String, Path), ActivityQuery), responses(
+#[utoipa::path(get, path = "/api/users/{user}/activity", params(("user" = String, Path), PageQuery), responses(
     (status = 200, description = "`{activity: […], next}`"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn of_user(
     api: web::Data<Api>,
     user: web::Path<MemberId>,
-    query: web::Query<ActivityQuery>,
+    query: web::Query<PageQuery>,
 ) -> HttpResponse {
-    let after = match query.after.as_deref().map(unpack_number).transpose() {
-        Ok(after) => after,
-        Err(why) => return problem(ErrorCode::Malformed, why),
+    let (after, limit) = match query.opened(&api, &["activity"]).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
     };
-    if let Err(answer) = wait(&api, "activity", query.min_position).await {
-        return answer;
-    }
-    let limit = page_len(query.limit);
-    answer(insight::activity_of_member(&*api.read_models, "main", &user, after, limit).await, page)
+    let answer = activity(insight::activity_of_member(&*api.read_models, "main", &user, after, limit).await);
+    // Whole rooms that wait, and this member in one.
+    let concerned = |key: &str| key.split_once('/').is_none_or(|(_, member)| member == user.as_str());
+    marked_where(&api, "activity", concerned, answer)
 }
 
 /// Which hours.
@@ -115,7 +99,8 @@ pub(super) async fn statistics(
     let (from, to) = (query.from.map(UnixMillis::new), query.to.map(UnixMillis::new));
     let (stream, limit) = (StreamId::room(&room), page_len(query.limit));
     let found = insight::statistics(&*api.read_models, &stream, from, to, limit).await;
-    answer(found, |Listing { items, next }| {
+    let answer = answer(found, |Listing { items, next }| {
         HttpResponse::Ok().json(Hours { hours: items, more: next.is_some() })
-    })
+    });
+    marked(&api, "statistics", stream.as_str(), answer)
 }

@@ -2,32 +2,16 @@
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use dramatis_events::{EntityId, MemberId, Revision, StreamId};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use utoipa::IntoParams;
 
-use super::reading::{MinPosition, answer, limit, limit_default, pack_number, page_len, unpack_number, wait};
-use super::{Api, problem, refused};
+use super::reading::{PageQuery, answer, pack_number};
+use super::{Api, refused};
 use crate::auth::Pass;
 use crate::domain::user::{Profile, UserState};
-use crate::protocol::{ErrorCode, Reject};
+use crate::protocol::Reject;
 use crate::read_models::queries::me::{Joined, rooms_of_member};
 use crate::web::fallback::caller;
-
-/// Which page of one's rooms.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct MeQuery {
-    /// Go on after this: `next` of the page before.
-    after: Option<String>,
-    /// Rooms at the most, 1 to 500.
-    #[serde(default = "limit_default", deserialize_with = "limit")]
-    limit: u16,
-    /// Wait until the read models have got to this position.
-    #[param(value_type = Option<String>)]
-    min_position: Option<MinPosition>,
-}
 
 #[derive(Serialize)]
 struct Me {
@@ -65,42 +49,37 @@ struct Known {
 /// The user who asks: profile, invitations, and the rooms they are in, the one first in which they
 /// did something last, each with how far they have read.
 #[utoipa::path(get, path = "/api/me",
-    params(("Dramatis-User" = Option<String>, Header, description = "who asks, where there are no tokens"), MeQuery),
+    params(("Dramatis-User" = Option<String>, Header, description = "who asks, where there are no tokens"), PageQuery),
     responses(
         (status = 200, description = "`{user, profile, invitations: [{room, title, by}], rooms: [{room, member, read?}], next?}`: `room` and `member` are documents as of /api/rooms and its members, `read` is the last revision read; `profile` and `invitations` are empty for who is no person"),
         (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn me(
     api: web::Data<Api>,
     request: HttpRequest,
-    query: web::Query<MeQuery>,
+    query: web::Query<PageQuery>,
 ) -> HttpResponse {
     let user = match caller::user(&request) {
         Ok(user) => user,
         Err(refusal) => return refused(refusal),
     };
-    let after = match query.after.as_deref().map(unpack_number).transpose() {
-        Ok(after) => after,
-        Err(why) => return problem(ErrorCode::Malformed, why),
+    let (after, limit) = match query.opened(&api, &["activity", "rooms", "members"]).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
     };
-    for projection in ["activity", "rooms", "members"] {
-        if let Err(answer) = wait(&api, projection, query.min_position).await {
-            return answer;
-        }
-    }
     let known = match known(&api, &user).await {
         Ok(known) => known,
         Err(refusal) => return refused(refusal),
     };
     let pass = request.extensions().get::<Pass>().cloned();
     let opens = |room: &EntityId| pass.as_ref().is_none_or(|pass| pass.opens(room));
-    let found = rooms_of_member(&*api.read_models, "main", &user, after, page_len(query.limit)).await;
+    let found = rooms_of_member(&*api.read_models, "main", &user, after, limit).await;
+    let found = found.and_then(|(joined, next)| Ok((joined, next.as_ref().map(pack_number).transpose()?)));
     answer(found, |(joined, next)| {
         let Known { profile, mut invitations, read } = known;
         invitations.retain(|invitation| opens(&invitation.room));
         let read = |id: &EntityId| read.iter().find(|(room, _)| room == id).map(|(_, revision)| *revision);
         let rooms = joined.into_iter().filter(|joined| opens(&joined.id));
         let rooms = rooms.map(|Joined { id, room, member }| Mine { room, member, read: read(&id) }).collect();
-        let next = next.as_ref().map(pack_number);
         HttpResponse::Ok().json(Me { user, profile, invitations, rooms, next })
     })
 }

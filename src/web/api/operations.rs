@@ -10,26 +10,39 @@ use crate::telemetry::metrics::OfProjection;
 /// A projection that is behind for longer than this is said so, milliseconds.
 const LAG_MS_MAX: u64 = 10_000;
 
-/// `{"status":"ok"}`, or `degraded` with the reasons.
-#[utoipa::path(get, path = "/api/health", responses((status = 200, description = "`{status, reasons?}`")))]
+/// `{"status":"ok"}`, or `degraded` with the reasons; `notes` tell what the read-model store
+/// cannot keep at all.
+#[utoipa::path(get, path = "/api/health", responses((status = 200, description = "`{status, reasons?, notes?}`")))]
 pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
     reasons.extend(api.stage.log.warnings());
     let store = api.read_models.health();
     reasons.extend(store.trouble.map(|why| format!("the read-model store does not answer: {why}")));
-    reasons.extend(api.projector.status().iter().flat_map(troubles));
-    if reasons.is_empty() {
-        HttpResponse::Ok().json(json!({"status": "ok"}))
-    } else {
-        HttpResponse::Ok().json(json!({"status": "degraded", "reasons": reasons}))
+    let projections = api.projector.status();
+    reasons.extend(projections.iter().flat_map(troubles));
+    let notes: Vec<_> = projections.iter().filter_map(note).collect();
+    let mut health = json!({"status": if reasons.is_empty() { "ok" } else { "degraded" }});
+    for (name, said) in [("reasons", reasons), ("notes", notes)] {
+        if let (Some(health), false) = (health.as_object_mut(), said.is_empty()) {
+            health.insert(name.to_owned(), said.into());
+        }
     }
+    HttpResponse::Ok().json(health)
+}
+
+fn note(status: &Status) -> Option<String> {
+    status.unsupported().map(|reason| format!("projection {} is not kept: {reason}", status.projection))
 }
 
 fn troubles(status: &Status) -> Vec<String> {
     let name = status.projection;
     let parked = status.parked.len();
-    let parked = (parked > 0).then(|| format!("projection {name} has {parked} keys parked"));
+    let parked = match parked {
+        0 => None,
+        1 => Some(format!("projection {name} has 1 key parked")),
+        parked => Some(format!("projection {name} has {parked} keys parked")),
+    };
     let late = status.lag_ms > LAG_MS_MAX && status.health == Health::CatchingUp;
     let late = late.then(|| {
         format!("projection {name} is {} events and {} ms behind", status.lag_events(), status.lag_ms)
@@ -39,7 +52,11 @@ fn troubles(status: &Status) -> Vec<String> {
             Some(format!("projection {} failed {failures} times in a row: {error}", status.projection))
         }
         Health::Frozen { reason } => Some(format!("projection {}: {reason}", status.projection)),
-        Health::CatchingUp | Health::Live | Health::Standby { .. } | Health::Stopped => None,
+        Health::CatchingUp
+        | Health::Live
+        | Health::Standby { .. }
+        | Health::Unsupported { .. }
+        | Health::Stopped => None,
     };
     failing.into_iter().chain(parked).chain(late).collect()
 }

@@ -33,9 +33,9 @@ pub(super) struct Standing {
     #[schema(value_type = Option<String>)]
     head: Option<Position>,
     /// `catching_up`, `live`, `frozen` (queries get an older build as it stands), `standby`
-    /// (another process runs it), `retrying` or `stopped`.
+    /// (another process runs it), `retrying`, `unsupported` (the store cannot keep it) or `stopped`.
     state: &'static str,
-    /// What failed, why it is frozen, or who runs it.
+    /// What failed, why it is frozen or not kept, or who runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// Events of the log it has not looked at.
@@ -194,7 +194,7 @@ async fn standing(api: &Api, status: Status, counts: bool) -> Result<Standing, R
     let (state, lag_events) = (status.health.as_str(), status.lag_events());
     let error = match status.health {
         Health::CatchingUp | Health::Live | Health::Stopped => None,
-        Health::Frozen { reason } => Some(reason),
+        Health::Frozen { reason } | Health::Unsupported { reason } => Some(reason),
         Health::Standby { holder } => Some(format!("the projector {holder} runs it")),
         Health::Retrying { error, .. } => Some(error),
     };
@@ -269,7 +269,10 @@ fn refused(error: &AdminError) -> HttpResponse {
         | AdminError::TooManySkipped { .. } => ErrorCode::Conflict,
         AdminError::WholeLog { .. } | AdminError::TooMuch { .. } => ErrorCode::Malformed,
         AdminError::BeforeTheLog => ErrorCode::AheadOfLog,
-        AdminError::Elsewhere { .. } | AdminError::Run(_) | AdminError::Stopped => ErrorCode::Unavailable,
+        AdminError::Elsewhere { .. }
+        | AdminError::Unsupported { .. }
+        | AdminError::Run(_)
+        | AdminError::Stopped => ErrorCode::Unavailable,
     };
     problem(code, error.to_string())
 }

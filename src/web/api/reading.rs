@@ -5,11 +5,16 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use dramatis_events::{Epoch, Position};
+use dramatis_projections::DeadLetter;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use utoipa::IntoParams;
 
 use super::{Api, problem};
+use crate::projector::Status;
 use crate::protocol::ErrorCode;
+use crate::read_models::queries::Listing;
 use crate::read_models::{Place, ReadModelError, Value};
 
 /// Documents of one page, at the most.
@@ -49,12 +54,17 @@ pub(super) fn answer<T>(
     }
 }
 
-/// Waits until a read model has got to a position, so that clients read their own writes.
+/// Refuses what asks for a read model that the store cannot keep, and waits until it has got to
+/// a position, so that clients read their own writes.
 pub(super) async fn wait(
     api: &Api,
     projection: &str,
     position: Option<MinPosition>,
 ) -> Result<(), HttpResponse> {
+    let kept = api.projector.watch(projection);
+    if let Some(why) = kept.as_ref().and_then(|status| status.borrow().unsupported().map(str::to_owned)) {
+        return Err(problem(ErrorCode::Unavailable, format!("{projection} is not kept: {why}")));
+    }
     let Some(position) = position else { return Ok(()) };
     let position = position.check(api).map_err(|(code, why)| problem(code, why))?;
     api.projector
@@ -104,28 +114,120 @@ impl MinPosition {
 
 /// Says in a header from which event on documents of the answer wait, because it could not be
 /// folded: of one key, or of all keys below a stream.
-pub(super) fn marked(api: &Api, projection: &str, key: &str, mut answer: HttpResponse) -> HttpResponse {
-    let status = api.projector.status().into_iter().find(|status| status.projection == projection);
-    let position = status.as_ref().and_then(|status| status.waits(key)).map(|letter| letter.position);
-    if let Some(position) = position.and_then(|position| HeaderValue::from_str(&position.to_string()).ok()) {
-        answer.headers_mut().insert(HeaderName::from_static(PARKED_FROM), position);
+pub(super) fn marked(api: &Api, projection: &str, key: &str, answer: HttpResponse) -> HttpResponse {
+    mark(api, projection, |status| status.waits(key), answer)
+}
+
+/// The same for an answer out of many streams: of the keys for which this holds.
+pub(super) fn marked_where(
+    api: &Api,
+    projection: &str,
+    concerned: impl Fn(&str) -> bool,
+    answer: HttpResponse,
+) -> HttpResponse {
+    mark(api, projection, |status| status.parked.iter().find(|letter| concerned(&letter.key)), answer)
+}
+
+fn mark(
+    api: &Api,
+    projection: &str,
+    waits: impl FnOnce(&Status) -> Option<&DeadLetter>,
+    mut answer: HttpResponse,
+) -> HttpResponse {
+    let position = api.projector.watch(projection).and_then(|status| {
+        let status = status.borrow();
+        waits(&status).map(|letter| letter.position)
+    });
+    let Some(position) = position else { return answer };
+    let name = HeaderName::from_static(PARKED_FROM);
+    let said = answer.headers().get(&name).and_then(|said| said.to_str().ok()?.parse().ok());
+    // Of several read models the one that waits longest counts.
+    let position = said.map_or(position, |said: Position| said.min(position));
+    if let Ok(position) = HeaderValue::from_str(&position.to_string()) {
+        answer.headers_mut().insert(name, position);
     }
     answer
 }
 
+/// Which page of a list that is sorted by a number.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    /// Go on after this: `next` of the page before.
+    after: Option<String>,
+    /// Documents at the most, 1 to 500.
+    #[serde(default = "limit_default", deserialize_with = "limit")]
+    limit: u16,
+    /// Wait until the read model has got to this position.
+    #[param(value_type = Option<String>)]
+    min_position: Option<MinPosition>,
+}
+
+impl PageQuery {
+    /// Past which place the page is, and how much it holds, once these read models have got to the
+    /// position asked for.
+    pub(super) async fn opened(
+        &self,
+        api: &Api,
+        projections: &[&str],
+    ) -> Result<(Option<Place>, usize), HttpResponse> {
+        let after = self.after.as_deref().map(unpack_number).transpose();
+        let after = after.map_err(|why| problem(ErrorCode::Malformed, why))?;
+        for projection in projections {
+            wait(api, projection, self.min_position).await?;
+        }
+        Ok((after, page_len(self.limit)))
+    }
+}
+
+/// The answer to such a query: the documents, and where the next page begins.
+pub(super) fn page(
+    found: Result<Listing, ReadModelError>,
+    then: impl FnOnce(Vec<Box<RawValue>>, Option<String>) -> HttpResponse,
+) -> HttpResponse {
+    let packed = found.and_then(|Listing { items, next }| {
+        let next = next.as_ref().map(pack_number).transpose()?;
+        Ok((items, next))
+    });
+    answer(packed, |(items, next)| then(items, next))
+}
+
 /// A place in a list that is sorted by a number, as clients hand it back.
-pub(super) fn pack_number(place: &Place) -> String {
-    let number = match place.value {
-        Some(Value::Integer(number)) => number,
-        Some(Value::Text(_)) | None => 0,
-    };
-    format!("{number}/{}", place.key)
+pub(super) fn pack_number(place: &Place) -> Result<String, ReadModelError> {
+    match place.value {
+        Some(Value::Integer(number)) => Ok(format!("{number}/{}", place.key)),
+        Some(Value::Text(_)) | None => {
+            let reason = "it has no number to go on from".to_owned();
+            Err(ReadModelError::Damaged { place: format!("document {:?}", place.key), reason })
+        }
+    }
 }
 
 /// Reads what [`pack_number`] wrote.
-pub(super) fn unpack_number(text: &str) -> Result<Place, String> {
+fn unpack_number(text: &str) -> Result<Place, String> {
     let malformed = || format!("after must be the next of an earlier page, got {text:?}");
     let (number, key) = text.split_once('/').ok_or_else(malformed)?;
     let value = Value::Integer(number.parse().map_err(|_| malformed())?);
     Ok(Place { value: Some(value), key: key.to_owned() })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_goes_on_from_a_number_or_not_at_all() {
+        let place = |value| Place { value, key: "room-main.den/7".to_owned() };
+        let packed = pack_number(&place(Some(Value::Integer(-3)))).unwrap();
+        assert_eq!(packed, "-3/room-main.den/7");
+        assert_eq!(unpack_number(&packed).unwrap(), place(Some(Value::Integer(-3))));
+        for value in [None, Some(Value::Text("3".to_owned()))] {
+            assert!(matches!(pack_number(&place(value)), Err(ReadModelError::Damaged { .. })));
+        }
+        for text in ["", "3", "x/room-main.den/7"] {
+            assert!(unpack_number(text).unwrap_err().contains("next"), "{text:?}");
+        }
+    }
 }

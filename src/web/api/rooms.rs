@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::reading::{MinPosition, answer, limit, limit_default, marked, page_len, wait};
+use super::reading::{MinPosition, answer, limit, limit_default, marked, marked_where, page_len, wait};
 use super::{Api, ask, problem, titled};
 use crate::actors::answer::Accepted;
 use crate::actors::entity::Request;
@@ -151,10 +151,11 @@ pub(super) async fn list(
     if let (Ok(found), Some(pass)) = (&mut found, pass) {
         found.items = readable(&api, &pass, std::mem::take(&mut found.items)).await;
     }
-    answer(found, |Listing { items, next }| {
+    let answer = answer(found, |Listing { items, next }| {
         let page = Rooms { rooms: items, next: next.map(|place| pack(&place)) };
         HttpResponse::Ok().json(page)
-    })
+    });
+    marked_where(&api, "rooms", |_| true, answer)
 }
 
 /// Rooms that are asked at a time who may read them.

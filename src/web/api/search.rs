@@ -1,12 +1,12 @@
 //! Searching messages by their words.
 
 use actix_web::{HttpResponse, web};
-use dramatis_events::{EntityId, MemberId};
+use dramatis_events::{EntityId, MemberId, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::reading::{MinPosition, answer, limit, limit_default, page_len, wait};
+use super::reading::{MinPosition, answer, limit, limit_default, marked, marked_where, page_len, wait};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::search::{self, Asked};
@@ -78,7 +78,12 @@ pub(super) async fn messages(api: web::Data<Api>, query: web::Query<SearchQuery>
         Order::Best => search::Order::Best,
         Order::Newest => search::Order::Newest,
     };
+    let stream = room.as_ref().map(StreamId::room);
     let asked = Asked { text: q, room, by, order, skip, limit: page_len(limit) };
     let found = search::messages(&*api.read_models, "main", asked).await;
-    answer(found, |(messages, more)| HttpResponse::Ok().json(Messages { messages, more }))
+    let answer = answer(found, |(messages, more)| HttpResponse::Ok().json(Messages { messages, more }));
+    match stream {
+        Some(stream) => marked(&api, "search", stream.as_str(), answer),
+        None => marked_where(&api, "search", |_| true, answer),
+    }
 }

@@ -6,25 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::reading::{MinPosition, answer, limit, limit_default, pack_number, page_len, unpack_number, wait};
+use super::reading::{MinPosition, PageQuery, answer, limit, limit_default, marked, page, page_len, wait};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::{Listing, threads};
-
-/// Which threads.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ThreadsQuery {
-    /// Go on after this: `next` of the page before.
-    after: Option<String>,
-    /// Threads at the most, 1 to 500.
-    #[serde(default = "limit_default", deserialize_with = "limit")]
-    limit: u16,
-    /// Wait until the read model has got to this position.
-    #[param(value_type = Option<String>)]
-    min_position: Option<MinPosition>,
-}
 
 #[derive(Serialize)]
 struct Threads {
@@ -34,27 +19,26 @@ struct Threads {
 }
 
 /// A room's threads, the one with the latest reply first.
-#[utoipa::path(get, path = "/api/rooms/{room}/threads", params(("room" = String, Path), ThreadsQuery), responses(
+#[utoipa::path(get, path = "/api/rooms/{room}/threads", params(("room" = String, Path), PageQuery), responses(
     (status = 200, description = "`{threads: […], next}`"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn list(
     api: web::Data<Api>,
     room: web::Path<EntityId>,
-    query: web::Query<ThreadsQuery>,
+    query: web::Query<PageQuery>,
 ) -> HttpResponse {
-    let after = match query.after.as_deref().map(unpack_number).transpose() {
-        Ok(after) => after,
-        Err(why) => return problem(ErrorCode::Malformed, why),
+    let (after, limit) = match query.opened(&api, &["threads"]).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
     };
-    if let Err(answer) = wait(&api, "threads", query.min_position).await {
-        return answer;
-    }
     let stream = StreamId::room(&room);
-    let found = threads::threads(&*api.read_models, &stream, after, page_len(query.limit)).await;
-    answer(found, |Listing { items, next }| {
-        HttpResponse::Ok().json(Threads { threads: items, next: next.as_ref().map(pack_number) })
-    })
+    let found = threads::threads(&*api.read_models, &stream, after, limit).await;
+    let answer = page(found, |threads, next| HttpResponse::Ok().json(Threads { threads, next }));
+    marked(&api, "threads", stream.as_str(), answer)
 }
+
+/// The read models that a thread is shown from.
+const OF_A_THREAD: [&str; 3] = ["threads", "replies", "timeline"];
 
 /// Which messages of a thread.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -90,7 +74,7 @@ pub(super) async fn one(
     path: web::Path<(EntityId, u64)>,
     query: web::Query<ThreadQuery>,
 ) -> HttpResponse {
-    for projection in ["threads", "replies", "timeline"] {
+    for projection in OF_A_THREAD {
         if let Err(answer) = wait(&api, projection, query.min_position).await {
             return answer;
         }
@@ -103,10 +87,12 @@ pub(super) async fn one(
         let messages = threads::messages(store, &stream, first, after, page_len(query.limit)).await?;
         Ok((threads::thread(store, &stream, first).await?, messages))
     };
-    answer(reading.await, |(thread, Listing { items, next })| {
+    let answer = answer(reading.await, |(thread, Listing { items, next })| {
         if items.is_empty() && after.is_none() {
             return problem(ErrorCode::NotFound, format!("room {room} has no message {first}"));
         }
         HttpResponse::Ok().json(Conversation { thread, messages: items, more: next.is_some() })
-    })
+    });
+    let marked = |answer, projection| marked(&api, projection, stream.as_str(), answer);
+    OF_A_THREAD.into_iter().fold(answer, marked)
 }

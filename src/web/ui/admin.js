@@ -11,6 +11,7 @@ const STATES = {
   frozen: ["older build serves", "bad"],
   standby: ["run elsewhere", "wait"],
   retrying: ["failing, tries again", "bad"],
+  unsupported: ["not kept by this store", ""],
   stopped: ["stopped", "bad"],
 };
 const JOB_STATES = {
@@ -32,6 +33,7 @@ const cards = new Map();
 let countedAt = -Infinity;
 
 const figure = (value) => (typeof value === "number" ? number.format(value) : value ?? "–");
+const several = (count, what) => `${number.format(count)} ${what}${count === 1 ? "" : "s"}`;
 const isActive = (job) => ["building", "proving", "paused", "differs"].includes(job?.state);
 
 function duration(ms) {
@@ -101,7 +103,7 @@ function jobLine(job) {
   const parts = [
     `position ${figure(job.position)} of ${figure(job.target)}`,
     `${number.format(job.events_per_second)} events/s`,
-    `${number.format(job.documents_written)} documents written`,
+    `${several(job.documents_written, "document")} written`,
   ];
   if (job.state === "building" && job.eta_ms !== undefined) parts.push(`${duration(job.eta_ms)} left`);
   if (!isActive(job)) parts.push(`took ${duration(job.worked_ms)}`);
@@ -142,7 +144,7 @@ function jobOf(name, job) {
   bar.setAttribute("aria-label", `${job.build}, ${job.percent} %`);
   const title = `${PURPOSES[job.purpose]} ${job.build}${job.as_of ? ` as of ${job.as_of}` : ""}`;
   const proof = job.completion
-    ? `${number.format(job.completion.documents)} documents at position ${figure(job.completion.position)} · digest ${job.completion.digest.slice(0, 16)}…`
+    ? `${several(job.completion.documents, "document")} at position ${figure(job.completion.position)} · digest ${job.completion.digest.slice(0, 16)}…`
     : null;
   return make("section", "job",
     make("div", "job-head", make("strong", "", title), isActive(job) ? make("span", "dim", `${job.percent} %`) : null, tag(JOB_STATES[job.state] ?? [job.state, ""])),
@@ -163,7 +165,7 @@ function deadLetters(name) {
         `It is left out of ${letter.key} for good, in this build and in later ones. What waits behind it is folded.`,
         "Skip it", () => act(name, `/skip?key=${encodeURIComponent(letter.key)}`)))),
     make("div", "dim", `${letter.event} at position ${letter.position}: ${letter.error}`)));
-  return make("details", "", make("summary", "", `${rows.length === 1 ? "1 parked key" : `${rows.length} parked keys`}: later events wait`), make("ul", "rows", ...rows));
+  return make("details", "", make("summary", "", `${several(rows.length, "parked key")}: later events wait`), make("ul", "rows", ...rows));
 }
 
 function kept(standing) {
@@ -171,14 +173,15 @@ function kept(standing) {
   const line = (build) => {
     const warm = build.warm_until && build.warm_until > Date.now();
     const what = build.as_of ? `as of position ${build.as_of}` : warm ? "kept warm" : "kept, not up to date";
-    return make("li", "", make("span", "", make("span", "key", build.build), ` ${what}, dropped ${time.format(build.drop_at)}`));
+    return make("li", "", make("span", "", make("span", "key", build.build), ` ${what}, until ${time.format(build.drop_at)}`));
   };
-  return make("details", "", make("summary", "", `${standing.kept.length} other build${standing.kept.length === 1 ? "" : "s"}`), make("ul", "rows", ...standing.kept.map(line)));
+  return make("details", "", make("summary", "", several(standing.kept.length, "other build")), make("ul", "rows", ...standing.kept.map(line)));
 }
 
 function buttons(standing) {
   const { name } = standing;
   const row = [];
+  if (standing.state === "unsupported") return null;
   if (!isActive(standing.job)) {
     row.push(button("Rebuild", () => act(name, "/rebuild")), button("Check", () => act(name, "/verify")));
     const back = standing.kept.filter((build) => !build.as_of).at(-1);
@@ -193,9 +196,9 @@ function buttons(standing) {
 
 function card(standing) {
   return [
-    make("div", "model-head", make("h2", "", standing.name), make("span", "build", `${standing.build || "no build yet"} · version ${standing.version}`), tag(STATES[standing.state] ?? [standing.state, ""])),
+    make("div", "model-head", make("h2", "", standing.name), make("span", "build", `${standing.build || "no build"} · version ${standing.version}`), tag(STATES[standing.state] ?? [standing.state, ""])),
     figures(standing),
-    standing.error ? make("p", "why", standing.error) : null,
+    standing.error ? make("p", standing.state === "unsupported" ? "job-line" : "why", standing.error) : null,
     standing.job ? jobOf(standing.name, standing.job) : null,
     standing.parked > 0 && letters.has(standing.name) ? deadLetters(standing.name) : null,
     kept(standing),

@@ -1,0 +1,67 @@
+//! Where the store of a test is: a file in a temporary folder, or, if `DRAMATIS_TEST_STORE` is
+//! `mongodb`, a database of its own on the server that `DRAMATIS_TEST_MONGODB_URI` names.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::read_models::mongodb::{self, MongoReadModels, MongoUri};
+use crate::read_models::sqlite::SqliteReadModels;
+
+/// It is dropped with all that is in it.
+pub(super) struct Place {
+    folder: TempDir,
+    database: Option<Database>,
+}
+
+struct Database {
+    uri: String,
+    name: String,
+}
+
+impl Place {
+    pub(super) fn new() -> Self {
+        let database = on_mongodb().then(|| Database {
+            uri: std::env::var("DRAMATIS_TEST_MONGODB_URI").expect("the server's address"),
+            name: format!("dramatis_test_{}", uuid::Uuid::new_v4().simple()),
+        });
+        Self { folder: tempfile::tempdir().unwrap(), database }
+    }
+
+    /// The store that is there, anew as after a restart.
+    pub(super) fn store(&self) -> Arc<dyn ReadModels> {
+        let Some(Database { uri, name }) = &self.database else {
+            return Arc::new(SqliteReadModels::open(self.folder.path().join("read.db")).unwrap());
+        };
+        let options = mongodb::Options {
+            uri: MongoUri::parse(uri).unwrap(),
+            database: name.clone(),
+            pool_min: 0,
+            pool_max: 20,
+            connect_timeout: LONG,
+            operation_timeout: LONG,
+            retries_max: 1,
+            health_interval: Duration::from_mins(1),
+        };
+        Arc::new(MongoReadModels::open(options).unwrap())
+    }
+}
+
+/// Whether these tests run on a server.
+pub(super) fn on_mongodb() -> bool {
+    std::env::var("DRAMATIS_TEST_STORE").is_ok_and(|store| store == "mongodb")
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (uri, name) = (self.uri.clone(), self.name.clone());
+        // A test may be inside a runtime, which cannot wait for another.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = ::mongodb::Client::with_uri_str(&uri).await.unwrap();
+                client.database(&name).drop().await.unwrap();
+            });
+        });
+        let _ = dropped.join();
+    }
+}

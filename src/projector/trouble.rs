@@ -1,0 +1,61 @@
+//! What the task of a live build does when a step fails: it says so, waits and tries again.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Health;
+use super::run::RunError;
+use super::worker::Worker;
+use crate::read_models::ReadModelError;
+
+/// How long a store that cannot keep a read model is taken at its word. Another server at its
+/// address, or another version, is found out then, or at the next start.
+const UNSUPPORTED_FOR: Duration = Duration::from_mins(5);
+
+impl Worker {
+    /// Says that steps succeed again, if it was said that they did not.
+    pub(super) fn recovered(&mut self) {
+        if let Some(failures) = self.backoff.reset() {
+            tracing::info!(projection = self.projection.name(), failures, "it goes on");
+        }
+    }
+
+    /// Waits after a failed step. Who asks for something meanwhile is told rather than held up.
+    pub(super) async fn wait_after(&mut self, error: RunError, stop: &mut watch::Receiver<bool>) {
+        let wait = match &error {
+            RunError::Store(ReadModelError::Unsupported { .. }) => self.cannot(&error),
+            _ => self.failed(&error),
+        };
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                Some(ask) = self.asks.recv() => ask.fail(error.clone()),
+                _ = stop.changed() => return,
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &RunError) -> Duration {
+        let wait = self.backoff.fail();
+        let failures = self.backoff.failures();
+        // A store that does not answer says so itself, once for all who use it.
+        if self.shared.store.health().trouble.is_none() && self.backoff.is_worth_saying() {
+            tracing::warn!(projection = self.projection.name(), %error, failures, "a step failed, trying on");
+        }
+        self.publish(Some(Health::Retrying { error: error.to_string(), failures }));
+        wait
+    }
+
+    fn cannot(&mut self, error: &RunError) -> Duration {
+        let reason = error.to_string();
+        if !matches!(self.health(), Health::Unsupported { .. }) {
+            tracing::warn!(projection = self.projection.name(), reason, "not kept; all others are");
+        }
+        self.backoff.reset();
+        self.publish(Some(Health::Unsupported { reason }));
+        UNSUPPORTED_FOR
+    }
+}

@@ -1,0 +1,97 @@
+//! Parked keys as people see them: queries say in a header from where on documents wait, health
+//! says it in words, and a retry from the command line lets them go on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::http::Request;
+use support::imports::caught_up;
+use support::{Client, Server};
+
+/// Queries out of a room's documents, and the projection that answers each.
+const OF_ROOM: [(&str, &str); 9] = [
+    ("rooms", "/api/rooms/ROOM"),
+    ("rooms", "/api/rooms"),
+    ("timeline", "/api/rooms/ROOM/timeline"),
+    ("members", "/api/rooms/ROOM/members"),
+    ("threads", "/api/rooms/ROOM/threads"),
+    ("replies", "/api/rooms/ROOM/threads/FIRST"),
+    ("activity", "/api/rooms/ROOM/activity"),
+    ("statistics", "/api/rooms/ROOM/statistics"),
+    ("search", "/api/search?q=evening&room=ROOM"),
+];
+
+/// The answer's `dramatis-parked-from`.
+fn parked_from(server: &Server, path: &str) -> Option<String> {
+    let answer = Request { method: "GET", path, headers: &[], body: "" }.send(server.address).unwrap();
+    assert_eq!(answer.status, 200, "{path}");
+    let header = answer.head.lines().find_map(|line| line.strip_prefix("dramatis-parked-from: "));
+    header.map(str::to_owned)
+}
+
+/// A dead letter as a fold leaves it that cannot make anything of an event.
+fn park(data: &Path, projection: &str, key: &str, position: i64) {
+    let store = rusqlite::Connection::open(data.join("read-models.sqlite")).unwrap();
+    let sql = "INSERT INTO dead_letters (collection, key, position, event, error)
+               SELECT collection, ?2, ?3, 'MessagePosted', 'out of place' FROM aliases WHERE projection = ?1";
+    assert_eq!(store.execute(sql, rusqlite::params![projection, key, position]).unwrap(), 1);
+}
+
+fn post(client: &mut Client, data: &Value) -> Value {
+    let ack = client.ask("den", "post_message", data);
+    assert_eq!(ack["type"], "ack", "{ack}");
+    ack
+}
+
+#[test]
+fn queries_say_from_where_on_documents_wait() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.open_room("den", "anna");
+    server.open_room("hall", "anna");
+    let mut anna = server.client("anna", &json!([]));
+    let first = post(&mut anna, &json!({"text": "good evening"}));
+    let reply = post(&mut anna, &json!({"text": "evening all", "reply_to": first["revision"]}));
+    anna.ask("hall", "post_message", &json!({"text": "no evening here"}));
+    caught_up(&server);
+    assert_eq!(server.terminate(), Some(0));
+    let position: i64 = reply["position"].as_str().unwrap().parse().unwrap();
+    for (projection, _) in OF_ROOM.iter().filter(|(_, path)| *path != "/api/rooms") {
+        park(data.path(), projection, "room-main.den", position);
+    }
+    park(data.path(), "sessions", "user-main.anna", position);
+
+    let server = Server::start(data.path());
+    caught_up(&server);
+    let at = |path: &str, room: &str| {
+        let first = first["revision"].to_string();
+        let path = path.replace("ROOM", room).replace("FIRST", &first);
+        parked_from(&server, &path)
+    };
+    for (_, path) in OF_ROOM {
+        assert_eq!(at(path, "den"), Some(position.to_string()), "{path}");
+        let of_hall = (path.contains("ROOM") && !path.contains("FIRST")).then(|| at(path, "hall"));
+        assert_eq!(of_hall.flatten(), None, "{path}");
+    }
+    assert_eq!(at("/api/search?q=evening", ""), Some(position.to_string()), "every room is searched");
+    assert_eq!(at("/api/users/anna/activity", ""), Some(position.to_string()));
+    let health = server.get_json("/api/health");
+    assert_eq!(health["status"], "degraded");
+    assert!(health["reasons"].to_string().contains("projection timeline has 1 key parked"), "{health}");
+
+    // Tried again it goes on, as the event is one that can be folded.
+    let told = server.run(&["projections", "dead-letters", "timeline"]);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("out of place"));
+    let retried = server.run(&["projections", "retry", "timeline", "room-main.den"]);
+    assert!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
+    assert_eq!(at("/api/rooms/ROOM/timeline", "den"), None);
+}
