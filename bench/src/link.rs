@@ -4,6 +4,8 @@
 //! into them; nothing is parsed as JSON. Frames are masked with a key of zero, which is a valid
 //! key, so that masking costs the driver nothing; the server unmasks as ever.
 
+mod nchan;
+
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -160,7 +162,7 @@ impl Link {
     fn wrap(&self, messages: &[u8]) -> Vec<u8> {
         match self.dialect {
             Dialect::Plain | Dialect::Nchan => frame(messages),
-            Dialect::NchanPublisher => Lines(messages).flat_map(publication).collect(),
+            Dialect::NchanPublisher => Lines(messages).flat_map(nchan::publication).collect(),
             Dialect::SocketIo => {
                 Lines(messages).flat_map(|line| frame(&[SOCKET_IO_EVENT, line, b"]"].concat())).collect()
             }
@@ -282,15 +284,6 @@ impl Link {
 
 /// Where Socket.IO listens.
 const SOCKET_IO_PATH: &str = "/socket.io/?EIO=4&transport=websocket";
-
-/// A command as a publication to its room.
-fn publication(command: &[u8]) -> Vec<u8> {
-    let key = br#""room":""#;
-    let room = memmem::find(command, key).and_then(|at| command.get(at + key.len()..)).unwrap_or_default();
-    let room = room.split(|byte| *byte == b'"').next().unwrap_or_default();
-    let head = format!(" HTTP/1.1\r\nHost: nchan\r\nContent-Length: {}\r\n\r\n", command.len());
-    [b"POST /publish/", room, head.as_bytes(), command].concat()
-}
 
 /// How Socket.IO's frame of an event with one argument begins.
 const SOCKET_IO_EVENT: &[u8] = br#"42["message","#;
@@ -487,13 +480,6 @@ mod tests {
         assert_eq!(unwrapped(br#"42["message",{"type":"live"}]"#, &mut pinged), br#"{"type":"live"}"#);
         assert_eq!((unwrapped(br#"0{"sid":"a"}"#, &mut pinged), pinged), (&b""[..], false));
         assert_eq!((unwrapped(b"2", &mut pinged), pinged), (&b""[..], true));
-    }
-
-    #[test]
-    fn a_command_is_published_to_its_room() {
-        let command = br#"{"type":"command","id":"@1","room":"den","data":{}}"#;
-        let head = b"POST /publish/den HTTP/1.1\r\nHost: nchan\r\nContent-Length: 51\r\n\r\n";
-        assert_eq!(publication(command), [&head[..], &command[..]].concat());
     }
 
     #[test]
