@@ -9,6 +9,7 @@ pub mod directory;
 pub mod drain;
 pub mod entity;
 pub mod hub;
+pub mod line;
 pub mod meters;
 pub mod outbox;
 pub mod pending_count;

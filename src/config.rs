@@ -182,6 +182,8 @@ pub struct PresenceConfig {
     pub large_interval_ms: u64,
     /// Members named in a room.
     pub listed_max: usize,
+    /// Messages about it handed to followers by one worker thread, a second.
+    pub deliveries_per_second_max: u32,
 }
 
 /// `[socket.reconnect]`

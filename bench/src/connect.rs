@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `hello` | connects a second, from the first to the last client that is live in its two rooms |
 //! | `hello-p50` and so on | from a client's own connect until then |
-//! | `ws-…`, `socketio-…` | the peers |
+//! | `ws-…`, `socketio-…`, `nchan-…` | the peers |
 
 use std::cell::RefCell;
 

@@ -5,7 +5,7 @@
 //! | `idle` | resident memory each, when all clients have said hello and are live in their rooms |
 //! | `idle-cpu` | processor time each, while nothing happens but heartbeats |
 //! | `after-burst` | resident memory each, after every client has been sent a burst of events |
-//! | `ws-…`, `socketio-…` | the peers |
+//! | `ws-…`, `socketio-…`, `nchan-…` | the peers |
 
 use anyhow::{Context as _, ensure};
 use clap::Args;

@@ -6,7 +6,7 @@
 //! | `coalesced-N` | rooms of N, events at a fixed rate: what waits for a socket goes in one write |
 //! | `saturated-N` | a room of N; 64 events in flight |
 //! | `send-N` | the limit: a bare process that sends as many bytes to each of N sockets, one send each |
-//! | `ws-…`, `socketio-…` | the peers under the same load: they keep nothing and sync nothing |
+//! | `ws-…`, `socketio-…`, `nchan-…` | the peers under the same load: they sync nothing |
 //!
 //! The value is deliveries a second; latencies run from just before the post, or from when it
 //! was due at a fixed rate, until a follower has read the event. In `coalesced` an event that

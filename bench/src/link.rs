@@ -4,6 +4,8 @@
 //! into them; nothing is parsed as JSON. Frames are masked with a key of zero, which is a valid
 //! key, so that masking costs the driver nothing; the server unmasks as ever.
 
+mod nchan;
+
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -11,6 +13,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use memchr::memmem;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Bytes read at a time, by all links of a thread into one buffer.
@@ -42,6 +46,10 @@ pub(crate) enum Dialect {
     Plain,
     /// As Socket.IO's events of the name `message`.
     SocketIo,
+    /// As what nchan hands on: each text frame is an event, there is neither hello nor ack.
+    Nchan,
+    /// As requests of HTTP that publish to nchan.
+    NchanPublisher,
 }
 
 /// Where a server listens, and how it is spoken to.
@@ -80,21 +88,33 @@ impl Link {
 
     /// Connects and shakes hands.
     pub(crate) async fn open(address: Address) -> anyhow::Result<Self> {
-        Self::raw(address).await?.shake_hands(address).await
+        let path = if address.dialect == Dialect::SocketIo { SOCKET_IO_PATH } else { "/socket" };
+        Self::raw(address).await?.shake_hands(address, path).await
+    }
+
+    /// Connects to nchan as one who follows these rooms, or who publishes if there are none.
+    pub(crate) async fn open_nchan(address: Address, rooms: &[String]) -> anyhow::Result<Self> {
+        if rooms.is_empty() {
+            return Self::raw(Address { dialect: Dialect::NchanPublisher, ..address }).await;
+        }
+        let path = format!("/follow/{}", rooms.join(","));
+        Self::raw(address).await?.shake_hands(address, &path).await
     }
 
     /// The same with a small receive buffer, so that what is not read waits at the server.
     pub(crate) async fn open_narrow(address: Address, buffer_bytes: u32) -> anyhow::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(buffer_bytes)?;
-        Self::over(socket.connect(address.socket).await, address.dialect)?.shake_hands(address).await
+        Self::over(socket.connect(address.socket).await, address.dialect)?
+            .shake_hands(address, "/socket")
+            .await
     }
 
-    async fn shake_hands(self, address: Address) -> anyhow::Result<Self> {
+    async fn shake_hands(self, address: Address, path: &str) -> anyhow::Result<Self> {
         let link = self;
-        let (path, protocol) = match address.dialect {
-            Dialect::Plain => ("/socket", "Sec-WebSocket-Protocol: dramatis.v1.json\r\n"),
-            Dialect::SocketIo => ("/socket.io/?EIO=4&transport=websocket", ""),
+        let protocol = match address.dialect {
+            Dialect::Plain => "Sec-WebSocket-Protocol: dramatis.v1.json\r\n",
+            _ => "",
         };
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -114,6 +134,11 @@ impl Link {
             link.hear(b"40{").await?;
         }
         Ok(link)
+    }
+
+    /// Whether it leads to nchan, which is there to hand on messages and for nothing else.
+    pub(crate) fn is_nchan(&self) -> bool {
+        matches!(self.dialect, Dialect::Nchan | Dialect::NchanPublisher)
     }
 
     /// Waits until the answers of a handshake hold this, and gives them.
@@ -136,7 +161,8 @@ impl Link {
     /// Newline-joined messages as they go over the wire.
     fn wrap(&self, messages: &[u8]) -> Vec<u8> {
         match self.dialect {
-            Dialect::Plain => frame(messages),
+            Dialect::Plain | Dialect::Nchan => frame(messages),
+            Dialect::NchanPublisher => Lines(messages).flat_map(nchan::publication).collect(),
             Dialect::SocketIo => {
                 Lines(messages).flat_map(|line| frame(&[SOCKET_IO_EVENT, line, b"]"].concat())).collect()
             }
@@ -192,14 +218,21 @@ impl Link {
     where
         F: FnMut(Message<'_>) -> anyhow::Result<()>,
     {
+        if self.dialect == Dialect::NchanPublisher {
+            // What became of a publication is not looked at: it is missed where it did not come.
+            let read = self.read_raw().await?;
+            ensure!(read > 0, "the server closed a connection");
+            return Ok(());
+        }
         let mut pinged = false;
         loop {
             self.stream.readable().await?;
             let read = read_some(&self.stream, |bytes| {
                 inbox.feed(bytes, |text| {
                     let text = match self.dialect {
-                        Dialect::Plain => text,
+                        Dialect::Nchan => return on_message(Message::Event(text)),
                         Dialect::SocketIo => unwrapped(text, &mut pinged),
+                        Dialect::Plain | Dialect::NchanPublisher => text,
                     };
                     for line in Lines(text) {
                         match classify(line)? {
@@ -249,6 +282,9 @@ impl Link {
     }
 }
 
+/// Where Socket.IO listens.
+const SOCKET_IO_PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+
 /// How Socket.IO's frame of an event with one argument begins.
 const SOCKET_IO_EVENT: &[u8] = br#"42["message","#;
 
@@ -266,12 +302,24 @@ enum Read {
 }
 
 fn read_some(stream: &TcpStream, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<Read> {
-    SCRATCH.with_borrow_mut(|scratch| match stream.try_read(scratch) {
+    SCRATCH.with_borrow_mut(|scratch| match receive(stream, scratch) {
         Ok(0) => Ok(Read::End),
         Ok(read) => take(scratch.get(..read).unwrap_or_default()).map(|()| Read::Some),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Read::NotYet),
         Err(error) => Err(error).context("the server is gone"),
     })
+}
+
+/// Reads what has come. Where that is less than there was room for the socket is marked empty, as
+/// it is: asking it once more would cost as much again.
+fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut received = None;
+    let asked = stream.try_io(Interest::READABLE, || {
+        let (count, _) = recv(stream, &mut *buffer, RecvFlags::empty())?;
+        received = Some(count);
+        if (1..buffer.len()).contains(&count) { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    });
+    received.map_or(asked, Ok)
 }
 
 impl Inbox {

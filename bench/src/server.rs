@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -16,6 +17,9 @@ use crate::pinning::Pinning;
 /// What stands before the address in the line that tells it.
 pub(crate) const READY: &str = "listens on http://";
 
+/// How long nginx may take until it listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+
 /// Who serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Who {
@@ -25,11 +29,16 @@ pub(crate) enum Who {
     Ws,
     /// Socket.IO 4.
     SocketIo,
+    /// nginx with the module nchan.
+    Nchan,
 }
+
+/// Where distributions put the module.
+const NCHAN_MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
 impl Who {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Dramatis, Self::Ws, Self::SocketIo];
+    pub(crate) const ALL: [Self; 4] = [Self::Dramatis, Self::Ws, Self::SocketIo, Self::Nchan];
 
     /// What its variants begin with.
     pub(crate) fn prefix(self) -> &'static str {
@@ -37,6 +46,7 @@ impl Who {
             Self::Dramatis => "",
             Self::Ws => "ws-",
             Self::SocketIo => "socketio-",
+            Self::Nchan => "nchan-",
         }
     }
 
@@ -81,13 +91,22 @@ impl ServerOptions {
         self.server_workers.map_or_else(|| "default".to_owned(), |workers| workers.to_string())
     }
 
-    /// Who can be measured here: the peers need Node and their packages.
+    /// Who can be measured here: the peers need Node and their packages, or nginx and its module.
     pub(crate) fn who(&self) -> Vec<Who> {
-        let there = self.peers.join("node_modules").is_dir();
-        if !there {
-            eprintln!("the peers are left out: run `npm ci` in {}", self.peers.display());
+        let node = self.peers.join("node_modules").is_dir();
+        if !node {
+            eprintln!("ws and Socket.IO are left out: run `npm ci` in {}", self.peers.display());
         }
-        Who::ALL.into_iter().filter(|who| there || *who == Who::Dramatis).collect()
+        let nchan = Path::new(NCHAN_MODULE).exists();
+        if !nchan {
+            eprintln!("nchan is left out: install nginx and libnginx-mod-nchan");
+        }
+        let is_there = |who: &Who| match who {
+            Who::Dramatis => true,
+            Who::Ws | Who::SocketIo => node,
+            Who::Nchan => nchan,
+        };
+        Who::ALL.into_iter().filter(is_there).collect()
     }
 
     /// Starts a server, ours or a peer, and waits until it listens.
@@ -95,11 +114,36 @@ impl ServerOptions {
         if who == Who::Dramatis {
             return self.start(pinning, dir);
         }
+        if who == Who::Nchan {
+            return self.start_nchan(pinning, dir);
+        }
         let mut command = pinning.server_command(OsStr::new("node"));
         command.arg(self.peers.join(who.script()));
         let mut server = Server::spawn(command, dir)?;
         if who == Who::SocketIo {
             server.address.dialect = Dialect::SocketIo;
+        }
+        Ok(server)
+    }
+
+    /// Starts nginx on a port that was free a moment ago, since it tells nobody which it takes.
+    fn start_nchan(&self, pinning: Pinning, dir: &Path) -> anyhow::Result<Server> {
+        let socket = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let config = std::fs::read_to_string(self.peers.join("nchan.conf"))?
+            .replace("${MODULE}", NCHAN_MODULE)
+            .replace("${LISTEN}", &socket.to_string());
+        std::fs::write(dir.join("nginx.conf"), config)?;
+        let mut command = pinning.server_command(OsStr::new("nginx"));
+        command.arg("-p").arg(dir).args(["-c", "nginx.conf"]).stdin(Stdio::null());
+        let child =
+            command.stderr(File::create(dir.join("stderr.txt"))?).spawn().context("nginx does not start")?;
+        let server = Server { child, address: Address { socket, dialect: Dialect::Nchan } };
+        let asked = Instant::now();
+        while TcpStream::connect(socket).is_err() {
+            if asked.elapsed() > LISTENS_WITHIN {
+                bail!("nginx does not listen: {}", std::fs::read_to_string(dir.join("stderr.txt"))?);
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
         Ok(server)
     }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use memchr::memmem;
 
-use crate::link::{Address, Inbox, Link, Message};
+use crate::link::{Address, Dialect, Inbox, Link, Message};
 
 /// How long rooms and clients may take to be ready.
 const READY_WITHIN: Duration = Duration::from_mins(2);
@@ -34,6 +34,9 @@ pub(crate) struct Client {
 impl Client {
     /// Connects, says hello and waits until all of its rooms are live.
     pub(crate) async fn enter(address: Address, user: &str, rooms: &[String]) -> anyhow::Result<Self> {
+        if address.dialect == Dialect::Nchan {
+            return Ok(Self { link: Link::open_nchan(address, rooms).await?, inbox: Inbox::default() });
+        }
         let mut client = Self { link: Link::open(address).await?, inbox: Inbox::default() };
         let cursors: Vec<_> = rooms.iter().map(|room| serde_json::json!({ "room": room })).collect();
         let hello = serde_json::json!({"type": "hello", "user": user, "session": user, "rooms": cursors});
@@ -58,13 +61,16 @@ impl Client {
         stream::iter((0..count).map(&of).map(enter)).buffered(OPENING).try_collect().await
     }
 
-    /// Sends one command and waits for its answer.
+    /// Sends one command and waits for its answer; rooms of nchan need no commands.
     pub(crate) async fn command(
         &mut self,
         room: &str,
         name: &str,
         data: &serde_json::Value,
     ) -> anyhow::Result<()> {
+        if self.link.is_nchan() {
+            return Ok(());
+        }
         self.link.send(command(&format!("{name}-{room}"), room, name, data).as_bytes()).await?;
         self.wait(1, |message| matches!(message, Message::Ack(_))).await
     }
@@ -98,6 +104,9 @@ fn command(id: &str, room: &str, name: &str, data: &serde_json::Value) -> String
 
 /// Opens rooms, all owned by one user.
 pub(crate) async fn open_rooms(address: Address, rooms: &[String]) -> anyhow::Result<()> {
+    if address.dialect == Dialect::Nchan {
+        return Ok(());
+    }
     let mut owner = Client::enter(address, "owner", &[]).await?;
     for some in rooms.chunks(OPEN_ROOMS_AT_A_TIME) {
         let commands = some.iter().map(|room| {

@@ -8,6 +8,7 @@
 mod batch;
 mod company;
 mod follow;
+mod heartbeats;
 mod rooms;
 
 use std::rc::Rc;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use dramatis_events::MemberId;
 
 pub use follow::Follow;
+use heartbeats::Heartbeats;
 pub use rooms::Rooms;
 
 use super::Stage;
@@ -42,8 +44,6 @@ pub fn joined(frames: &[EventFrame], reader: &MemberId) -> Bytes {
 const PULL: ReadLimit = ReadLimit { events: 1_024, bytes: 1024 * 1024 };
 /// How long the hub waits after a read that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How often connections are looked at for silence.
-const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub struct Hub {
@@ -92,8 +92,8 @@ impl Actor for Hub {
             rooms.drain().await;
         };
         ctx.spawn(ended.into_actor(self));
-        ctx.run_interval(SWEEP_EVERY, |hub, _| {
-            hub.rooms.sweep(&hub.rooms.stage.limits, Instant::now());
-        });
+        let line = self.rooms.line.clone();
+        ctx.spawn(async move { line.serve().await }.into_actor(self));
+        ctx.run_interval(Heartbeats::EVERY, |hub, _| hub.rooms.sweep(Instant::now()));
     }
 }

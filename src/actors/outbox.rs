@@ -19,6 +19,7 @@ use dramatis_events::StreamId;
 pub use fleeting::Fate;
 use fleeting::Fleeting;
 
+use super::line::Line;
 use super::share::{LEAST_BYTES, Share};
 use crate::protocol::CloseCode;
 
@@ -41,6 +42,8 @@ pub struct Outbox {
     /// How many of them the writer has taken and not yet reported as drained.
     taken: Cell<usize>,
     share: Rc<Share>,
+    /// Where the writer waits for its turn; without one it has it at once.
+    line: Option<Rc<Line>>,
     fleeting: RefCell<Fleeting>,
     connection: Cell<u64>,
     controls: RefCell<VecDeque<Bytes>>,
@@ -58,6 +61,8 @@ pub struct Outbox {
     pinged: Cell<bool>,
     writer: Cell<Option<Waker>>,
     reader: Cell<Option<Waker>>,
+    /// Whether the reader waits for room, and not only for the end.
+    reader_waits: Cell<bool>,
     pump: Cell<Option<Waker>>,
 }
 
@@ -82,6 +87,7 @@ impl Outbox {
             bytes_max,
             taken: Cell::new(0),
             share,
+            line: None,
             fleeting: RefCell::default(),
             connection: Cell::new(0),
             controls: RefCell::default(),
@@ -99,19 +105,39 @@ impl Outbox {
             pinged: Cell::new(false),
             writer: Cell::new(None),
             reader: Cell::new(None),
+            reader_waits: Cell::new(false),
             pump: Cell::new(None),
         }
     }
 
+    /// The same, whose writer stands in this line for its turn.
+    pub(super) fn in_line(mut self, line: Rc<Line>) -> Self {
+        self.line = Some(line);
+        self
+    }
+
     /// Queues messages. Answers are always taken: the reader stops before they can pile up.
     pub fn push(&self, messages: Bytes) {
+        if self.queue_up(messages) {
+            wake(&self.writer);
+        }
+    }
+
+    /// Queues what many are sent at once, which is written when it is this one's turn.
+    pub(super) fn push_in_turn(&self, messages: Bytes) {
+        if self.queue_up(messages) {
+            self.call_writer();
+        }
+    }
+
+    fn queue_up(&self, messages: Bytes) -> bool {
         if self.closing.get().is_some() {
-            return;
+            return false;
         }
         self.bytes.set(self.bytes.get().saturating_add(messages.len()));
         self.share.take(messages.len());
         self.queue.borrow_mut().push_back(messages);
-        wake(&self.writer);
+        true
     }
 
     /// Queues an ephemeral behind all else, in place of an older one of its key.
@@ -133,8 +159,17 @@ impl Outbox {
         let fate = push(&mut fleeting);
         self.share.take(fleeting.bytes());
         self.share.give(before);
-        wake(&self.writer);
+        self.call_writer();
         fate
+    }
+
+    /// There is something to write, for many at once.
+    fn call_writer(&self) {
+        match (&self.line, self.writer.take()) {
+            (Some(line), Some(writer)) => line.enter(writer),
+            (None, Some(writer)) => writer.wake(),
+            (_, None) => {}
+        }
     }
 
     /// Drops what waits of a room's ephemerals and presence.
@@ -291,7 +326,7 @@ impl Outbox {
         self.bytes.set(self.bytes.get().saturating_sub(bytes));
         self.share.give(bytes);
         if self.is_low() {
-            wake(&self.reader);
+            self.let_read();
             wake(&self.pump);
             if self.behind.get() {
                 self.ask_catch_up();
@@ -347,7 +382,7 @@ impl Outbox {
     /// For the session: so many requests are answered.
     pub fn end(&self, requests: usize) {
         self.in_flight.set(self.in_flight.get().saturating_sub(requests));
-        wake(&self.reader);
+        self.let_read();
         self.leave_once_answered();
     }
 
@@ -369,7 +404,17 @@ impl Outbox {
     pub fn poll_may_read(&self, cx: &Context<'_>) -> Poll<()> {
         self.reader.set(Some(cx.waker().clone()));
         let room = self.in_flight.get() < self.in_flight_max && !self.is_full() && !self.leaving.get();
-        if room || self.is_closing() { Poll::Ready(()) } else { Poll::Pending }
+        let may_read = room || self.is_closing();
+        self.reader_waits.set(!may_read);
+        if may_read { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// There may be room for what the client sends. A reader that waits for its socket is not
+    /// woken: it would be with every write to it.
+    fn let_read(&self) {
+        if self.reader_waits.get() {
+            wake(&self.reader);
+        }
     }
 
     /// Something was heard of the client, or it took bytes that had waited for it.

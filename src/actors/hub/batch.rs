@@ -130,7 +130,7 @@ impl Batch {
                 self.push_shared(from, index, follow);
                 let mut own = Vec::with_capacity(frame.text.len() + 64);
                 frame.write_for(&follow.reader, &mut own);
-                follow.outbox.push(own.into());
+                follow.outbox.push_in_turn(own.into());
                 from = index + 1;
             }
         }
@@ -140,7 +140,7 @@ impl Batch {
     fn push_shared(&self, from: usize, to: usize, follow: &Follow) {
         if let Some(end) = to.checked_sub(1).filter(|last| *last >= from).and_then(|last| self.ends.get(last))
         {
-            follow.outbox.push(self.text.slice(self.start(from)..*end));
+            follow.outbox.push_in_turn(self.text.slice(self.start(from)..*end));
         }
     }
 

@@ -31,15 +31,46 @@ pub(super) async fn pass_on(rooms: Rc<Rooms>) {
     }
 }
 
-/// Tells followers who comes and goes, as long as the hub lives.
+/// Tells followers who comes and goes, as long as the hub lives. Where very many come and go this
+/// would be most of what is written: what it may cost is bounded, and changes wait together.
 pub(super) async fn tell_presence(rooms: Rc<Rooms>) {
     let presence = &rooms.stage.presence;
+    let mut pace = Pace::new(rooms.stage.limits.presence.deliveries_per_second_max);
     loop {
         presence.due(rooms.hub).await;
         for news in presence.take(rooms.hub) {
-            rooms.tell(&news).await;
+            rooms.tell(&news, &mut pace).await;
         }
+        pace.rest().await;
         tokio::task::yield_now().await;
+    }
+}
+
+/// Rests for as long as what was handed on may take at the most.
+struct Pace {
+    per_second: u64,
+    handed: u64,
+}
+
+impl Pace {
+    fn new(per_second: u32) -> Self {
+        Self { per_second: u64::from(per_second).max(1), handed: 0 }
+    }
+
+    /// So many more were handed on.
+    async fn hand(&mut self, count: u64) {
+        self.handed = self.handed.saturating_add(count);
+        if self.handed >= PASS_DELIVERIES {
+            self.rest().await;
+        }
+    }
+
+    async fn rest(&mut self) {
+        let pause_ms = self.handed.saturating_mul(1_000) / self.per_second;
+        self.handed = 0;
+        if pause_ms > 0 {
+            actix_rt::time::sleep(Duration::from_millis(pause_ms)).await;
+        }
     }
 }
 
@@ -67,10 +98,11 @@ impl Rooms {
         handed
     }
 
-    async fn tell(&self, news: &News) {
+    async fn tell(&self, news: &News, pace: &mut Pace) {
         let (diff, whole) = (news.encode_diff(), news.encode_whole());
-        let (mut told, mut refused) = (0, false);
+        let mut refused = false;
         for chunk in self.followers(&news.stream).chunks(CHUNK) {
+            let mut told = 0;
             for follow in chunk.iter().filter(|follow| follow.may_hear()) {
                 let knows = follow.knows_presence.get() && !news.anew;
                 let Some(message) = (if knows { &diff } else { &whole }) else { continue };
@@ -79,9 +111,10 @@ impl Rooms {
                 refused |= !taken && !follow.outbox.is_closing();
                 told += u64::from(taken);
             }
+            self.stage.metrics.presence_deliveries.inc_by(told);
+            pace.hand(told).await;
             tokio::task::yield_now().await;
         }
-        self.stage.metrics.presence_deliveries.inc_by(told);
         if refused {
             self.stage.presence.retell(self.hub, &news.stream);
         }

@@ -7,19 +7,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dramatis_events::{MemberKind, Recorded, Revision, StreamId};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::batch::{Batch, Delivered};
 use super::follow::Follow;
+use super::heartbeats::{Heartbeats, Verdict, judge};
 use crate::actors::Stage;
+use crate::actors::line::Line;
 use crate::actors::outbox::Outbox;
 use crate::actors::presence::Leaving;
 use crate::actors::share::Share;
 use crate::actors::shrink::shrink;
-use crate::config::SocketConfig;
 use crate::protocol::{CloseCode, ServerMessage};
 
 /// Followers served in one turn; after so many all others on the thread get theirs.
 pub(super) const CHUNK: usize = 512;
+
+/// Hellos that are looked into at a time, on one thread.
+const GREETINGS_MAX: usize = 64;
 
 #[derive(Default)]
 struct Room {
@@ -35,7 +40,10 @@ pub struct Rooms {
     pub(super) hub: usize,
     followed: RefCell<HashMap<StreamId, Room>>,
     connections: RefCell<HashMap<u64, Rc<Outbox>>>,
+    heartbeats: Heartbeats,
     share: Rc<Share>,
+    pub(super) line: Rc<Line>,
+    greetings: Semaphore,
 }
 
 impl Rooms {
@@ -46,14 +54,24 @@ impl Rooms {
             hub,
             followed: RefCell::default(),
             connections: RefCell::default(),
+            heartbeats: Heartbeats::new(),
             share: Rc::new(share),
+            line: Rc::default(),
+            greetings: Semaphore::new(GREETINGS_MAX),
         }
     }
 
     /// An outbox for a connection of this thread.
     pub fn outbox(&self) -> Rc<Outbox> {
         let limits = &self.stage.limits;
-        Rc::new(Outbox::new(self.share.clone(), limits.outbox_bytes_max, limits.in_flight_commands_max))
+        let (bytes_max, in_flight_max) = (limits.outbox_bytes_max, limits.in_flight_commands_max);
+        Rc::new(Outbox::new(self.share.clone(), bytes_max, in_flight_max).in_line(self.line.clone()))
+    }
+
+    /// Waits for a place among those whose hello is looked into now. All others stand in line: when
+    /// everybody comes at once, those who are there already are still served in between.
+    pub(crate) async fn greeting(&self) -> Option<SemaphorePermit<'_>> {
+        self.greetings.acquire().await.ok()
     }
 
     /// Registers a place: from now on the hub keeps the room's head in mind, and the reader is
@@ -118,8 +136,15 @@ impl Rooms {
     /// Enters a connection, so that its silence is noticed.
     pub fn connect(&self, id: u64, outbox: Rc<Outbox>) {
         outbox.set_connection(id);
+        self.heartbeats.look_at(id, Instant::now() + self.first_look());
         self.connections.borrow_mut().insert(id, outbox);
         self.stage.metrics.connections.inc();
+    }
+
+    /// When a new connection must have said hello, or may need its first ping.
+    fn first_look(&self) -> Duration {
+        let limits = &self.stage.limits;
+        Duration::from_millis(limits.hello_timeout_ms.min(limits.heartbeat_ms))
     }
 
     /// Takes a connection out.
@@ -149,6 +174,7 @@ impl Rooms {
     /// ones in chunks, between which everything else on the thread has its turn. To be awaited
     /// before the next events: so each follower gets them in order.
     pub(super) async fn broadcast(&self, events: &[Arc<Recorded>]) {
+        self.line.renew();
         for (followers, batch) in self.deliver_small(events) {
             for chunk in followers.chunks(CHUNK) {
                 self.count(batch.deliver(chunk.iter().map(AsRef::as_ref)));
@@ -190,21 +216,25 @@ impl Rooms {
         self.followed.borrow().get(stream).map(|room| room.followers.clone()).unwrap_or_default()
     }
 
-    pub(super) fn sweep(&self, limits: &SocketConfig, now: Instant) {
-        for outbox in self.connections.borrow().values() {
-            let (opened, heard) = outbox.times();
-            let silence = millis(now.saturating_duration_since(heard));
-            if !outbox.is_greeted() {
-                if millis(now.saturating_duration_since(opened)) >= limits.hello_timeout_ms {
-                    outbox.close(CloseCode::NoHello);
+    /// Looks at the connections whose time has come for silence.
+    pub(super) fn sweep(&self, now: Instant) {
+        let limits = &self.stage.limits;
+        let connections = self.connections.borrow();
+        let ping = ServerMessage::Ping.encode();
+        for id in self.heartbeats.take_due(now) {
+            let Some(outbox) = connections.get(&id).filter(|outbox| !outbox.is_closing()) else { continue };
+            let next = match judge(outbox, limits, now) {
+                Verdict::Wait(next) => next,
+                Verdict::Ping(next) => {
+                    outbox.ping(ping.clone());
+                    next
                 }
-            } else if outbox.is_pinged() {
-                if silence >= limits.heartbeat_ms.saturating_add(limits.heartbeat_grace_ms) {
-                    outbox.close(CloseCode::NoHeartbeat);
+                Verdict::Close(code) => {
+                    outbox.close(code);
+                    continue;
                 }
-            } else if silence >= limits.heartbeat_ms {
-                outbox.ping(ServerMessage::Ping.encode());
-            }
+            };
+            self.heartbeats.look_at(id, next);
         }
     }
 }
@@ -217,8 +247,4 @@ fn shows_presence(follow: &Follow) -> bool {
 /// People and personas are present; programs that look on are not.
 fn counts(follow: &Follow) -> bool {
     matches!(follow.reader.kind(), MemberKind::User | MemberKind::Persona)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

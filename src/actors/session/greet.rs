@@ -53,8 +53,9 @@ impl Session {
         self.stage.note_session(&user, &session, device);
         self.identity = Some(Identity::new(user.clone(), session, toll, place, pass));
         self.watch_token(ctx);
-        let (stage, reader) = (self.stage.clone(), user.clone());
+        let (stage, hub, reader) = (self.stage.clone(), self.rooms.clone(), user.clone());
         let taking = async move {
+            let _place = hub.greeting().await;
             let mut taken = take_all(&stage, &reader, rooms, max).await?;
             for (room, _) in taken.iter_mut().zip(denied).filter(|(_, denied)| *denied) {
                 room.deny(ErrorCode::Forbidden);

@@ -4,7 +4,7 @@
 //! a frame is incomplete.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -13,6 +13,8 @@ use std::time::Instant;
 use actix_rt::net::TcpStream;
 use bytes::BytesMut;
 use futures_util::Stream;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::Interest;
 
 use super::frames::{Frame, Joiner};
 use super::writer::pong;
@@ -89,9 +91,9 @@ impl Reader {
                 return Poll::Ready(false);
             }
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                let read = self.io.try_read(scratch)?;
+                let read = receive(&self.io, scratch)?;
                 self.buffer.extend_from_slice(scratch.get(..read).unwrap_or_default());
-                Ok::<_, std::io::Error>(read)
+                Ok::<_, io::Error>(read)
             });
             match read {
                 Ok(0) => return Poll::Ready(false),
@@ -104,6 +106,18 @@ impl Reader {
             }
         }
     }
+}
+
+/// Reads what has come. Where that is less than there was room for the socket is empty now, and is
+/// marked so: it need not be asked once more to find that out.
+fn receive(io: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut received = None;
+    let asked = io.try_io(Interest::READABLE, || {
+        let (count, _) = recv(io, &mut *buffer, RecvFlags::empty())?;
+        received = Some(count);
+        if (1..buffer.len()).contains(&count) { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    });
+    received.map_or(asked, Ok)
 }
 
 impl Stream for Reader {
