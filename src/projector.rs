@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use dramatis_events::Position;
 use dramatis_projections::DynProjection;
-use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, SystemClock};
 use crate::log::{EventLog, ReadLimit};
 use crate::read_models::ReadModels;
+use threads::Handles;
 
 mod admin;
 mod asks;
@@ -36,6 +36,7 @@ mod record;
 mod run;
 mod sitting;
 mod status;
+mod threads;
 mod trouble;
 mod worker;
 
@@ -46,12 +47,16 @@ pub use history::{AsOf, Cause, Past};
 pub use record::{Completion, Job, JobState, Kept, Purpose};
 pub use run::RunError;
 pub use status::{Health, JobProgress, Status};
+pub use threads::Threads;
 
 /// How projections run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// How much is read, folded and written at once.
     pub page: ReadLimit,
+    /// The same for a build beside the live one: it comes further in larger steps, and the store is
+    /// held for longer at a time.
+    pub rebuild_page: ReadLimit,
     /// About how many documents each projection keeps in memory between pages.
     pub documents_max: usize,
     /// The wait after a first failure; it doubles with each further one.
@@ -80,6 +85,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             page: ReadLimit { events: 2_000, bytes: 4 * 1024 * 1024 },
+            rebuild_page: ReadLimit { events: 5_000, bytes: 8 * 1024 * 1024 },
             documents_max: 10_000,
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
@@ -104,6 +110,7 @@ struct Shared {
     /// This projector's name in leases.
     holder: Arc<str>,
     stop: watch::Receiver<bool>,
+    handles: Handles,
 }
 
 /// The running projections.
@@ -188,7 +195,18 @@ impl Projector {
         store: Arc<dyn ReadModels>,
         options: Options,
     ) -> Self {
-        Self::start_these(projections, log, store, Arc::new(SystemClock), options)
+        Self::start_these(projections, log, store, Arc::new(SystemClock), options, Handles::here())
+    }
+
+    /// Starts every projection on threads of their own.
+    pub fn start_on(
+        threads: &Threads,
+        log: Arc<dyn EventLog>,
+        store: Arc<dyn ReadModels>,
+        options: Options,
+    ) -> Self {
+        let (clock, handles) = (Arc::new(SystemClock), threads.handles());
+        Self::start_these(dramatis_projections::all(), log, store, clock, options, handles)
     }
 
     fn start_these(
@@ -197,10 +215,11 @@ impl Projector {
         store: Arc<dyn ReadModels>,
         clock: Arc<dyn Clock>,
         options: Options,
+        handles: Handles,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let holder = format!("{:016x}", options.node).into();
-        let shared = Shared { log, store, clock, options, holder, stop: stopped };
+        let shared = Shared { log, store, clock, options, holder, stop: stopped, handles };
         let running = projections.iter().map(|&projection| Running::start(projection, &shared)).collect();
         Self { shared, stop, running }
     }
@@ -273,8 +292,8 @@ impl Running {
             wakes,
             progress.clone(),
         );
-        let runtime = Handle::current();
-        let tasks = vec![runtime.spawn(worker.work()), runtime.spawn(builder.work())];
+        let Handles { live, builds } = &shared.handles;
+        let tasks = vec![live.spawn(worker.work()), builds.spawn(builder.work())];
         let ledger = record::Ledger::new(shared.store.clone(), projection.name());
         Self { projection, status, progress, asks, wake, wanted, ledger, tasks: Mutex::new(tasks) }
     }

@@ -1,6 +1,6 @@
 //! What a read model says about itself: its keys, its fold, its indexes.
 
-use dramatis_events::{DecodeError, Event, Recorded, StreamId, UnixMillis};
+use dramatis_events::{DecodeError, Event, Recorded, Revision, StreamId, UnixMillis};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -191,6 +191,26 @@ impl FoldError {
     pub(crate) fn not_mine(event: &impl Event) -> Self {
         Self::out_of_place(event, "this projection does not fold it")
     }
+}
+
+/// Digits of a revision in a key: all that 64 bits may need, so that keys sort as revisions do.
+const DIGITS: usize = 20;
+
+/// The key of a message or of what hangs on one: `<stream>/<revision, zero-padded>`. Written out,
+/// as formatting takes longer than all else that is done for a key.
+pub(crate) fn message_key(stream: &StreamId, revision: Revision) -> String {
+    let (stream, mut left) = (stream.as_str(), revision.get());
+    let mut digits = [b'0'; DIGITS];
+    for digit in digits.iter_mut().rev() {
+        // Less than ten.
+        *digit += u8::try_from(left % 10).unwrap_or_default();
+        left /= 10;
+    }
+    let mut key = String::with_capacity(stream.len() + 1 + DIGITS);
+    key.push_str(stream);
+    key.push('/');
+    key.extend(digits.map(char::from));
+    key
 }
 
 /// When it happened: by its author's account if that was given, or when the log took it.

@@ -10,7 +10,7 @@ use dramatis_events::room::{MessagePosted, RoomEvent};
 use dramatis_events::{MemberId, Recorded, Revision, StreamId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::projection::{Field, FieldKind, FoldError, Index, Projection, happened_at};
+use crate::projection::{Field, FieldKind, FoldError, Index, Projection, happened_at, message_key};
 
 /// Those who answered that a document names, at the most: it is written with every reply.
 pub const REPLIERS_MAX: usize = 50;
@@ -49,7 +49,7 @@ pub struct Threads;
 impl Threads {
     /// The key of a thread.
     pub fn key(stream: &StreamId, root: Revision) -> String {
-        format!("{stream}/{root:020}", root = root.get())
+        message_key(stream, root)
     }
 }
 

@@ -7,7 +7,7 @@ use dramatis_events::room::{MessageKind, MessagePosted, RoomEvent};
 use dramatis_events::{MemberId, Personal, Recorded, Revision, StreamId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::projection::{FoldError, Index, Projection, happened_at};
+use crate::projection::{FoldError, Index, Projection, happened_at, message_key};
 
 /// A message with all that became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub struct Timeline;
 impl Timeline {
     /// The key of a message.
     pub fn key(stream: &StreamId, revision: Revision) -> String {
-        format!("{stream}/{revision:020}", revision = revision.get())
+        message_key(stream, revision)
     }
 }
 

@@ -68,6 +68,10 @@ pub trait Fold: Send + Sync {
     /// Takes the events that admins let pass: they change nothing in the document of that key.
     fn skip(&mut self, events: Vec<Skipped>);
 
+    /// Says that it begins with the first event: until it lets go of documents, those it does not
+    /// hold are new.
+    fn start_empty(&mut self);
+
     /// Folds this key alone from now on; a stream's name stands for every key of that stream.
     fn only(&mut self, key: &str);
 }
@@ -88,6 +92,8 @@ pub struct WorkingSet<P: Projection> {
     parked: HashMap<String, Position>,
     skipped: HashSet<Skipped>,
     only: Option<String>,
+    /// Whether it holds every document there is.
+    holds_all: bool,
     batch: Vec<Arriving<P::Event>>,
     /// The slots that the events of the batch touch, one event after the other.
     places: Vec<usize>,
@@ -117,6 +123,7 @@ impl<P: Projection> WorkingSet<P> {
             parked: HashMap::new(),
             skipped: HashSet::new(),
             only: None,
+            holds_all: false,
             batch: Vec::new(),
             places: Vec::new(),
             batches: 0,
@@ -134,13 +141,13 @@ impl<P: Projection> WorkingSet<P> {
             if let Some(only) = self.only.as_ref().filter(|only| **only != *recorded.stream.as_str()) {
                 keys.retain(|key| key == only);
             }
-            let is_first = P::is_first(event);
+            let is_new = self.holds_all || P::is_first(event);
             for key in keys.drain(..) {
                 let entry = self.slots.entry(key);
                 self.places.push(entry.index());
                 let batch = self.batches;
                 entry.and_modify(|slot| slot.used_in = batch).or_insert_with_key(|key| {
-                    if !is_first {
+                    if !is_new {
                         missing.push(key.clone());
                     }
                     Slot::new(batch)
@@ -227,21 +234,24 @@ impl<P: Projection> WorkingSet<P> {
     }
 
     fn collect(&mut self, touched: &[usize]) -> Result<Vec<Write>, FoldError> {
-        let mut writes = Vec::with_capacity(touched.len());
+        let (mut writes, mut size) = (Vec::with_capacity(touched.len()), 0);
         for place in touched {
             let Some((key, slot)) = self.slots.get_index_mut(*place) else { continue };
             let Some(position) = slot.position else { continue };
-            let body = slot.document.as_ref().map(serde_json::to_string).transpose();
-            let body = body.map_err(|e| FoldError::Document { key: key.clone(), reason: e.to_string() })?;
+            let body = slot.document.as_ref().map(|document| json(document, size)).transpose();
+            let body = body.map_err(|reason| FoldError::Document { key: key.clone(), reason })?;
+            size = body.as_ref().map_or(size, String::len);
             slot.changed = false;
             writes.push(Stored { key: key.clone(), position, body });
         }
-        writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        // Stable, as this sort makes use of the runs that the log's order leaves.
+        writes.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(writes)
     }
 
     fn forget_cold(&mut self) {
         if self.slots.len() > self.documents_max {
+            self.holds_all = false;
             let batch = self.batches;
             self.slots.retain(|_, slot| slot.used_in == batch);
         }
@@ -249,6 +259,13 @@ impl<P: Projection> WorkingSet<P> {
             self.slots.clear();
         }
     }
+}
+
+/// A document as JSON; `like` is the length of another, which saves growing.
+fn json(document: &impl Serialize, like: usize) -> Result<String, String> {
+    let mut json = Vec::with_capacity(like + like / 8);
+    serde_json::to_writer(&mut json, document).map_err(|error| error.to_string())?;
+    String::from_utf8(json).map_err(|error| error.to_string())
 }
 
 impl<D> Slot<D> {
@@ -296,6 +313,10 @@ impl<P: Projection> Fold for WorkingSet<P> {
 
     fn skip(&mut self, events: Vec<Skipped>) {
         self.skipped.extend(events);
+    }
+
+    fn start_empty(&mut self) {
+        self.holds_all = self.slots.is_empty();
     }
 
     fn only(&mut self, key: &str) {

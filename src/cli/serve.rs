@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -31,7 +30,6 @@ use crate::domain::user::UserLimits;
 use crate::engines::{self, EngineError, Engines};
 use crate::log::embedded::{EmbeddedLog, OpenError};
 use crate::log::{EventLog as _, ReadLimit};
-use crate::priority::step_back;
 use crate::projector::{self, Projector};
 use crate::reactors::{Checkpoint, Invitations};
 use crate::snapshots::Snapshots;
@@ -41,8 +39,6 @@ use crate::web::guard::Guard;
 use crate::web::peer::Proxies;
 use crate::web::server;
 
-/// The priority of the projector's thread, as `nice` counts it: a third of the usual share.
-const PROJECTOR_PRIORITY: i32 = 5;
 /// How often a successor looks whether its predecessor has gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What the process exits with when a second signal cuts the end short.
@@ -53,8 +49,8 @@ const EXIT_CUT_SHORT: i32 = 1;
 pub fn run(config: Config, wait_for_lock: bool) -> anyhow::Result<()> {
     let keys = config.auth.token_key_file().map(Keys::read).transpose()?;
     let engines = open(&config, wait_for_lock)?;
-    let projecting = projecting()?;
-    System::new().block_on(serve(config, engines, keys, wait_for_lock, projecting.handle()))
+    let projecting = projector::Threads::start().context("the projector's threads do not start")?;
+    System::new().block_on(serve(config, engines, keys, wait_for_lock, &projecting))
 }
 
 fn open(config: &Config, wait_for_lock: bool) -> anyhow::Result<Engines> {
@@ -94,7 +90,7 @@ async fn serve(
     engines: Engines,
     keys: Option<Keys>,
     wait_for_lock: bool,
-    projecting: &Handle,
+    projecting: &projector::Threads,
 ) -> anyhow::Result<()> {
     let listener = bind(&config, wait_for_lock).await?;
     let Engines { log, read_models, snapshots } = engines;
@@ -103,10 +99,8 @@ async fn serve(
     let metrics = Metrics::default();
     let stage = Arc::new(stage(&config, log.clone(), &snapshots, &entity_threads, metrics, keys));
     let options = projector::Options { node: log.epoch().log(), ..projector_options(&config) };
-    let projector = {
-        let _inside = projecting.enter();
-        Arc::new(Projector::start(log.clone(), read_models.clone(), options))
-    };
+    let projector = Projector::start_on(projecting, log.clone(), read_models.clone(), options);
+    let projector = Arc::new(projector);
     let (ending, ended) = watch::channel(false);
     let checkpoint = Checkpoint::at(config.data.dir.join("reactors").join("invitations.json"));
     let invitations = Invitations::new(log.clone(), stage.users.clone(), checkpoint)?;
@@ -218,8 +212,13 @@ fn projector_options(config: &Config) -> projector::Options {
     let defaults = projector::Options::default();
     let page = ReadLimit { events: config.projections.batch_events, ..defaults.page };
     let settings = &config.projections;
+    let rebuild_page = ReadLimit {
+        events: defaults.rebuild_page.events.max(settings.batch_events),
+        ..defaults.rebuild_page
+    };
     projector::Options {
         page,
+        rebuild_page,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
         warm: Duration::from_millis(settings.warm_ms),
         retention: Duration::from_millis(settings.retention_ms),
@@ -263,16 +262,6 @@ fn room_limits(config: &RoomConfig) -> RoomLimits {
         members_max,
         invitations_max,
     }
-}
-
-/// Where the projector runs: on a thread of its own that lets those go first whom clients wait for.
-fn projecting() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("projector")
-        .on_thread_start(|| step_back(PROJECTOR_PRIORITY))
-        .enable_all()
-        .build()
 }
 
 /// The threads that entities run on, apart from those that serve sockets.

@@ -374,8 +374,15 @@ impl Builder {
     }
 
     /// Reads and folds up to the target, or to the log's end; while that moves on, up to a page
-    /// before it, and the moment of the switch does the rest.
+    /// before it, and the moment of the switch does the rest. What was folded is written then.
     async fn read_to(&mut self, sitting: &mut Sitting, target: Option<Position>) -> Result<Flow, RunError> {
+        sitting.run.overlap(true);
+        let flow = self.read_on(sitting, target).await?;
+        sitting.run.overlap(false);
+        sitting.run.settle().await.map(|_| flow)
+    }
+
+    async fn read_on(&mut self, sitting: &mut Sitting, target: Option<Position>) -> Result<Flow, RunError> {
         let mut head = self.shared.log.head();
         let (from, began) = (sitting.run.events, Instant::now());
         let mut pace = Pace::new();

@@ -1,13 +1,16 @@
 //! One build on its way through the log.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dramatis_events::{Category, Epoch, EventName, Position, Recorded, UnixMillis};
 use dramatis_projections::{DeadLetter, DynProjection, Fold, FoldError, Folded};
 
+use tokio::task::JoinHandle;
+
 use super::Shared;
 use super::record::Ledger;
-use crate::log::{Filter, LogError, Page};
+use crate::log::{Filter, LogError, Page, ReadLimit};
 use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
 
 /// Why a step of a projection failed.
@@ -50,8 +53,17 @@ pub(super) struct Run {
     fold: Box<dyn Fold>,
     /// A failed fold may have left documents in memory half folded: it starts from none again.
     stale: bool,
-    /// Folded but not yet known to be written: goes first in the next step.
-    unwritten: Option<Unwritten>,
+    limit: ReadLimit,
+    /// Whether the next page is read, and the last one written, while one is folded.
+    overlaps: bool,
+    /// The page after what is folded.
+    ahead: Option<Ahead>,
+    /// Folded but not yet known to be written, in this order: goes first in the next step.
+    unwritten: VecDeque<Unwritten>,
+    /// The write of the first of these, if it is on its way.
+    writing: Option<JoinHandle<Result<(), ReadModelError>>>,
+    /// How far events are folded; what is written is at [`Run::position`].
+    folded_to: Option<Position>,
     pub(super) collection: String,
     pub(super) epoch: Epoch,
     pub(super) position: Option<Position>,
@@ -65,6 +77,11 @@ pub(super) struct Run {
 struct Unwritten {
     batch: Batch,
     events: u64,
+}
+
+struct Ahead {
+    after: Option<Position>,
+    page: JoinHandle<Result<Page, LogError>>,
 }
 
 impl Run {
@@ -97,14 +114,19 @@ impl Run {
         checkpoint: Checkpoint,
     ) -> Result<Self, RunError> {
         let filter = filter(projection)?;
-        let (fold, parked) = start(shared, projection, &collection).await?;
+        let (fold, parked) = start(shared, projection, &collection, checkpoint.position).await?;
         Ok(Self {
             shared: shared.clone(),
             projection,
             filter,
             fold,
             stale: false,
-            unwritten: None,
+            limit: shared.options.page,
+            overlaps: false,
+            ahead: None,
+            unwritten: VecDeque::new(),
+            writing: None,
+            folded_to: checkpoint.position,
             collection,
             epoch: checkpoint.epoch,
             position: checkpoint.position,
@@ -127,22 +149,27 @@ impl Run {
         Ok(())
     }
 
-    /// Folds one page up to a position, and nothing past it; tells whether there was one.
+    /// Has it read ahead and write behind from now on, in larger pages, or no longer.
+    pub(super) fn overlap(&mut self, overlaps: bool) {
+        let options = &self.shared.options;
+        self.limit = if overlaps { options.rebuild_page } else { options.page };
+        self.overlaps = overlaps;
+        self.ahead = None;
+    }
+
+    /// Folds one page up to a position, and nothing past it; tells whether there was one. Where
+    /// steps overlap, its documents are on their way to the store when this ends; a step that
+    /// finds no page waits for them.
     pub(super) async fn step_to(&mut self, target: Option<Position>) -> Result<bool, RunError> {
-        if self.unwritten.is_some() {
-            self.write().await?;
-            return Ok(true);
+        let failed = self.writing.is_none() && !self.unwritten.is_empty();
+        if failed || self.folded_to >= target {
+            return self.settle().await;
         }
-        if self.position >= target {
-            return Ok(false);
-        }
-        let limit = self.shared.options.page;
-        let page = self.shared.log.read_all(self.position, self.filter.clone(), limit).await?;
-        let Page { mut events, scanned } = page;
+        let Page { mut events, scanned } = self.page().await?;
         events.retain(|event| Some(event.position) <= target);
         let reached = scanned.min(target);
-        if reached <= self.position {
-            return Ok(false);
+        if reached <= self.folded_to {
+            return self.settle().await;
         }
         let folded = self.fold(&events).await?;
         self.folded_at = events.last().map_or(self.folded_at, |event| Some(event.recorded_at));
@@ -155,18 +182,56 @@ impl Run {
         }
         let checkpoint = Checkpoint { epoch: self.epoch, position: reached };
         let batch = Batch { writes: folded.writes, parked: folded.parked, checkpoint };
-        self.unwritten = Some(Unwritten { batch, events: folded.events });
-        self.write().await?;
+        self.folded_to = reached;
+        self.unwritten.push_back(Unwritten { batch, events: folded.events });
+        if self.overlaps {
+            while self.unwritten.len() > 1 {
+                self.write().await?;
+            }
+            self.begin_write();
+        } else {
+            self.settle().await?;
+        }
         Ok(true)
+    }
+
+    /// Waits until all that is folded is written; tells whether there was something.
+    pub(super) async fn settle(&mut self) -> Result<bool, RunError> {
+        let some = !self.unwritten.is_empty();
+        while !self.unwritten.is_empty() {
+            self.write().await?;
+        }
+        Ok(some)
+    }
+
+    /// The page after what is folded. Where steps overlap, the one after it is read from now on.
+    async fn page(&mut self) -> Result<Page, RunError> {
+        let after = self.folded_to;
+        let page = match self.ahead.take().filter(|ahead| ahead.after == after) {
+            Some(ahead) => {
+                let broke = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
+                ahead.page.await.map_err(broke)??
+            }
+            None => self.shared.log.read_all(after, self.filter.clone(), self.limit).await?,
+        };
+        if self.overlaps && page.scanned > after && page.scanned < *self.shared.log.head().borrow() {
+            let reading = self.shared.log.read_all(page.scanned, self.filter.clone(), self.limit);
+            self.ahead = Some(Ahead { after: page.scanned, page: tokio::spawn(reading) });
+        }
+        Ok(page)
     }
 
     async fn fold(&mut self, events: &[Arc<Recorded>]) -> Result<Folded, RunError> {
         if self.stale {
-            (self.fold, self.parked) = start(&self.shared, self.projection, &self.collection).await?;
+            self.settle().await?;
+            (self.fold, self.parked) =
+                start(&self.shared, self.projection, &self.collection, self.position).await?;
         }
         self.stale = true;
         let missing = self.fold.begin(events);
         if !missing.is_empty() {
+            // What is on its way to the store may be among them.
+            self.settle().await?;
             let stored = self.shared.store.load(&self.collection, missing).await?;
             self.fold.load(stored)?;
         }
@@ -175,11 +240,22 @@ impl Run {
         Ok(folded)
     }
 
+    /// Hands the first batch to the store, if none is on its way.
+    fn begin_write(&mut self) {
+        if let (None, Some(first)) = (&self.writing, self.unwritten.front()) {
+            let write = self.shared.store.write(&self.collection, first.batch.clone());
+            self.writing = Some(tokio::spawn(write));
+        }
+    }
+
+    /// Waits until the first batch is written.
     async fn write(&mut self) -> Result<(), RunError> {
-        let Some(unwritten) = &self.unwritten else { return Ok(()) };
+        self.begin_write();
+        let Some(writing) = self.writing.take() else { return Ok(()) };
         // The outcome of a failed write is unknown; made again it has the effect of one.
-        self.shared.store.write(&self.collection, unwritten.batch.clone()).await?;
-        if let Some(Unwritten { batch, events }) = self.unwritten.take() {
+        let broke = |error: tokio::task::JoinError| ReadModelError::Failure { reason: error.to_string() };
+        writing.await.map_err(broke)??;
+        if let Some(Unwritten { batch, events }) = self.unwritten.pop_front() {
             self.position = batch.checkpoint.position;
             self.events += events;
             if !batch.parked.is_empty() {
@@ -229,15 +305,19 @@ pub(super) async fn next_collection(shared: &Shared, projection: &str) -> Result
     Ok(format!("{projection}@{}", last + 1))
 }
 
-/// A fold without documents, and what it has parked.
+/// A fold without documents that goes on from a position, and what it has parked.
 async fn start(
     shared: &Shared,
     projection: &'static dyn DynProjection,
     collection: &str,
+    position: Option<Position>,
 ) -> Result<(Box<dyn Fold>, Arc<Vec<DeadLetter>>), RunError> {
     let letters = shared.store.dead_letters(collection).await?;
     let mut fold = projection.start(shared.options.documents_max);
     fold.park(&letters);
+    if position.is_none() {
+        fold.start_empty();
+    }
     let record = Ledger::new(shared.store.clone(), projection.name()).read().await?;
     if record.skipped_in == Some(shared.log.epoch()) {
         fold.skip(record.skipped);

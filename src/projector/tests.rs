@@ -167,12 +167,20 @@ fn options(events: usize) -> Options {
     let page = ReadLimit::events(events);
     Options {
         page,
+        rebuild_page: page,
         documents_max: 2,
         backoff_min: backoff,
         backoff_max: backoff,
         seed: 3,
         ..Options::default()
     }
+}
+
+/// What a run needs, without a projector.
+fn shared(log: &Arc<ScriptedLog>, store: &Arc<dyn ReadModels>, page: usize) -> Shared {
+    let (_, stop) = watch::channel(false);
+    let (log, store, clock, holder) = (log.clone(), store.clone(), Arc::new(SystemClock), "me".into());
+    Shared { log, store, clock, options: options(page), holder, stop, handles: Handles::here() }
 }
 
 async fn reached(projector: &Projector, position: Position) {
@@ -251,10 +259,7 @@ async fn a_run_stops_at_its_target_within_a_page() {
     let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
     log.write(STORY);
-    let (_stop, stop) = watch::channel(false);
-    let clock = Arc::new(SystemClock);
-    let (log_, store_) = (log.clone(), store.clone());
-    let shared = Shared { log: log_, store: store_, clock, options: options(100), holder: "me".into(), stop };
+    let shared = shared(&log, &store, 100);
     let timeline = dramatis_projections::named("timeline").unwrap();
     let mut run = run::Run::create(&shared, timeline, "timeline@1".into()).await.unwrap();
     let first_message = Some(log.all()[2].position);

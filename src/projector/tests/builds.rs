@@ -261,6 +261,7 @@ async fn what_was_kept_is_dropped_in_time() {
         store.clone(),
         Arc::new(clock.clone()),
         options,
+        Handles::here(),
     );
     reached(&projector, position).await;
     projector.order("rooms", REBUILD).await.unwrap();

@@ -29,7 +29,14 @@ impl Projection for Faulty {
 }
 
 fn faulty(log: &Arc<ScriptedLog>, store: &Arc<dyn ReadModels>) -> Projector {
-    Projector::start_these(&[&Faulty], log.clone(), store.clone(), Arc::new(SystemClock), options(2))
+    Projector::start_these(
+        &[&Faulty],
+        log.clone(),
+        store.clone(),
+        Arc::new(SystemClock),
+        options(2),
+        Handles::here(),
+    )
 }
 
 async fn room(store: &dyn ReadModels, key: &str) -> serde_json::Value {

@@ -102,7 +102,8 @@ async fn a_build_is_given_the_indexes_of_this_release_when_it_is_gone_on_with() 
     for expected in [vec![], vec!["rooms@1".to_owned()]] {
         let rooms = dramatis_projections::named("rooms").unwrap();
         let clock = Arc::new(SystemClock);
-        let projector = Projector::start_these(&[rooms], log.clone(), store.clone(), clock, options(9));
+        let here = Handles::here();
+        let projector = Projector::start_these(&[rooms], log.clone(), store.clone(), clock, options(9), here);
         projector.wait_for("rooms", position, LONG).await.unwrap();
         projector.stop().await;
         assert_eq!(*store.indexed.lock().unwrap(), expected);

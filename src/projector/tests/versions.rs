@@ -35,7 +35,14 @@ fn start(
     store: &Arc<dyn ReadModels>,
     options: Options,
 ) -> Projector {
-    Projector::start_these(&[version], log.clone(), store.clone(), Arc::new(SystemClock), options)
+    Projector::start_these(
+        &[version],
+        log.clone(),
+        store.clone(),
+        Arc::new(SystemClock),
+        options,
+        Handles::here(),
+    )
 }
 
 async fn first(folder: &Place) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>) {

@@ -1,0 +1,64 @@
+//! The projector's threads: one keeps what is live up with the log, one makes builds beside it. Both
+//! let the rooms go first, the builds let everything else.
+
+use std::io;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::priority::step_back;
+
+/// The priority of what keeps live builds up, as `nice` counts it: a third of the usual share.
+const LIVE: i32 = 5;
+/// The priority of builds beside them. Both threads compute; engines write on theirs.
+const BUILDS: i32 = 10;
+
+/// Threads to run a projector on. Dropping them cuts off what still runs there.
+pub struct Threads {
+    live: Option<Runtime>,
+    builds: Option<Runtime>,
+}
+
+/// Where the tasks of a projector run.
+#[derive(Clone)]
+pub(super) struct Handles {
+    pub(super) live: Handle,
+    pub(super) builds: Handle,
+}
+
+impl Threads {
+    /// Starts them.
+    pub fn start() -> io::Result<Self> {
+        Ok(Self { live: Some(thread("projector", LIVE)?), builds: Some(thread("rebuild", BUILDS)?) })
+    }
+
+    pub(super) fn handles(&self) -> Handles {
+        // Both are there until they are dropped.
+        let handle = |runtime: &Option<Runtime>| {
+            runtime.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+        };
+        Handles { live: handle(&self.live), builds: handle(&self.builds) }
+    }
+}
+
+impl Handles {
+    /// The runtime that this is called in, for all.
+    pub(super) fn here() -> Self {
+        Self { live: Handle::current(), builds: Handle::current() }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for runtime in [self.live.take(), self.builds.take()].into_iter().flatten() {
+            // Nobody waits here: it may be dropped within another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn thread(name: &str, nice: i32) -> io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    // The log's own reads go to further threads of the same priority.
+    builder.worker_threads(1).thread_name(name).on_thread_start(move || step_back(nice)).enable_all();
+    builder.build()
+}
