@@ -10,7 +10,7 @@
 //! | variant | from … until the query's answer is read |
 //! |---|---|
 //! | `sqlite`, `mongodb` | the command's answer was read, all read models in turn |
-//! | `sqlite-<read model>`, … | the same, of one read model |
+//! | `sqlite-<read model>`, … | the same, of one read model: its 99th percentile |
 //! | `sqlite-command`, `mongodb-command` | the command was due |
 //! | `sqlite-query`, `mongodb-query` | the query was sent, of queries that wait for nothing: their own way alone |
 
@@ -125,17 +125,21 @@ fn report(options: &Options, pinning: &str, found: &BTreeMap<&str, Vec<Found>>) 
         ],
     );
     for (engine, rounds) in found {
-        let mut row = |of: &str, of_round: &dyn Fn(&Found) -> Option<Latencies>| {
-            let rounds: Vec<_> = rounds.iter().filter_map(of_round).collect();
-            let name = if of.is_empty() { (*engine).to_owned() } else { format!("{engine}-{of}") };
-            report.latencies(&name, &rounds, &PERCENTILES, &[])
-        };
-        row("", &|found| found.all().ok())?;
-        row("command", &|found| Some(found.from_due.clone()))?;
-        row("query", &|found| Some(found.free.clone()))?;
+        let of =
+            |which: &dyn Fn(&Found) -> Option<Latencies>| rounds.iter().filter_map(which).collect::<Vec<_>>();
+        report.latencies(engine, &of(&|found| found.all().ok()), &PERCENTILES, &[])?;
+        let from_due = of(&|found| Some(found.from_due.clone()));
+        report.latencies(&format!("{engine}-command"), &from_due, &PERCENTILES, &[])?;
+        let free = of(&|found| Some(found.free.clone()));
+        report.latencies(&format!("{engine}-query"), &free, &PERCENTILES, &[])?;
         for projection in dramatis_projections::all() {
-            let name = projection.name();
-            row(name, &|found| found.visible.get(name).cloned())?;
+            let visible = of(&|found| found.visible.get(projection.name()).cloned());
+            report.latencies(
+                &format!("{engine}-{}", projection.name()),
+                &visible,
+                &[Percentile::P99],
+                &[],
+            )?;
         }
     }
     Ok(report)

@@ -57,7 +57,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     options.common.check()?;
     ensure!(options.rooms > 0, "rooms: expected at least 1, got 0");
     let scratch = options.common.scratch()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // One thread, as a server has for its rebuilds; log and stores have their own besides.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let report = runtime.block_on(async {
         let log: Arc<dyn EventLog> = crate::engine::open(scratch.path())?;
         history::fill(&*log, options).await?;
