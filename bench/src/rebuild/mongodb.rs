@@ -83,7 +83,9 @@ impl BulkWrite for Plain {
         }
         let commands = writes.chunks(BULK).map(|some| {
             let mut updates = mongodb::bson::RawArrayBuf::new();
-            some.iter().for_each(|write| updates.push(write.as_ref()));
+            for write in some {
+                updates.push(write.as_ref());
+            }
             rawdoc! {"update": name, "ordered": false, "updates": updates, "writeConcern": {"w": "majority", "j": true}}
         });
         let commands: Vec<RawDocumentBuf> = commands.collect();
