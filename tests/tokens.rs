@@ -142,6 +142,9 @@ fn documents_follow_the_rights_that_sockets_keep_to() {
     let den = json!({"user": "alice", "room": "den", "title": "Den", "visibility": "invited"});
     let (status, opened) = guarded.request("POST /api/rooms", &alice, &den.to_string());
     assert_eq!(status, 201, "{opened}");
+    let position = opened["position"].as_str().unwrap();
+    let path = format!("GET /api/rooms?min_position={position}");
+    assert_eq!(guarded.request(&path, &alice, "").0, 200, "the read model is there");
     let get = |path: &str, token: &str| guarded.request(&format!("GET {path}"), token, "");
     for path in [
         "/api/rooms/den",
@@ -163,7 +166,6 @@ fn documents_follow_the_rights_that_sockets_keep_to() {
     assert_eq!(get("/api/search?q=word", &bob).0, 403, "a person searches in a room");
     assert_eq!(get("/api/users/alice/activity", &bob).0, 403);
     assert_eq!(get("/api/users/bob/activity", &bob).0, 200);
-    let position = opened["position"].as_str().unwrap();
     for (token, count) in [(&bob, 1), (&alice, 2), (&ops, 2)] {
         let (_, listed) = get(&format!("/api/rooms?min_position={position}"), token);
         assert_eq!(listed["rooms"].as_array().unwrap().len(), count, "{listed}");

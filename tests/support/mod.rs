@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -228,11 +229,13 @@ fn unchunk(mut body: &str) -> String {
     whole
 }
 
+/// Commands of this process: a port comes again, and so would an id made of one.
+static COMMANDS: AtomicU64 = AtomicU64::new(1);
+
 /// A socket client that checks nothing for the server.
 pub struct Client {
     socket: WebSocket<TcpStream>,
     waiting: VecDeque<Value>,
-    next_id: u64,
     /// Whether `presence` is received too; who comes and goes is told at any time.
     pub hears_presence: bool,
 }
@@ -254,9 +257,7 @@ impl Client {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
         match tungstenite::client(request, stream) {
-            Ok((socket, _)) => {
-                Ok(Self { socket, waiting: VecDeque::new(), next_id: 0, hears_presence: false })
-            }
+            Ok((socket, _)) => Ok(Self { socket, waiting: VecDeque::new(), hears_presence: false }),
             Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
                 Err(answer.status().as_u16())
             }
@@ -346,8 +347,7 @@ impl Client {
 
     /// Sends a command and returns its id.
     pub fn command(&mut self, room: &str, name: &str, data: &Value) -> String {
-        self.next_id += 1;
-        let id = format!("c{}-{}", self.next_id, self.socket.get_ref().local_addr().unwrap().port());
+        let id = format!("c{}", COMMANDS.fetch_add(1, Ordering::Relaxed));
         self.send(&json!({"type": "command", "id": id, "room": room, "name": name, "data": data}));
         id
     }
