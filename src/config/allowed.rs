@@ -63,9 +63,7 @@ impl Allowed {
             "socket.outboxes_bytes_max" => Self::Integer(1_048_576, 1_099_511_627_776),
             "socket.send_buffer_bytes" => Self::Integer(0, 16_777_216),
             "socket.ephemeral.data_bytes_max" => Self::Integer(16, 65_536),
-            "socket.ephemeral.deliveries_per_second_max" | "socket.presence.deliveries_per_second_max" => {
-                Self::Integer(100, 10_000_000)
-            }
+            word if word.ends_with(".deliveries_per_second_max") => Self::Integer(100, 10_000_000),
             "socket.presence.grace_ms" => Self::Integer(0, 600_000),
             "socket.presence.interval_ms" | "socket.presence.large_interval_ms" => Self::Integer(10, 60_000),
             "socket.presence.listed_max" => Self::Integer(0, 1_000),
