@@ -376,9 +376,9 @@ impl Builder {
     /// Reads and folds up to the target, or to the log's end; while that moves on, up to a page
     /// before it, and the moment of the switch does the rest. What was folded is written then.
     async fn read_to(&mut self, sitting: &mut Sitting, target: Option<Position>) -> Result<Flow, RunError> {
-        sitting.run.overlap(true);
+        sitting.run.overlap(Some(sitting.page_events_max()));
         let flow = self.read_on(sitting, target).await?;
-        sitting.run.overlap(false);
+        sitting.run.overlap(None);
         sitting.run.settle().await.map(|_| flow)
     }
 

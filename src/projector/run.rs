@@ -8,8 +8,8 @@ use dramatis_projections::{DeadLetter, DynProjection, Fold, FoldError, Folded};
 
 use tokio::task::JoinHandle;
 
-use super::Shared;
 use super::record::Ledger;
+use super::{Options, Shared};
 use crate::log::{Filter, LogError, Page, ReadLimit};
 use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
 
@@ -149,11 +149,13 @@ impl Run {
         Ok(())
     }
 
-    /// Has it read ahead and write behind from now on, in larger pages, or no longer.
-    pub(super) fn overlap(&mut self, overlaps: bool) {
-        let options = &self.shared.options;
-        self.limit = if overlaps { options.rebuild_page } else { options.page };
-        self.overlaps = overlaps;
+    /// Has it read ahead and write behind from now on, in larger pages of so many events at the most,
+    /// or no longer.
+    pub(super) fn overlap(&mut self, page_events_max: Option<usize>) {
+        let Options { page, rebuild_page, .. } = self.shared.options;
+        self.limit = page_events_max
+            .map_or(page, |max| ReadLimit { events: rebuild_page.events.min(max), ..rebuild_page });
+        self.overlaps = page_events_max.is_some();
         self.ahead = None;
     }
 

@@ -29,6 +29,13 @@ impl Sitting {
         job.worked_ms = job.worked_ms.saturating_add(worked);
         job
     }
+
+    /// Events of one page, at the most: a quarter of a second's where an admin bounds the rate, so
+    /// that it is kept to evenly.
+    pub(super) fn page_events_max(&self) -> usize {
+        let of = |rate: u64| usize::try_from(rate / 4).unwrap_or(usize::MAX).max(1);
+        self.job.events_per_s_max.map_or(usize::MAX, of)
+    }
 }
 
 /// Whether a build gains on the log. One that does not would never end by giving way.

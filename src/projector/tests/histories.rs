@@ -147,7 +147,7 @@ async fn overlapped(projection: &'static dyn DynProjection, shared: &Shared, los
     let collection = format!("{}@2", projection.name());
     let mut run = run::Run::create(shared, projection, collection.clone()).await.unwrap();
     for steps in losses {
-        run.overlap(true);
+        run.overlap(Some(usize::MAX));
         for _ in 0..*steps {
             run.step().await.unwrap();
         }
@@ -155,7 +155,7 @@ async fn overlapped(projection: &'static dyn DynProjection, shared: &Shared, los
         let build = builds.into_iter().find(|build| build.collection == collection).unwrap();
         run = run::Run::open(shared, projection, collection.clone(), build.checkpoint).await.unwrap();
     }
-    run.overlap(true);
+    run.overlap(Some(usize::MAX));
     while run.step().await.unwrap() {}
     assert_eq!(run.position, *shared.log.head().borrow());
     stored(shared.store.as_ref(), &collection).await
