@@ -222,7 +222,9 @@ fn a_rebuild_is_paused_killed_resumed_proven_and_taken_back() {
     server.kill();
     let server = serve();
     let found = job(&server, |job| job["state"] == "paused");
-    assert_eq!(found["job"]["position"], paused["job"]["position"], "it stays where it was");
+    // What was on its way to the store when it was paused may have arrived since.
+    let at = |standing: &Value| standing["job"]["position"].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(at(&found) >= at(&paused), "what was written stays: {found}");
     assert_eq!(projections(&server, &["resume", "timeline"]).0, Some(0));
     let from = found["job"]["events"].as_u64();
     job(&server, |job| job["events"].as_u64() > from && job["state"] == "building");
