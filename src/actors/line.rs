@@ -17,7 +17,7 @@ const TURN: usize = 256;
 /// Which part.
 const TURN_PART: usize = 4;
 
-/// See the module. Without [`Line::serve`] running, only the first ones are ever woken.
+/// See the module. Without `Line::serve` running, only the first ones are ever woken.
 pub struct Line {
     waiting: RefCell<VecDeque<Waker>>,
     /// So many more may write in this turn; none while any wait.
