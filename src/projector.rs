@@ -29,9 +29,9 @@ mod asks;
 mod backoff;
 mod builder;
 mod compare;
+mod gather;
 mod history;
 mod mend;
-mod pace;
 mod record;
 mod run;
 mod sitting;
@@ -282,8 +282,9 @@ impl Running {
         let (progress, _) = watch::channel(None);
         let (wake, wakes) = watch::channel(0);
         let (wanted, wants) = watch::channel(None);
-        let pace = pace::Pace::new(wants);
-        let worker = worker::Worker::new(projection, shared.clone(), publish, arriving, wake.clone(), pace);
+        let gathering = gather::Gathering::new(wants);
+        let worker =
+            worker::Worker::new(projection, shared.clone(), publish, arriving, wake.clone(), gathering);
         let builder = builder::Builder::new(
             projection,
             shared.clone(),

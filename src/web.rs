@@ -1,6 +1,7 @@
 //! What the outside reaches: the socket, the HTTP API, the chat page and the metrics, on one port.
 
 pub mod api;
+mod body;
 mod caller;
 mod cross_origin;
 mod fallback;

@@ -17,11 +17,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use memchr::memmem;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -29,7 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::Common;
 use crate::link::{Address, Message};
-use crate::pace::send_on_time;
+use crate::pace::{Load, send_for};
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
@@ -247,22 +245,11 @@ async fn measure(options: &Options, address: Address) -> anyhow::Result<Found> {
         posters.push((client.link.clone(), Composer::new(room, options.event_bytes)));
         tasks.spawn_local(read(client, room.clone(), gauge.clone()));
     }
-    let (stop, watch, rate) = (Arc::new(AtomicBool::new(false)), gauge.watch, options.rate);
-    gauge.from_nanos.set(watch.nanos() + u64::try_from(WARM_UP.as_nanos())?);
-    let from_nanos = gauge.from_nanos.get();
-    let sender = {
-        let stop = stop.clone();
-        std::thread::spawn(move || send_on_time(posters, watch, rate, from_nanos, &stop))
-    };
-    tokio::select! {
-        () = tokio::time::sleep(WARM_UP + options.common.window()) => {}
-        ended = tasks.join_next() => {
-            ended.context("expected clients")???;
-            bail!("a client ended before the round did");
-        }
-    }
-    stop.store(true, Ordering::Relaxed);
-    let sent = sender.join().map_err(|_| anyhow::anyhow!("the sending thread broke"))??.len();
+    let (watch, rate) = (gauge.watch, options.rate);
+    let from_nanos = watch.nanos() + u64::try_from(WARM_UP.as_nanos())?;
+    gauge.from_nanos.set(from_nanos);
+    let load = Load { posters, watch, rate, from_nanos };
+    let sent = send_for(load, WARM_UP + options.common.window(), &mut tasks).await?.len();
     tokio::select! {
         rest = await_rest(&gauge, sent) => rest?,
         ended = tasks.join_next() => {

@@ -215,9 +215,6 @@ impl From<MemberId> for String {
     }
 }
 
-/// Most streams, authors and ids are shorter than this together.
-const SHORT_BYTES: usize = 192;
-
 /// A command id with its scope: 128 bits of BLAKE3 over stream (which names the tenant),
 /// author and command id. Engines index it; the event's own fields prove a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -226,25 +223,15 @@ pub struct CommandKey([u8; 16]);
 impl CommandKey {
     /// Derives the key.
     pub fn derive(stream: &StreamId, author: &MemberId, command: &CommandId) -> Self {
-        // One call over one buffer, mostly without one from the heap: commands are hashed with
-        // every append.
+        // One call over one buffer: commands are hashed with every append.
         let parts = [stream.as_str(), author.as_str(), command.as_str()];
-        let len = parts.iter().map(|part| part.len() + 1).sum();
-        let (mut near, mut far) = ([0; SHORT_BYTES], Vec::new());
-        let text = if let Some(near) = near.get_mut(..len) {
-            near
-        } else {
-            far.resize(len, 0);
-            &mut far[..]
-        };
-        let mut rest = &mut text[..];
+        let mut text = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
         for part in parts {
-            // Between the parts the zeros stay.
-            let (head, after) = rest.split_at_mut(part.len());
-            head.copy_from_slice(part.as_bytes());
-            rest = after.get_mut(1..).unwrap_or_default();
+            text.extend_from_slice(part.as_bytes());
+            text.push(0);
         }
-        Self(blake3::hash(text).as_bytes().first_chunk().copied().unwrap_or_default())
+        let hash = blake3::hash(&text);
+        Self(hash.as_bytes().first_chunk().copied().unwrap_or_default())
     }
 
     /// The raw bits, as an index stores them.

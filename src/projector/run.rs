@@ -8,8 +8,8 @@ use dramatis_projections::{DeadLetter, DynProjection, Fold, FoldError, Folded};
 
 use tokio::task::JoinHandle;
 
+use super::Shared;
 use super::record::Ledger;
-use super::{Options, Shared};
 use crate::log::{Filter, LogError, Page, ReadLimit};
 use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
 
@@ -53,9 +53,9 @@ pub(super) struct Run {
     fold: Box<dyn Fold>,
     /// A failed fold may have left documents in memory half folded: it starts from none again.
     stale: bool,
-    limit: ReadLimit,
-    /// Whether the next page is read, and the last one written, while one is folded.
-    overlaps: bool,
+    /// How large pages are while the next one is read, and the last one written, as one is folded;
+    /// `None` while one follows the other.
+    overlaps: Option<ReadLimit>,
     /// The page after what is folded.
     ahead: Option<Ahead>,
     /// Folded but not yet known to be written, in this order: goes first in the next step.
@@ -121,8 +121,7 @@ impl Run {
             filter,
             fold,
             stale: false,
-            limit: shared.options.page,
-            overlaps: false,
+            overlaps: None,
             ahead: None,
             unwritten: VecDeque::new(),
             writing: None,
@@ -152,10 +151,8 @@ impl Run {
     /// Has it read ahead and write behind from now on, in larger pages of so many events at the most,
     /// or no longer.
     pub(super) fn overlap(&mut self, page_events_max: Option<usize>) {
-        let Options { page, rebuild_page, .. } = self.shared.options;
-        self.limit = page_events_max
-            .map_or(page, |max| ReadLimit { events: rebuild_page.events.min(max), ..rebuild_page });
-        self.overlaps = page_events_max.is_some();
+        let page = self.shared.options.rebuild_page;
+        self.overlaps = page_events_max.map(|max| ReadLimit { events: page.events.min(max), ..page });
         self.ahead = None;
     }
 
@@ -186,7 +183,7 @@ impl Run {
         let batch = Batch { writes: folded.writes, parked: folded.parked, checkpoint };
         self.folded_to = reached;
         self.unwritten.push_back(Unwritten { batch, events: folded.events });
-        if self.overlaps {
+        if self.overlaps.is_some() {
             while self.unwritten.len() > 1 {
                 self.write().await?;
             }
@@ -208,16 +205,17 @@ impl Run {
 
     /// The page after what is folded. Where steps overlap, the one after it is read from now on.
     async fn page(&mut self) -> Result<Page, RunError> {
-        let after = self.folded_to;
+        let (after, limit) = (self.folded_to, self.overlaps.unwrap_or(self.shared.options.page));
         let page = match self.ahead.take().filter(|ahead| ahead.after == after) {
             Some(ahead) => {
                 let broke = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
                 ahead.page.await.map_err(broke)??
             }
-            None => self.shared.log.read_all(after, self.filter.clone(), self.limit).await?,
+            None => self.shared.log.read_all(after, self.filter.clone(), limit).await?,
         };
-        if self.overlaps && page.scanned > after && page.scanned < *self.shared.log.head().borrow() {
-            let reading = self.shared.log.read_all(page.scanned, self.filter.clone(), self.limit);
+        if self.overlaps.is_some() && page.scanned > after && page.scanned < *self.shared.log.head().borrow()
+        {
+            let reading = self.shared.log.read_all(page.scanned, self.filter.clone(), limit);
             self.ahead = Some(Ahead { after: page.scanned, page: tokio::spawn(reading) });
         }
         Ok(page)

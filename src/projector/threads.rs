@@ -12,10 +12,11 @@ const LIVE: i32 = 5;
 /// The priority of builds beside them. Both threads compute; engines write on theirs.
 const BUILDS: i32 = 10;
 
-/// Threads to run a projector on. Dropping them cuts off what still runs there.
+/// Threads to run a projector on. They end when this is dropped, outside of any runtime, with what
+/// still runs there.
 pub struct Threads {
-    live: Option<Runtime>,
-    builds: Option<Runtime>,
+    live: Runtime,
+    builds: Runtime,
 }
 
 /// Where the tasks of a projector run.
@@ -28,15 +29,11 @@ pub(super) struct Handles {
 impl Threads {
     /// Starts them.
     pub fn start() -> io::Result<Self> {
-        Ok(Self { live: Some(thread("projector", LIVE)?), builds: Some(thread("rebuild", BUILDS)?) })
+        Ok(Self { live: thread("projector", LIVE)?, builds: thread("rebuild", BUILDS)? })
     }
 
     pub(super) fn handles(&self) -> Handles {
-        // Both are there until they are dropped.
-        let handle = |runtime: &Option<Runtime>| {
-            runtime.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
-        };
-        Handles { live: handle(&self.live), builds: handle(&self.builds) }
+        Handles { live: self.live.handle().clone(), builds: self.builds.handle().clone() }
     }
 }
 
@@ -44,15 +41,6 @@ impl Handles {
     /// The runtime that this is called in, for all.
     pub(super) fn here() -> Self {
         Self { live: Handle::current(), builds: Handle::current() }
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        for runtime in [self.live.take(), self.builds.take()].into_iter().flatten() {
-            // Nobody waits here: it may be dropped within another runtime.
-            runtime.shutdown_background();
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::asks::Ask;
 use super::backoff::Backoff;
-use super::pace::Pace;
+use super::gather::Gathering;
 use super::record::{Job, JobState, Kept, Ledger, Purpose, Record};
 use super::run::{Run, RunError, next_collection};
 use super::{Health, Shared, Status};
@@ -32,7 +32,7 @@ pub(super) struct Worker {
     /// Wakes the builder.
     pub(super) wake: watch::Sender<u64>,
     pub(super) backoff: Backoff,
-    pace: Pace,
+    gathering: Gathering,
     pub(super) run: Option<Run>,
     pub(super) frozen: Option<Frozen>,
     /// The build that was live before, kept up as well.
@@ -64,7 +64,7 @@ impl Worker {
         status: watch::Sender<Status>,
         asks: mpsc::Receiver<Ask>,
         wake: watch::Sender<u64>,
-        pace: Pace,
+        gathering: Gathering,
     ) -> Self {
         let backoff = Backoff::new(&shared.options, projection.name());
         let ledger = Ledger::new(shared.store.clone(), projection.name());
@@ -77,7 +77,7 @@ impl Worker {
             asks,
             wake,
             backoff,
-            pace,
+            gathering,
             run: None,
             frozen: None,
             warm: None,
@@ -97,7 +97,7 @@ impl Worker {
         let (mut head, mut stop) = (self.shared.log.head(), self.shared.stop.clone());
         while !*stop.borrow_and_update() {
             let last = *head.borrow_and_update();
-            self.pace.begin();
+            self.gathering.begin();
             let moved = match self.step().await {
                 Ok(Some(moved)) => moved,
                 Ok(None) => {
@@ -123,7 +123,7 @@ impl Worker {
                 changed = head.changed() => {
                     if changed.is_err() { break }
                     let position = self.run.as_ref().and_then(|run| run.position);
-                    self.pace.gather(position, &mut stop).await;
+                    self.gathering.gather(position, &mut stop).await;
                 }
                 Some(ask) = self.asks.recv() => self.attend(ask).await,
                 () = tokio::time::sleep(TICK) => {}

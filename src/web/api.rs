@@ -11,7 +11,7 @@ use dramatis_events::{CommandId, StreamId};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::fallback::body::too_large;
+use super::body::too_large;
 use super::{fallback, poll, sse};
 use crate::actors::Stage;
 use crate::actors::answer::{Answer, ReplyTo};

@@ -27,7 +27,6 @@
 //! goes from a socket to a stream or poll. What is left of a poll between two requests only
 //! saves work; it goes after the silence that would end a socket.
 
-pub(super) mod body;
 pub(super) mod caller;
 pub(super) mod commands;
 mod feed;
@@ -125,7 +124,7 @@ pub(super) struct Started {
     /// Where the client stands, to be moved by what goes out.
     pub(super) cursor: Cursor,
     _entered: Entered,
-    _places: [Option<Place>; 2],
+    _places: (Place, Option<Place>),
 }
 
 impl Drop for Started {
@@ -156,12 +155,12 @@ pub(super) fn start(
 }
 
 /// A place in the process, and one of the address, if that is limited.
-fn places(door: &Door, address: Option<IpAddr>) -> Result<[Option<Place>; 2], Reject> {
+fn places(door: &Door, address: Option<IpAddr>) -> Result<(Place, Option<Place>), Reject> {
     let account = address.and_then(|address| door.stage.meters.address(address));
     let full = || refusal(CloseCode::TooManyConnections);
     let of_process = door.connections.enter().ok_or_else(full)?;
     let of_address = account.map(|account| account.connections.enter().ok_or_else(full)).transpose()?;
-    Ok([Some(of_process), of_address])
+    Ok((of_process, of_address))
 }
 
 /// Why a session was closed before it said anything.

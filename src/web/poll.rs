@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{Problem, refused};
-use super::fallback::body::Text;
+use super::body::Text;
 use super::fallback::opening::{Opening, Query};
 use super::fallback::{Fallbacks, POLLS_LEN_MAX, Started, refusal, start};
 use super::socket::Door;

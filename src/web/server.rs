@@ -20,10 +20,10 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, web};
 
 use super::api::{self, Api};
+use super::body::Max;
 use super::caller;
 use super::cross_origin;
 use super::fallback::Fallbacks;
-use super::fallback::body::Max;
 use super::guard::Guard;
 use super::peer::Proxies;
 use super::socket::{Door, take_over};

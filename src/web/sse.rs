@@ -14,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 
 use super::api::{Problem, refused};
-use super::fallback::body::Text;
+use super::body::Text;
 use super::fallback::opening::{Opening, Query};
 use super::fallback::{Fallbacks, Started, refusal, start};
 use super::socket::Door;

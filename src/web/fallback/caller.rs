@@ -62,7 +62,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Rej
     }
 }
 
-pub(super) fn malformed(what: &str) -> Reject {
+pub(in crate::web) fn malformed(what: &str) -> Reject {
     Reject::new(None, ErrorCode::Malformed, what)
 }
 

@@ -3,10 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::super::api::{Api, Problem, ask, refused};
-use super::body::{self, Text};
 use super::caller::{self, malformed};
 use crate::actors::session::commands::{Asked, encode_answer, overloaded, prepare};
 use crate::protocol::{ClientMessage, ErrorCode, ME, Reject, ServerMessage, parse_message};
+use crate::web::body::{self, Text};
 use crate::web::caller::act;
 
 /// Sends a command. The same id has one effect, whichever transport it comes by and however often.

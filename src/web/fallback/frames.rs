@@ -6,9 +6,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::super::api::{Problem, refused};
 use super::Fallbacks;
-use super::body::{self, Text};
 use super::caller::{self, malformed};
 use crate::protocol::{ClientMessage, ErrorCode, Reject, parse_message};
+use crate::web::body::{self, Text};
 use crate::web::socket::Door;
 
 /// How long a body may wait for its session to take it.

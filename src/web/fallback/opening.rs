@@ -8,9 +8,9 @@ use actix_web::{HttpMessage as _, HttpRequest};
 use serde_json::{Map, Value, json};
 
 use super::Key;
-use super::body;
 use super::caller::{self, malformed};
 use crate::protocol::{ClientMessage, Hello, Reject, parse_message};
+use crate::web::body;
 use crate::web::peer::ClientAddress;
 
 /// Where an `EventSource` puts the `id` of the last event it got.

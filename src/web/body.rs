@@ -8,13 +8,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{Error, FromRequest, HttpRequest, error};
 
-use super::caller::malformed;
+use super::api::refused;
+use super::fallback::caller::malformed;
 use crate::protocol::{ErrorCode, Reject};
-use crate::web::api::refused;
 
 /// A body as text, as long as a frame of the socket may be. What is longer, or no text, is
 /// answered by a problem document.
-pub(in crate::web) struct Text(pub(in crate::web) String);
+pub(super) struct Text(pub(super) String);
 
 impl FromRequest for Text {
     type Error = Error;
@@ -29,7 +29,7 @@ impl FromRequest for Text {
 
 /// The length that bodies may have, of which the app is told by its [`actix_web::web::PayloadConfig`] too.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::web) struct Max(pub(in crate::web) usize);
+pub(super) struct Max(pub(super) usize);
 
 fn explain(error: Error, max: usize) -> Error {
     let refusal = match error.as_response_error().status_code() {
@@ -40,17 +40,17 @@ fn explain(error: Error, max: usize) -> Error {
 }
 
 /// A body or a message in it has more than so many bytes.
-pub(in crate::web) fn too_large(max: usize) -> Reject {
+pub(super) fn too_large(max: usize) -> Reject {
     Reject::new(None, ErrorCode::TooLarge, format!("at most {max} bytes are taken here: send less at a time"))
 }
 
 /// A message is within its limit.
-pub(in crate::web) fn within(message: &str, max: usize) -> Result<(), Reject> {
+pub(super) fn within(message: &str, max: usize) -> Result<(), Reject> {
     if message.len() <= max { Ok(()) } else { Err(too_large(max)) }
 }
 
 /// A body is JSON and said to be.
-pub(in crate::web) fn json(request: &HttpRequest) -> Result<(), Reject> {
+pub(super) fn json(request: &HttpRequest) -> Result<(), Reject> {
     let said = request.headers().get(CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
     let kind = said.split(';').next().unwrap_or_default().trim();
     if ["application/json", "application/x-ndjson"].iter().any(|known| kind.eq_ignore_ascii_case(known)) {

@@ -12,14 +12,14 @@ use tokio::time::Instant;
 /// visible so much later at the most.
 const GATHER: Duration = Duration::from_millis(10);
 
-pub(super) struct Pace {
+pub(super) struct Gathering {
     /// When the last batch was begun.
     begun: Option<Instant>,
     /// The last position that somebody waits or waited for.
     wanted: watch::Receiver<Option<Position>>,
 }
 
-impl Pace {
+impl Gathering {
     pub(super) fn new(wanted: watch::Receiver<Option<Position>>) -> Self {
         Self { begun: None, wanted }
     }
@@ -49,18 +49,18 @@ mod tests {
     async fn events_gather_unless_somebody_waits() {
         let (wants, wanted) = watch::channel(None);
         let (_stop, mut stopped) = watch::channel(false);
-        let mut pace = Pace::new(wanted);
+        let mut gathering = Gathering::new(wanted);
         let start = Instant::now();
-        pace.gather(None, &mut stopped).await;
+        gathering.gather(None, &mut stopped).await;
         assert_eq!(start.elapsed(), Duration::ZERO, "the first batch is due at once");
-        pace.begin();
-        pace.gather(None, &mut stopped).await;
+        gathering.begin();
+        gathering.gather(None, &mut stopped).await;
         assert_eq!(start.elapsed(), GATHER);
-        pace.begin();
+        gathering.begin();
         wants.send_replace(Some(Position::from_engine(7)));
-        pace.gather(Some(Position::from_engine(6)), &mut stopped).await;
+        gathering.gather(Some(Position::from_engine(6)), &mut stopped).await;
         assert_eq!(start.elapsed(), GATHER, "somebody waits for what comes next");
-        pace.gather(Some(Position::from_engine(7)), &mut stopped).await;
+        gathering.gather(Some(Position::from_engine(7)), &mut stopped).await;
         assert_eq!(start.elapsed(), GATHER * 2, "what was waited for is there");
     }
 }
