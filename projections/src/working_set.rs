@@ -24,7 +24,18 @@ pub struct Stored {
 }
 
 /// A document to write, if the store holds it at a lower position or not at all.
-pub type Write = Stored;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Its key.
+    pub key: String,
+    /// The event that last changed it.
+    pub position: Position,
+    /// Canonical JSON; `None` once deleted.
+    pub body: Option<String>,
+    /// Whether the store is not known to hold it. It may all the same, written by a batch that
+    /// comes again.
+    pub is_new: bool,
+}
 
 /// A key that is parked, with the event that could not be folded. Its later events are not
 /// folded either, until it is tried again or the event is skipped.
@@ -109,6 +120,7 @@ struct Slot<D> {
     document: Option<D>,
     used_in: u64,
     changed: bool,
+    is_new: bool,
 }
 
 struct Arriving<E> {
@@ -245,7 +257,8 @@ impl<P: Projection> WorkingSet<P> {
             let body = body.map_err(|reason| FoldError::Document { key: key.clone(), reason })?;
             size = body.as_ref().map_or(size, String::len);
             slot.changed = false;
-            writes.push(Stored { key: key.clone(), position, body });
+            let is_new = std::mem::replace(&mut slot.is_new, false);
+            writes.push(Write { key: key.clone(), position, body, is_new });
         }
         // Stable, as this sort makes use of the runs that the log's order leaves.
         writes.sort_by(|a, b| a.key.cmp(&b.key));
@@ -285,7 +298,7 @@ fn json(document: &impl Serialize, like: usize) -> Result<String, String> {
 
 impl<D> Slot<D> {
     fn new(batch: u64) -> Self {
-        Self { position: None, document: None, used_in: batch, changed: false }
+        Self { position: None, document: None, used_in: batch, changed: false, is_new: true }
     }
 }
 
@@ -306,7 +319,8 @@ impl<P: Projection> Fold for WorkingSet<P> {
             let document = body.as_deref().map(serde_json::from_str).transpose();
             let document =
                 document.map_err(|e| FoldError::Document { key: key.clone(), reason: e.to_string() })?;
-            let slot = Slot { position: Some(position), document, used_in: self.batches, changed: false };
+            let (position, used_in) = (Some(position), self.batches);
+            let slot = Slot { position, document, used_in, changed: false, is_new: false };
             self.slots.insert(key, slot);
         }
         Ok(())
