@@ -122,6 +122,11 @@ impl Session {
         let mut commands = commands::Batch::default();
         let mut rest = text;
         while !rest.is_empty() && !self.outbox.is_closing() {
+            if self.outbox.is_full() {
+                self.wait_for_room(ctx);
+                rest.clone_into(&mut self.rest);
+                break;
+            }
             let (message, behind) = rest.split_once('\n').unwrap_or((rest, ""));
             rest = behind;
             if message.len() > self.stage.limits.message_bytes_max {
@@ -134,6 +139,13 @@ impl Session {
             }
         }
         self.submit(commands, ctx);
+    }
+
+    /// Goes on once the client has taken answers: one frame may ask for more than may wait.
+    fn wait_for_room(&self, ctx: &mut Context<Self>) {
+        let outbox = self.outbox.clone();
+        let waiting = async move { outbox.has_room().await };
+        ctx.wait(waiting.into_actor(self).map(|_, session, ctx| session.resume(ctx)));
     }
 
     /// Goes on behind a message that waited.
@@ -199,7 +211,7 @@ impl Session {
         let (id, room) = unsubscribe.into_parts();
         if let Some(stream) = room.stream(user) {
             self.unfollow(&stream);
-            self.room_places.truncate(self.follows.len());
+            self.give_back_places();
         }
         self.send(&ServerMessage::Unsubscribed(Unsubscribed { id, room }));
     }
@@ -225,6 +237,12 @@ impl Session {
             }
             keep
         });
+        self.give_back_places();
+    }
+
+    /// Keeps as many of the user's places as rooms are followed.
+    fn give_back_places(&mut self) {
+        self.room_places.truncate(self.follows.len());
     }
 
     /// Of what was sent, so much was shown. What was not sent cannot have been.
