@@ -214,3 +214,25 @@ fn a_room_that_ended_makes_place_for_another_and_too_many_is_no_matter_of_time()
     let taken = elsewhere.answer("free");
     assert_eq!(taken["type"], "subscribed", "{taken}");
 }
+
+#[test]
+fn of_a_frame_no_more_commands_are_in_flight_than_may_be() {
+    // As many wait at a room before it refuses more: so none is refused.
+    let (_data, server) = start(&[
+        ("DRAMATIS__SOCKET__IN_FLIGHT_COMMANDS_MAX", "4"),
+        ("DRAMATIS__ENTITY__PENDING_COMMANDS_MAX", "4"),
+    ]);
+    let mut alice = server.client("alice", &json!([]));
+    let post = |number: u32| {
+        json!({"type": "command", "id": format!("p{number}"), "room": "lobby", "name": "post_message",
+            "data": {"text": "quick"}})
+    };
+    alice.send_text(&(0..40).map(|number| post(number).to_string()).collect::<Vec<_>>().join("\n"));
+    let mut last = 0;
+    for number in 0..40 {
+        let answer = alice.answer(&format!("p{number}"));
+        assert_eq!(answer["type"], "ack", "{answer}");
+        assert!(answer["revision"].as_u64().unwrap() > last, "{answer}");
+        last = answer["revision"].as_u64().unwrap();
+    }
+}
