@@ -1,7 +1,7 @@
 //! The step that is the same for every projection: which documents to load, what to skip,
 //! what to write. It holds typed documents between batches and parks what cannot be folded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -71,6 +71,9 @@ pub trait Fold: Send + Sync {
     /// Says that it begins with the first event: until it lets go of documents, those it does not
     /// hold are new.
     fn start_empty(&mut self);
+
+    /// Keeps about so many documents at the most between batches from now on.
+    fn keep(&mut self, documents_max: usize);
 
     /// Folds this key alone from now on; a stream's name stands for every key of that stream.
     fn only(&mut self, key: &str);
@@ -249,15 +252,27 @@ impl<P: Projection> WorkingSet<P> {
         Ok(writes)
     }
 
+    /// Lets go of the documents that were used longest ago until about half of what may be kept is
+    /// left: so it is done seldom, and what was touched lately need not be loaded again.
     fn forget_cold(&mut self) {
-        if self.slots.len() > self.documents_max {
-            self.holds_all = false;
-            let batch = self.batches;
-            self.slots.retain(|_, slot| slot.used_in == batch);
+        if self.slots.len() <= self.documents_max {
+            return;
         }
-        if self.slots.len() > self.documents_max {
-            self.slots.clear();
+        self.holds_all = false;
+        let mut used: BTreeMap<u64, usize> = BTreeMap::new();
+        for slot in self.slots.values() {
+            *used.entry(slot.used_in).or_default() += 1;
         }
+        let (mut kept, mut since) = (0, self.batches + 1);
+        for (batch, documents) in used.into_iter().rev() {
+            kept += documents;
+            let most = if batch == self.batches { self.documents_max } else { self.documents_max / 2 };
+            if kept > most {
+                break;
+            }
+            since = batch;
+        }
+        self.slots.retain(|_, slot| slot.used_in >= since);
     }
 }
 
@@ -319,7 +334,45 @@ impl<P: Projection> Fold for WorkingSet<P> {
         self.holds_all = self.slots.is_empty();
     }
 
+    fn keep(&mut self, documents_max: usize) {
+        self.documents_max = documents_max;
+    }
+
     fn only(&mut self, key: &str) {
         self.only = Some(key.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::projection::testing::history;
+    use crate::timeline::Timeline;
+
+    #[test]
+    fn what_was_used_longest_ago_is_let_go_of_first() {
+        let mut lines = String::new();
+        for said in 0..6 {
+            let _ = writeln!(lines, r#"alice MessagePosted {{"kind":"text","text":"{said}"}}"#);
+        }
+        for target in [5, 0, 4, 3] {
+            let _ = writeln!(lines, r#"bob ReactionAdded {{"target":{target},"emoji":"x"}}"#);
+        }
+        let mut events = history(&lines).into_iter().map(Arc::new).collect::<Vec<_>>().into_iter();
+        let mut fold = WorkingSet::<Timeline>::new(4);
+        let mut batch = |count: usize| {
+            let missing = fold.begin(&events.by_ref().take(count).collect::<Vec<_>>());
+            (missing, fold.finish().map(|folded| folded.writes.len()))
+        };
+        let key = |revision: u64| format!("room-main.lobby/{revision:020}");
+        assert_eq!(batch(4), (vec![], Ok(4)));
+        // Six are more than four: the first batch's go, the last one's stay.
+        assert_eq!(batch(2), (vec![], Ok(2)));
+        assert_eq!(batch(1), (vec![], Ok(1)));
+        assert_eq!(batch(1), (vec![key(0)], Ok(0)), "the store is not there, so nobody has that message");
+        assert_eq!(batch(1), (vec![], Ok(1)));
+        assert_eq!(batch(1), (vec![key(3)], Ok(0)));
     }
 }

@@ -79,7 +79,7 @@ async fn builds_and_aliases(store: &dyn ReadModels) {
     assert_eq!(store.alias("things").await.unwrap().as_deref(), Some("things@2"));
     store.drop_build("things@1").await.unwrap();
     store.drop_build("things@1").await.unwrap();
-    let gone = store.write("things@1", batch(&[], 1)).await.unwrap_err();
+    let gone = store.write("things@1", batch(&[], 1).into()).await.unwrap_err();
     assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
     for gone in [store.get("things@1", "a").await.err(), store.scan("things@1", None, 1).await.err()] {
         let expected = ReadModelError::NoBuild { collection: "things@1".to_owned() };
@@ -124,7 +124,7 @@ async fn guards(store: &dyn ReadModels) {
     store.create(new_build("guards@1")).await.unwrap();
     // The same batches again, late and overlapping, change nothing.
     for batch in [&first, &second, &first, &second, &batch(&[("b", 4, Some("0"))], 4)] {
-        store.write("guards@1", batch.clone()).await.unwrap();
+        store.write("guards@1", batch.clone().into()).await.unwrap();
     }
     let keys = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
     let mut stored = store.load("guards@1", keys).await.unwrap();
@@ -137,7 +137,7 @@ async fn guards(store: &dyn ReadModels) {
     assert_eq!(keys_of(&store.scan("guards@1", None, 9).await.unwrap()), ["b", "c"]);
     assert_eq!(keys_of(&store.scan("guards@1", Some("b".into()), 9).await.unwrap()), ["c"]);
     let alive = batch(&[("a", 9, Some("3"))], 9);
-    store.write("guards@1", alive).await.unwrap();
+    store.write("guards@1", alive.into()).await.unwrap();
     assert_eq!(store.get("guards@1", "a").await.unwrap().unwrap().body, "3");
 }
 
@@ -151,19 +151,19 @@ async fn epochs_and_dead_letters(store: &dyn ReadModels) {
     };
     let mut parking = batch(&[], 5);
     parking.parked = vec![letter("b", 3), letter("a", 4)];
-    store.write("letters@1", parking.clone()).await.unwrap();
-    store.write("letters@1", parking.clone()).await.unwrap();
+    store.write("letters@1", parking.clone().into()).await.unwrap();
+    store.write("letters@1", parking.clone().into()).await.unwrap();
     assert_eq!(store.dead_letters("letters@1").await.unwrap(), parking.parked);
     // A later letter of a key takes the place of an earlier one, and not the other way.
     let mut again = batch(&[], 5);
     again.parked = vec![letter("b", 2), letter("a", 5), letter("c", 5)];
-    store.write("letters@1", again).await.unwrap();
+    store.write("letters@1", again.into()).await.unwrap();
     let left = [letter("b", 3), letter("a", 5), letter("c", 5)];
     assert_eq!(store.dead_letters("letters@1").await.unwrap(), left);
 
     let mut other = batch(&[("x", 9, Some("1"))], 9);
     other.checkpoint.epoch = EPOCH.raised();
-    let refused = store.write("letters@1", other).await.unwrap_err();
+    let refused = store.write("letters@1", other.into()).await.unwrap_err();
     assert!(matches!(refused, ReadModelError::OtherEpoch { .. }), "{refused}");
     assert_eq!(store.get("letters@1", "x").await.unwrap(), None, "nothing of it was written");
     store.drop_build("letters@1").await.unwrap();
@@ -183,7 +183,7 @@ async fn queries(store: &dyn ReadModels) {
         ("r/5", 5, None),
         ("r0", 6, Some(cat2.as_str())),
     ];
-    store.write("queries@1", batch(&writes, 6)).await.unwrap();
+    store.write("queries@1", batch(&writes, 6).into()).await.unwrap();
     let all = Query {
         key_prefix: None,
         equal: Vec::new(),

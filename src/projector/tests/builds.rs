@@ -21,7 +21,10 @@ async fn forge(store: &dyn ReadModels, collection: &str, key: &str, position: Po
     let forged =
         dramatis_projections::Write { key: key.into(), position, body: Some(r#"{"forged":true}"#.into()) };
     let checkpoint = Checkpoint { epoch: EPOCH, position: None };
-    store.write(collection, Batch { writes: vec![forged], parked: Vec::new(), checkpoint }).await.unwrap();
+    store
+        .write(collection, Batch { writes: vec![forged], parked: Vec::new(), checkpoint }.into())
+        .await
+        .unwrap();
 }
 
 async fn started(folder: &Place, page: usize) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>, Projector) {

@@ -86,9 +86,9 @@ async fn a_duplicate_on_another_unique_index_is_an_error() {
     let index = doc! {"name": "one of a kind", "key": {"body.kind": 1}, "unique": true};
     lent.database.run_command(doc! {"createIndexes": "unique@1", "indexes": [index]}).await.unwrap();
     let (cat, dog) = (r#"{"kind":"cat","size":1}"#, r#"{"kind":"dog","size":1}"#);
-    store.write("unique@1", contract::batch(&[("a", 5, Some(cat))], 5)).await.unwrap();
+    store.write("unique@1", contract::batch(&[("a", 5, Some(cat))], 5).into()).await.unwrap();
     let both = contract::batch(&[("a", 4, Some(dog)), ("b", 6, Some(cat)), ("c", 7, Some(dog))], 7);
-    let error = store.write("unique@1", both).await.unwrap_err();
+    let error = store.write("unique@1", both.into()).await.unwrap_err();
     assert!(error.to_string().contains("11000"), "{error}");
     assert_eq!(store.get("unique@1", "a").await.unwrap().unwrap().body, cat, "the late write is no error");
     assert_eq!(store.builds().await.unwrap()[0].checkpoint, contract::checkpoint(5), "it waits");
@@ -131,7 +131,7 @@ async fn admins_can_ask_for_typed_fields() {
     let store = &lent.store;
     store.create(contract::new_build("typed@1")).await.unwrap();
     let body = r#"{"kind":"cat","size":9007199254740992,"paws":{"left.$1":[1,null,true]}}"#;
-    store.write("typed@1", contract::batch(&[("a", 1, Some(body)), ("b", 2, None)], 2)).await.unwrap();
+    store.write("typed@1", contract::batch(&[("a", 1, Some(body)), ("b", 2, None)], 2).into()).await.unwrap();
     let documents = lent.database.collection::<Bson>("typed@1");
     let query = doc! {"body.size": {"$gt": 5_000_000_000_i64}, "body.paws.left%2E$1": 1};
     let found = documents.find_one(query).await.unwrap().unwrap();
@@ -151,10 +151,10 @@ async fn what_a_cut_off_drop_or_write_left_is_gone_from_a_new_build() {
         .unwrap();
     store.create(contract::new_build("left@1")).await.unwrap();
     assert_eq!(store.count("left@1").await.unwrap(), 0);
-    store.write("left@1", contract::batch(&[("a", 1, Some("1"))], 1)).await.unwrap();
+    store.write("left@1", contract::batch(&[("a", 1, Some("1"))], 1).into()).await.unwrap();
     let builds = lent.database.collection::<Bson>("meta.builds");
     builds.update_one(doc! {"_id": "left@1"}, doc! {"$set": {"dropping": true}}).await.unwrap();
-    let gone = store.write("left@1", contract::batch(&[("a", 2, Some("1"))], 2)).await.unwrap_err();
+    let gone = store.write("left@1", contract::batch(&[("a", 2, Some("1"))], 2).into()).await.unwrap_err();
     assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
     assert_eq!(store.builds().await.unwrap().len(), 1, "it is still there to be dropped");
     store.create(contract::new_build("left@1")).await.unwrap();

@@ -1,6 +1,7 @@
 //! Writing a batch.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use dramatis_events::Position;
 use dramatis_projections::Write;
@@ -16,28 +17,24 @@ use crate::read_models::{Batch, ReadModelError, text};
 const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Documents of one command, of which servers take 100,000.
 const COMMAND_DOCUMENTS_MAX: usize = 10_000;
+/// Batches of so many documents are put into BSON beside what runs on the caller's thread.
+const BESIDE_DOCUMENTS_MIN: usize = 500;
 /// Bytes of one document: servers take 16 MiB, and it stands in a command.
 const DOCUMENT_BYTES_MAX: usize = 15 * 1024 * 1024;
 
 impl Store {
     /// Documents first, then dead letters, then the checkpoint: cut off anywhere, the same batch
     /// made again has the effect of one.
-    pub(super) async fn write(&self, collection: &str, batch: Batch) -> Result<(), Trouble> {
+    pub(super) async fn write(&self, collection: &str, batch: Arc<Batch>) -> Result<(), Trouble> {
         let Standing { epoch: stored, text, .. } = self.standing(collection).await?;
         let got = batch.checkpoint.epoch;
         if stored != got {
             let collection = collection.to_owned();
             return Err(ReadModelError::OtherEpoch { collection, stored, got }.into());
         }
-        let mut bulk = Bulk::new(collection);
-        for write in &batch.writes {
-            let update = guarded(write, &text)?;
-            if bulk.is_full(&update) {
-                self.write_bulk(std::mem::replace(&mut bulk, Bulk::new(collection))).await?;
-            }
-            bulk.push(write, update);
+        for bulk in bulks(batch.clone(), text).await? {
+            self.write_bulk(collection, &batch.writes, bulk).await?;
         }
-        self.write_bulk(bulk).await?;
         self.park(collection, &batch.parked).await?;
         if let Some(position) = batch.checkpoint.position {
             let forward = doc! {"$max": {"position": names::to_stored(position)?}};
@@ -49,13 +46,14 @@ impl Store {
 
     /// Servers in general try each write of an unordered command. One that stops at a duplicate
     /// is sent the others again, which changes nothing where they were applied.
-    async fn write_bulk(&self, mut bulk: Bulk<'_>) -> Result<(), Trouble> {
+    async fn write_bulk(&self, collection: &str, writes: &[Write], mut bulk: Bulk) -> Result<(), Trouble> {
         while !bulk.updates.is_empty() {
-            let (written, _) = self.written(bulk.command()).await?;
+            let (written, _) = self.written(bulk.command(collection)).await?;
             let told = written.found + u64::try_from(written.duplicates.len()).unwrap_or(0);
             let all = told >= u64::try_from(bulk.updates.len()).unwrap_or(u64::MAX);
             if written.doubtful {
-                self.are_newer(bulk.collection, &bulk.writes, &written.duplicates).await?;
+                let doubtful = written.duplicates.iter().filter_map(|at| writes.get(*bulk.which.get(*at)?));
+                self.are_newer(collection, doubtful.collect()).await?;
             }
             if all || written.duplicates.is_empty() {
                 return Ok(());
@@ -67,8 +65,7 @@ impl Store {
 
     /// Checks that what was in the way of these writes are newer documents of the same keys, for
     /// servers that do not tell which unique index it was.
-    async fn are_newer(&self, collection: &str, writes: &[&Write], which: &[usize]) -> Result<(), Trouble> {
-        let writes: Vec<_> = which.iter().filter_map(|at| writes.get(*at)).collect();
+    async fn are_newer(&self, collection: &str, writes: Vec<&Write>) -> Result<(), Trouble> {
         let stored = self.load(collection, writes.iter().map(|write| write.key.clone()).collect()).await?;
         let stored: HashMap<_, _> = stored.iter().map(|stored| (&stored.key, stored.position)).collect();
         match writes.iter().find(|write| stored.get(&write.key) < Some(&write.position)) {
@@ -89,17 +86,39 @@ impl Store {
     }
 }
 
+/// The commands of a batch.
+async fn bulks(batch: Arc<Batch>, text: Vec<String>) -> Result<Vec<Bulk>, Trouble> {
+    if batch.writes.len() < BESIDE_DOCUMENTS_MIN {
+        return Ok(Bulk::all(&batch.writes, &text)?);
+    }
+    let bulks = tokio::task::spawn_blocking(move || Bulk::all(&batch.writes, &text)).await;
+    let broke = |error: tokio::task::JoinError| ReadModelError::Failure { reason: error.to_string() };
+    Ok(bulks.map_err(broke)??)
+}
+
 /// One command of many guarded writes in any order.
-struct Bulk<'a> {
-    collection: &'a str,
-    writes: Vec<&'a Write>,
+#[derive(Default)]
+struct Bulk {
+    /// Which of the batch's.
+    which: Vec<usize>,
     updates: Vec<RawDocumentBuf>,
     bytes: usize,
 }
 
-impl<'a> Bulk<'a> {
-    fn new(collection: &'a str) -> Self {
-        Self { collection, writes: Vec::new(), updates: Vec::new(), bytes: 0 }
+impl Bulk {
+    fn all(writes: &[Write], text: &[String]) -> Result<Vec<Self>, ReadModelError> {
+        let (mut full, mut bulk) = (Vec::new(), Self::default());
+        for (at, write) in writes.iter().enumerate() {
+            let update = guarded(write, text)?;
+            if bulk.is_full(&update) {
+                full.push(std::mem::take(&mut bulk));
+            }
+            bulk.bytes += update.as_bytes().len();
+            bulk.which.push(at);
+            bulk.updates.push(update);
+        }
+        full.push(bulk);
+        Ok(full)
     }
 
     fn is_full(&self, next: &RawDocumentBuf) -> bool {
@@ -107,23 +126,17 @@ impl<'a> Bulk<'a> {
         documents > 0 && (documents >= COMMAND_DOCUMENTS_MAX || bytes > COMMAND_BYTES_MAX)
     }
 
-    fn push(&mut self, write: &'a Write, update: RawDocumentBuf) {
-        self.bytes += update.as_bytes().len();
-        self.writes.push(write);
-        self.updates.push(update);
-    }
-
     fn remove(&mut self, which: &[usize]) {
         let (mut write, mut update) = (0.., 0..);
         let kept = |at: Option<usize>| at.is_some_and(|at| !which.contains(&at));
-        self.writes.retain(|_| kept(write.next()));
+        self.which.retain(|_| kept(write.next()));
         self.updates.retain(|_| kept(update.next()));
     }
 
-    fn command(&self) -> RawDocumentBuf {
+    fn command(&self, collection: &str) -> RawDocumentBuf {
         let mut updates = RawArrayBuf::new();
         self.updates.iter().for_each(|update| updates.push(update.as_ref()));
-        let mut command = rawdoc! {"update": self.collection, "ordered": false};
+        let mut command = rawdoc! {"update": collection, "ordered": false};
         command.append(cstr!("updates"), updates);
         command
     }

@@ -17,7 +17,7 @@ async fn a_store_comes_back_after_it_was_closed() {
     let path = folder.path().join("read.db");
     let store = SqliteReadModels::open(&path).unwrap();
     store.create(contract::new_build("rooms@1")).await.unwrap();
-    store.write("rooms@1", contract::batch(&[("a", 3, Some("{}"))], 7)).await.unwrap();
+    store.write("rooms@1", contract::batch(&[("a", 3, Some("{}"))], 7).into()).await.unwrap();
     drop(store);
     let store = SqliteReadModels::open(&path).unwrap();
     assert_eq!(store.count("rooms@1").await.unwrap(), 1);
