@@ -1,4 +1,4 @@
-//! A thread that owns one connection. Callers wait for each answer, so a queue is never
+//! A thread that owns one connection, and opens it when it can. Callers wait for each answer, so a queue is never
 //! longer than there are callers.
 
 use std::sync::mpsc;
@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 use super::errors::stopped;
 use crate::read_models::{Answer, ReadModelError};
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type Job = Box<dyn FnOnce(Result<&mut Connection, ReadModelError>) + Send>;
+/// How a connection is opened.
+pub(super) type Opening = Box<dyn Fn() -> Result<Connection, ReadModelError> + Send>;
 
 /// A connection behind a queue.
 pub(super) struct Worker {
@@ -19,12 +21,19 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Moves the connection to a thread of its own.
-    pub(super) fn start(name: &str, mut connection: Connection) -> Result<Self, ReadModelError> {
+    /// Moves the connection to a thread of its own; if there is none yet, each job tries to open it.
+    pub(super) fn start(
+        name: &str,
+        mut connection: Option<Connection>,
+        open: Opening,
+    ) -> Result<Self, ReadModelError> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             for job in queue {
-                job(&mut connection);
+                job(match &mut connection {
+                    Some(connection) => Ok(connection),
+                    none => open().map(|opened| none.insert(opened)),
+                });
             }
         });
         let thread = thread.map_err(|e| ReadModelError::Failure { reason: e.to_string() })?;
@@ -40,7 +49,7 @@ impl Worker {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             // Nobody waiting is fine.
-            let _ = answer.send(job(connection));
+            let _ = answer.send(connection.and_then(job));
         });
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         Box::pin(async move {
