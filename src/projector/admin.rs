@@ -11,6 +11,7 @@ use super::run::{RunError, next_collection};
 use super::status::JobProgress;
 use super::{Health, Projector, Running, names};
 use crate::log::{Filter, ReadLimit};
+use crate::read_models::queries::of_live;
 
 /// The most builds as of positions that one projection keeps.
 const AS_OF_MAX: usize = 4;
@@ -277,12 +278,9 @@ impl Projector {
     /// The parked keys of a projection's live build, in log order.
     pub async fn dead_letters(&self, projection: &str) -> Result<Vec<DeadLetter>, AdminError> {
         let name = self.running(projection)?.projection.name();
-        let store = &self.shared.store;
-        let letters = match store.alias(name).await.map_err(RunError::Store)? {
-            Some(collection) => store.dead_letters(&collection).await.map_err(RunError::Store)?,
-            None => Vec::new(),
-        };
-        Ok(letters)
+        let store = self.shared.store.as_ref();
+        let letters = of_live(store, name, |build| store.dead_letters(build)).await;
+        Ok(letters.map_err(RunError::Store)?.unwrap_or_default())
     }
 
     /// The document of a key as of a position or time.

@@ -135,7 +135,9 @@ impl Worker {
             wanted = job.is_some();
             if let Some(job) = job {
                 (job.completion, job.replaced) = (Some(completion), Some(old.clone()));
-                kept.iter().for_each(|kept| record.keep(kept.clone()));
+                if let Some(kept) = kept.clone() {
+                    record.keep(kept);
+                }
             }
         })
         .await?;

@@ -113,7 +113,7 @@ async fn an_event_skipped_during_a_rebuild_is_left_out_of_it() {
     let (log, held) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(true)));
     let (holds, writes) = (held.clone(), AtomicBool::new(false));
     // The rebuild gets no further than its first page, which parks the key.
-    let store = Odd::new(place.store(), move |call, of| {
+    let store = Odd::over(place.store(), move |call, of| {
         let second = (call, of) == ("write", "rooms@2") && writes.swap(true, Ordering::SeqCst);
         if second && holds.load(Ordering::SeqCst) { Fate::failed() } else { Fate::Answered }
     });

@@ -36,7 +36,7 @@ pub(super) struct Odd {
 }
 
 impl Odd {
-    pub(super) fn new(
+    pub(super) fn over(
         store: Arc<dyn ReadModels>,
         decide: impl Fn(&str, &str) -> Fate + Send + Sync + 'static,
     ) -> Arc<dyn ReadModels> {

@@ -32,7 +32,7 @@ async fn a_switch_whose_answer_is_lost_is_found_out() {
     let place = Place::new();
     let (log, loses) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
     let next = loses.clone();
-    let store = Odd::new(place.store(), move |call, _| {
+    let store = Odd::over(place.store(), move |call, _| {
         let lost = call == "swap_alias" && next.swap(false, Ordering::SeqCst);
         if lost { Fate::Lost } else { Fate::Answered }
     });
@@ -70,7 +70,7 @@ async fn a_rollback_ends_although_the_log_grows_with_every_page() {
     let place = Place::new();
     let (log, busy) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
     let (growing, grows) = (log.clone(), busy.clone());
-    let store = Odd::new(place.store(), move |call, _| {
+    let store = Odd::over(place.store(), move |call, _| {
         if call == "write" && grows.load(Ordering::SeqCst) {
             growing.write(MORE);
         }
@@ -105,7 +105,7 @@ async fn a_start_that_stumbles_finds_the_build_under_way_all_the_same() {
     projector.stop().await;
     for stumbles_at in 0..24 {
         let calls = AtomicUsize::new(0);
-        let stumbling = Odd::new(store.clone(), move |_, _| {
+        let stumbling = Odd::over(store.clone(), move |_, _| {
             let stumbles = calls.fetch_add(1, Ordering::SeqCst) == stumbles_at;
             if stumbles { Fate::failed() } else { Fate::Answered }
         });
@@ -115,7 +115,7 @@ async fn a_start_that_stumbles_finds_the_build_under_way_all_the_same() {
         projector.stop().await;
     }
     // The build before may be lost for good.
-    let broken = Odd::new(store.clone(), |call, of| {
+    let broken = Odd::over(store.clone(), |call, of| {
         if call == "index_build" && of == "timeline@1" { Fate::failed() } else { Fate::Answered }
     });
     let projector = timeline(&log, &broken, 1);
@@ -129,7 +129,7 @@ async fn a_proof_that_never_ends_is_cancelled_and_stopped() {
     let place = Place::new();
     let (log, scans) = (ScriptedLog::new(EPOCH), watch::Sender::new(0_u64));
     let scanned = scans.clone();
-    let store = Odd::new(place.store(), move |call, _| {
+    let store = Odd::over(place.store(), move |call, _| {
         if call == "scan" {
             scanned.send_modify(|scans| *scans += 1);
         }
@@ -164,4 +164,32 @@ async fn a_proof_that_never_ends_is_cancelled_and_stopped() {
         projector.wish("timeline", Wish::Cancel).await.unwrap();
         projector.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_question_to_a_build_that_was_switched_from_is_asked_again() {
+    let place = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), place.store());
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store, 9);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    rebuilt(&projector).await;
+    projector.stop().await;
+    let alias =
+        async |from: &str, to: &str| store.swap_alias("timeline", Some(from.into()), to).await.unwrap();
+    assert!(alias("timeline@2", "timeline@1").await);
+    store.drop_build("timeline@1").await.unwrap();
+    // The switch comes between the look at the alias and the question.
+    let switched = || store.swap_alias("timeline", Some("timeline@1".into()), "timeline@2");
+    let get = |build: &str| store.get(build, "room-main.lobby/00000000000000000002");
+    let late = |build: &str| -> crate::read_models::Answer<_> {
+        let (switched, got) = (switched(), get(build));
+        Box::pin(async { switched.await.and(got.await) })
+    };
+    let found = queries::of_live(store.as_ref(), "timeline", late).await;
+    assert!(found.unwrap().flatten().is_some());
+    // Where the alias stays, the build is gone indeed.
+    assert!(alias("timeline@2", "timeline@1").await);
+    let gone = queries::of_live(store.as_ref(), "timeline", get).await;
+    assert!(matches!(gone, Err(crate::read_models::ReadModelError::NoBuild { .. })), "{gone:?}");
 }

@@ -7,7 +7,7 @@ use crate::read_models::ReadModelError;
 
 /// A store without full-text search.
 fn without(place: &Place) -> Arc<dyn ReadModels> {
-    Odd::new(place.store(), |call, of| {
+    Odd::over(place.store(), |call, of| {
         let reason = "it has no words".to_owned();
         match (call, of.split_once('@')) {
             ("create", Some(("search", _))) => {
@@ -51,7 +51,7 @@ async fn a_build_is_given_the_indexes_of_this_release_when_it_is_gone_on_with() 
     let place = Place::new();
     let (log, indexed) = (ScriptedLog::new(EPOCH), Arc::new(StdMutex::new(Vec::new())));
     let seen = indexed.clone();
-    let store = Odd::new(place.store(), move |call, of| {
+    let store = Odd::over(place.store(), move |call, of| {
         if call == "index_build" {
             seen.lock().unwrap().push(of.to_owned());
         }
