@@ -29,6 +29,7 @@ mod asks;
 mod backoff;
 mod builder;
 mod compare;
+mod frozen;
 mod gather;
 mod history;
 mod mend;

@@ -1,6 +1,6 @@
 //! What admins ask of a projector: builds, the way back, parked keys, the past.
 
-use dramatis_events::Position;
+use dramatis_events::{Position, UnixMillis};
 use dramatis_projections::DeadLetter;
 use tokio::sync::oneshot;
 
@@ -11,6 +11,10 @@ use super::run::{RunError, next_collection};
 use super::status::JobProgress;
 use super::{Health, Projector, Running, names};
 use crate::log::{Filter, ReadLimit};
+use crate::read_models::queries::of_live;
+
+/// The most builds as of positions that one projection keeps.
+const AS_OF_MAX: usize = 4;
 
 /// Why what an admin asked was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +47,19 @@ pub enum AdminError {
         state: JobState,
         /// What was asked.
         wish: &'static str,
+    },
+    /// Too many builds as of positions are kept.
+    #[error(
+        "{projection} keeps {max} builds as of positions already, which is the limit: read those, or ask again \
+         after {} (Unix milliseconds), when the first is dropped", .until.get()
+    )]
+    TooManyKept {
+        /// The projection.
+        projection: &'static str,
+        /// The limit.
+        max: usize,
+        /// When the next one is dropped.
+        until: UnixMillis,
     },
     /// No build from before is kept.
     #[error("no build of {projection} from before the live one is kept: there is nothing to go back to")]
@@ -185,6 +202,11 @@ impl Projector {
             if let Some(active) = record.active() {
                 return Err(AdminError::Busy { projection: name, state: active.state });
             }
+            let shown = record.kept.iter().filter(|kept| kept.as_of.is_some()).map(|kept| kept.drop_at);
+            let full = shown.clone().count() >= AS_OF_MAX && matches!(order.purpose, Purpose::AsOf { .. });
+            if let (true, Some(until)) = (full, shown.min()) {
+                return Err(AdminError::TooManyKept { projection: name, max: AS_OF_MAX, until });
+            }
             record.job = Some(job.clone());
             record.held_version = None;
             Ok(())
@@ -256,12 +278,9 @@ impl Projector {
     /// The parked keys of a projection's live build, in log order.
     pub async fn dead_letters(&self, projection: &str) -> Result<Vec<DeadLetter>, AdminError> {
         let name = self.running(projection)?.projection.name();
-        let store = &self.shared.store;
-        let letters = match store.alias(name).await.map_err(RunError::Store)? {
-            Some(collection) => store.dead_letters(&collection).await.map_err(RunError::Store)?,
-            None => Vec::new(),
-        };
-        Ok(letters)
+        let store = self.shared.store.as_ref();
+        let letters = of_live(store, name, |build| store.dead_letters(build)).await;
+        Ok(letters.map_err(RunError::Store)?.unwrap_or_default())
     }
 
     /// The document of a key as of a position or time.
@@ -282,7 +301,7 @@ impl Projector {
             AsOf::Position(position) => return Ok(position),
             AsOf::Time(time) => time,
         };
-        let next = dramatis_events::UnixMillis::new(time.get().saturating_add(1));
+        let next = UnixMillis::new(time.get().saturating_add(1));
         let filter = Filter { recorded_from: Some(next), ..Filter::default() };
         let mut after = None;
         loop {

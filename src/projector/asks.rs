@@ -6,10 +6,12 @@ use dramatis_projections::Skipped;
 use tokio::sync::oneshot;
 
 use super::compare::{Difference, look_again};
+use super::frozen::Frozen;
 use super::record::{Completion, JobState, Kept, Record};
 use super::run::{Run, RunError};
-use super::worker::{Frozen, Worker};
-use super::{AdminError, RolledBack, mend};
+use super::sitting::left;
+use super::worker::Worker;
+use super::{AdminError, Health, RolledBack, mend};
 use crate::read_models::ReadModelError;
 
 /// The most builds that stay beside the live one; the oldest is dropped for another.
@@ -133,7 +135,9 @@ impl Worker {
             wanted = job.is_some();
             if let Some(job) = job {
                 (job.completion, job.replaced) = (Some(completion), Some(old.clone()));
-                record.kept.extend(kept.clone());
+                if let Some(kept) = kept.clone() {
+                    record.keep(kept);
+                }
             }
         })
         .await?;
@@ -142,9 +146,7 @@ impl Worker {
             let reason = format!("{new} was cancelled or paused in the moment of its switch");
             return Err(ReadModelError::Failure { reason }.into());
         }
-        if !store.swap_alias(name, Some(old.clone()), &new).await? {
-            return Err(RunError::AliasMoved { projection: name, collection: new });
-        }
+        self.swap(&old, &new).await?;
         self.warm = self.go_live(run);
         let now = self.shared.clock.now();
         let noted = self.note(&new, |record| {
@@ -161,6 +163,18 @@ impl Worker {
             store.drop_build(&old).await?;
         }
         self.drop_oldest(&new).await
+    }
+
+    /// Names another live build. Unless that is known to be done, which one is live is found out anew.
+    async fn swap(&mut self, from: &str, to: &str) -> Result<(), RunError> {
+        let name = self.projection.name();
+        let swapped = self.shared.store.swap_alias(name, Some(from.to_owned()), to).await;
+        if matches!(swapped, Ok(true)) {
+            return Ok(());
+        }
+        self.look_again();
+        swapped?;
+        Err(RunError::AliasMoved { projection: name, collection: to.to_owned() })
     }
 
     async fn note(&self, new: &str, mut change: impl FnMut(&mut Record)) -> Result<(), RunError> {
@@ -184,8 +198,14 @@ impl Worker {
 
     async fn drop_oldest(&self, live: &str) -> Result<(), RunError> {
         let surplus = |record: &mut Record| {
-            let surplus = record.kept.len().saturating_sub(KEPT_MAX);
-            Ok::<_, RunError>(record.kept.drain(..surplus).collect::<Vec<_>>())
+            let before = |kept: &Kept| kept.as_of.is_none();
+            let mut surplus = record.kept.iter().filter(|kept| before(kept)).count().saturating_sub(KEPT_MAX);
+            let dropped = record.kept.extract_if(.., |kept| {
+                let dropped = before(kept) && surplus > 0;
+                surplus -= usize::from(dropped);
+                dropped
+            });
+            Ok::<_, RunError>(dropped.collect::<Vec<_>>())
         };
         for kept in self.ledger.update(surplus).await?.iter().filter(|kept| kept.collection != live) {
             self.shared.store.drop_build(&kept.collection).await?;
@@ -195,6 +215,15 @@ impl Worker {
 
     /// Makes the build before live again: at once if it is warm, else after it has caught up.
     pub(super) async fn roll_back(&mut self) -> Result<RolledBack, AdminError> {
+        let made = self.go_back().await;
+        if matches!(made, Err(AdminError::Run(_))) {
+            // The warm build may have been on the way.
+            self.look_again();
+        }
+        made
+    }
+
+    async fn go_back(&mut self) -> Result<RolledBack, AdminError> {
         let (store, name) = (self.shared.store.clone(), self.projection.name());
         let record = self.ledger.read().await.map_err(RunError::Store)?;
         if let Some(job) = record.active() {
@@ -208,52 +237,59 @@ impl Worker {
         let Some(build) = build.filter(|build| build.checkpoint.epoch == self.shared.log.epoch()) else {
             return Err(AdminError::NothingKept { projection: name });
         };
+        let (to, version) = (build.collection.clone(), self.projection.version());
+        let back = if build.version == version { Some(self.rewarmed(build).await?) } else { None };
         let from = match (&self.run, &self.frozen) {
             (Some(run), _) => run.collection.clone(),
             (None, Some(frozen)) => frozen.collection.clone(),
             (None, None) => return Err(AdminError::NothingKept { projection: name }),
         };
-        let (to, version) = (build.collection.clone(), self.projection.version());
-        let back = if build.version == version { Some(self.rewarmed(build).await?) } else { None };
-        let kept = self.kept(from.clone());
+        let (kept, held) = (self.kept(from.clone()), back.is_none().then_some(version));
         let keep = |record: &mut Record| {
-            record.kept.push(kept.clone());
+            record.keep(kept.clone());
+            record.held_version = held;
             Ok::<_, RunError>(())
         };
         self.ledger.update(keep).await?;
-        if !store.swap_alias(name, Some(from.clone()), &to).await.map_err(RunError::Store)? {
-            return Err(RunError::AliasMoved { projection: name, collection: to }.into());
-        }
-        let held = back.is_none().then_some(version);
-        self.warm = match back {
-            Some(back) => self.go_live(back),
-            // Of another version: it is found again, and stands as it is.
-            None => self.run.take(),
-        };
-        self.note(&to, |record| record.held_version = held).await?;
-        if held.is_some() {
-            self.frozen = None;
-            let warm = self.warm.take();
-            self.find_live().await?;
-            self.warm = warm;
+        self.swap(&from, &to).await?;
+        let noted = self.note(&to, |_| {}).await;
+        match back {
+            Some(back) if noted.is_ok() => self.warm = self.go_live(back),
+            _ => {
+                // Of another version, or not written down: it is found as after a restart. If that
+                // fails now, it is done before the next step.
+                self.look_again();
+                let _ = self.find_live().await;
+            }
         }
         Ok(RolledBack { from, to })
     }
 
     /// A build of this version, brought up with the log while the live build goes on.
-    async fn rewarmed(&mut self, build: crate::read_models::Build) -> Result<Run, RunError> {
+    async fn rewarmed(&mut self, build: crate::read_models::Build) -> Result<Run, AdminError> {
         let warm = self.warm.take().filter(|warm| warm.collection == build.collection);
         let mut back = match warm {
             Some(warm) => warm,
             None => Run::open(&self.shared, self.projection, build.collection, build.checkpoint).await?,
         };
-        while back.step().await? {
+        let (head, near) = (self.shared.log.head(), self.shared.options.page.events);
+        let near = u64::try_from(near).unwrap_or(u64::MAX);
+        // A log that grows has always more: the last page is left to the end.
+        while back.step().await? && left(back.position, *head.borrow()) > near {
+            if *self.shared.stop.borrow() {
+                return Err(AdminError::Stopped);
+            }
+            if !self.leads().await? {
+                let Health::Standby { holder } = self.health() else { return Err(AdminError::Stopped) };
+                return Err(AdminError::Elsewhere { holder });
+            }
             if let Some(live) = &mut self.run {
                 live.step().await?;
             }
+            self.publish(None);
         }
         // Readers must not go back in time: the live build shows nothing that this one does not.
-        let head = *self.shared.log.head().borrow();
+        let head = *head.borrow();
         back.run_to(head).await?;
         Ok(back)
     }

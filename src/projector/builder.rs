@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::asks::{Ask, Compared, Switch};
 use super::backoff::Backoff;
-use super::compare::{Difference, SUSPECTS_MAX, complete, look_again, merge};
+use super::compare::Difference;
 use super::record::{Completion, Job, JobState, Kept, Ledger, Purpose, Record};
 use super::run::{Run, RunError};
 use super::sitting::{Pace, Sitting, left};
@@ -18,16 +18,14 @@ use super::status::JobProgress;
 use super::{Health, Shared, Status};
 use crate::read_models::ReadModelError;
 
+mod proof;
+
 /// How often what was done is written down while a build is made.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The longest wait between two pages to give way to live traffic.
 const GIVE_WAY_MAX: Duration = Duration::from_secs(1);
-/// How often builds are compared anew if too much moved to hold it.
-const MERGES_MAX: usize = 5;
-/// How often what moved is looked at before the rest is left to the moment of the switch.
-const LOOKS_MAX: usize = 10;
-/// So few that moved can be compared in the moment of the switch.
-const FEW: usize = 256;
+/// How many keys more than the live build has a build may park before it counts as failed.
+const PARKED_MAX: usize = 10_000;
 
 pub(super) struct Builder {
     projection: &'static dyn DynProjection,
@@ -158,12 +156,11 @@ impl Builder {
         if self.read_to(sitting, Some(position)).await? == Flow::Halt {
             return Ok(Flow::Halt);
         }
-        let (store, run) = (self.shared.store.clone(), &sitting.run);
-        let completion = complete(store.as_ref(), &run.collection, run.position).await?;
+        let Some(completion) = self.counted(sitting).await? else { return Ok(Flow::Halt) };
         let (now, retention) = (self.shared.clock.now(), self.shared.options.retention);
         let later = now.get().saturating_add(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
         let kept = Kept {
-            collection: run.collection.clone(),
+            collection: sitting.run.collection.clone(),
             as_of: Some(position),
             warm_until: None,
             drop_at: dramatis_events::UnixMillis::new(later),
@@ -171,7 +168,7 @@ impl Builder {
         self.save(sitting).await?;
         self.end(sitting, JobState::Done, |record, job| {
             job.completion = Some(completion);
-            record.kept.push(kept.clone());
+            record.keep(kept.clone());
         })
         .await?;
         Ok(Flow::On)
@@ -193,7 +190,10 @@ impl Builder {
             if self.read_to(&mut sitting, at).await? == Flow::Halt {
                 return self.save(&mut sitting).await;
             }
-            difference = self.compare_with_frozen(&mut sitting, &live, at).await?;
+            difference = match self.compare_with_frozen(&mut sitting, &live, at).await? {
+                Some(difference) => difference,
+                None => return self.save(&mut sitting).await,
+            };
             compared = true;
             if difference.documents > 0 && !sitting.job.accept {
                 return self.differs(sitting, difference).await;
@@ -203,18 +203,15 @@ impl Builder {
             return self.save(&mut sitting).await;
         }
         self.enter(&mut sitting, JobState::Proving).await?;
-        let (store, collection) = (self.shared.store.clone(), sitting.run.collection.clone());
         // What an admin accepted is compared again if anything has moved since, so that the record
         // shows how what is switched to differs.
         let seen = sitting.job.completion.is_some_and(|known| known.position == sitting.run.position);
-        let (suspects, completion) = if frozen.is_some() || (compared && sitting.job.accept && seen) {
-            (Vec::new(), complete(store.as_ref(), &collection, sitting.run.position).await?)
+        let proof = if frozen.is_some() || (compared && sitting.job.accept && seen) {
+            self.counted(&mut sitting).await?.map(|completion| (Vec::new(), completion))
         } else {
-            match self.prove(&mut sitting, &live, &mut difference).await? {
-                Some(proof) => proof,
-                None => return self.save(&mut sitting).await,
-            }
+            self.prove(&mut sitting, &live, &mut difference).await?
         };
+        let Some((suspects, completion)) = proof else { return self.save(&mut sitting).await };
         if difference.documents > 0 && !sitting.job.accept {
             sitting.job.completion = Some(completion);
             return self.differs(sitting, difference).await;
@@ -223,71 +220,6 @@ impl Builder {
             return self.save(&mut sitting).await;
         }
         self.hand_over(sitting, suspects, completion, difference).await
-    }
-
-    async fn compare_with_frozen(
-        &mut self,
-        sitting: &mut Sitting,
-        live: &str,
-        at: Option<Position>,
-    ) -> Result<Difference, RunError> {
-        self.enter(sitting, JobState::Proving).await?;
-        let (store, run) = (self.shared.store.clone(), &sitting.run);
-        let (suspects, _) = merge(store.as_ref(), live, &run.collection, run.position).await?;
-        // What the new build changed after that position cannot be compared.
-        let look = look_again(store.as_ref(), (live, &run.collection), suspects, at).await?;
-        self.enter(sitting, JobState::Building).await?;
-        Ok(look.difference)
-    }
-
-    /// Compares with a live build that moves on: what differs at first sight is looked at again
-    /// once both have passed it. `None` if it was halted.
-    async fn prove(
-        &mut self,
-        sitting: &mut Sitting,
-        live: &str,
-        difference: &mut Difference,
-    ) -> Result<Option<(Vec<String>, Completion)>, RunError> {
-        let (store, new) = (self.shared.store.clone(), sitting.run.collection.clone());
-        for _ in 0..MERGES_MAX {
-            let (mut suspects, completion) = merge(store.as_ref(), live, &new, sitting.run.position).await?;
-            let too_many = suspects.len() > SUSPECTS_MAX;
-            *difference = Difference::default();
-            for _ in 0..LOOKS_MAX {
-                if self.read_to(sitting, None).await? == Flow::Halt || !self.live_past(sitting).await {
-                    return Ok(None);
-                }
-                let position = sitting.run.position;
-                let look = look_again(store.as_ref(), (live, &new), suspects, position).await?;
-                difference.add(look.difference);
-                suspects = look.moved;
-                if suspects.len() <= FEW {
-                    break;
-                }
-            }
-            // What was not held was not looked at: only a difference that was found counts then.
-            if !too_many || difference.documents > 0 {
-                return Ok(Some((suspects, completion)));
-            }
-        }
-        let reason =
-            format!("{new} could not be compared: more than {SUSPECTS_MAX} documents moved meanwhile");
-        Err(ReadModelError::Failure { reason }.into())
-    }
-
-    /// Waits until the live build is where the new one is; tells whether it came to that.
-    async fn live_past(&mut self, sitting: &Sitting) -> bool {
-        let position = sitting.run.position;
-        let mut stop = self.shared.stop.clone();
-        tokio::select! {
-            reached = async { self.live.wait_for(|status| status.position >= position).await.is_ok() } => reached,
-            _ = self.wake.changed() => {
-                // Seen here, and to be seen again by the task's own loop.
-                self.wake.mark_changed();
-                false
-            }
-            _ = stop.changed() => false,
-        }
     }
 
     /// Has the task of the live build compare the rest and switch.
@@ -387,10 +319,7 @@ impl Builder {
         let (from, began) = (sitting.run.events, Instant::now());
         let mut pace = Pace::new();
         loop {
-            if *self.shared.stop.borrow() || self.wake.has_changed().unwrap_or(true) {
-                return Ok(Flow::Halt);
-            }
-            if matches!(self.live.borrow().health, Health::Standby { .. }) {
+            if self.is_halted() || self.parks_too_much(sitting).await? {
                 return Ok(Flow::Halt);
             }
             let started = Instant::now();
@@ -416,6 +345,26 @@ impl Builder {
                 self.pause(due.saturating_sub(began.elapsed())).await;
             }
         }
+    }
+
+    /// Whether an admin changed something, the process ends, or another projector took over.
+    fn is_halted(&self) -> bool {
+        *self.shared.stop.borrow()
+            || self.wake.has_changed().unwrap_or(true)
+            || matches!(self.live.borrow().health, Health::Standby { .. })
+    }
+
+    /// Ends a job whose fold cannot be meant so: every parked key is held in memory.
+    async fn parks_too_much(&mut self, sitting: &Sitting) -> Result<bool, RunError> {
+        let (parked, known) = (sitting.run.parked.len(), self.live.borrow().parked.len());
+        if parked <= known.saturating_add(PARKED_MAX) {
+            return Ok(false);
+        }
+        let why = format!(
+            "it has parked {parked} keys and the live build {known}; at most {PARKED_MAX} more are taken: mend \
+             the fold"
+        );
+        self.fail(&sitting.job(), &why).await.map(|()| true)
     }
 
     /// Leaves the store and the processor to live traffic for its share of the time.

@@ -59,8 +59,13 @@ impl<'a> Walk<'a> {
         Self { store, collection, page: VecDeque::new(), last: None, ended: false }
     }
 
+    /// Whether the next page is to be read.
+    fn is_due(&self) -> bool {
+        self.page.is_empty() && !self.ended
+    }
+
     async fn fill(&mut self) -> Result<(), ReadModelError> {
-        if self.page.is_empty() && !self.ended {
+        if self.is_due() {
             self.page = self.store.scan(self.collection, self.last.take(), FIND_MAX).await?.into();
             self.last = self.page.back().map(|document| document.key.clone());
             self.ended = self.page.is_empty();
@@ -69,36 +74,47 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The completion of a build that rests at a position, without comparing it.
+/// Asked once a page: whether to stop there.
+pub(super) type Halted<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// The completion of a build that rests at a position, without comparing it. `None` if it was halted.
 pub(super) async fn complete(
     store: &dyn ReadModels,
     collection: &str,
     position: Option<Position>,
-) -> Result<Completion, ReadModelError> {
+    halted: Halted<'_>,
+) -> Result<Option<Completion>, ReadModelError> {
     let mut completion = Completion { position, documents: 0, digest: Digest::default() };
     let mut walk = Walk::new(store, collection);
     loop {
+        if walk.is_due() && halted() {
+            return Ok(None);
+        }
         walk.fill().await?;
-        let Some(document) = walk.page.pop_front() else { return Ok(completion) };
+        let Some(document) = walk.page.pop_front() else { return Ok(Some(completion)) };
         completion.digest.add(&document.key, document.body.as_bytes());
         completion.documents += 1;
     }
 }
 
 /// The keys that two builds show differently while `new` rests at a position, and its completion.
+/// `None` if it was halted.
 pub(super) async fn merge(
     store: &dyn ReadModels,
-    live: &str,
-    new: &str,
+    (live, new): (&str, &str),
     position: Option<Position>,
-) -> Result<(Vec<String>, Completion), ReadModelError> {
+    halted: Halted<'_>,
+) -> Result<Option<(Vec<String>, Completion)>, ReadModelError> {
     let mut completion = Completion { position, documents: 0, digest: Digest::default() };
     let (mut left, mut right, mut suspects) = (Walk::new(store, live), Walk::new(store, new), Vec::new());
     loop {
+        if (left.is_due() || right.is_due()) && halted() {
+            return Ok(None);
+        }
         left.fill().await?;
         right.fill().await?;
         let order = match (left.page.front(), right.page.front()) {
-            (None, None) => return Ok((suspects, completion)),
+            (None, None) => return Ok(Some((suspects, completion))),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (Some(live), Some(new)) => live.key.as_bytes().cmp(new.key.as_bytes()),

@@ -9,11 +9,14 @@ use dramatis_projections::{DeadLetter, DynProjection, FoldError, Skipped};
 use super::record::Ledger;
 use super::run::RunError;
 use super::{AdminError, Shared};
+use crate::read_models::ReadModelError;
 
 /// The most events read to fold one document: a build as of a position reads more.
 const EVENTS_MAX: u64 = 2_000_000;
 /// The most events that changed one document held at once.
 const EVENTS_HELD_MAX: usize = 200_000;
+/// The most bytes of their data.
+const BYTES_HELD_MAX: usize = 64 * 1024 * 1024;
 
 /// As of when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,12 +66,19 @@ pub(super) async fn past(
     as_of: AsOf,
 ) -> Result<Past, AdminError> {
     let causes = causes(shared, projection, key, Some(as_of)).await?;
-    let events: Vec<_> = causes.into_iter().map(|cause| cause.recorded).collect();
-    let mut fold = projection.start(usize::MAX);
-    fold.only(key);
-    fold.skip(skipped(shared, projection).await?);
-    fold.begin(&events);
-    let folded = fold.finish().map_err(RunError::Document)?;
+    let skipped = skipped(shared, projection).await?;
+    let only = key.to_owned();
+    // It may take a while, and who asks may be on a thread that others wait for.
+    let folded = tokio::task::spawn_blocking(move || {
+        let events: Vec<_> = causes.into_iter().map(|cause| cause.recorded).collect();
+        let mut fold = projection.start(usize::MAX);
+        fold.only(&only);
+        fold.skip(skipped);
+        fold.begin(&events);
+        fold.finish()
+    });
+    let broke = |error: tokio::task::JoinError| ReadModelError::Failure { reason: error.to_string() };
+    let folded = folded.await.map_err(|error| RunError::Store(broke(error)))?.map_err(RunError::Document)?;
     let mut past = Past { parked: folded.parked.into_iter().next(), ..Past::default() };
     if let Some(write) = folded.writes.into_iter().find(|write| write.key == key) {
         (past.body, past.position) = (write.body, Some(write.position));
@@ -88,7 +98,7 @@ pub(super) async fn causes(
         return Err(AdminError::WholeLog { projection: projection.name(), key: key.to_owned() });
     }
     let skipped = skipped(shared, projection).await?;
-    let (mut causes, mut read) = (Vec::new(), 0_u64);
+    let (mut causes, mut read, mut bytes) = (Vec::new(), 0_u64, 0_usize);
     for stream in streams {
         let mut from = Revision::FIRST;
         loop {
@@ -99,8 +109,11 @@ pub(super) async fn causes(
             read += u64::try_from(page.len()).unwrap_or(u64::MAX);
             let past_it = as_of.is_some_and(|as_of| !as_of.has(last));
             let within = page.into_iter().filter(|event| as_of.is_none_or(|as_of| as_of.has(event)));
-            causes.extend(within.filter_map(|event| cause(projection, key, event, &skipped)));
-            if causes.len() > EVENTS_HELD_MAX || read > EVENTS_MAX {
+            for cause in within.filter_map(|event| cause(projection, key, event, &skipped)) {
+                bytes = bytes.saturating_add(cause.recorded.envelope.data.len());
+                causes.push(cause);
+            }
+            if causes.len() > EVENTS_HELD_MAX || bytes > BYTES_HELD_MAX || read > EVENTS_MAX {
                 return Err(AdminError::TooMuch { key: key.to_owned(), projection: projection.name() });
             }
             if past_it {

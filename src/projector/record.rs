@@ -172,6 +172,12 @@ impl Record {
         self.job.as_mut().filter(|job| job.state.is_active() && job.collection == collection)
     }
 
+    /// Has a build stay for a while, as the newest.
+    pub(super) fn keep(&mut self, kept: Kept) {
+        self.kept.retain(|other| other.collection != kept.collection);
+        self.kept.push(kept);
+    }
+
     /// Whether a build is spoken for, the live one aside.
     pub(super) fn holds(&self, collection: &str) -> bool {
         self.active().is_some_and(|job| job.collection == collection)

@@ -17,7 +17,9 @@ use place::{Place, on_mongodb};
 mod builds;
 mod histories;
 mod letters;
+mod odd;
 mod place;
+mod troubles;
 mod unsupported;
 mod versions;
 

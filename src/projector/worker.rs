@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::asks::Ask;
 use super::backoff::Backoff;
+use super::frozen::Frozen;
 use super::gather::Gathering;
-use super::record::{Job, JobState, Kept, Ledger, Purpose, Record};
+use super::record::{JobState, Kept, Ledger, Record};
 use super::run::{Run, RunError, next_collection};
 use super::{Health, Shared, Status};
 use crate::log::LogError;
@@ -46,15 +47,6 @@ pub(super) struct Worker {
     leads_until: Option<Instant>,
     token: u64,
     purge: Option<(Instant, String, Position)>,
-}
-
-/// A live build that this release cannot go on with: queries get it as it stands.
-pub(super) struct Frozen {
-    pub(super) collection: String,
-    /// Where it stands, if it is of this history.
-    pub(super) position: Option<Position>,
-    pub(super) same_history: bool,
-    reason: String,
 }
 
 impl Worker {
@@ -169,19 +161,26 @@ impl Worker {
             Some(run) => run.step().await,
             None => Ok(false),
         };
-        if let Err(
-            RunError::Log(LogError::AheadOfLog { .. }) | RunError::Store(ReadModelError::NoBuild { .. }),
-        ) = &moved
-        {
-            // The history or the build is gone: look again which one is live.
-            self.leave_live();
+        match &moved {
+            // The history or the build is gone.
+            Err(
+                RunError::Log(LogError::AheadOfLog { .. }) | RunError::Store(ReadModelError::NoBuild { .. }),
+            ) => {
+                self.look_again();
+            }
+            Err(RunError::Document(error)) => {
+                let error = error.clone();
+                self.freeze_unreadable(&error).await?;
+                moved = Ok(false);
+            }
+            _ => {}
         }
         if let (Ok(moved), Some(warm)) = (&mut moved, &mut self.warm) {
             match warm.step().await {
                 Ok(warmed) => *moved |= warmed,
                 Err(error) => {
-                    tracing::warn!(collection = warm.collection, %error, "the build before is kept up no more");
-                    self.warm = None;
+                    let collection = warm.collection.clone();
+                    self.cool(&collection, &error);
                 }
             }
         }
@@ -189,7 +188,7 @@ impl Worker {
     }
 
     /// Keeps the lease, or tries to get it.
-    async fn leads(&mut self) -> Result<bool, RunError> {
+    pub(super) async fn leads(&mut self) -> Result<bool, RunError> {
         let ttl = self.shared.options.lease;
         if self.leads_until.is_some_and(|until| Instant::now() < until) {
             return Ok(true);
@@ -203,8 +202,8 @@ impl Worker {
         }
         if self.token != lease.token {
             // Somebody else may have held it meanwhile: nothing in memory is sure.
-            self.leave_live();
-            (self.frozen, self.warm, self.token) = (None, None, lease.token);
+            self.look_again();
+            self.token = lease.token;
         }
         // Renewed long before it ends.
         self.leads_until = Some(Instant::now() + ttl / 3);
@@ -248,10 +247,16 @@ impl Worker {
         Ok(build.map(|build| (build, letters)))
     }
 
-    fn leave_live(&mut self) {
+    pub(super) fn leave_live(&mut self) {
         if let Some(run) = self.run.take() {
             self.events_before += run.events;
         }
+    }
+
+    /// Has the next step find out anew which build is live: nothing in memory is sure.
+    pub(super) fn look_again(&mut self) {
+        self.leave_live();
+        (self.frozen, self.warm) = (None, None);
     }
 
     /// Takes another build for the live one; answers the one before.
@@ -266,6 +271,22 @@ impl Worker {
     /// if not, queries get it as it stands until its successor is ready; if there is none, the
     /// first build goes live at once.
     pub(super) async fn find_live(&mut self) -> Result<(), RunError> {
+        let found = self.look_up_live().await;
+        match found {
+            Ok(()) => self.found(),
+            // Half found, it would not be looked for again.
+            Err(_) => self.look_again(),
+        }
+        found
+    }
+
+    /// Wakes the builder, which looks at what is published.
+    pub(super) fn found(&mut self) {
+        self.publish(None);
+        self.wake.send_modify(|wakes| *wakes += 1);
+    }
+
+    async fn look_up_live(&mut self) -> Result<(), RunError> {
         let (store, name) = (self.shared.store.clone(), self.projection.name());
         let builds = store.builds().await?;
         let record = self.ledger.read().await?;
@@ -286,13 +307,10 @@ impl Worker {
                 self.run = Some(run.await?);
                 self.finish_switch(&build.collection).await?;
             }
-            (Some(build), _) => self.freeze(build).await?,
+            (Some(build), _) => self.freeze_other(build).await?,
             (None, alias) => self.first_build(alias).await?,
         }
-        self.warm_up(&record, &builds).await?;
-        // The builder looks at what is published when it wakes.
-        self.publish(None);
-        self.wake.send_modify(|wakes| *wakes += 1);
+        self.warm_up(&record, &builds).await;
         Ok(())
     }
 
@@ -300,7 +318,7 @@ impl Worker {
         build.version == self.projection.version() && self.same_history(build)
     }
 
-    fn same_history(&self, build: &Build) -> bool {
+    pub(super) fn same_history(&self, build: &Build) -> bool {
         let (epoch, head) = (self.shared.log.epoch(), *self.shared.log.head().borrow());
         build.checkpoint.epoch == epoch && build.checkpoint.position <= head
     }
@@ -317,73 +335,39 @@ impl Worker {
         Ok(())
     }
 
-    /// Has queries get the build as it stands, and a successor built, loudly.
-    async fn freeze(&mut self, build: &Build) -> Result<(), RunError> {
-        let (name, version) = (self.projection.name(), self.projection.version());
-        let same_history = self.same_history(build);
-        let (epoch, accept) = (self.shared.log.epoch(), self.shared.options.accept_new_versions);
-        let collection = next_collection(&self.shared, name).await?;
-        let mut job = Job::new(collection, Purpose::Rebuild, version, epoch, self.shared.clock.now());
-        // Of another history nothing can be compared.
-        job.accept = accept || !same_history;
-        let ordered = self.ledger.update(|record| {
-            let fits = record.active().is_some_and(|job| job.version == version && job.epoch == epoch);
-            let held = same_history && record.held_version == Some(version);
-            if !fits && !held {
-                record.job = Some(job.clone());
-            }
-            Ok::<_, RunError>(fits || !held)
-        });
-        let ordered = ordered.await?;
-        let of = if same_history {
-            format!("version {} of the fold and this release has version {version}", build.version)
-        } else {
-            format!("the history {} and the log is {epoch}", build.checkpoint.epoch)
-        };
-        let next = match (ordered, job.accept) {
-            (true, true) => "its successor is being built and then switched to".to_owned(),
-            (true, false) => format!(
-                "its successor is being built; if it differs it waits for `dramatis projections accept {name}`"
-            ),
-            (false, _) => format!("`dramatis projections rebuild {name}` builds its successor"),
-        };
-        let reason = format!(
-            "queries get build {} as it stands, without what happened after it: it is of {of}; {next}",
-            build.collection
-        );
-        tracing::error!(projection = name, reason, "the live build is frozen");
-        self.frozen = Some(Frozen {
-            collection: build.collection.clone(),
-            position: build.checkpoint.position.filter(|_| same_history),
-            same_history,
-            reason,
-        });
-        Ok(())
-    }
-
     /// The process may have ended after a switch and before its record.
     async fn finish_switch(&mut self, live: &str) -> Result<(), RunError> {
-        let now = self.shared.clock.now();
+        let (now, version) = (self.shared.clock.now(), self.projection.version());
         let finish = |record: &mut Record| {
             if let Some(job) = record.active_mut(live) {
                 job.end(JobState::Done, now);
             }
+            // What is live is not held back.
+            record.held_version = record.held_version.filter(|held| *held != version);
             record.kept.retain(|kept| kept.collection != live);
             Ok::<_, RunError>(())
         };
         self.ledger.update(finish).await
     }
 
-    async fn warm_up(&mut self, record: &Record, builds: &[Build]) -> Result<(), RunError> {
+    /// Keeps the build before up as well, if it is to be and can be.
+    async fn warm_up(&mut self, record: &Record, builds: &[Build]) {
         let now = self.shared.clock.now();
         let warm = record.kept.iter().rev().find(|kept| kept.warm_until.is_some_and(|until| until > now));
         let build = warm.and_then(|kept| builds.iter().find(|build| build.collection == kept.collection));
         let live = self.run.as_ref().map(|run| &run.collection);
         if let Some(build) = build.filter(|build| self.fits(build) && live != Some(&build.collection)) {
-            let run = Run::open(&self.shared, self.projection, build.collection.clone(), build.checkpoint);
-            self.warm = Some(run.await?);
+            let collection = build.collection.clone();
+            match Run::open(&self.shared, self.projection, collection, build.checkpoint).await {
+                Ok(run) => self.warm = Some(run),
+                Err(error) => self.cool(&build.collection, &error),
+            }
         }
-        Ok(())
+    }
+
+    fn cool(&mut self, collection: &str, error: &RunError) {
+        tracing::warn!(collection, %error, "the build before is kept up no more");
+        self.warm = None;
     }
 
     /// What time brings: a warm build cools, an old one is dropped, tombstones go.

@@ -4,7 +4,7 @@ use dramatis_events::{Revision, StreamId};
 use dramatis_projections::{Field, FieldKind, Members, Projection, Rooms, Timeline};
 use serde_json::value::RawValue;
 
-use super::{Direction, Document, Place, Query, ReadModelError, ReadModels, Value};
+use super::{Answer, Direction, Document, Place, Query, ReadModelError, ReadModels, Value};
 
 pub mod insight;
 pub mod me;
@@ -83,12 +83,7 @@ async fn one(
     projection: &str,
     key: &str,
 ) -> Result<Option<Box<RawValue>>, ReadModelError> {
-    let Some(collection) = store.alias(projection).await? else { return Ok(None) };
-    let found = match store.get(&collection, key).await {
-        // A rebuild switched in between.
-        Err(ReadModelError::NoBuild { .. }) => store.get(&live(store, projection).await?, key).await?,
-        found => found?,
-    };
+    let found = of_live(store, projection, |build| store.get(build, key)).await?.flatten();
     found.map(|Document { key, body, .. }| raw(&key, body)).transpose()
 }
 
@@ -106,14 +101,11 @@ async fn page(
     projection: &str,
     mut query: Query,
 ) -> Result<(Vec<Document>, bool), ReadModelError> {
-    let Some(collection) = store.alias(projection).await? else { return Ok((Vec::new(), false)) };
     // One more than asked for tells whether there is a next page.
     let limit = query.limit.min(super::FIND_MAX - 1);
     query.limit = limit + 1;
-    let mut documents = match store.find(&collection, query.clone()).await {
-        Err(ReadModelError::NoBuild { .. }) => store.find(&live(store, projection).await?, query).await?,
-        found => found?,
-    };
+    let found = of_live(store, projection, |build| store.find(build, query.clone())).await?;
+    let mut documents = found.unwrap_or_default();
     let more = documents.len() > limit;
     documents.truncate(limit);
     Ok((documents, more))
@@ -127,9 +119,21 @@ const fn number(field: &'static str) -> Field {
     Field { name: field, kind: FieldKind::Integer }
 }
 
-async fn live(store: &dyn ReadModels, projection: &str) -> Result<String, ReadModelError> {
-    let alias = store.alias(projection).await?;
-    alias.ok_or_else(|| ReadModelError::NoBuild { collection: projection.to_owned() })
+/// What the live build answers, which may be switched and dropped between a look at the alias and
+/// the question; `None` while there is none.
+pub async fn of_live<T>(
+    store: &dyn ReadModels,
+    projection: &str,
+    ask: impl Fn(&str) -> Answer<T>,
+) -> Result<Option<T>, ReadModelError> {
+    let mut tried = None;
+    loop {
+        let Some(live) = store.alias(projection).await? else { return Ok(None) };
+        match ask(&live).await {
+            Err(ReadModelError::NoBuild { .. }) if tried.as_ref() != Some(&live) => tried = Some(live),
+            answer => return answer.map(Some),
+        }
+    }
 }
 
 fn place(document: &Document, sort: Option<Field>) -> Result<Place, ReadModelError> {

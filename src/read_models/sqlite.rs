@@ -1,6 +1,7 @@
 //! Read models in one `SQLite` file: the engine of a single node.
 //!
-//! One connection writes, on its own thread; a few read beside it (write-ahead logging).
+//! One connection writes, on its own thread; a few read beside it (write-ahead logging), and one
+//! searches: a word that stands in every message takes long, and only other searches wait for that.
 //! `synchronous` is NORMAL: after a power cut the last transactions may be gone, whole, and
 //! with them their checkpoint, so the projector folds their events again.
 
@@ -33,6 +34,10 @@ pub use summary::summary;
 
 /// How many connections read beside the writer.
 const READERS: usize = 3;
+/// The most jobs that wait for the writer, or for a reader.
+const WAITING_MAX: usize = 4_096;
+/// The most searches that wait.
+const SEARCHES_MAX: usize = 64;
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared by each connection.
@@ -46,6 +51,7 @@ pub struct SqliteReadModels {
     place: String,
     writer: Worker,
     readers: Vec<Worker>,
+    searcher: Worker,
     next_reader: AtomicUsize,
 }
 
@@ -65,14 +71,16 @@ impl SqliteReadModels {
         let is_open = connection.is_some();
         let (again, named) = (path.to_owned(), place.clone());
         let open = Box::new(move || ours(&named, open_writer(&again)));
-        let writer = Worker::start("read-models-write", connection, open)?;
-        let readers = (0..READERS).map(|_| {
+        let writer = Worker::start("read-models-write", connection, open, WAITING_MAX)?;
+        let reader = |name: &str, waiting_max: usize| {
             let (path, place) = (path.to_owned(), place.clone());
             let open = Box::new(move || open_reader(&path).map_err(|e| failed(&place, &e)));
-            Worker::start("read-models-read", is_open.then(&open).transpose()?, open)
-        });
+            Worker::start(name, is_open.then(&open).transpose()?, open, waiting_max)
+        };
+        let readers = (0..READERS).map(|_| reader("read-models-read", WAITING_MAX));
         let readers = readers.collect::<Result<_, _>>()?;
-        Ok(Self { place, writer, readers, next_reader: AtomicUsize::new(0) })
+        let searcher = reader("read-models-find", SEARCHES_MAX)?;
+        Ok(Self { place, writer, readers, searcher, next_reader: AtomicUsize::new(0) })
     }
 
     fn read<T, F>(&self, job: F) -> Answer<T>
@@ -80,10 +88,14 @@ impl SqliteReadModels {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed) % READERS;
         let place = self.place.clone();
-        let worker = self.readers.get(turn).unwrap_or(&self.writer);
-        worker.run(move |connection| job(connection).map_err(|e| failed(&place, &e)))
+        self.reader().ask(move |connection| job(connection).map_err(|e| failed(&place, &e)))
+    }
+
+    /// One after the other.
+    fn reader(&self) -> &Worker {
+        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed) % READERS;
+        self.readers.get(turn).unwrap_or(&self.writer)
     }
 
     fn change<T, F>(&self, job: F) -> Answer<T>
@@ -95,13 +107,21 @@ impl SqliteReadModels {
         self.writer.run(move |connection| job(connection).map_err(|e| failed(&place, &e)))
     }
 
-    fn documents(&self, sql: String, values: Vec<rusqlite::types::Value>) -> Answer<Vec<Document>> {
-        let rows = self.read(move |connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            statement.query_map(params_from_iter(values), row)?.collect::<rusqlite::Result<Vec<Row>>>()
-        });
+    fn documents(
+        &self,
+        worker: &Worker,
+        sql: String,
+        values: Vec<rusqlite::types::Value>,
+    ) -> Answer<Vec<Document>> {
         let place = self.place.clone();
-        Box::pin(async move { rows.await?.into_iter().map(|row| document(&place, row)).collect() })
+        worker.ask(move |connection| {
+            let found = || -> rusqlite::Result<Vec<Row>> {
+                let mut statement = connection.prepare_cached(&sql)?;
+                statement.query_map(params_from_iter(values), row)?.collect()
+            };
+            let rows = found().map_err(|e| failed(&place, &e))?;
+            rows.into_iter().map(|row| document(&place, row)).collect()
+        })
     }
 
     fn refuse<T: Send + 'static>(error: ReadModelError) -> Answer<T> {
@@ -300,14 +320,14 @@ impl ReadModels for SqliteReadModels {
 
     fn find(&self, collection: &str, query: Query) -> Answer<Vec<Document>> {
         match schema::select(collection, &query) {
-            Ok((sql, values)) => self.documents(sql, values),
+            Ok((sql, values)) => self.documents(self.reader(), sql, values),
             Err(error) => Self::refuse(error),
         }
     }
 
     fn search(&self, collection: &str, search: Search) -> Answer<Vec<Document>> {
         match schema::search(collection, &search) {
-            Ok(Some((sql, values))) => self.documents(sql, values),
+            Ok(Some((sql, values))) => self.documents(&self.searcher, sql, values),
             Ok(None) => Box::pin(async { Ok(Vec::new()) }),
             Err(error) => Self::refuse(error),
         }
@@ -316,7 +336,7 @@ impl ReadModels for SqliteReadModels {
     fn scan(&self, collection: &str, after: Option<String>, limit: usize) -> Answer<Vec<Document>> {
         match schema::scan(collection, limit) {
             // No key is empty.
-            Ok(sql) => self.documents(sql, vec![after.unwrap_or_default().into()]),
+            Ok(sql) => self.documents(self.reader(), sql, vec![after.unwrap_or_default().into()]),
             Err(error) => Self::refuse(error),
         }
     }

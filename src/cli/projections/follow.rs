@@ -13,6 +13,8 @@ use super::{Of, show, told};
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long a server that went away may take to come back.
 const COMES_BACK_WITHIN: Duration = Duration::from_mins(1);
+/// How long a server may tell of no build: one that has just started has not looked yet.
+const TELLS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Shows the progress of the build under way until it ends.
 pub(super) fn follow(of: &Of) -> anyhow::Result<()> {
@@ -20,7 +22,7 @@ pub(super) fn follow(of: &Of) -> anyhow::Result<()> {
         let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}");
         ProgressBar::new(100).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     });
-    let mut gone_since: Option<Instant> = None;
+    let (mut gone_since, mut idle_since): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         let standing = match of.get("", &[("counts", "false".to_owned())]) {
             Ok(standing) => standing,
@@ -36,15 +38,12 @@ pub(super) fn follow(of: &Of) -> anyhow::Result<()> {
         };
         gone_since = None;
         let Some(job) = standing.get("job") else {
-            // A server that has just started has not looked yet.
-            anyhow::ensure!(
-                standing.get("state") != Some(&Value::from("live")),
-                "{} has no build under way",
-                of.name
-            );
+            let since = *idle_since.get_or_insert_with(Instant::now);
+            anyhow::ensure!(since.elapsed() <= TELLS_WITHIN, "{} has no build under way", of.name);
             std::thread::sleep(ASK_EVERY);
             continue;
         };
+        idle_since = None;
         if let Some(bar) = &bar {
             bar.set_position(job.get("percent").and_then(Value::as_u64).unwrap_or(0));
             bar.set_message(show::progress(job));
@@ -86,5 +85,50 @@ fn ended(of: &Of, job: &Value) -> Option<anyhow::Result<()>> {
                 of.name
             )))
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::cli::Target;
+
+    /// Serves these answers, one a connection.
+    fn serving(answers: &'static [&'static str]) -> (Of, std::thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let serves = std::thread::spawn(move || {
+            for answer in answers {
+                let (mut client, _) = listener.accept().unwrap();
+                let head = BufReader::new(client.try_clone().unwrap());
+                for line in head.lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
+                    drop(line);
+                }
+                let length = answer.len();
+                write!(
+                    client,
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{answer}"
+                )
+                .unwrap();
+            }
+        });
+        (Of { name: "rooms".into(), target: Target { url }, json: false }, serves)
+    }
+
+    #[test]
+    fn a_server_that_has_just_started_may_not_know_of_the_build_yet() {
+        let (of, serves) = serving(&[
+            r#"{"state":"catching_up"}"#,
+            r#"{"state":"live"}"#,
+            r#"{"state":"live","job":{"state":"building"}}"#,
+            r#"{"state":"live"}"#,
+            r#"{"state":"live","job":{"state":"done"}}"#,
+        ]);
+        follow(&of).unwrap();
+        serves.join().unwrap();
     }
 }

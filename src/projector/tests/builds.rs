@@ -17,7 +17,7 @@ pub(super) async fn job_in(projector: &Projector, projection: &str, state: JobSt
 }
 
 /// Writes a document that no event made into a live build.
-async fn forge(store: &dyn ReadModels, collection: &str, key: &str, position: Position) {
+pub(super) async fn forge(store: &dyn ReadModels, collection: &str, key: &str, position: Position) {
     let body = Some(r#"{"forged":true}"#.into());
     let forged = dramatis_projections::Write { key: key.into(), position, body, is_new: false };
     let checkpoint = Checkpoint { epoch: EPOCH, position: None };

@@ -2,6 +2,7 @@
 
 use dramatis_projections::{FoldError, Index, Projection, Room, Rooms};
 
+use super::odd::{Fate, Odd};
 use super::*;
 
 /// The fold of rooms with a fault: what eve does cannot be folded.
@@ -107,6 +108,36 @@ async fn a_skipped_event_is_left_out_by_later_builds_too() {
 }
 
 #[tokio::test]
+async fn an_event_skipped_during_a_rebuild_is_left_out_of_it() {
+    let place = Place::new();
+    let (log, held) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(true)));
+    let (holds, writes) = (held.clone(), AtomicBool::new(false));
+    // The rebuild gets no further than its first page, which parks the key.
+    let store = Odd::over(place.store(), move |call, of| {
+        let second = (call, of) == ("write", "rooms@2") && writes.swap(true, Ordering::SeqCst);
+        if second && holds.load(Ordering::SeqCst) { Fate::failed() } else { Fate::Answered }
+    });
+    log.write(r#"lobby alice RoomOpened {"title":"Lobby","owner":"alice"}"#);
+    let position = log.write(EVE.trim_end().rsplit_once('\n').unwrap().0);
+    let projector = faulty(&log, &store);
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    projector.order("rooms", builds::REBUILD).await.unwrap();
+    let parked = async {
+        while store.dead_letters("rooms@2").await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, parked).await.unwrap();
+    assert_eq!(projector.mend("rooms", "room-main.lobby", true).await.unwrap().parked, None);
+    held.store(false, Ordering::SeqCst);
+    let job = builds::job_in(&projector, "rooms", JobState::Done).await;
+    assert_eq!((job.difference, job.collection.as_str()), (None, "rooms@2"));
+    assert_eq!(projector.dead_letters("rooms").await.unwrap(), []);
+    assert_eq!(room(store.as_ref(), "room-main.lobby").await["message_count"], 1);
+    projector.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_that_is_parked_again_waits_from_the_later_event_on() {
     let place = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&place));
@@ -192,7 +223,35 @@ async fn documents_are_shown_as_they_were_and_why() {
     assert_eq!(job.completion.unwrap().documents, 2);
     assert_eq!(store.count(&job.collection).await.unwrap(), 2);
     assert_eq!(store.alias("timeline").await.unwrap().as_deref(), Some("timeline@1"));
+    // Only so many are kept, and those until their time is over.
+    let order = Order { purpose: Purpose::AsOf { position: then }, ..builds::REBUILD };
+    for number in 3..=5 {
+        projector.order("timeline", order).await.unwrap();
+        let job = builds::job_in(&projector, "timeline", JobState::Done).await;
+        assert_eq!(job.collection, format!("timeline@{number}"));
+    }
+    let refused = projector.order("timeline", order).await.unwrap_err();
+    assert!(matches!(refused, AdminError::TooManyKept { max: 4, .. }), "{refused}");
+    assert!(projector.order("timeline", builds::REBUILD).await.is_ok());
     projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_document_with_too_long_a_past_is_not_folded_for_one_answer() {
+    let place = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&place));
+    let text = "x".repeat(1024 * 1024);
+    for _ in 0..65 {
+        log.write(&format!(r#"lobby alice MessageEdited {{"target":3,"text":"{text}"}}"#));
+    }
+    let (shared, timeline) = (shared(&log, &store, 2), dramatis_projections::named("timeline").unwrap());
+    let key = "room-main.lobby/00000000000000000003";
+    let past = |at: usize| {
+        let as_of = AsOf::Position(log.all()[at].position);
+        history::past(&shared, timeline, key, as_of)
+    };
+    assert!(past(1).await.is_ok());
+    assert!(matches!(past(64).await, Err(AdminError::TooMuch { .. })), "64 MiB are the most");
 }
 
 /// The last position before the next event: positions of a scripted log go up in threes.

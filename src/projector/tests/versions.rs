@@ -2,7 +2,7 @@
 
 use dramatis_projections::{FoldError, Index, Projection, Room, Rooms};
 
-use super::builds::{REBUILD, job_in};
+use super::builds::{REBUILD, forge, job_in};
 use super::*;
 
 /// The second version of the fold of rooms.
@@ -131,5 +131,67 @@ async fn a_cancelled_successor_is_built_when_asked() {
     projector.order("rooms", Order { accept: true, ..REBUILD }).await.unwrap();
     job_in(&projector, "rooms", JobState::Done).await;
     assert_ne!(messages(store.as_ref()).await, 2);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn an_unreadable_document_freezes_its_build_until_a_successor_is_accepted() {
+    let folder = Place::new();
+    let (log, store) = first(&folder).await;
+    forge(store.as_ref(), "rooms@1", "room-main.den", log.head.borrow().unwrap()).await;
+    let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"more"}"#);
+    let projector = start(&Rooms, &log, &store, options(2));
+    let job = job_in(&projector, "rooms", JobState::Differs).await;
+    let difference = job.difference.unwrap();
+    assert_eq!((difference.documents, difference.shown[0].key.as_str()), (1, "room-main.den"));
+    let Health::Frozen { reason } = projector.status().remove(0).health else { panic!("it is frozen") };
+    assert!(reason.contains("room-main.den") && reason.contains("accept rooms"), "{reason}");
+    projector.stop().await;
+    // A restart finds the same.
+    let projector = start(&Rooms, &log, &store, options(2));
+    job_in(&projector, "rooms", JobState::Differs).await;
+    projector.wish("rooms", Wish::Accept).await.unwrap();
+    job_in(&projector, "rooms", JobState::Done).await;
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    let den = store.get("rooms@2", "room-main.den").await.unwrap().unwrap();
+    assert_eq!(den.position, position);
+    projector.stop().await;
+}
+
+/// A version of the fold that can fold nothing.
+struct Hopeless;
+
+impl Projection for Hopeless {
+    const NAME: &'static str = Rooms::NAME;
+    const VERSION: u32 = Rooms::VERSION + 1;
+    const EVENTS: &'static [&'static str] = Rooms::EVENTS;
+    const INDEXES: &'static [Index] = Rooms::INDEXES;
+    type Event = RoomEvent;
+    type Document = Room;
+
+    fn keys(recorded: &Recorded, event: &RoomEvent, keys: &mut Vec<String>) {
+        Rooms::keys(recorded, event, keys);
+    }
+
+    fn fold(_: &mut Option<Room>, recorded: &Recorded, _: &RoomEvent) -> Result<(), FoldError> {
+        Err(FoldError::Document { key: recorded.stream.to_string(), reason: "no hope".into() })
+    }
+}
+
+#[tokio::test]
+async fn a_build_that_parks_without_end_fails() {
+    if on_mongodb() {
+        // A server takes long for so many, and the limit is not its own.
+        return;
+    }
+    let folder = Place::new();
+    let (log, store) = first(&folder).await;
+    for number in 0..10_001 {
+        log.write(&format!(r#"r{number} bob RoomOpened {{"title":"Den","owner":"bob"}}"#));
+    }
+    let options = Options { accept_new_versions: true, ..options(5_000) };
+    let projector = start(&Hopeless, &log, &store, options);
+    let job = job_in(&projector, "rooms", JobState::Failed).await;
+    assert!(job.error.unwrap().contains("at most 10000 more"));
     projector.stop().await;
 }

@@ -25,10 +25,13 @@ pub(super) async fn run(store: &dyn ReadModels) {
         ("r/5", document("\u{65e5}\u{672c}\u{8a9e}", "mat mat mat", 5)),
         ("s/6", document("Cat", "nothing else", 6)),
         ("s/7", serde_json::json!({"kind": "odd", "size": 7, "title": {"cat": "cat"}}).to_string()),
+        // Apart by a vowel sign alone, and letters that came late to Unicode.
+        ("s/8", document("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}", "", 8)),
+        ("s/9", document("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{941}", "\u{1e7e0}\u{1e7e1}", 9)),
     ];
     let writes: Vec<_> =
         (1..).zip(&documents).map(|(at, (key, body))| (*key, at, Some(body.as_str()))).collect();
-    store.write("texts@1", batch(&writes, 7).into()).await.unwrap();
+    store.write("texts@1", batch(&writes, 9).into()).await.unwrap();
 
     finds(store).await;
     orders(store).await;
@@ -36,7 +39,7 @@ pub(super) async fn run(store: &dyn ReadModels) {
 }
 
 async fn finds(store: &dyn ReadModels) {
-    let cases: [(&str, &[&str]); 18] = [
+    let cases: [(&str, &[&str]); 22] = [
         ("cat", &["r/1", "s/6"]),
         ("CATS", &["r/1", "r/2"]),
         ("cats dog", &["r/2"]),
@@ -53,6 +56,10 @@ async fn finds(store: &dyn ReadModels) {
         ("creme BRULEE", &["r/2"]),
         ("\u{672c}", &["r/5"]),
         ("\u{672c}\u{65e5}", &[]),
+        ("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}", &["s/8"]),
+        ("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{941}", &["s/9"]),
+        ("\u{1e7e0}\u{1e7e1}", &["s/9"]),
+        ("\u{1e7e1}", &[]),
         ("-cat", &["r/1", "s/6"]),
         ("?! \"\"", &[]),
     ];

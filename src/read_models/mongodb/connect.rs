@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
-use mongodb::options::{ClientOptions, FindOptions, WriteConcern};
+use mongodb::options::{ClientOptions, FindOptions, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Client, Database};
 
-use super::Store;
 use super::errors::{self, Trouble, Written};
+use super::{Options, Store};
 use futures_util::TryStreamExt as _;
 
 /// The prober's first wait while the server does not answer; it doubles with each further one.
@@ -65,13 +65,8 @@ impl Store {
     async fn connect(&self) -> Result<Database, String> {
         let Self { options, .. } = self;
         let said = |error: mongodb::error::Error| errors::told(&error);
-        let mut client = ClientOptions::parse(options.uri.secret()).await.map_err(said)?;
-        client.app_name.get_or_insert_with(|| "dramatis".to_owned());
-        client.max_pool_size.get_or_insert(options.pool_max);
-        client.min_pool_size.get_or_insert(options.pool_min.min(options.pool_max));
-        client.connect_timeout.get_or_insert(options.connect_timeout);
-        client.server_selection_timeout.get_or_insert(options.operation_timeout);
-        client.write_concern.get_or_insert_with(WriteConcern::majority);
+        let asked = ClientOptions::parse(options.uri.secret()).await.map_err(said)?;
+        let client = client_options(asked, options);
         Ok(Client::with_options(client).map_err(said)?.database(&options.database))
     }
 
@@ -150,6 +145,27 @@ impl Store {
     }
 }
 
+/// What the connection string leaves open, and what it does not decide.
+fn client_options(mut client: ClientOptions, options: &Options) -> ClientOptions {
+    client.app_name.get_or_insert_with(|| "dramatis".to_owned());
+    client.max_pool_size.get_or_insert(options.pool_max);
+    client.min_pool_size.get_or_insert(options.pool_min.min(options.pool_max));
+    client.connect_timeout.get_or_insert(options.connect_timeout);
+    client.server_selection_timeout.get_or_insert(options.operation_timeout);
+    client.write_concern.get_or_insert_with(WriteConcern::majority);
+    // What a projection folds next stands on what it wrote last: a server that lags would have it
+    // write wrong documents, and queries would not see what they waited for.
+    let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+    if let Some(asked) = client.selection_criteria.replace(primary.clone()).filter(|asked| *asked != primary)
+    {
+        tracing::warn!(
+            ?asked,
+            "the connection string's readPreference is not followed: read models are read from the primary"
+        );
+    }
+    client
+}
+
 /// Marks a new database as ours, and refuses one of another release.
 async fn recognize(database: &Database) -> Result<(), String> {
     let said = |error: mongodb::error::Error| errors::told(&error);
@@ -169,4 +185,25 @@ async fn recognize(database: &Database) -> Result<(), String> {
 
 fn no_answer(limit: Duration) -> String {
     format!("the server did not answer within {} ms", limit.as_millis())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+    use crate::read_models::mongodb::tests::options;
+
+    #[tokio::test]
+    async fn reads_go_to_the_primary_whatever_the_connection_string_says() {
+        for preference in ["", "?readPreference=secondaryPreferred", "?readPreference=nearest&maxPoolSize=3"]
+        {
+            let uri = format!("mongodb://127.0.0.1:9/{preference}");
+            let asked = ClientOptions::parse(&uri).await.unwrap();
+            let client = client_options(asked, &options(&uri, "none"));
+            let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+            assert_eq!(client.selection_criteria, Some(primary), "{uri}");
+            let pool = if preference.contains("maxPoolSize") { 3 } else { 10 };
+            assert_eq!(client.max_pool_size, Some(pool), "the rest is followed");
+        }
+    }
 }

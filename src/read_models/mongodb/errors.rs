@@ -15,6 +15,8 @@ const INDEX_NOT_FOUND: i32 = 27;
 const INDEX_OPTIONS_CONFLICT: i32 = 85;
 /// An index of this name is there over other fields.
 const INDEX_KEY_SPECS_CONFLICT: i32 = 86;
+/// It took longer than it was given.
+const MAX_TIME_EXPIRED: i32 = 50;
 /// What a server says to an index that it cannot make: `CommandNotSupported`, `NotImplemented`,
 /// Amazon `DocumentDB`'s "feature not supported", what a strict API version leaves out, and
 /// `FerretDB`'s `IndexNotFound`, which no other says to this.
@@ -57,6 +59,11 @@ impl Trouble {
     /// The collection has no text index, or is not there.
     pub(super) fn no_text_index(&self) -> bool {
         matches!(self, Self::Refused { code: INDEX_NOT_FOUND | NAMESPACE_NOT_FOUND, .. })
+    }
+
+    /// It was ended by the server, which answers.
+    pub(super) fn out_of_time(&self) -> bool {
+        matches!(self, Self::Refused { code: MAX_TIME_EXPIRED, .. })
     }
 
     pub(super) fn index_has_other_options(&self) -> bool {

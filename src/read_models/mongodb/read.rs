@@ -46,7 +46,7 @@ impl Store {
         }
         sorted.insert("_id", order);
         let limit = query.limit.min(FIND_MAX);
-        self.page(collection, doc! {"$and": conditions}, sorted, shown(), 0, limit).await
+        self.page(collection, doc! {"$and": conditions}, page_of(sorted, shown(), 0, limit)).await
     }
 
     pub(super) async fn search(&self, collection: &str, search: &Search) -> Result<Vec<Document>, Trouble> {
@@ -71,8 +71,18 @@ impl Store {
             }
         };
         let (skip, limit) = (search.skip.min(SEARCH_SKIP_MAX), search.limit.min(FIND_MAX));
-        let found = self.page(collection, doc! {"$and": conditions}, sorted, projection, skip, limit).await;
-        match found {
+        let mut options = page_of(sorted, projection, skip, limit);
+        // Its server ends it in time, and what is slow is not what does not answer.
+        let within = self.options.operation_timeout / 2;
+        options.max_time = Some(within);
+        match self.page(collection, doc! {"$and": conditions}, options).await {
+            Err(trouble) if trouble.out_of_time() => {
+                let reason = format!(
+                    "the search took longer than {} ms: ask for rarer words, or in one room",
+                    within.as_millis()
+                );
+                Err(ReadModelError::Failure { reason }.into())
+            }
             Err(trouble) if trouble.no_text_index() => {
                 self.standing(collection).await?;
                 Err(text::not_searched(collection).into())
@@ -88,7 +98,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Document>, Trouble> {
         let filter = doc! {"_id": {"$gt": after.unwrap_or_default()}, "body": {"$exists": true}};
-        self.page(collection, filter, doc! {"_id": 1}, shown(), 0, limit.min(FIND_MAX)).await
+        self.page(collection, filter, page_of(doc! {"_id": 1}, shown(), 0, limit.min(FIND_MAX))).await
     }
 
     /// Counts keys and tombstones, both by an index alone.
@@ -104,18 +114,12 @@ impl Store {
         &self,
         collection: &str,
         filter: Bson,
-        sort: Bson,
-        projection: Bson,
-        skip: usize,
-        limit: usize,
+        options: FindOptions,
     ) -> Result<Vec<Document>, Trouble> {
-        if limit == 0 {
+        // To the server that would be no limit.
+        if options.limit == Some(0) {
             return Ok(Vec::new());
         }
-        let mut options = FindOptions::builder().sort(sort).projection(projection).build();
-        options.skip = u64::try_from(skip).ok();
-        options.limit = i64::try_from(limit).ok();
-        options.batch_size = Some(batch_size(limit));
         let found = self.found(collection, filter, options).await?;
         self.unless_gone(collection, found.is_empty()).await?;
         let documents = found.iter().map(|raw| stored(collection, raw).map(document));
@@ -134,6 +138,14 @@ impl Store {
 /// The fields that are read.
 fn shown() -> Bson {
     doc! {"position": 1, "body": 1}
+}
+
+fn page_of(sort: Bson, projection: Bson, skip: usize, limit: usize) -> FindOptions {
+    let mut options = FindOptions::builder().sort(sort).projection(projection).build();
+    options.skip = u64::try_from(skip).ok();
+    options.limit = i64::try_from(limit).ok();
+    options.batch_size = Some(batch_size(limit));
+    options
 }
 
 /// All in one answer, unless it is too large for that. One more than asked ends the cursor.

@@ -36,7 +36,7 @@ impl Lent {
     }
 }
 
-fn options(uri: &str, database: &str) -> Options {
+pub(super) fn options(uri: &str, database: &str) -> Options {
     Options {
         uri: MongoUri::parse(uri).unwrap(),
         database: database.to_owned(),
@@ -75,6 +75,30 @@ async fn it_searches_as_the_contract_says() {
         Ok(()) => contract::run_search(&lent.store).await,
         Err(error) => said(&format!("NOT COVERED: full-text search, which this server lacks: {error}")),
     }
+    lent.end().await;
+}
+
+#[tokio::test]
+async fn what_its_server_ends_in_time_is_not_taken_for_a_server_that_is_gone() {
+    let Some(lent) = Lent::new().await else { return };
+    if !is_mongodb(&lent.database).await {
+        return said("NOT COVERED: operations that are ended in time, which need an expression that is slow");
+    }
+    let store = &lent.store;
+    store.create(contract::new_build("slow@1")).await.unwrap();
+    let keys: Vec<_> = (0..200).map(|number| format!("k{number}")).collect();
+    let writes: Vec<_> = (1..).zip(&keys).map(|(at, key)| (key.as_str(), at, Some("{}"))).collect();
+    store.write("slow@1", contract::batch(&writes, 200).into()).await.unwrap();
+    let sum = doc! {"$sum": {"$map": {"input": {"$range": [0, 1_000_000]}, "in": "$$this"}}};
+    let mut options = mongodb::options::FindOptions::default();
+    options.max_time = Some(Duration::from_millis(100));
+    let inner = store.store.clone();
+    let found = store.handle.spawn(async move {
+        inner.found("slow@1", doc! {"$expr": {"$eq": [sum, 1]}}, options).await.map(|found| found.len())
+    });
+    let trouble = found.await.unwrap().unwrap_err();
+    assert!(trouble.out_of_time(), "{trouble:?}");
+    assert_eq!(store.health().trouble, None);
     lent.end().await;
 }
 

@@ -8,7 +8,7 @@ use dramatis_projections::Write;
 use mongodb::bson::{RawArrayBuf, RawBson, RawDocumentBuf, cstr, doc, rawdoc};
 
 use super::builds::{BUILDS, Standing, found_one, standing};
-use super::errors::{DUPLICATE_KEY, Trouble};
+use super::errors::{DUPLICATE_KEY, Trouble, Written};
 use super::{Store, body};
 use crate::read_models::names::{self, unfit};
 use crate::read_models::{Batch, ReadModelError, text};
@@ -61,13 +61,12 @@ impl Store {
     async fn update_all(&self, collection: &str, writes: &[Write], mut bulk: Bulk) -> Result<(), Trouble> {
         while !bulk.statements.is_empty() {
             let (written, _) = self.written(bulk.command(collection)).await?;
-            let told = written.found + u64::try_from(written.duplicates.len()).unwrap_or(0);
-            let all = told >= u64::try_from(bulk.statements.len()).unwrap_or(u64::MAX);
+            let all = tells_of_all(&written, bulk.statements.len())?;
             if written.doubtful {
                 let doubtful = written.duplicates.iter().filter_map(|at| writes.get(*bulk.which.get(*at)?));
                 self.are_newer(collection, doubtful.collect()).await?;
             }
-            if all || written.duplicates.is_empty() {
+            if all {
                 return Ok(());
             }
             bulk.remove(&written.duplicates);
@@ -96,6 +95,19 @@ impl Store {
             self.delete(collection, doc! {"deleted": true, "position": {"$lte": up_to}}).await?;
         Ok(purged)
     }
+}
+
+/// Whether a reply tells of all writes of a command. A server may stop at a duplicate; one that
+/// leaves writes out for no reason has not answered.
+fn tells_of_all(written: &Written, asked: usize) -> Result<bool, ReadModelError> {
+    let duplicates = written.duplicates.len();
+    let told = written.found.saturating_add(u64::try_from(duplicates).unwrap_or(0));
+    let all = told >= u64::try_from(asked).unwrap_or(u64::MAX);
+    if !all && duplicates == 0 {
+        let reason = format!("of {asked} writes the server tells of {told}, and nothing of the others");
+        return Err(ReadModelError::Failure { reason });
+    }
+    Ok(all)
 }
 
 /// The commands of a batch.
@@ -221,4 +233,25 @@ fn words(body: &RawBson, fields: &[String]) -> Result<Option<RawDocumentBuf>, Re
         words.append(name, format!(" {} ", text::words(value)));
     }
     Ok(Some(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_a_reply_leaves_out_are_not_taken_for_applied() {
+        let told = |found, duplicates: &[usize]| {
+            let written = Written { found, duplicates: duplicates.to_vec(), doubtful: false };
+            tells_of_all(&written, 3)
+        };
+        assert_eq!(told(3, &[]), Ok(true));
+        assert_eq!(told(2, &[1]), Ok(true));
+        assert_eq!(told(0, &[0]), Ok(false), "it stopped there, and is sent the others again");
+        let left_out = told(2, &[]);
+        assert!(
+            matches!(&left_out, Err(ReadModelError::Failure { reason }) if reason.contains("of 2")),
+            "{left_out:?}"
+        );
+    }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::insight::activity_of_member;
-use super::{Listing, live, raw, unreadable};
+use super::{Listing, of_live, raw, unreadable};
 use crate::read_models::{Place, ReadModelError, ReadModels};
 
 /// A room that the member is in.
@@ -55,12 +55,7 @@ async fn documents(
     projection: &str,
     keys: Vec<String>,
 ) -> Result<HashMap<String, Box<RawValue>>, ReadModelError> {
-    let Some(collection) = store.alias(projection).await? else { return Ok(HashMap::new()) };
-    let found = match store.load(&collection, keys.clone()).await {
-        // A rebuild switched in between.
-        Err(ReadModelError::NoBuild { .. }) => store.load(&live(store, projection).await?, keys).await?,
-        found => found?,
-    };
-    let there = found.into_iter().filter_map(|stored| Some((stored.key, stored.body?)));
+    let found = of_live(store, projection, |build| store.load(build, keys.clone())).await?;
+    let there = found.unwrap_or_default().into_iter().filter_map(|stored| Some((stored.key, stored.body?)));
     there.map(|(key, body)| raw(&key, body).map(|body| (key, body))).collect()
 }

@@ -5,7 +5,7 @@ use dramatis_projections::{Projection as _, Search as Words};
 
 use serde_json::value::RawValue;
 
-use super::{live, number, raw, text};
+use super::{number, of_live, raw, text};
 use crate::read_models::{Direction, Document, FIND_MAX, ReadModelError, ReadModels, Search};
 
 /// How found messages are sorted.
@@ -41,9 +41,6 @@ pub async fn messages(
     asked: Asked,
 ) -> Result<(Vec<Box<RawValue>>, bool), ReadModelError> {
     let Asked { text: words, room, by, order, skip, limit } = asked;
-    let Some(collection) = store.alias(Words::NAME).await? else {
-        return Ok((Vec::new(), false));
-    };
     let mut equal = vec![text("tenant", tenant)];
     equal.extend(by.map(|by| text("by", by.as_str())));
     let limit = limit.min(FIND_MAX - 1);
@@ -58,11 +55,8 @@ pub async fn messages(
         skip,
         limit: limit + 1,
     };
-    let mut found = match store.search(&collection, search.clone()).await {
-        // A rebuild switched in between.
-        Err(ReadModelError::NoBuild { .. }) => store.search(&live(store, Words::NAME).await?, search).await?,
-        found => found?,
-    };
+    let found = of_live(store, Words::NAME, |build| store.search(build, search.clone())).await?;
+    let mut found = found.unwrap_or_default();
     let more = found.len() > limit;
     found.truncate(limit);
     let items = found.into_iter().map(|Document { key, body, .. }| raw(&key, body));

@@ -6,7 +6,7 @@ use dramatis_events::{Revision, StreamId};
 use dramatis_projections::{Projection as _, Replies, Reply, Threads, Timeline};
 use serde_json::value::RawValue;
 
-use super::{Listing, live, number, one, page, raw, text, unreadable};
+use super::{Listing, number, of_live, one, page, raw, text, unreadable};
 use crate::read_models::{Direction, Document, Place, Query, ReadModelError, ReadModels};
 
 /// The threads of a room, the one with the latest reply first.
@@ -73,10 +73,6 @@ async fn of_timeline(
     store: &dyn ReadModels,
     keys: Vec<String>,
 ) -> Result<HashMap<String, String>, ReadModelError> {
-    let Some(collection) = store.alias(Timeline::NAME).await? else { return Ok(HashMap::new()) };
-    let stored = match store.load(&collection, keys.clone()).await {
-        Err(ReadModelError::NoBuild { .. }) => store.load(&live(store, Timeline::NAME).await?, keys).await?,
-        stored => stored?,
-    };
-    Ok(stored.into_iter().filter_map(|stored| Some((stored.key, stored.body?))).collect())
+    let stored = of_live(store, Timeline::NAME, |build| store.load(build, keys.clone())).await?;
+    Ok(stored.unwrap_or_default().into_iter().filter_map(|stored| Some((stored.key, stored.body?))).collect())
 }

@@ -8,6 +8,10 @@ pub(super) fn stopped() -> ReadModelError {
     ReadModelError::Failure { reason: "the connection's thread ended".into() }
 }
 
+pub(super) fn full(waiting_max: usize) -> ReadModelError {
+    ReadModelError::Failure { reason: format!("{waiting_max} such requests wait already; ask again later") }
+}
+
 /// An error of a statement on an open store.
 pub(super) fn failed(place: &str, error: &rusqlite::Error) -> ReadModelError {
     let reason = error.to_string();

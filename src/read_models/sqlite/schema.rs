@@ -20,6 +20,10 @@ pub(super) const FORMAT: i64 = 1;
 /// What the columns of a full-text index begin with, so that none is called as one of the documents'.
 pub(super) const WORDS_OF: &str = "words_of_";
 
+/// What a word consists of, by Unicode's general categories: all but what separates, as words are
+/// cut already. Without marks, or signs that this tokenizer is too old to know, they would be cut again.
+const CATEGORIES: &str = "L* M* N* P* S* C*";
+
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS builds (
         collection TEXT PRIMARY KEY, projection TEXT NOT NULL, version INTEGER NOT NULL,
@@ -96,7 +100,7 @@ fn create_words(build: &NewBuild) -> Result<Vec<String>, ReadModelError> {
     Ok(vec![
         format!(
             "CREATE VIRTUAL TABLE IF NOT EXISTS {words} USING fts5({fields}, content='',
-                contentless_delete=1, tokenize='unicode61 remove_diacritics 0')"
+                contentless_delete=1, tokenize=\"unicode61 remove_diacritics 0 categories '{CATEGORIES}'\")"
         ),
         format!("INSERT INTO {words} ({words}, rank) VALUES ('rank', 'bm25({weights})')"),
     ])

@@ -25,6 +25,53 @@ async fn a_store_comes_back_after_it_was_closed() {
 }
 
 #[tokio::test]
+async fn a_long_search_holds_up_other_searches_alone_and_few_of_them() {
+    const TEXT: &[dramatis_projections::TextField] =
+        &[dramatis_projections::TextField { name: "title", weight: 1 }];
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteReadModels::open(folder.path().join("read.db")).unwrap();
+    store.create(NewBuild { text: TEXT, ..contract::new_build("texts@1") }).await.unwrap();
+    let search = || {
+        let (text, key_prefix, equal) = ("cat".to_owned(), None, Vec::new());
+        store.search("texts@1", Search { text, key_prefix, equal, sort: None, skip: 0, limit: 9 })
+    };
+    // Whichever thread makes searches has one that does not end.
+    let (begun, long) = (tokio::sync::oneshot::channel::<()>(), std::sync::mpsc::channel::<()>());
+    let (begins, ends) = (begun.0, long.1);
+    let longest = store.searcher.run(move |_| {
+        begins.send(()).unwrap();
+        ends.recv().unwrap();
+        Ok(())
+    });
+    begun.1.await.unwrap();
+    let first = search();
+    for at in 0..10_u64 {
+        store
+            .write("texts@1", contract::batch(&[("a", at, Some(r#"{"title":"cat"}"#))], at).into())
+            .await
+            .unwrap();
+        assert_eq!(store.load("texts@1", vec!["a".into()]).await.unwrap().len(), 1);
+        assert_eq!(store.scan("texts@1", None, 9).await.unwrap().len(), 1);
+    }
+    let mut others: Vec<_> = (2..SEARCHES_MAX).map(|_| search()).collect();
+    let ran = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let runs = ran.clone();
+    others.push(store.searcher.ask(move |_| {
+        runs.store(true, Ordering::SeqCst);
+        Ok(Vec::new())
+    }));
+    let refused = search().await.unwrap_err();
+    assert!(refused.to_string().contains("64 such requests wait already"), "{refused}");
+    // Nobody waits for these any more.
+    drop(others);
+    long.0.send(()).unwrap();
+    longest.await.unwrap();
+    assert_eq!(first.await.unwrap().len(), 1);
+    assert_eq!(search().await.unwrap().len(), 1);
+    assert!(!ran.load(Ordering::SeqCst), "what nobody waits for is not run");
+}
+
+#[tokio::test]
 async fn lists_of_rooms_walk_an_index() {
     use crate::read_models::{Direction, Place, Value};
     use dramatis_projections::{Projection, Rooms};

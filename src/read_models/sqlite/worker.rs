@@ -1,5 +1,5 @@
-//! A thread that owns one connection, and opens it when it can. Callers wait for each answer, so a queue is never
-//! longer than there are callers.
+//! A thread that owns one connection, and opens it when it can, behind a bounded queue: what finds it
+//! full is refused.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::errors::stopped;
+use super::errors::{full, stopped};
 use crate::read_models::{Answer, ReadModelError};
 
 type Job = Box<dyn FnOnce(Result<&mut Connection, ReadModelError>) + Send>;
@@ -16,18 +16,21 @@ pub(super) type Opening = Box<dyn Fn() -> Result<Connection, ReadModelError> + S
 
 /// A connection behind a queue.
 pub(super) struct Worker {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::SyncSender<Job>>,
+    waiting_max: usize,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    /// Moves the connection to a thread of its own; if there is none yet, each job tries to open it.
+    /// Moves the connection to a thread of its own, for which so many jobs may wait; if there is none
+    /// yet, each job tries to open it.
     pub(super) fn start(
         name: &str,
         mut connection: Option<Connection>,
         open: Opening,
+        waiting_max: usize,
     ) -> Result<Self, ReadModelError> {
-        let (jobs, queue) = mpsc::channel::<Job>();
+        let (jobs, queue) = mpsc::sync_channel::<Job>(waiting_max);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             for job in queue {
                 job(match &mut connection {
@@ -37,7 +40,7 @@ impl Worker {
             }
         });
         let thread = thread.map_err(|e| ReadModelError::Failure { reason: e.to_string() })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), waiting_max, thread: Some(thread) })
     }
 
     /// Runs a job on the connection. It runs even if nobody waits for its answer any more.
@@ -47,16 +50,43 @@ impl Worker {
         F: FnOnce(&mut Connection) -> Result<T, ReadModelError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job = Box::new(move |connection: Result<&mut Connection, ReadModelError>| {
             // Nobody waiting is fine.
             let _ = answer.send(connection.and_then(job));
         });
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        Box::pin(async move {
-            if !sent {
-                return Err(stopped());
+        self.send(job, answered)
+    }
+
+    /// The same for a job that is not worth running if nobody waits once its turn comes.
+    pub(super) fn ask<T, F>(&self, job: F) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, ReadModelError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(move |connection: Result<&mut Connection, ReadModelError>| {
+            if !answer.is_closed() {
+                let _ = answer.send(connection.and_then(job));
             }
-            answered.await.unwrap_or_else(|_| Err(stopped()))
+        });
+        self.send(job, answered)
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        job: Job,
+        answered: oneshot::Receiver<Result<T, ReadModelError>>,
+    ) -> Answer<T> {
+        let refused = match self.jobs.as_ref().map(|jobs| jobs.try_send(job)) {
+            Some(Ok(())) => None,
+            Some(Err(mpsc::TrySendError::Full(_))) => Some(full(self.waiting_max)),
+            Some(Err(mpsc::TrySendError::Disconnected(_))) | None => Some(stopped()),
+        };
+        Box::pin(async move {
+            match refused {
+                Some(error) => Err(error),
+                None => answered.await.unwrap_or_else(|_| Err(stopped())),
+            }
         })
     }
 }

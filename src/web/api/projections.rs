@@ -265,6 +265,7 @@ fn refused(error: &AdminError) -> HttpResponse {
         AdminError::Busy { .. }
         | AdminError::NoJob { .. }
         | AdminError::NotNow { .. }
+        | AdminError::TooManyKept { .. }
         | AdminError::NothingKept { .. }
         | AdminError::TooManySkipped { .. } => ErrorCode::Conflict,
         AdminError::WholeLog { .. } | AdminError::TooMuch { .. } => ErrorCode::Malformed,

@@ -12,7 +12,8 @@ use super::jobs::past;
 use super::refused;
 use crate::projector::{AdminError, AsOf, Cause};
 use crate::protocol::ErrorCode;
-use crate::read_models::ReadModelError;
+use crate::read_models::queries::of_live;
+use crate::read_models::{Answer, ReadModelError};
 
 /// Which document, as of when.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -94,22 +95,27 @@ async fn now(
     build: Option<String>,
 ) -> Result<Option<DocumentView>, AdminError> {
     api.projector.job(name)?;
-    let of_live = build.is_none();
-    let Some(collection) = collection(api, name, build).await? else { return Ok(None) };
-    let found = api.read_models.get(&collection, key).await.map_err(store)?;
-    let status = api.projector.status().into_iter().find(|status| status.projection == name && of_live);
+    let live = build.is_none();
+    let found = of(api, name, build, |build| api.read_models.get(build, key)).await?.flatten();
+    let status = api.projector.status().into_iter().find(|status| status.projection == name && live);
     let letter = status.as_ref().and_then(|status| status.waits(key));
     let parked = letter.map(|letter| Parked { position: letter.position, error: letter.error.clone() });
     found.map(|found| view(key, Some(found.position), found.body, parked)).transpose()
 }
 
-/// The build asked for, if it is one of this projection, or the live one.
-async fn collection(api: &Api, name: &str, build: Option<String>) -> Result<Option<String>, AdminError> {
-    match build {
-        Some(build) if build.split_once('@').is_some_and(|(of, _)| of == name) => Ok(Some(build)),
-        Some(build) => Err(store(ReadModelError::NoBuild { collection: build })),
-        None => api.read_models.alias(name).await.map_err(store),
-    }
+/// What a build answers: the one asked for, if it is one of this projection, or the live one.
+async fn of<T>(
+    api: &Api,
+    name: &str,
+    build: Option<String>,
+    ask: impl Fn(&str) -> Answer<T>,
+) -> Result<Option<T>, AdminError> {
+    let answer = match build {
+        Some(build) if build.split_once('@').is_some_and(|(of, _)| of == name) => ask(&build).await.map(Some),
+        Some(build) => Err(ReadModelError::NoBuild { collection: build }),
+        None => of_live(&*api.read_models, name, ask).await,
+    };
+    answer.map_err(store)
 }
 
 fn view(
@@ -178,10 +184,8 @@ async fn page(
     limit: usize,
 ) -> Result<Page, AdminError> {
     api.projector.job(name)?;
-    let Some(collection) = collection(api, name, build).await? else {
-        return Ok(Page { documents: Vec::new(), more: false });
-    };
-    let mut found = api.read_models.scan(&collection, after, limit + 1).await.map_err(store)?;
+    let scan = |build: &str| api.read_models.scan(build, after.clone(), limit + 1);
+    let mut found = of(api, name, build, scan).await?.unwrap_or_default();
     let more = found.len() > limit;
     found.truncate(limit);
     let documents = found.into_iter().map(|found| view(&found.key, Some(found.position), found.body, None));

@@ -1,0 +1,116 @@
+//! The proof that a build shows what the live one does.
+
+use dramatis_events::Position;
+use dramatis_projections::{DeadLetter, Skipped};
+
+use super::super::compare::{Difference, SUSPECTS_MAX, complete, look_again, merge};
+use super::super::mend;
+use super::super::record::{Completion, JobState};
+use super::super::run::{Run, RunError};
+use super::super::sitting::Sitting;
+use super::{Builder, Flow};
+use crate::read_models::ReadModelError;
+
+/// How often builds are compared anew if too much moved to hold it.
+const MERGES_MAX: usize = 5;
+/// How often what moved is looked at before the rest is left to the moment of the switch.
+const LOOKS_MAX: usize = 10;
+/// So few that moved can be compared in the moment of the switch.
+const FEW: usize = 256;
+
+impl Builder {
+    /// What the build comes to, without comparing it. `None` if it was halted.
+    pub(super) async fn counted(&self, sitting: &mut Sitting) -> Result<Option<Completion>, RunError> {
+        self.mend_skipped(&mut sitting.run).await?;
+        let (store, run) = (&self.shared.store, &sitting.run);
+        Ok(complete(store.as_ref(), &run.collection, run.position, &|| self.is_halted()).await?)
+    }
+
+    /// Folds keys again that are parked at events which admins have let pass meanwhile.
+    async fn mend_skipped(&self, run: &mut Run) -> Result<(), RunError> {
+        let record = self.ledger.read().await?;
+        let ours = record.skipped_in == Some(run.epoch);
+        let skipped = |letter: &&DeadLetter| {
+            let event = Skipped { key: letter.key.clone(), position: letter.position };
+            ours && record.skipped.contains(&event)
+        };
+        // One that waits from a later such event on is taken again.
+        while let Some(letter) = run.parked.iter().find(skipped).cloned() {
+            mend::mend(&self.shared, self.projection, run, &letter).await?;
+            run.reload().await?;
+        }
+        Ok(())
+    }
+
+    /// Compares with a live build that stands where this one does. `None` if it was halted.
+    pub(super) async fn compare_with_frozen(
+        &mut self,
+        sitting: &mut Sitting,
+        live: &str,
+        at: Option<Position>,
+    ) -> Result<Option<Difference>, RunError> {
+        self.mend_skipped(&mut sitting.run).await?;
+        self.enter(sitting, JobState::Proving).await?;
+        let (store, run) = (self.shared.store.clone(), &sitting.run);
+        let pair = (live, run.collection.as_str());
+        let merged = merge(store.as_ref(), pair, run.position, &|| self.is_halted()).await?;
+        let Some((suspects, _)) = merged else { return Ok(None) };
+        // What the new build changed after that position cannot be compared.
+        let look = look_again(store.as_ref(), pair, suspects, at).await?;
+        self.enter(sitting, JobState::Building).await?;
+        Ok(Some(look.difference))
+    }
+
+    /// Compares with a live build that moves on: what differs at first sight is looked at again
+    /// once both have passed it. `None` if it was halted.
+    pub(super) async fn prove(
+        &mut self,
+        sitting: &mut Sitting,
+        live: &str,
+        difference: &mut Difference,
+    ) -> Result<Option<(Vec<String>, Completion)>, RunError> {
+        let (store, new) = (self.shared.store.clone(), sitting.run.collection.clone());
+        for _ in 0..MERGES_MAX {
+            self.mend_skipped(&mut sitting.run).await?;
+            let position = sitting.run.position;
+            let merged = merge(store.as_ref(), (live, &new), position, &|| self.is_halted()).await?;
+            let Some((mut suspects, completion)) = merged else { return Ok(None) };
+            let too_many = suspects.len() > SUSPECTS_MAX;
+            *difference = Difference::default();
+            for _ in 0..LOOKS_MAX {
+                if self.read_to(sitting, None).await? == Flow::Halt || !self.live_past(sitting).await {
+                    return Ok(None);
+                }
+                let position = sitting.run.position;
+                let look = look_again(store.as_ref(), (live, &new), suspects, position).await?;
+                difference.add(look.difference);
+                suspects = look.moved;
+                if suspects.len() <= FEW {
+                    break;
+                }
+            }
+            // What was not held was not looked at: only a difference that was found counts then.
+            if !too_many || difference.documents > 0 {
+                return Ok(Some((suspects, completion)));
+            }
+        }
+        let reason =
+            format!("{new} could not be compared: more than {SUSPECTS_MAX} documents moved meanwhile");
+        Err(ReadModelError::Failure { reason }.into())
+    }
+
+    /// Waits until the live build is where the new one is; tells whether it came to that.
+    async fn live_past(&mut self, sitting: &Sitting) -> bool {
+        let position = sitting.run.position;
+        let mut stop = self.shared.stop.clone();
+        tokio::select! {
+            reached = async { self.live.wait_for(|status| status.position >= position).await.is_ok() } => reached,
+            _ = self.wake.changed() => {
+                // Seen here, and to be seen again by the task's own loop.
+                self.wake.mark_changed();
+                false
+            }
+            _ = stop.changed() => false,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Answers that are lost, calls that fail and work that never ends: what a projector does then.
+
+use std::sync::atomic::AtomicUsize;
+
+use super::builds::{REBUILD, job_in};
+use super::odd::{Fate, Odd};
+use super::*;
+
+/// Waits until a projection stands so.
+async fn stands(projector: &Projector, projection: &str, so: impl Fn(&Status) -> bool) {
+    let mut status = projector.watch(projection).unwrap();
+    let Ok(there) = tokio::time::timeout(LONG, status.wait_for(|status| so(status))).await else {
+        panic!("{:?}", projector.watch(projection).unwrap().borrow());
+    };
+    there.unwrap();
+}
+
+fn timeline(log: &Arc<ScriptedLog>, store: &Arc<dyn ReadModels>, page: usize) -> Projector {
+    let timeline = dramatis_projections::named("timeline").unwrap();
+    Projector::start_some(&[timeline], log.clone(), store.clone(), options(page))
+}
+
+async fn rebuilt(projector: &Projector) -> Job {
+    projector.order("timeline", REBUILD).await.unwrap();
+    job_in(projector, "timeline", JobState::Done).await
+}
+
+const MORE: &str = r#"lobby alice MessagePosted {"kind":"text","text":"more"}"#;
+
+#[tokio::test]
+async fn a_switch_whose_answer_is_lost_is_found_out() {
+    let place = Place::new();
+    let (log, loses) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
+    let next = loses.clone();
+    let store = Odd::over(place.store(), move |call, _| {
+        let lost = call == "swap_alias" && next.swap(false, Ordering::SeqCst);
+        if lost { Fate::Lost } else { Fate::Answered }
+    });
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store, 2);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+
+    loses.store(true, Ordering::SeqCst);
+    let job = rebuilt(&projector).await;
+    assert_eq!(store.alias("timeline").await.unwrap(), Some(job.collection.clone()));
+    stands(&projector, "timeline", |status| status.collection == job.collection).await;
+    let position = log.write(MORE);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    assert_eq!(store.count(&job.collection).await.unwrap(), 3, "what was waited for is in the live build");
+    let kept = |expected: &'static str| {
+        move |status: &Status| status.kept.iter().map(|kept| kept.collection.as_str()).eq([expected])
+    };
+    stands(&projector, "timeline", kept("timeline@1")).await;
+
+    // The same on the way back.
+    loses.store(true, Ordering::SeqCst);
+    assert!(matches!(projector.roll_back("timeline").await, Err(AdminError::Run(_))));
+    assert_eq!(store.alias("timeline").await.unwrap().as_deref(), Some("timeline@1"));
+    stands(&projector, "timeline", |status| status.collection == "timeline@1").await;
+    let position = log.write(MORE);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    assert_eq!(store.count("timeline@1").await.unwrap(), 4);
+    stands(&projector, "timeline", kept("timeline@2")).await;
+    assert_eq!(projector.roll_back("timeline").await.unwrap().to, "timeline@2");
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_rollback_ends_although_the_log_grows_with_every_page() {
+    let place = Place::new();
+    let (log, busy) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
+    let (growing, grows) = (log.clone(), busy.clone());
+    let store = Odd::over(place.store(), move |call, _| {
+        if call == "write" && grows.load(Ordering::SeqCst) {
+            growing.write(MORE);
+        }
+        Fate::Answered
+    });
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store, 100);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    rebuilt(&projector).await;
+    busy.store(true, Ordering::SeqCst);
+    log.write(MORE);
+    let back = tokio::time::timeout(LONG, projector.roll_back("timeline")).await;
+    busy.store(false, Ordering::SeqCst);
+    assert_eq!(back.expect("it ends").unwrap().to, "timeline@1");
+    let position = log.head.borrow().unwrap();
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_that_stumbles_finds_the_build_under_way_all_the_same() {
+    let place = Place::new();
+    let log = ScriptedLog::new(EPOCH);
+    let position = log.write(STORY);
+    let store = place.store();
+    let projector = timeline(&log, &store, 1);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    rebuilt(&projector).await;
+    let slow = Order { events_per_s_max: Some(1), ..REBUILD };
+    projector.order("timeline", slow).await.unwrap();
+    projector.wish("timeline", Wish::Pause).await.unwrap();
+    projector.stop().await;
+    for stumbles_at in 0..24 {
+        let calls = AtomicUsize::new(0);
+        let stumbling = Odd::over(store.clone(), move |_, _| {
+            let stumbles = calls.fetch_add(1, Ordering::SeqCst) == stumbles_at;
+            if stumbles { Fate::failed() } else { Fate::Answered }
+        });
+        let projector = timeline(&log, &stumbling, 1);
+        let job = job_in(&projector, "timeline", JobState::Paused).await;
+        assert_eq!(job.collection, "timeline@3", "call {stumbles_at} failed");
+        projector.stop().await;
+    }
+    // The build before may be lost for good.
+    let broken = Odd::over(store.clone(), |call, of| {
+        if call == "index_build" && of == "timeline@1" { Fate::failed() } else { Fate::Answered }
+    });
+    let projector = timeline(&log, &broken, 1);
+    job_in(&projector, "timeline", JobState::Paused).await;
+    stands(&projector, "timeline", |status| status.health == Health::Live).await;
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_proof_that_never_ends_is_cancelled_and_stopped() {
+    let place = Place::new();
+    let (log, scans) = (ScriptedLog::new(EPOCH), watch::Sender::new(0_u64));
+    let scanned = scans.clone();
+    let store = Odd::over(place.store(), move |call, _| {
+        if call == "scan" {
+            scanned.send_modify(|scans| *scans += 1);
+        }
+        Fate::Again
+    });
+    let position = log.write(STORY);
+    let as_of = Order { purpose: Purpose::AsOf { position }, ..REBUILD };
+    for order in [REBUILD, as_of] {
+        let projector = timeline(&log, &store, 100);
+        projector.wait_for("timeline", position, LONG).await.unwrap();
+        for cancelled in [true, false] {
+            let job = projector.order("timeline", order).await.unwrap();
+            let mut seen = scans.subscribe();
+            let from = *seen.borrow();
+            let proving = seen.wait_for(|scans| *scans > from + 10);
+            tokio::time::timeout(LONG, proving).await.expect("it is compared").unwrap();
+            if cancelled {
+                projector.wish("timeline", Wish::Cancel).await.unwrap();
+                let gone = async {
+                    while store.builds().await.unwrap().iter().any(|build| build.collection == job.collection)
+                    {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::time::timeout(LONG, gone).await.expect("it is cancelled");
+            }
+        }
+        tokio::time::timeout(LONG, projector.stop()).await.expect("it stops");
+        // Nothing of it is lost: the next one goes on, and is told to end.
+        let projector = timeline(&log, &store, 100);
+        stands(&projector, "timeline", |status| !status.collection.is_empty()).await;
+        projector.wish("timeline", Wish::Cancel).await.unwrap();
+        projector.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_question_to_a_build_that_was_switched_from_is_asked_again() {
+    let place = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), place.store());
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store, 9);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    rebuilt(&projector).await;
+    projector.stop().await;
+    let alias =
+        async |from: &str, to: &str| store.swap_alias("timeline", Some(from.into()), to).await.unwrap();
+    assert!(alias("timeline@2", "timeline@1").await);
+    store.drop_build("timeline@1").await.unwrap();
+    // The switch comes between the look at the alias and the question.
+    let switched = || store.swap_alias("timeline", Some("timeline@1".into()), "timeline@2");
+    let get = |build: &str| store.get(build, "room-main.lobby/00000000000000000002");
+    let late = |build: &str| -> crate::read_models::Answer<_> {
+        let (switched, got) = (switched(), get(build));
+        Box::pin(async { switched.await.and(got.await) })
+    };
+    let found = queries::of_live(store.as_ref(), "timeline", late).await;
+    assert!(found.unwrap().flatten().is_some());
+    // Where the alias stays, the build is gone indeed.
+    assert!(alias("timeline@2", "timeline@1").await);
+    let gone = queries::of_live(store.as_ref(), "timeline", get).await;
+    assert!(matches!(gone, Err(crate::read_models::ReadModelError::NoBuild { .. })), "{gone:?}");
+}
