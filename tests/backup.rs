@@ -228,3 +228,23 @@ fn damage_in_the_open_segment_is_not_left_out_of_a_backup() {
     assert!(made.status.success(), "{}", text(&made));
     assert!(backup(&["verify", "only"], store.path()).status.success());
 }
+
+/// A server may be about to begin the next segment: that holds nothing yet.
+#[test]
+fn a_segment_that_is_being_begun_is_no_damage_to_a_backup() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    server.open_room("den", "olga");
+    let events = server.events(&[]);
+    assert_eq!(server.terminate(), Some(0));
+    let begun = data.path().join("log").join(format!("{:020}.segment", events.len()));
+    for bytes in [&[][..], &[0; 48]] {
+        std::fs::write(&begun, bytes).unwrap();
+        let name = format!("begun-{}", bytes.len());
+        let made = backed_up(store.path(), data.path(), &name);
+        assert_eq!(made["events"], events.len());
+        let into = store.path().join(format!("restored-{}", bytes.len()));
+        restored(store.path(), &name, &into, &[]);
+        assert_eq!(served(&into).0, events);
+    }
+}

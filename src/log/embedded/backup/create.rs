@@ -12,7 +12,7 @@ use super::{BackupError, Manifest, Part, Progress, at, put, sync_dir};
 use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
 use crate::log::embedded::format::{index_name, parse_segment_name, segment_name};
-use crate::log::embedded::recovery::{Read, proves_more, read_segment};
+use crate::log::embedded::recovery::{Read, is_begun, proves_more, read_segment};
 use crate::log::embedded::sidecar::{Facts, Sidecar};
 use crate::log::embedded::storage::{Directory, Storage, StoredFile, read_up_to};
 use crate::log::embedded::{OpenError, epoch, tier};
@@ -65,7 +65,7 @@ impl Source {
         {
             return Ok(sidecar.facts);
         }
-        let facts = self.read(first, log)?.0.facts;
+        let facts = read_segment(&self.bytes_of(first)?, &segment_name(first), log)?.facts;
         if facts.holds(&(first..next)) {
             return Ok(facts);
         }
@@ -77,22 +77,24 @@ impl Source {
         .into())
     }
 
-    /// What a segment holds up to the last batch that is whole, and its bytes.
-    fn read(&self, first: u64, log: u64) -> Result<(Read, Vec<u8>), BackupError> {
+    fn bytes_of(&self, first: u64) -> Result<Vec<u8>, BackupError> {
         let name = segment_name(first);
-        let bytes = read_up_to(&*self.open(&name)?, 0, u64::MAX).map_err(at(&self.dir.join(&name)))?;
-        Ok((read_segment(&bytes, &name, log)?, bytes))
+        read_up_to(&*self.open(&name)?, 0, u64::MAX).map_err(at(&self.dir.join(&name)))
     }
 
     /// What the open segment holds, and its bytes: the end may be unfinished, but nothing that was
-    /// acknowledged is left out.
-    fn read_open(&self, first: u64, log: u64) -> Result<(Facts, Vec<u8>), BackupError> {
+    /// acknowledged is left out. `None` if it is only being begun.
+    fn read_open(&self, first: u64, log: u64) -> Result<Option<(Facts, Vec<u8>)>, BackupError> {
         let mut unread_at = None;
         loop {
-            let (Read { facts, stop, .. }, bytes) = self.read(first, log)?;
+            let bytes = self.bytes_of(first)?;
+            if is_begun(&bytes) {
+                return Ok(None);
+            }
+            let Read { facts, stop, .. } = read_segment(&bytes, &segment_name(first), log)?;
             let rest = bytes.get(to_usize(facts.end)..).unwrap_or_default();
             let Some(reason) = stop.filter(|_| proves_more(rest, log, facts.next_batch)) else {
-                return Ok((facts, bytes));
+                return Ok(Some((facts, bytes)));
             };
             // A server may have finished it after the first look; now it is proven to be finished.
             if unread_at.replace(facts.end) == Some(facts.end) {
@@ -221,7 +223,7 @@ impl Copy<'_> {
 
     /// The open segment, up to its last whole batch.
     fn tail(&mut self, first: u64, name: &str) -> Result<(), BackupError> {
-        let (facts, bytes) = self.source.read_open(first, self.epoch.log())?;
+        let Some((facts, bytes)) = self.source.read_open(first, self.epoch.log())? else { return Ok(()) };
         let bytes = bytes.get(..to_usize(facts.end)).unwrap_or_default();
         let file = Path::new(name).join("tail.segment");
         let there = self.store.join(&file);
