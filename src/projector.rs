@@ -88,7 +88,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             page: ReadLimit { events: 2_000, bytes: 4 * 1024 * 1024 },
-            rebuild_page: ReadLimit { events: 10_000, bytes: 16 * 1024 * 1024 },
+            rebuild_page: ReadLimit { events: 20_000, bytes: 16 * 1024 * 1024 },
             documents_max: 10_000,
             rebuild_documents_max: 50_000,
             backoff_min: Duration::from_millis(100),
