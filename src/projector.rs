@@ -60,6 +60,8 @@ pub struct Options {
     pub rebuild_page: ReadLimit,
     /// About how many documents each projection keeps in memory between pages.
     pub documents_max: usize,
+    /// The same while a build is made.
+    pub rebuild_documents_max: usize,
     /// The wait after a first failure; it doubles with each further one.
     pub backoff_min: Duration,
     /// The longest wait.
@@ -86,8 +88,9 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             page: ReadLimit { events: 2_000, bytes: 4 * 1024 * 1024 },
-            rebuild_page: ReadLimit { events: 5_000, bytes: 8 * 1024 * 1024 },
+            rebuild_page: ReadLimit { events: 10_000, bytes: 16 * 1024 * 1024 },
             documents_max: 10_000,
+            rebuild_documents_max: 50_000,
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             seed: 1,

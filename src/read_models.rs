@@ -9,6 +9,7 @@
 //! **Unknown outcomes.** After [`ReadModelError::Failure`] a write may have been applied; the
 //! same write made again has the same effect as once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dramatis_events::{Epoch, Position};
@@ -47,7 +48,7 @@ pub trait ReadModels: Send + Sync + 'static {
 
     /// Writes documents guarded by their positions, dead letters, and then the checkpoint. A key
     /// has one dead letter: a later one takes the place of an earlier one, and not the other way.
-    fn write(&self, collection: &str, batch: Batch) -> Answer<()>;
+    fn write(&self, collection: &str, batch: Arc<Batch>) -> Answer<()>;
 
     /// The dead letters of a build, in log order.
     fn dead_letters(&self, collection: &str) -> Answer<Vec<DeadLetter>>;

@@ -66,6 +66,16 @@ pub(crate) fn synced_writes(
     Ok((rate, latencies))
 }
 
+/// Waits for what was written and removed before: its freed blocks are told to the disk with the
+/// file system's next commits, and would slow down whoever is measured next.
+pub(crate) fn settle(dir: &Path) -> anyhow::Result<()> {
+    for _ in 0..2 {
+        let mark = tempfile::NamedTempFile::new_in(dir)?;
+        rustix::fs::syncfs(mark.as_file()).context("the file system does not sync")?;
+    }
+    Ok(())
+}
+
 fn fill(file: &File) -> anyhow::Result<()> {
     let zeros = vec![0; 1024 * 1024];
     for mebibyte in 0..AHEAD_BYTES / zeros.len() {

@@ -1,7 +1,7 @@
 //! The step that is the same for every projection: which documents to load, what to skip,
 //! what to write. It holds typed documents between batches and parks what cannot be folded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,7 +24,18 @@ pub struct Stored {
 }
 
 /// A document to write, if the store holds it at a lower position or not at all.
-pub type Write = Stored;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Its key.
+    pub key: String,
+    /// The event that last changed it.
+    pub position: Position,
+    /// Canonical JSON; `None` once deleted.
+    pub body: Option<String>,
+    /// Whether the store is not known to hold it. It may all the same, written by a batch that
+    /// comes again.
+    pub is_new: bool,
+}
 
 /// A key that is parked, with the event that could not be folded. Its later events are not
 /// folded either, until it is tried again or the event is skipped.
@@ -72,6 +83,9 @@ pub trait Fold: Send + Sync {
     /// hold are new.
     fn start_empty(&mut self);
 
+    /// Keeps about so many documents at the most between batches from now on.
+    fn keep(&mut self, documents_max: usize);
+
     /// Folds this key alone from now on; a stream's name stands for every key of that stream.
     fn only(&mut self, key: &str);
 }
@@ -106,6 +120,7 @@ struct Slot<D> {
     document: Option<D>,
     used_in: u64,
     changed: bool,
+    is_new: bool,
 }
 
 struct Arriving<E> {
@@ -242,22 +257,35 @@ impl<P: Projection> WorkingSet<P> {
             let body = body.map_err(|reason| FoldError::Document { key: key.clone(), reason })?;
             size = body.as_ref().map_or(size, String::len);
             slot.changed = false;
-            writes.push(Stored { key: key.clone(), position, body });
+            let is_new = std::mem::replace(&mut slot.is_new, false);
+            writes.push(Write { key: key.clone(), position, body, is_new });
         }
         // Stable, as this sort makes use of the runs that the log's order leaves.
         writes.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(writes)
     }
 
+    /// Lets go of the documents that were used longest ago until about half of what may be kept is
+    /// left: so it is done seldom, and what was touched lately need not be loaded again.
     fn forget_cold(&mut self) {
-        if self.slots.len() > self.documents_max {
-            self.holds_all = false;
-            let batch = self.batches;
-            self.slots.retain(|_, slot| slot.used_in == batch);
+        if self.slots.len() <= self.documents_max {
+            return;
         }
-        if self.slots.len() > self.documents_max {
-            self.slots.clear();
+        self.holds_all = false;
+        let mut used: BTreeMap<u64, usize> = BTreeMap::new();
+        for slot in self.slots.values() {
+            *used.entry(slot.used_in).or_default() += 1;
         }
+        let (mut kept, mut since) = (0, self.batches + 1);
+        for (batch, documents) in used.into_iter().rev() {
+            kept += documents;
+            let most = if batch == self.batches { self.documents_max } else { self.documents_max / 2 };
+            if kept > most {
+                break;
+            }
+            since = batch;
+        }
+        self.slots.retain(|_, slot| slot.used_in >= since);
     }
 }
 
@@ -270,7 +298,7 @@ fn json(document: &impl Serialize, like: usize) -> Result<String, String> {
 
 impl<D> Slot<D> {
     fn new(batch: u64) -> Self {
-        Self { position: None, document: None, used_in: batch, changed: false }
+        Self { position: None, document: None, used_in: batch, changed: false, is_new: true }
     }
 }
 
@@ -291,7 +319,8 @@ impl<P: Projection> Fold for WorkingSet<P> {
             let document = body.as_deref().map(serde_json::from_str).transpose();
             let document =
                 document.map_err(|e| FoldError::Document { key: key.clone(), reason: e.to_string() })?;
-            let slot = Slot { position: Some(position), document, used_in: self.batches, changed: false };
+            let (position, used_in) = (Some(position), self.batches);
+            let slot = Slot { position, document, used_in, changed: false, is_new: false };
             self.slots.insert(key, slot);
         }
         Ok(())
@@ -319,7 +348,45 @@ impl<P: Projection> Fold for WorkingSet<P> {
         self.holds_all = self.slots.is_empty();
     }
 
+    fn keep(&mut self, documents_max: usize) {
+        self.documents_max = documents_max;
+    }
+
     fn only(&mut self, key: &str) {
         self.only = Some(key.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::projection::testing::history;
+    use crate::timeline::Timeline;
+
+    #[test]
+    fn what_was_used_longest_ago_is_let_go_of_first() {
+        let mut lines = String::new();
+        for said in 0..6 {
+            let _ = writeln!(lines, r#"alice MessagePosted {{"kind":"text","text":"{said}"}}"#);
+        }
+        for target in [5, 0, 4, 3] {
+            let _ = writeln!(lines, r#"bob ReactionAdded {{"target":{target},"emoji":"x"}}"#);
+        }
+        let mut events = history(&lines).into_iter().map(Arc::new).collect::<Vec<_>>().into_iter();
+        let mut fold = WorkingSet::<Timeline>::new(4);
+        let mut batch = |count: usize| {
+            let missing = fold.begin(&events.by_ref().take(count).collect::<Vec<_>>());
+            (missing, fold.finish().map(|folded| folded.writes.len()))
+        };
+        let key = |revision: u64| format!("room-main.lobby/{revision:020}");
+        assert_eq!(batch(4), (vec![], Ok(4)));
+        // Six are more than four: the first batch's go, the last one's stay.
+        assert_eq!(batch(2), (vec![], Ok(2)));
+        assert_eq!(batch(1), (vec![], Ok(1)));
+        assert_eq!(batch(1), (vec![key(0)], Ok(0)), "the store is not there, so nobody has that message");
+        assert_eq!(batch(1), (vec![], Ok(1)));
+        assert_eq!(batch(1), (vec![key(3)], Ok(0)));
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn mend(
         // If it waits from a later event on now, that takes the old letter's place.
         let letters = parked.iter().cloned().collect();
         let batch = Batch { writes: folded.writes, parked: letters, checkpoint };
-        shared.store.write(&run.collection, batch).await?;
+        shared.store.write(&run.collection, batch.into()).await?;
         if let Some(parked) = parked {
             mended.parked = Some(format!("event {} at {}: {}", parked.event, parked.position, parked.error));
             return Ok(mended);

@@ -75,7 +75,7 @@ pub(super) struct Run {
 }
 
 struct Unwritten {
-    batch: Batch,
+    batch: Arc<Batch>,
     events: u64,
 }
 
@@ -148,12 +148,18 @@ impl Run {
         Ok(())
     }
 
-    /// Has it read ahead and write behind from now on, in larger pages of so many events at the most,
-    /// or no longer.
+    /// Has it read ahead and write behind from now on, in larger pages of so many events at the most
+    /// and with more documents in memory, or no longer.
     pub(super) fn overlap(&mut self, page_events_max: Option<usize>) {
         let page = self.shared.options.rebuild_page;
         self.overlaps = page_events_max.map(|max| ReadLimit { events: page.events.min(max), ..page });
         self.ahead = None;
+        self.fold.keep(self.documents_max());
+    }
+
+    fn documents_max(&self) -> usize {
+        let options = &self.shared.options;
+        if self.overlaps.is_some() { options.rebuild_documents_max } else { options.documents_max }
     }
 
     /// Folds one page up to a position, and nothing past it; tells whether there was one. Where
@@ -180,7 +186,7 @@ impl Run {
             );
         }
         let checkpoint = Checkpoint { epoch: self.epoch, position: reached };
-        let batch = Batch { writes: folded.writes, parked: folded.parked, checkpoint };
+        let batch = Arc::new(Batch { writes: folded.writes, parked: folded.parked, checkpoint });
         self.folded_to = reached;
         self.unwritten.push_back(Unwritten { batch, events: folded.events });
         if self.overlaps.is_some() {
@@ -226,6 +232,7 @@ impl Run {
             self.settle().await?;
             (self.fold, self.parked) =
                 start(&self.shared, self.projection, &self.collection, self.position).await?;
+            self.fold.keep(self.documents_max());
         }
         self.stale = true;
         let missing = self.fold.begin(events);
@@ -259,7 +266,7 @@ impl Run {
             self.position = batch.checkpoint.position;
             self.events += events;
             if !batch.parked.is_empty() {
-                Arc::make_mut(&mut self.parked).extend(batch.parked);
+                Arc::make_mut(&mut self.parked).extend(batch.parked.iter().cloned());
             }
             let documents = u64::try_from(batch.writes.len()).unwrap_or(u64::MAX);
             self.documents_written = self.documents_written.saturating_add(documents);

@@ -171,6 +171,7 @@ fn options(events: usize) -> Options {
         page,
         rebuild_page: page,
         documents_max: 2,
+        rebuild_documents_max: 3,
         backoff_min: backoff,
         backoff_max: backoff,
         seed: 3,

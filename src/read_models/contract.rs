@@ -9,7 +9,7 @@
 )]
 
 use dramatis_events::{Epoch, Position};
-use dramatis_projections::{DeadLetter, Field, FieldKind, Index, Write};
+use dramatis_projections::{DeadLetter, Field, FieldKind, Index, Stored, Write};
 
 use super::{Batch, Checkpoint, Direction, Lease, NewBuild, Place, Query, ReadModelError, ReadModels, Value};
 
@@ -43,8 +43,16 @@ pub(crate) fn batch(writes: &[(&str, u64, Option<&str>)], to: u64) -> Batch {
         key: (*key).to_owned(),
         position: Position::from_engine(*position),
         body: body.map(str::to_owned),
+        is_new: false,
     });
     Batch { writes: writes.collect(), parked: Vec::new(), checkpoint: checkpoint(to) }
+}
+
+/// The same batch from a fold that does not know its documents.
+fn new(batch: &Batch) -> Batch {
+    let mut batch = batch.clone();
+    batch.writes.iter_mut().for_each(|write| write.is_new = true);
+    batch
 }
 
 pub(crate) async fn run(store: &dyn ReadModels) {
@@ -79,7 +87,7 @@ async fn builds_and_aliases(store: &dyn ReadModels) {
     assert_eq!(store.alias("things").await.unwrap().as_deref(), Some("things@2"));
     store.drop_build("things@1").await.unwrap();
     store.drop_build("things@1").await.unwrap();
-    let gone = store.write("things@1", batch(&[], 1)).await.unwrap_err();
+    let gone = store.write("things@1", batch(&[], 1).into()).await.unwrap_err();
     assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
     for gone in [store.get("things@1", "a").await.err(), store.scan("things@1", None, 1).await.err()] {
         let expected = ReadModelError::NoBuild { collection: "things@1".to_owned() };
@@ -122,23 +130,28 @@ async fn guards(store: &dyn ReadModels) {
         batch(&[("a", 3, None), ("b", 4, Some("2")), ("c", 5, Some("1"))], 6),
     );
     store.create(new_build("guards@1")).await.unwrap();
-    // The same batches again, late and overlapping, change nothing.
-    for batch in [&first, &second, &first, &second, &batch(&[("b", 4, Some("0"))], 4)] {
-        store.write("guards@1", batch.clone()).await.unwrap();
+    // The same batches again, late and overlapping, change nothing, whatever is taken for new.
+    for batch in [&new(&first), &second, &first, &new(&second), &batch(&[("b", 4, Some("0"))], 4)] {
+        store.write("guards@1", batch.clone().into()).await.unwrap();
     }
     let keys = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
     let mut stored = store.load("guards@1", keys).await.unwrap();
     stored.sort_by(|a, b| a.key.cmp(&b.key));
-    assert_eq!(stored, second.writes);
+    let written = second.writes.iter().cloned();
+    let written = written.map(|Write { key, position, body, .. }| Stored { key, position, body });
+    assert_eq!(stored, written.collect::<Vec<_>>());
     let build = store.builds().await.unwrap().into_iter().find(|build| build.collection == "guards@1");
     assert_eq!(build.unwrap().checkpoint, checkpoint(6), "a checkpoint never steps back");
     assert_eq!(store.get("guards@1", "a").await.unwrap(), None, "a tombstone is no document");
     assert_eq!(store.count("guards@1").await.unwrap(), 2);
     assert_eq!(keys_of(&store.scan("guards@1", None, 9).await.unwrap()), ["b", "c"]);
     assert_eq!(keys_of(&store.scan("guards@1", Some("b".into()), 9).await.unwrap()), ["c"]);
-    let alive = batch(&[("a", 9, Some("3"))], 9);
-    store.write("guards@1", alive).await.unwrap();
-    assert_eq!(store.get("guards@1", "a").await.unwrap().unwrap().body, "3");
+    // Documents that are there, older and newer, and one that is not.
+    let mixed = new(&batch(&[("a", 9, Some("3")), ("b", 3, Some("0")), ("d", 8, Some("4"))], 9));
+    store.write("guards@1", mixed.into()).await.unwrap();
+    for (key, body) in [("a", "3"), ("b", "2"), ("d", "4")] {
+        assert_eq!(store.get("guards@1", key).await.unwrap().unwrap().body, body, "{key}");
+    }
 }
 
 async fn epochs_and_dead_letters(store: &dyn ReadModels) {
@@ -151,19 +164,19 @@ async fn epochs_and_dead_letters(store: &dyn ReadModels) {
     };
     let mut parking = batch(&[], 5);
     parking.parked = vec![letter("b", 3), letter("a", 4)];
-    store.write("letters@1", parking.clone()).await.unwrap();
-    store.write("letters@1", parking.clone()).await.unwrap();
+    store.write("letters@1", parking.clone().into()).await.unwrap();
+    store.write("letters@1", parking.clone().into()).await.unwrap();
     assert_eq!(store.dead_letters("letters@1").await.unwrap(), parking.parked);
     // A later letter of a key takes the place of an earlier one, and not the other way.
     let mut again = batch(&[], 5);
     again.parked = vec![letter("b", 2), letter("a", 5), letter("c", 5)];
-    store.write("letters@1", again).await.unwrap();
+    store.write("letters@1", again.into()).await.unwrap();
     let left = [letter("b", 3), letter("a", 5), letter("c", 5)];
     assert_eq!(store.dead_letters("letters@1").await.unwrap(), left);
 
     let mut other = batch(&[("x", 9, Some("1"))], 9);
     other.checkpoint.epoch = EPOCH.raised();
-    let refused = store.write("letters@1", other).await.unwrap_err();
+    let refused = store.write("letters@1", other.into()).await.unwrap_err();
     assert!(matches!(refused, ReadModelError::OtherEpoch { .. }), "{refused}");
     assert_eq!(store.get("letters@1", "x").await.unwrap(), None, "nothing of it was written");
     store.drop_build("letters@1").await.unwrap();
@@ -183,7 +196,7 @@ async fn queries(store: &dyn ReadModels) {
         ("r/5", 5, None),
         ("r0", 6, Some(cat2.as_str())),
     ];
-    store.write("queries@1", batch(&writes, 6)).await.unwrap();
+    store.write("queries@1", batch(&writes, 6).into()).await.unwrap();
     let all = Query {
         key_prefix: None,
         equal: Vec::new(),

@@ -144,7 +144,7 @@ impl ReadModels for MongoReadModels {
         self.on(collection, |store, collection| async move { store.load(&collection, keys).await })
     }
 
-    fn write(&self, collection: &str, batch: Batch) -> Answer<()> {
+    fn write(&self, collection: &str, batch: Arc<Batch>) -> Answer<()> {
         self.on(collection, |store, collection| async move { store.write(&collection, batch).await })
     }
 

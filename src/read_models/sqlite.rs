@@ -6,6 +6,7 @@
 //! with them their checkpoint, so the projector folds their events again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ const SEARCHES_MAX: usize = 64;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared by each connection.
 const STATEMENTS_MAX: usize = 64;
+/// Pages of 4 KiB that changes may fill before they move from the write-ahead log into the file: a
+/// page that many batches change moves once.
+const CHECKPOINT_PAGES: u32 = 4_096;
 
 /// The store. Dropping it closes the file.
 pub struct SqliteReadModels {
@@ -132,6 +136,7 @@ fn open_writer(path: &Path, place: &str) -> Result<Connection, ReadModelError> {
         tune(&connection)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         schema::create(&connection)?;
         Ok(None)
     };
@@ -237,7 +242,7 @@ impl ReadModels for SqliteReadModels {
         Box::pin(async move { rows.await?.into_iter().map(|row| stored(&place, row)).collect() })
     }
 
-    fn write(&self, collection: &str, batch: Batch) -> Answer<()> {
+    fn write(&self, collection: &str, batch: Arc<Batch>) -> Answer<()> {
         let (place, collection) = (self.place.clone(), collection.to_owned());
         self.writer.run(move |connection| {
             let transaction = connection.transaction().map_err(|e| failed(&place, &e))?;

@@ -13,7 +13,7 @@ use dramatis::log::EventLog;
 use tokio::task::JoinSet;
 
 use super::{Options, PEERS, Results};
-use crate::limits::{Blocks, Checksum, synced_writes};
+use crate::limits::{Blocks, Checksum, settle, synced_writes};
 use crate::payload::{Batch, Payload, lanes};
 use crate::report::Latencies;
 use crate::{engine, peers};
@@ -52,6 +52,7 @@ pub(super) fn round(options: &Options, results: &mut Results) -> anyhow::Result<
         let scratch = options.common.scratch()?;
         let lanes = lanes(&payload, shape.writers, shape.ahead(options.common.window())?, shape.batch)?;
         limits(variant, options, &lanes, scratch.path(), results)?;
+        settle(scratch.path())?;
         let (rate, latencies) = measure(options, lanes, scratch.path())?;
         let measured = results.entry(variant).or_default();
         measured.rates.push(rate);
@@ -77,16 +78,21 @@ fn limits(
     };
     match variant {
         "writers-1" => {
+            settle(dir)?;
             add("fdatasync", synced_writes(dir, bytes, Blocks::Ahead, Checksum::None, window)?, 1.0);
         }
         "batched" => {
             let events = f64::from(u32::try_from(batch)?);
-            let plain = |blocks| synced_writes(dir, bytes * batch, blocks, Checksum::Crc32c, window);
+            let plain = |blocks| {
+                settle(dir)?;
+                synced_writes(dir, bytes * batch, blocks, Checksum::Crc32c, window)
+            };
             add("plain-file", plain(Blocks::Grown)?, events);
             add("plain-file-ahead", plain(Blocks::Ahead)?, events);
             for name in PEERS.iter().copied() {
                 // Each is gone before the next: none pays for another's background work.
                 let dir = tempfile::tempdir_in(dir)?;
+                settle(dir.path())?;
                 let peer = peers::open(name, dir.path())?;
                 add(name, peers::append_rate(peer.as_ref(), lanes, window)?, 1.0);
             }

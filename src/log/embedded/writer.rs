@@ -207,6 +207,12 @@ impl Writer {
             batch.answer();
             return;
         }
+        // It may have been put together before the log was poisoned.
+        if let Some(reason) = &self.poisoned {
+            batch.refuse(reason);
+            batch.answer();
+            return;
+        }
         if let Some(reason) = self.end.refuses(&batch.sealed) {
             if !self.refusing {
                 tracing::warn!(%reason, "appends are refused");

@@ -18,10 +18,13 @@ pub(super) async fn job_in(projector: &Projector, projection: &str, state: JobSt
 
 /// Writes a document that no event made into a live build.
 pub(super) async fn forge(store: &dyn ReadModels, collection: &str, key: &str, position: Position) {
-    let forged =
-        dramatis_projections::Write { key: key.into(), position, body: Some(r#"{"forged":true}"#.into()) };
+    let body = Some(r#"{"forged":true}"#.into());
+    let forged = dramatis_projections::Write { key: key.into(), position, body, is_new: false };
     let checkpoint = Checkpoint { epoch: EPOCH, position: None };
-    store.write(collection, Batch { writes: vec![forged], parked: Vec::new(), checkpoint }).await.unwrap();
+    store
+        .write(collection, Batch { writes: vec![forged], parked: Vec::new(), checkpoint }.into())
+        .await
+        .unwrap();
 }
 
 async fn started(folder: &Place, page: usize) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>, Projector) {

@@ -115,7 +115,7 @@ impl Torn<'_> {
 
     async fn write(&self, writes: Vec<Write>, parked: Vec<DeadLetter>, position: Option<Position>) {
         let batch = Batch { writes, parked, checkpoint: Checkpoint { epoch: EPOCH, position } };
-        self.store.write(&self.collection, batch).await.unwrap();
+        self.store.write(&self.collection, batch.into()).await.unwrap();
     }
 
     /// Folds a batch; tells whether the process died of it.

@@ -97,7 +97,7 @@ impl ReadModels for Odd {
     mostly_as_the_store_does! {
         drop_build(collection: &str) -> ();
         load(collection: &str, keys: Vec<String>) -> Vec<Stored>;
-        write(collection: &str, batch: Batch) -> ();
+        write(collection: &str, batch: Arc<Batch>) -> ();
         dead_letters(collection: &str) -> Vec<DeadLetter>;
         remove_dead_letter(collection: &str, key: &str, position: Position) -> bool;
         purge_tombstones(collection: &str, up_to: Position) -> u64;

@@ -31,7 +31,7 @@ pub(super) async fn run(store: &dyn ReadModels) {
     ];
     let writes: Vec<_> =
         (1..).zip(&documents).map(|(at, (key, body))| (*key, at, Some(body.as_str()))).collect();
-    store.write("texts@1", batch(&writes, 9)).await.unwrap();
+    store.write("texts@1", batch(&writes, 9).into()).await.unwrap();
 
     finds(store).await;
     orders(store).await;
@@ -105,11 +105,11 @@ async fn orders(store: &dyn ReadModels) {
 async fn follows_changes(store: &dyn ReadModels) {
     let changed = r#"{"title":"birds","body":"of all feathers"}"#;
     let writes = [("r/1", 8, Some(changed)), ("s/6", 9, None), ("r/2", 1, Some(changed))];
-    store.write("texts@1", batch(&writes, 9)).await.unwrap();
+    store.write("texts@1", batch(&writes, 9).into()).await.unwrap();
     assert_eq!(keys_of(&store.search("texts@1", words("cat")).await.unwrap()), [] as [&str; 0]);
     assert_eq!(keys_of(&store.search("texts@1", words("birds")).await.unwrap()), ["r/1"]);
     assert_eq!(keys_of(&store.search("texts@1", words("dog")).await.unwrap()), ["r/2"], "a late write");
-    store.write("texts@1", batch(&[("s/6", 10, Some(changed))], 10)).await.unwrap();
+    store.write("texts@1", batch(&[("s/6", 10, Some(changed))], 10).into()).await.unwrap();
     assert_eq!(store.search("texts@1", words("birds")).await.unwrap().len(), 2);
     store.drop_build("texts@1").await.unwrap();
     store.create(NewBuild { text: TEXT, ..new_build("texts@1") }).await.unwrap();

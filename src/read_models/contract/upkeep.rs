@@ -22,7 +22,7 @@ async fn dead_letters(store: &dyn ReadModels) {
     };
     let mut parking = batch(&[], 5);
     parking.parked = vec![letter("a"), letter("b")];
-    store.write("parked@1", parking).await.unwrap();
+    store.write("parked@1", parking.into()).await.unwrap();
     let remove = async |key: &str, position| {
         store.remove_dead_letter("parked@1", key, Position::from_engine(position)).await.unwrap()
     };
@@ -37,7 +37,7 @@ async fn tombstones(store: &dyn ReadModels) {
     let purge = async |up_to| store.purge_tombstones("stones@1", Position::from_engine(up_to)).await.unwrap();
     assert_eq!(purge(9).await, 0);
     let writes = [("a", 1, None), ("b", 2, Some("1")), ("c", 3, None), ("d", 5, None), ("e", 9, None)];
-    store.write("stones@1", batch(&writes, 7)).await.unwrap();
+    store.write("stones@1", batch(&writes, 7).into()).await.unwrap();
     assert_eq!(purge(3).await, 2);
     assert_eq!(purge(9).await, 1, "the checkpoint is at 7");
     let keys = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();

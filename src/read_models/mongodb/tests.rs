@@ -88,7 +88,7 @@ async fn what_its_server_ends_in_time_is_not_taken_for_a_server_that_is_gone() {
     store.create(contract::new_build("slow@1")).await.unwrap();
     let keys: Vec<_> = (0..200).map(|number| format!("k{number}")).collect();
     let writes: Vec<_> = (1..).zip(&keys).map(|(at, key)| (key.as_str(), at, Some("{}"))).collect();
-    store.write("slow@1", contract::batch(&writes, 200)).await.unwrap();
+    store.write("slow@1", contract::batch(&writes, 200).into()).await.unwrap();
     let sum = doc! {"$sum": {"$map": {"input": {"$range": [0, 1_000_000]}, "in": "$$this"}}};
     let mut options = mongodb::options::FindOptions::default();
     options.max_time = Some(Duration::from_millis(100));
@@ -110,9 +110,9 @@ async fn a_duplicate_on_another_unique_index_is_an_error() {
     let index = doc! {"name": "one of a kind", "key": {"body.kind": 1}, "unique": true};
     lent.database.run_command(doc! {"createIndexes": "unique@1", "indexes": [index]}).await.unwrap();
     let (cat, dog) = (r#"{"kind":"cat","size":1}"#, r#"{"kind":"dog","size":1}"#);
-    store.write("unique@1", contract::batch(&[("a", 5, Some(cat))], 5)).await.unwrap();
+    store.write("unique@1", contract::batch(&[("a", 5, Some(cat))], 5).into()).await.unwrap();
     let both = contract::batch(&[("a", 4, Some(dog)), ("b", 6, Some(cat)), ("c", 7, Some(dog))], 7);
-    let error = store.write("unique@1", both).await.unwrap_err();
+    let error = store.write("unique@1", both.into()).await.unwrap_err();
     assert!(error.to_string().contains("11000"), "{error}");
     assert_eq!(store.get("unique@1", "a").await.unwrap().unwrap().body, cat, "the late write is no error");
     assert_eq!(store.builds().await.unwrap()[0].checkpoint, contract::checkpoint(5), "it waits");
@@ -155,7 +155,7 @@ async fn admins_can_ask_for_typed_fields() {
     let store = &lent.store;
     store.create(contract::new_build("typed@1")).await.unwrap();
     let body = r#"{"kind":"cat","size":9007199254740992,"paws":{"left.$1":[1,null,true]}}"#;
-    store.write("typed@1", contract::batch(&[("a", 1, Some(body)), ("b", 2, None)], 2)).await.unwrap();
+    store.write("typed@1", contract::batch(&[("a", 1, Some(body)), ("b", 2, None)], 2).into()).await.unwrap();
     let documents = lent.database.collection::<Bson>("typed@1");
     let query = doc! {"body.size": {"$gt": 5_000_000_000_i64}, "body.paws.left%2E$1": 1};
     let found = documents.find_one(query).await.unwrap().unwrap();
@@ -175,10 +175,10 @@ async fn what_a_cut_off_drop_or_write_left_is_gone_from_a_new_build() {
         .unwrap();
     store.create(contract::new_build("left@1")).await.unwrap();
     assert_eq!(store.count("left@1").await.unwrap(), 0);
-    store.write("left@1", contract::batch(&[("a", 1, Some("1"))], 1)).await.unwrap();
+    store.write("left@1", contract::batch(&[("a", 1, Some("1"))], 1).into()).await.unwrap();
     let builds = lent.database.collection::<Bson>("meta.builds");
     builds.update_one(doc! {"_id": "left@1"}, doc! {"$set": {"dropping": true}}).await.unwrap();
-    let gone = store.write("left@1", contract::batch(&[("a", 2, Some("1"))], 2)).await.unwrap_err();
+    let gone = store.write("left@1", contract::batch(&[("a", 2, Some("1"))], 2).into()).await.unwrap_err();
     assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
     assert_eq!(store.builds().await.unwrap().len(), 1, "it is still there to be dropped");
     store.create(contract::new_build("left@1")).await.unwrap();

@@ -1,6 +1,7 @@
 //! Writing a batch.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use dramatis_events::Position;
 use dramatis_projections::Write;
@@ -16,28 +17,29 @@ use crate::read_models::{Batch, ReadModelError, text};
 const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Documents of one command, of which servers take 100,000.
 const COMMAND_DOCUMENTS_MAX: usize = 10_000;
+/// Batches of so many documents are put into BSON beside what runs on the caller's thread.
+const BESIDE_DOCUMENTS_MIN: usize = 500;
 /// Bytes of one document: servers take 16 MiB, and it stands in a command.
 const DOCUMENT_BYTES_MAX: usize = 15 * 1024 * 1024;
 
 impl Store {
     /// Documents first, then dead letters, then the checkpoint: cut off anywhere, the same batch
     /// made again has the effect of one.
-    pub(super) async fn write(&self, collection: &str, batch: Batch) -> Result<(), Trouble> {
+    pub(super) async fn write(&self, collection: &str, batch: Arc<Batch>) -> Result<(), Trouble> {
         let Standing { epoch: stored, text, .. } = self.standing(collection).await?;
         let got = batch.checkpoint.epoch;
         if stored != got {
             let collection = collection.to_owned();
             return Err(ReadModelError::OtherEpoch { collection, stored, got }.into());
         }
-        let mut bulk = Bulk::new(collection);
-        for write in &batch.writes {
-            let update = guarded(write, &text)?;
-            if bulk.is_full(&update) {
-                self.write_bulk(std::mem::replace(&mut bulk, Bulk::new(collection))).await?;
-            }
-            bulk.push(write, update);
+        for bulk in bulks(batch.clone(), text.clone()).await? {
+            let bulk = match bulk.is_new {
+                true if self.insert(collection, &bulk).await? => continue,
+                true => Bulk::known(&batch.writes, &bulk.which, &text)?,
+                false => bulk,
+            };
+            self.update_all(collection, &batch.writes, bulk).await?;
         }
-        self.write_bulk(bulk).await?;
         self.park(collection, &batch.parked).await?;
         if let Some(position) = batch.checkpoint.position {
             let forward = doc! {"$max": {"position": names::to_stored(position)?}};
@@ -47,14 +49,22 @@ impl Store {
         Ok(())
     }
 
+    /// Inserts documents that are new, which costs a server a tenth of a guarded write; tells
+    /// whether all of them were.
+    async fn insert(&self, collection: &str, bulk: &Bulk) -> Result<bool, Trouble> {
+        let (written, _) = self.written(bulk.command(collection)).await?;
+        Ok(written.found >= u64::try_from(bulk.statements.len()).unwrap_or(u64::MAX))
+    }
+
     /// Servers in general try each write of an unordered command. One that stops at a duplicate
     /// is sent the others again, which changes nothing where they were applied.
-    async fn write_bulk(&self, mut bulk: Bulk<'_>) -> Result<(), Trouble> {
-        while !bulk.updates.is_empty() {
-            let (written, _) = self.written(bulk.command()).await?;
-            let all = tells_of_all(&written, bulk.updates.len())?;
+    async fn update_all(&self, collection: &str, writes: &[Write], mut bulk: Bulk) -> Result<(), Trouble> {
+        while !bulk.statements.is_empty() {
+            let (written, _) = self.written(bulk.command(collection)).await?;
+            let all = tells_of_all(&written, bulk.statements.len())?;
             if written.doubtful {
-                self.are_newer(bulk.collection, &bulk.writes, &written.duplicates).await?;
+                let doubtful = written.duplicates.iter().filter_map(|at| writes.get(*bulk.which.get(*at)?));
+                self.are_newer(collection, doubtful.collect()).await?;
             }
             if all {
                 return Ok(());
@@ -66,8 +76,7 @@ impl Store {
 
     /// Checks that what was in the way of these writes are newer documents of the same keys, for
     /// servers that do not tell which unique index it was.
-    async fn are_newer(&self, collection: &str, writes: &[&Write], which: &[usize]) -> Result<(), Trouble> {
-        let writes: Vec<_> = which.iter().filter_map(|at| writes.get(*at)).collect();
+    async fn are_newer(&self, collection: &str, writes: Vec<&Write>) -> Result<(), Trouble> {
         let stored = self.load(collection, writes.iter().map(|write| write.key.clone()).collect()).await?;
         let stored: HashMap<_, _> = stored.iter().map(|stored| (&stored.key, stored.position)).collect();
         match writes.iter().find(|write| stored.get(&write.key) < Some(&write.position)) {
@@ -101,49 +110,97 @@ fn tells_of_all(written: &Written, asked: usize) -> Result<bool, ReadModelError>
     Ok(all)
 }
 
-/// One command of many guarded writes in any order.
-struct Bulk<'a> {
-    collection: &'a str,
-    writes: Vec<&'a Write>,
-    updates: Vec<RawDocumentBuf>,
+/// The commands of a batch.
+async fn bulks(batch: Arc<Batch>, text: Vec<String>) -> Result<Vec<Bulk>, Trouble> {
+    if batch.writes.len() < BESIDE_DOCUMENTS_MIN {
+        return Ok(Bulk::all(&batch.writes, &text)?);
+    }
+    let bulks = tokio::task::spawn_blocking(move || Bulk::all(&batch.writes, &text)).await;
+    let broke = |error: tokio::task::JoinError| ReadModelError::Failure { reason: error.to_string() };
+    Ok(bulks.map_err(broke)??)
+}
+
+/// One command of many writes in any order.
+#[derive(Default)]
+struct Bulk {
+    /// Whether it inserts what is not known to be there; or else it writes under guards.
+    is_new: bool,
+    /// Which of the batch's writes.
+    which: Vec<usize>,
+    /// The documents, or the guarded writes of them.
+    statements: Vec<RawDocumentBuf>,
     bytes: usize,
 }
 
-impl<'a> Bulk<'a> {
-    fn new(collection: &'a str) -> Self {
-        Self { collection, writes: Vec::new(), updates: Vec::new(), bytes: 0 }
+impl Bulk {
+    fn all(writes: &[Write], text: &[String]) -> Result<Vec<Self>, ReadModelError> {
+        let (mut full, mut new) = (Vec::new(), Self { is_new: true, ..Self::default() });
+        let mut known = Self::default();
+        for (at, write) in writes.iter().enumerate() {
+            let document = document(write, text)?;
+            let (bulk, statement) =
+                if write.is_new { (&mut new, document) } else { (&mut known, guarded(write, document)?) };
+            if bulk.is_full(&statement) {
+                let is_new = bulk.is_new;
+                full.push(std::mem::replace(bulk, Self { is_new, ..Self::default() }));
+            }
+            bulk.push(at, statement);
+        }
+        full.extend([new, known].into_iter().filter(|bulk| !bulk.statements.is_empty()));
+        Ok(full)
+    }
+
+    /// These writes under guards.
+    fn known(writes: &[Write], which: &[usize], text: &[String]) -> Result<Self, ReadModelError> {
+        let mut bulk = Self::default();
+        for at in which {
+            let Some(write) = writes.get(*at) else { continue };
+            bulk.push(*at, guarded(write, document(write, text)?)?);
+        }
+        Ok(bulk)
+    }
+
+    fn push(&mut self, at: usize, statement: RawDocumentBuf) {
+        self.bytes += statement.as_bytes().len();
+        self.which.push(at);
+        self.statements.push(statement);
     }
 
     fn is_full(&self, next: &RawDocumentBuf) -> bool {
-        let (documents, bytes) = (self.updates.len(), self.bytes + next.as_bytes().len());
+        let (documents, bytes) = (self.statements.len(), self.bytes + next.as_bytes().len());
         documents > 0 && (documents >= COMMAND_DOCUMENTS_MAX || bytes > COMMAND_BYTES_MAX)
     }
 
-    fn push(&mut self, write: &'a Write, update: RawDocumentBuf) {
-        self.bytes += update.as_bytes().len();
-        self.writes.push(write);
-        self.updates.push(update);
-    }
-
     fn remove(&mut self, which: &[usize]) {
-        let (mut write, mut update) = (0.., 0..);
+        let (mut first, mut second) = (0.., 0..);
         let kept = |at: Option<usize>| at.is_some_and(|at| !which.contains(&at));
-        self.writes.retain(|_| kept(write.next()));
-        self.updates.retain(|_| kept(update.next()));
+        self.which.retain(|_| kept(first.next()));
+        self.statements.retain(|_| kept(second.next()));
     }
 
-    fn command(&self) -> RawDocumentBuf {
-        let mut updates = RawArrayBuf::new();
-        self.updates.iter().for_each(|update| updates.push(update.as_ref()));
-        let mut command = rawdoc! {"update": self.collection, "ordered": false};
-        command.append(cstr!("updates"), updates);
+    fn command(&self, collection: &str) -> RawDocumentBuf {
+        let mut statements = RawArrayBuf::new();
+        self.statements.iter().for_each(|statement| statements.push(statement.as_ref()));
+        let (mut command, field) = if self.is_new {
+            (rawdoc! {"insert": collection}, cstr!("documents"))
+        } else {
+            (rawdoc! {"update": collection}, cstr!("updates"))
+        };
+        command.append(cstr!("ordered"), false);
+        command.append(field, statements);
         command
     }
 }
 
 /// A replacement of an older document, or its insert. If a newer one is there, the insert finds
 /// its key taken.
-fn guarded(write: &Write, text: &[String]) -> Result<RawDocumentBuf, ReadModelError> {
+fn guarded(write: &Write, document: RawDocumentBuf) -> Result<RawDocumentBuf, ReadModelError> {
+    let (key, position) = (write.key.as_str(), names::to_stored(write.position)?);
+    Ok(rawdoc! {"q": {"_id": key, "position": {"$lt": position}}, "u": document, "upsert": true})
+}
+
+/// A document as it is stored.
+fn document(write: &Write, text: &[String]) -> Result<RawDocumentBuf, ReadModelError> {
     let (key, position) = (write.key.as_str(), names::to_stored(write.position)?);
     let mut document = rawdoc! {"_id": key, "position": position};
     match &write.body {
@@ -162,7 +219,7 @@ fn guarded(write: &Write, text: &[String]) -> Result<RawDocumentBuf, ReadModelEr
         let got = format!("{bytes} bytes in {key:?}");
         return Err(unfit("a document", "at most 15 MiB as BSON", &got));
     }
-    Ok(rawdoc! {"q": {"_id": key, "position": {"$lt": position}}, "u": document, "upsert": true})
+    Ok(document)
 }
 
 /// The words of the fields that are searched, between blanks.

@@ -17,7 +17,7 @@ async fn a_store_comes_back_after_it_was_closed() {
     let path = folder.path().join("read.db");
     let store = SqliteReadModels::open(&path).unwrap();
     store.create(contract::new_build("rooms@1")).await.unwrap();
-    store.write("rooms@1", contract::batch(&[("a", 3, Some("{}"))], 7)).await.unwrap();
+    store.write("rooms@1", contract::batch(&[("a", 3, Some("{}"))], 7).into()).await.unwrap();
     drop(store);
     let store = SqliteReadModels::open(&path).unwrap();
     assert_eq!(store.count("rooms@1").await.unwrap(), 1);
@@ -46,7 +46,10 @@ async fn a_long_search_holds_up_other_searches_alone_and_few_of_them() {
     begun.1.await.unwrap();
     let first = search();
     for at in 0..10_u64 {
-        store.write("texts@1", contract::batch(&[("a", at, Some(r#"{"title":"cat"}"#))], at)).await.unwrap();
+        store
+            .write("texts@1", contract::batch(&[("a", at, Some(r#"{"title":"cat"}"#))], at).into())
+            .await
+            .unwrap();
         assert_eq!(store.load("texts@1", vec!["a".into()]).await.unwrap().len(), 1);
         assert_eq!(store.scan("texts@1", None, 9).await.unwrap().len(), 1);
     }
