@@ -12,6 +12,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use support::http::Request;
 use support::imports::caught_up;
 use support::{Server, http};
 use tempfile::TempDir;
@@ -334,4 +335,27 @@ fn the_page_and_all_it_names_are_served_under_a_policy() {
         .filter(|path| !path.contains(".html") && !path.starts_with("/ui/client"))
         .collect();
     assert_eq!(reached, written, "every file of the pages is reached from them");
+}
+
+#[test]
+fn a_wrong_method_is_told_the_right_ones_and_a_path_that_is_none_is_not_found() {
+    let (_data, server) = start();
+    for (method, path, allow) in [
+        ("DELETE", "/api/rooms", "get, post"),
+        ("PUT", "/api/rooms/lobby/timeline", "get"),
+        ("GET", "/api/commands", "post"),
+        ("GET", "/api/projections/rooms/rebuild", "post"),
+        ("POST", "/api/health", "get, head"),
+        ("POST", "/admin", "get"),
+    ] {
+        let request = Request { method, path, headers: &[], body: "" };
+        let answer = request.send(server.address).unwrap();
+        let head = answer.head.clone();
+        assert!(head.contains(&format!("allow: {allow}\r\n")), "{method} {path}: {head}");
+        let (status, body) = (answer.status, answer.body().unwrap());
+        assert_problem(&(status, body), 405, "malformed", path);
+    }
+    for (method, path) in [("GET", "/api/none"), ("POST", "/api/none"), ("DELETE", "/api/rooms/a/none")] {
+        assert_problem(&send(&server, method, path, "", ""), 404, "not_found", path);
+    }
 }

@@ -58,12 +58,6 @@ fn read_all(client: &mut Client, last: u64) -> Vec<u64> {
     carets
 }
 
-fn metric(server: &Server, name: &str) -> u64 {
-    let text = server.get("/metrics").1;
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
 #[test]
 fn many_that_do_not_read_hold_no_more_than_the_budget_and_lose_nothing() {
     let budget = BUDGET.to_string();
@@ -75,14 +69,14 @@ fn many_that_do_not_read_hold_no_more_than_the_budget_and_lose_nothing() {
         post(&mut alice);
         // The one who reads has each event before the next one is posted.
         assert_eq!(reader.receive_type("event")["revision"], revision);
-        most = most.max(metric(&server, "dramatis_outbox_bytes"));
+        most = most.max(server.metric("dramatis_outbox_bytes"));
     }
     let last = 1 + MESSAGES;
     println!("{STUCK} clients that did not read held {most} bytes at the most, of {BUDGET}");
     assert!(most > BUDGET / 2, "{most}: the budget was not used up");
     // What was pushed in the moment before, and the thread's own sums.
     assert!(most < BUDGET + BUDGET / 4, "{most}");
-    assert!(metric(&server, "dramatis_fell_behind_total") >= 1);
+    assert!(server.metric("dramatis_fell_behind_total") >= 1);
     for client in &mut stuck {
         read_all(client, last);
     }
@@ -110,4 +104,26 @@ fn ephemerals_collapse_for_a_client_that_does_not_read_and_events_do_not() {
     }
     println!("{} of {CARETS} carets reached a client that did not read", carets.len());
     assert!(carets.is_sorted() && carets.len() < 100, "{carets:?}");
+}
+
+#[test]
+fn a_room_that_a_client_never_catches_up_on_keeps_no_other_from_it() {
+    let (_data, server, mut alice) = start(&[]);
+    server.open_room("quiet", "alice");
+    let mut slow = server.client("slow", &json!([{"room": "lobby"}, {"room": "quiet"}]));
+    for _ in 0..2 {
+        slow.receive_type("live");
+    }
+    for _ in 0..MESSAGES {
+        post(&mut alice);
+    }
+    let said = alice.ask("quiet", "post_message", &json!({"text": "ö".repeat(7_900)}));
+    assert_eq!(said["type"], "ack");
+    // For each event that it takes there is one more: so it stays as far behind in the lobby.
+    let mut taken = 0;
+    while slow.receive_type("event")["room"] == "lobby" {
+        post(&mut alice);
+        taken += 1;
+        assert!(taken < 3 * MESSAGES, "{taken} events of the lobby, and none of the other room");
+    }
 }

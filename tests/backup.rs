@@ -173,7 +173,7 @@ fn what_cannot_be_restored_is_refused_and_says_why() {
     refused(&["restore", "../only", "--into", free], "there is no backup ../only");
     refused(&["restore", "only", "--into", free, "--until-position", "99999999"], "does not reach position");
     refused(&["create", "--name", "a/b", "--data", full], "a backup's name must");
-    refused(&["create", "--name", "only", "--data", full], "exists");
+    refused(&["create", "--name", "only", "--data", full], "there is a backup only already");
     refused(&["create", "--name", "none", "--data", free], "holds no log");
     assert!(!Path::new(free).exists(), "a refused restore leaves nothing behind");
 
@@ -182,8 +182,69 @@ fn what_cannot_be_restored_is_refused_and_says_why() {
     bytes[777] ^= 1;
     std::fs::write(&part, &bytes).unwrap();
     refused(&["verify", "only"], part.file_name().unwrap().to_str().unwrap());
-    refused(&["restore", "only", "--into", free], "is damaged");
+    for _ in 0..2 {
+        refused(&["restore", "only", "--into", free], "is damaged");
+        let left = Path::new(free).read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        assert!(!left, "a restore that failed leaves nothing behind");
+    }
+    std::fs::create_dir_all(Path::new(free).join("log.unfinished")).unwrap();
+    refused(&["restore", "only", "--into", free], "log.unfinished is what a restore left that was stopped");
     bytes.truncate(800);
     std::fs::write(&part, &bytes).unwrap();
     refused(&["verify", "only"], "the manifest says");
+}
+
+/// What stands behind damage in the open segment was acknowledged: a backup without it would be a lie.
+#[test]
+fn damage_in_the_open_segment_is_not_left_out_of_a_backup() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    for room in ["den", "attic", "hall"] {
+        server.open_room(room, "olga");
+    }
+    assert_eq!(server.terminate(), Some(0));
+    let log = data.path().join("log");
+    let mut segments = log.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let open = segments.find(|path| path.extension().is_some_and(|ending| ending == "segment")).unwrap();
+    let sound = std::fs::read(&open).unwrap();
+    let mut bytes = sound.clone();
+    bytes[48 + 56 + 20] ^= 1;
+    std::fs::write(&open, &bytes).unwrap();
+    let create =
+        || backup(&["create", "--name", "only", "--data", data.path().to_str().unwrap()], store.path());
+    let made = create();
+    assert_eq!(made.status.code(), Some(1), "{}", text(&made));
+    assert!(text(&made).contains("is damaged at byte 48: a batch's checksum is wrong"), "{}", text(&made));
+    assert!(!store.path().join("only").exists(), "what failed is not in the way");
+
+    // A backup that was stopped is not in the way either, nor is an unfinished tail damage.
+    std::fs::create_dir(store.path().join("only")).unwrap();
+    std::fs::write(store.path().join("only").join("tail.segment"), "half").unwrap();
+    let mut bytes = sound;
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last] ^= 1;
+    std::fs::write(&open, &bytes).unwrap();
+    let made = create();
+    assert!(made.status.success(), "{}", text(&made));
+    assert!(backup(&["verify", "only"], store.path()).status.success());
+}
+
+/// A server may be about to begin the next segment: that holds nothing yet.
+#[test]
+fn a_segment_that_is_being_begun_is_no_damage_to_a_backup() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    server.open_room("den", "olga");
+    let events = server.events(&[]);
+    assert_eq!(server.terminate(), Some(0));
+    let begun = data.path().join("log").join(format!("{:020}.segment", events.len()));
+    for bytes in [&[][..], &[0; 48]] {
+        std::fs::write(&begun, bytes).unwrap();
+        let name = format!("begun-{}", bytes.len());
+        let made = backed_up(store.path(), data.path(), &name);
+        assert_eq!(made["events"], events.len());
+        let into = store.path().join(format!("restored-{}", bytes.len()));
+        restored(store.path(), &name, &into, &[]);
+        assert_eq!(served(&into).0, events);
+    }
 }

@@ -72,6 +72,22 @@ fn a_page_of_a_named_origin_is_asked_and_answered() {
 }
 
 #[test]
+fn a_browser_that_asks_first_is_counted_as_any_request_is() {
+    let data = tempfile::tempdir().unwrap();
+    let limits = [
+        ("DRAMATIS__SERVER__ALLOWED_ORIGINS", APP),
+        ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),
+        ("DRAMATIS__LIMITS__ADDRESS__COMMANDS_PER_S", "1"),
+        ("DRAMATIS__LIMITS__BURST_S", "20"),
+    ];
+    let server = Server::start_with(data.path(), &[], &limits);
+    let asks = [("Origin", APP), ("Access-Control-Request-Method", "POST")];
+    let statuses: Vec<_> = (0..60).map(|_| ask(&server, "OPTIONS", "/api/rooms", &asks).status).collect();
+    assert_eq!(statuses[0], 204);
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[test]
 fn who_comes_to_the_wrong_door_is_told_where_to_go() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

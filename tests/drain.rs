@@ -10,13 +10,15 @@
 mod support;
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::http::{Events, Request};
 use support::{Client, PATIENCE, Server, dramatis};
 
 const CLIENTS: usize = 200;
@@ -68,7 +70,7 @@ fn connect(address: SocketAddr, user: &str, told: &Told, epoch: &mut Option<Stri
     let started = Instant::now();
     loop {
         assert!(started.elapsed() < PATIENCE, "{user} does not get in again");
-        if std::net::TcpStream::connect(address).is_err() {
+        if TcpStream::connect(address).is_err() {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         }
@@ -207,4 +209,44 @@ fn a_second_signal_ends_the_process_at_once() {
     assert_eq!(drain["in_ms"], 60_000);
     assert!(drain["slot_ms"].is_u64(), "{drain}");
     assert_eq!(server.terminate(), Some(1));
+}
+
+/// A connection that the server has answered once and keeps.
+fn kept(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "HEAD /api/health HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    stream
+}
+
+#[test]
+fn a_stream_or_poll_that_comes_meanwhile_is_sent_to_its_slot() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__DRAIN__NOTICE_MS", "60000")]);
+    let mut alice = server.client("alice", &json!([]));
+    let (of_poll, of_stream) = (kept(server.address), kept(server.address));
+    let pid = server.process_id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    alice.receive_type("drain");
+    let body = json!({"type": "hello", "user": "bob", "session": "late", "rooms": []}).to_string();
+    let headers = [("Content-Type", "application/json")];
+    let request = |path| Request { method: "POST", path, headers: &headers, body: &body };
+
+    let answer = request("/api/poll?wait=1").send_over(of_poll).unwrap().json().unwrap();
+    assert_eq!(answer["close"], 4001, "{answer}");
+    let messages = answer["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 1, "{answer}");
+    assert_eq!((&messages[0]["type"], &messages[0]["in_ms"]), (&json!("drain"), &json!(60_000)), "{answer}");
+
+    let mut events = Events::new(request("/api/stream").send_over(of_stream).unwrap());
+    let first = events.next().unwrap().expect("a first event");
+    assert_eq!(first.messages()[0]["type"], "drain", "{first:?}");
+    let last = events.next().unwrap().expect("a last event");
+    assert_eq!((last.name.as_str(), &last.messages()[0]["code"]), ("close", &json!(4001)), "{last:?}");
 }

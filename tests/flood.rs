@@ -9,7 +9,7 @@
 )]
 
 #[path = "support/raw.rs"]
-#[allow(unreachable_pub, reason = "shared as the support module is")]
+#[allow(dead_code, unreachable_pub, reason = "a part of it is used")]
 mod raw;
 mod support;
 

@@ -192,3 +192,47 @@ fn who_goes_on_far_over_the_limit_is_closed_and_nobody_else_notices() {
     println!("{frames} frames of {CLIENTS} floods: {grown_kib} KiB");
     assert!(grown_kib < 64 * 1024, "{grown_kib} KiB");
 }
+
+#[test]
+fn a_room_that_ended_makes_place_for_another_and_too_many_is_no_matter_of_time() {
+    let (_data, server) = start(&[("DRAMATIS__LIMITS__USER__ROOMS_MAX", "1")]);
+    server.open_room("a", "alice");
+    let mut bob = server.client("bob", &json!([{"room": "a"}]));
+    assert_eq!(bob.ask("a", "join", &json!({}))["type"], "ack");
+    let mut elsewhere = Client::connect(server.address);
+    elsewhere.hello("bob", "elsewhere", &json!([]));
+    elsewhere.send(&json!({"type": "subscribe", "id": "full", "room": "lobby"}));
+    let refused = elsewhere.answer("full");
+    assert_eq!((&refused["code"], &refused["retry"]), (&json!("rate_limited"), &json!(false)), "{refused}");
+    let mut alice = server.client("alice", &json!([]));
+    assert_eq!(alice.ask("a", "remove_member", &json!({"member": "bob"}))["type"], "ack");
+    bob.receive_type("closed");
+    // Its answer comes after all that the end of the room brought with it.
+    assert_served(&mut alice);
+    bob.ask("lobby", "join", &json!({}));
+    elsewhere.send(&json!({"type": "subscribe", "id": "free", "room": "lobby"}));
+    let taken = elsewhere.answer("free");
+    assert_eq!(taken["type"], "subscribed", "{taken}");
+}
+
+#[test]
+fn of_a_frame_no_more_commands_are_in_flight_than_may_be() {
+    // As many wait at a room before it refuses more: so none is refused.
+    let (_data, server) = start(&[
+        ("DRAMATIS__SOCKET__IN_FLIGHT_COMMANDS_MAX", "4"),
+        ("DRAMATIS__ENTITY__PENDING_COMMANDS_MAX", "4"),
+    ]);
+    let mut alice = server.client("alice", &json!([]));
+    let post = |number: u32| {
+        json!({"type": "command", "id": format!("p{number}"), "room": "lobby", "name": "post_message",
+            "data": {"text": "quick"}})
+    };
+    alice.send_text(&(0..40).map(|number| post(number).to_string()).collect::<Vec<_>>().join("\n"));
+    let mut last = 0;
+    for number in 0..40 {
+        let answer = alice.answer(&format!("p{number}"));
+        assert_eq!(answer["type"], "ack", "{answer}");
+        assert!(answer["revision"].as_u64().unwrap() > last, "{answer}");
+        last = answer["revision"].as_u64().unwrap();
+    }
+}

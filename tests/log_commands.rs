@@ -125,6 +125,23 @@ fn an_unfinished_tail_is_no_damage_but_an_acknowledged_batch_is() {
     assert_eq!(found.damage[0].offset, 48 + 56);
 }
 
+/// A directory stands where the file was: opening it fails, as a bad spot of the disk would.
+#[test]
+fn what_is_derived_and_does_not_read_is_listed() {
+    let data = Data::new(90);
+    let derived = [data.files("index").remove(1), data.log_dir().join("chain")];
+    for path in &derived {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    }
+    let (verified, found) = verify(&data);
+    assert_eq!((verified.events, verified.link), (90, None));
+    for path in derived {
+        assert!(found.damage.iter().any(|damage| damage.file == name(&path)), "{found:?}");
+    }
+    assert!(data.told(&["info"], 2).contains("events"), "what has no index is walked");
+}
+
 #[test]
 fn what_is_made_later_may_be_missing() {
     let data = Data::new(60);

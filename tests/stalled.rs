@@ -14,10 +14,11 @@ mod raw;
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use raw::{Raw, TEXT, put_frame};
+use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use serde_json::{Value, json};
 use support::http::Request;
 use support::imports::long_tier;
@@ -26,16 +27,20 @@ use tempfile::TempDir;
 
 /// Messages of about 8 kB: more than the kernel takes for a connection.
 const MESSAGES: usize = 120;
+/// What the kernel keeps for one of them.
+const SEND_BUFFER_BYTES: &str = "16384";
 /// What the server itself may take meanwhile: it is written to all the while.
 const SLACK_KIB: u64 = 64 * 1_024;
 /// What one of them may cost: the outbox, the dispatcher's buffer, an event on its way.
 const HELD_KIB: u64 = 768;
 
 /// A server with a room of long messages that gives those who do not read one second.
-fn start() -> (TempDir, Server, Client) {
+fn start(send_buffer_bytes: &str) -> (TempDir, Server, Client) {
     let data = tempfile::tempdir().unwrap();
-    let environment =
-        [("DRAMATIS__SOCKET__WRITE_TIMEOUT_MS", "1000"), ("DRAMATIS__SOCKET__SEND_BUFFER_BYTES", "16384")];
+    let environment = [
+        ("DRAMATIS__SOCKET__WRITE_TIMEOUT_MS", "1000"),
+        ("DRAMATIS__SOCKET__SEND_BUFFER_BYTES", send_buffer_bytes),
+    ];
     let server = Server::start_with(data.path(), &[], &environment);
     server.open_room("lobby", "alice");
     let mut alice = server.client("alice", &json!([]));
@@ -72,7 +77,7 @@ fn request(server: &Server, method: &str, path: &str, body: &str) -> TcpStream {
 
 /// Lets clients connect that never read, and waits until the server has let go of all of them.
 fn check<Connection>(what: &str, connect: impl Fn(&Server, usize) -> Connection) {
-    let (_data, server, mut alice) = start();
+    let (_data, server, mut alice) = start(SEND_BUFFER_BYTES);
     let clients = if long_tier() { 200 } else { 10 };
     let (files, before_kib) = (open_files(&server), server.resident_kib());
     let held: Vec<_> = (0..clients).map(|number| connect(&server, number)).collect();
@@ -116,4 +121,68 @@ fn polls() {
 #[test]
 fn long_answers() {
     check("long answers", |server, _| request(server, "GET", "/api/rooms/lobby/timeline?limit=500", ""));
+}
+
+/// A connection of a client that takes few bytes at a time.
+fn narrow(address: SocketAddr) -> TcpStream {
+    let stream = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_recv_buffer_size(&stream, 4_096).unwrap();
+    connect(&stream, &address).unwrap();
+    TcpStream::from(stream)
+}
+
+#[test]
+fn a_socket_that_reads_slowly_is_served() {
+    /// The server's patience is one second: in these it runs out several times over.
+    const SLOW_READS: usize = 60;
+    // The system says that there is room once a third of it is: for this reader after four seconds.
+    let (_data, server, _alice) = start("65536");
+    let mut frame = Vec::new();
+    put_frame(&mut frame, TEXT, hello(0).to_string().as_bytes());
+    let mut reader = Raw::connect_over(narrow(server.address), server.address, &frame).into_stream();
+    let last = format!("\"revision\":{}", 1 + MESSAGES);
+    let mut heard = Vec::new();
+    let mut piece = [0; 1_024];
+    for _ in 0..SLOW_READS {
+        let read = reader.read(&mut piece).unwrap();
+        heard.extend_from_slice(&piece[..read]);
+        // What is tested: it reads no faster.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    while !heard.windows(last.len()).any(|window| window == last.as_bytes()) {
+        let read = reader.read(&mut piece).unwrap();
+        assert!(read > 0, "closed after {} bytes", heard.len());
+        heard.drain(..heard.len().saturating_sub(last.len()));
+        heard.extend_from_slice(&piece[..read]);
+    }
+}
+
+#[test]
+fn the_answers_of_one_frame_are_bounded_for_one_who_does_not_read_them() {
+    const OUTBOX_BYTES_MAX: u64 = 256 * 1_024;
+    let (_data, server, _alice) = start(SEND_BUFFER_BYTES);
+    let mut bytes = Vec::new();
+    let said = json!({"type": "hello", "user": "mallory", "session": "s", "rooms": []});
+    put_frame(&mut bytes, TEXT, said.to_string().as_bytes());
+    let mut asked = String::new();
+    for number in 0.. {
+        let subscribe = json!({"type": "subscribe", "id": number.to_string(), "room": "none"}).to_string();
+        if asked.len() + subscribe.len() >= 512 * 1_024 {
+            break;
+        }
+        asked = asked + &subscribe + "\n";
+    }
+    put_frame(&mut bytes, TEXT, asked.as_bytes());
+    let _mallory = Raw::connect(server.address, &bytes);
+    let (mut most, began) = (0, Instant::now());
+    loop {
+        let held = server.metric("dramatis_outbox_bytes");
+        if most > OUTBOX_BYTES_MAX / 2 && held == 0 {
+            break; // it was closed
+        }
+        most = most.max(held);
+        assert!(began.elapsed() < PATIENCE, "{held} bytes still, {most} at the most");
+    }
+    println!("{most} bytes at the most");
+    assert!(most < OUTBOX_BYTES_MAX + OUTBOX_BYTES_MAX / 8, "{most} bytes of answers");
 }

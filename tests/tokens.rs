@@ -12,6 +12,8 @@
 mod guarded;
 mod support;
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use guarded::{hello, mint, start};
 use serde_json::json;
 use support::{Server, dramatis};
@@ -80,6 +82,46 @@ fn a_token_is_renewed_in_place_and_without_that_runs_out() {
     assert!(refused.is_some());
     assert_eq!(closed, 4501);
     assert_eq!(guarded.hello(&hello(&again)).closed(), 4501, "an expired token opens nothing");
+}
+
+#[test]
+fn a_token_runs_out_in_the_middle_of_what_a_client_asks() {
+    const PAGES: usize = 64;
+    let guarded = start(&[("DRAMATIS__SOCKET__SEND_BUFFER_BYTES", "16384")]);
+    let long = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    let mut alice = guarded.hello(&hello(&long));
+    for _ in 0..20 {
+        alice.ask("lobby", "post_message", &json!({"text": "long words ".repeat(720)}));
+    }
+    let short = mint(&guarded.key, &["--user", "alice", "--for", "2s"]);
+    let mut asking =
+        guarded.hello(&json!({"type": "hello", "token": short, "session": "asking", "rooms": []}));
+    let expires_at = asking.receive_type("ready")["token_expires_at"].as_u64().unwrap();
+    // More than is written to a client that does not read: so the last are answered after that.
+    let asked =
+        |number| json!({"type": "history", "id": format!("h{number}"), "room": "lobby", "limit": 200});
+    asking.send_text(&(0..PAGES).map(|number| asked(number).to_string()).collect::<Vec<_>>().join("\n"));
+    while SystemTime::now() < UNIX_EPOCH + Duration::from_millis(expires_at) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let answers: Vec<_> = (0..PAGES).map(|number| asking.answer(&format!("h{number}"))).collect();
+    assert_eq!(answers[0]["type"], "page", "{}", answers[0]);
+    let last = answers.last().unwrap();
+    assert_eq!(last["code"], "token_expired", "{} {}", last["type"], last["id"]);
+}
+
+#[test]
+fn a_token_for_some_rooms_opens_ones_own_stream_and_its_past() {
+    let guarded = start(&[]);
+    let token = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "lobby"]);
+    let rooms = json!([{"room": "me"}]);
+    let mut alice = guarded.hello(&json!({"type": "hello", "token": token, "session": "s", "rooms": rooms}));
+    assert_eq!(alice.receive_type("ready")["rooms"][0]["how"], "events");
+    for (id, room, kind) in [("own", "me", "page"), ("other", "den", "reject")] {
+        alice.send(&json!({"type": "history", "id": id, "room": room, "limit": 10}));
+        let answer = alice.answer(id);
+        assert_eq!(answer["type"], kind, "{answer}");
+    }
 }
 
 #[test]

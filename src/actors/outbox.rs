@@ -386,6 +386,11 @@ impl Outbox {
         self.leave_once_answered();
     }
 
+    /// Whether as many requests are in flight as may be.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight.get() >= self.in_flight_max
+    }
+
     /// The process ends: nothing more is read, what is in flight is answered, and then the
     /// connection is closed.
     pub fn leave(&self) {
@@ -403,7 +408,7 @@ impl Outbox {
     /// too when the end was asked for or has come.
     pub fn poll_may_read(&self, cx: &Context<'_>) -> Poll<()> {
         self.reader.set(Some(cx.waker().clone()));
-        let room = self.in_flight.get() < self.in_flight_max && !self.is_full() && !self.leaving.get();
+        let room = !self.is_busy() && !self.is_full() && !self.leaving.get();
         let may_read = room || self.is_closing();
         self.reader_waits.set(!may_read);
         if may_read { Poll::Ready(()) } else { Poll::Pending }

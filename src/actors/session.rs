@@ -69,7 +69,7 @@ pub struct Session {
     catching_up: bool,
     malformed: Malformed,
     ephemeral_rate: ephemerals::Rate,
-    /// Messages behind one that waits.
+    /// Messages behind one that waits, or behind as many commands as may be in flight.
     rest: String,
 }
 
@@ -119,21 +119,46 @@ impl Session {
     /// Handles messages in their order. One that waits for the log holds up those behind it, and
     /// all reading: so no client has more than one such answer on its way.
     fn text(&mut self, text: &str, ctx: &mut Context<Self>) {
-        let mut commands = commands::Batch::default();
         let mut rest = text;
-        while !rest.is_empty() && !self.outbox.is_closing() {
-            let (message, behind) = rest.split_once('\n').unwrap_or((rest, ""));
-            rest = behind;
-            if message.len() > self.stage.limits.message_bytes_max {
-                self.outbox.close(CloseCode::TooBig);
-            } else if !message.trim_ascii().is_empty()
-                && self.message(message, &mut commands, ctx) == Then::Wait
-            {
-                rest.clone_into(&mut self.rest);
+        loop {
+            let mut commands = commands::Batch::default();
+            let then = self.take(&mut rest, &mut commands, ctx);
+            self.submit(commands, ctx);
+            // Of the commands some may have been refused at once: then others may follow.
+            if then == Then::Wait || rest.is_empty() || self.outbox.is_busy() {
                 break;
             }
         }
-        self.submit(commands, ctx);
+        rest.clone_into(&mut self.rest);
+    }
+
+    /// Handles messages until one waits, or as many commands are in flight as may be.
+    fn take(&mut self, rest: &mut &str, commands: &mut commands::Batch, ctx: &mut Context<Self>) -> Then {
+        while !rest.is_empty() && !self.outbox.is_busy() {
+            if self.outbox.is_closing() {
+                *rest = "";
+                break;
+            }
+            if self.outbox.is_full() {
+                self.wait_for_room(ctx);
+                return Then::Wait;
+            }
+            let (message, behind) = rest.split_once('\n').unwrap_or((rest, ""));
+            *rest = behind;
+            if message.len() > self.stage.limits.message_bytes_max {
+                self.outbox.close(CloseCode::TooBig);
+            } else if !message.trim_ascii().is_empty() && self.message(message, commands, ctx) == Then::Wait {
+                return Then::Wait;
+            }
+        }
+        Then::GoOn
+    }
+
+    /// Goes on once the client has taken answers: one frame may ask for more than may wait.
+    fn wait_for_room(&self, ctx: &mut Context<Self>) {
+        let outbox = self.outbox.clone();
+        let waiting = async move { outbox.has_room().await };
+        ctx.wait(waiting.into_actor(self).map(|_, session, ctx| session.resume(ctx)));
     }
 
     /// Goes on behind a message that waited.
@@ -199,7 +224,7 @@ impl Session {
         let (id, room) = unsubscribe.into_parts();
         if let Some(stream) = room.stream(user) {
             self.unfollow(&stream);
-            self.room_places.truncate(self.follows.len());
+            self.give_back_places();
         }
         self.send(&ServerMessage::Unsubscribed(Unsubscribed { id, room }));
     }
@@ -225,6 +250,12 @@ impl Session {
             }
             keep
         });
+        self.give_back_places();
+    }
+
+    /// Keeps as many of the user's places as rooms are followed.
+    fn give_back_places(&mut self) {
+        self.room_places.truncate(self.follows.len());
     }
 
     /// Of what was sent, so much was shown. What was not sent cannot have been.
@@ -301,9 +332,12 @@ impl StreamHandler<Inbound> for Session {
 impl Handler<Answers> for Session {
     type Result = ();
 
-    fn handle(&mut self, Answers(answers): Answers, _: &mut Self::Context) {
+    fn handle(&mut self, Answers(answers): Answers, ctx: &mut Self::Context) {
         self.outbox.push(commands::encode_answers(&answers));
         self.outbox.end(answers.len());
+        if !self.rest.is_empty() && !self.outbox.is_busy() {
+            self.resume(ctx);
+        }
     }
 }
 

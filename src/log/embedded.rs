@@ -6,6 +6,7 @@
 //! | `epoch` | the log's id and epoch counter, as text |
 //! | `<first position>.segment` | batches of records (`format`, `record` document the bytes) |
 //! | `<first position>.index` | derived, beside a closed segment; rebuilt when missing |
+//! | `tier` | the id that this directory and its cold tier share |
 //! | `chain` | a hash for each closed segment, each line linked to the one before it |
 //! | `cut-<time>/` | what a repair moved aside; never read again |
 //!
@@ -32,7 +33,8 @@ use self::bytes::{to_u64, to_usize};
 use self::closer::{Closer, Work};
 use self::draft::{Draft, give_place, unplaced};
 pub use self::end::Durability;
-use self::end::End;
+use self::end::{AHEAD_BYTES, End};
+pub use self::error::OpenError;
 use self::lock::lock;
 use self::read::{Left, first_outcome, live_events, live_page, look_at, older_command, older_stream};
 use self::recovery::{Recovered, recover};
@@ -52,9 +54,11 @@ mod bytes;
 mod chain;
 mod checksum;
 mod closer;
+mod cooler;
 mod draft;
 mod end;
 mod epoch;
+mod error;
 mod format;
 mod index;
 mod lock;
@@ -72,6 +76,7 @@ mod syncer;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod writer;
 
 /// How the log keeps its files.
@@ -114,45 +119,10 @@ impl Default for Options {
 
 /// The longest segment, in bytes: offsets in it are stored in 32 bits.
 const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// What an error names if a thread does not start.
+const THREADS: &str = "the log's threads";
 /// Events read at a time when a stream is read backwards.
 const BACKWARDS_EVENTS: usize = 64;
-
-/// Why a directory does not open.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("the log is in use by {owner}: stop that first, or choose another data directory")]
-    InUse {
-        /// What the owner wrote into the lock file.
-        owner: String,
-    },
-    /// Acknowledged bytes do not read back.
-    #[error(
-        "{file} is damaged at byte {offset}: {reason}; what was acknowledged is never cut silently: `dramatis log verify` lists all damage, restore the file from a backup or see `dramatis log repair --help`"
-    )]
-    Damaged {
-        /// The file's name.
-        file: String,
-        /// Where in it.
-        offset: u64,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Written by a newer release.
-    #[error(
-        "{file} has format version {version}, newer than this release reads ({}): upgrade",
-        format::VERSION
-    )]
-    Newer {
-        /// The file's name.
-        file: String,
-        /// Its version.
-        version: u8,
-    },
-    /// The files cannot be read or written.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
 
 /// What readers and the writer share.
 struct Shared {
@@ -178,12 +148,12 @@ pub struct EmbeddedLog {
 impl EmbeddedLog {
     /// Opens a directory, making it if it is not there.
     pub fn open(dir: &Path, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        std::fs::create_dir_all(dir)?;
         let cold = options.cold_dir.take();
-        if let Some(cold) = &cold {
-            std::fs::create_dir_all(cold)?;
+        for dir in [Some(dir), cold.as_deref()].into_iter().flatten() {
+            std::fs::create_dir_all(dir).map_err(OpenError::io(dir.display()))?;
         }
         let lock = lock(dir)?;
+        tier::pair(dir, cold.as_deref(), true)?;
         let storage = Arc::new(Directory::new(dir, cold.as_deref()));
         Self::open_storage(storage, Some(lock), &options, clock, Closer::beside)
     }
@@ -223,13 +193,13 @@ impl EmbeddedLog {
         let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
         let (requests, messages) = mpsc::channel();
         let writer = Writer {
-            syncer: Syncer::start(requests.clone())?,
+            syncer: Syncer::start(requests.clone()).map_err(OpenError::io(THREADS))?,
             messages,
             shared: shared.clone(),
             clock,
             durability: options.durability,
             end,
-            closer: closer(Work::new(shared.clone(), options)?)?,
+            closer: closer(Work::new(shared.clone(), options)).map_err(OpenError::io(THREADS))?,
             heads: HashMap::with_hasher(RandomState::default()),
             poisoned: None,
             sync_at: None,
@@ -239,7 +209,8 @@ impl EmbeddedLog {
             closing: false,
             refusing: false,
         };
-        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run())?;
+        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run());
+        let thread = thread.map_err(OpenError::io(THREADS))?;
         Ok(Self {
             shared,
             epoch,
@@ -403,7 +374,7 @@ impl EventLog for EmbeddedLog {
         if self.reserve_bytes > 0
             && let Ok(space) = self.shared.storage.space()
         {
-            warnings.extend(space.refuses(0, self.reserve_bytes));
+            warnings.extend(space.refuses(AHEAD_BYTES, self.reserve_bytes));
         }
         warnings
     }
@@ -451,7 +422,7 @@ fn settled_epoch(storage: &dyn Storage, durability: Durability) -> Result<Epoch,
     let mut epoch = epoch::of(storage)?;
     if epoch::is_unsettled(storage)? {
         epoch = epoch::next(epoch);
-        epoch::write(storage, epoch)?;
+        epoch::write(storage, epoch).map_err(OpenError::io(epoch::FILE))?;
         tracing::warn!(
             %epoch,
             "the log ran with durability \"interval\" and did not end cleanly: what it acknowledged last may be \
@@ -459,10 +430,11 @@ fn settled_epoch(storage: &dyn Storage, durability: Durability) -> Result<Epoch,
         );
     }
     match durability {
-        Durability::Sync if epoch::is_unsettled(storage)? => epoch::settled(storage)?,
-        Durability::Sync => {}
-        Durability::Interval(_) => epoch::relax(storage)?,
+        Durability::Sync if epoch::is_unsettled(storage)? => epoch::settled(storage),
+        Durability::Sync => Ok(()),
+        Durability::Interval(_) => epoch::relax(storage),
     }
+    .map_err(OpenError::io(epoch::RELAXED))?;
     Ok(epoch)
 }
 

@@ -18,7 +18,7 @@ use super::{
     Answer, Batch, Build, Checkpoint, Document, Lease, NewBuild, Query, ReadModelError, ReadModels, Search,
     StoreHealth, names,
 };
-use errors::{damaged, failed};
+use errors::{damaged, failed, is_full};
 use worker::Worker;
 
 mod create;
@@ -56,15 +56,26 @@ pub struct SqliteReadModels {
 }
 
 impl SqliteReadModels {
-    /// Opens the file, or creates it.
+    /// Opens the file, or creates it. On a full disk there is a store all the same: it answers with
+    /// failures until there is room, since the log's reads need none.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadModelError> {
         let path = path.as_ref();
         let place = path.display().to_string();
-        let connection = open_writer(path, &place)?;
-        let writer = Worker::start("read-models-write", connection, WAITING_MAX)?;
+        let connection = match open_writer(path) {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%place, %error, "read models are not opened until there is room");
+                None
+            }
+            opened => Some(ours(&place, opened)?),
+        };
+        let is_open = connection.is_some();
+        let (again, named) = (path.to_owned(), place.clone());
+        let open = Box::new(move || ours(&named, open_writer(&again)));
+        let writer = Worker::start("read-models-write", connection, open, WAITING_MAX)?;
         let reader = |name: &str, waiting_max: usize| {
-            let connection = open_reader(path).map_err(|e| failed(&place, &e))?;
-            Worker::start(name, connection, waiting_max)
+            let (path, place) = (path.to_owned(), place.clone());
+            let open = Box::new(move || open_reader(&path).map_err(|e| failed(&place, &e)));
+            Worker::start(name, is_open.then(&open).transpose()?, open, waiting_max)
         };
         let readers = (0..READERS).map(|_| reader("read-models-read", WAITING_MAX));
         let readers = readers.collect::<Result<_, _>>()?;
@@ -118,33 +129,32 @@ impl SqliteReadModels {
     }
 }
 
-fn open_writer(path: &Path, place: &str) -> Result<Connection, ReadModelError> {
-    let connection = Connection::open(path).map_err(|e| failed(place, &e))?;
-    let prepare = || -> rusqlite::Result<Option<String>> {
-        let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
-        if (application, format) != (schema::APPLICATION_ID, schema::FORMAT)
-            && (application != 0 || tables > 0)
-        {
-            return Ok(Some(format!(
-                "expected application id {} and format {}, found {application} and {format}",
-                schema::APPLICATION_ID,
-                schema::FORMAT
-            )));
-        }
-        tune(&connection)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-        schema::create(&connection)?;
-        Ok(None)
-    };
-    match prepare() {
-        Ok(None) => Ok(connection),
-        Ok(Some(foreign)) => Err(damaged(place, foreign)),
-        Err(error) => Err(failed(place, &error)),
+/// The connection that writes; the error within is whose file it is if it is not ours.
+fn open_writer(path: &Path) -> rusqlite::Result<Result<Connection, String>> {
+    let connection = Connection::open(path)?;
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    if (application, format) != (schema::APPLICATION_ID, schema::FORMAT) && (application != 0 || tables > 0) {
+        return Ok(Err(format!(
+            "expected application id {} and format {}, found {application} and {format}",
+            schema::APPLICATION_ID,
+            schema::FORMAT
+        )));
     }
+    tune(&connection)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    schema::create(&connection)?;
+    Ok(Ok(connection))
+}
+
+fn ours(
+    place: &str,
+    opened: rusqlite::Result<Result<Connection, String>>,
+) -> Result<Connection, ReadModelError> {
+    opened.map_err(|error| failed(place, &error))?.map_err(|foreign| damaged(place, foreign))
 }
 
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, RETRY_AFTER, UPGRADE};
+use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, UPGRADE};
 use actix_web::{HttpRequest, HttpResponse, error, web};
 use dramatis_events::{CommandId, StreamId};
 use serde::Serialize;
@@ -187,8 +187,16 @@ pub(super) async fn ask<D: Decider>(
     answer.await.ok()
 }
 
+/// What no route is for: another path, or another method.
 pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
-    problem(ErrorCode::NotFound, format!("nothing is at {} {}", request.method(), request.path()))
+    let nothing = format!("nothing is at {} {}", request.method(), request.path());
+    let Some(pattern) = request.match_pattern() else { return problem(ErrorCode::NotFound, nothing) };
+    let allowed = openapi::methods(&pattern);
+    let why = format!("{nothing}: it takes {allowed}");
+    let refusal = Reject::new(None, ErrorCode::Malformed, why);
+    let mut answer = answer_with(StatusCode::METHOD_NOT_ALLOWED, refusal);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
 }
 
 async fn no_upgrade() -> HttpResponse {

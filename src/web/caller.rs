@@ -1,7 +1,7 @@
 //! Who sends an HTTP request, and whether it may: its address's pace, its token, its own pace.
 //!
-//! Every request passes [`admit`]. A read passes [`may_read`], and a handler that acts for a
-//! user asks [`act`] besides.
+//! Every request passes [`admit_address`], and all but a browser's preflight [`admit_user`]. A read
+//! passes [`may_read`], and a handler that acts for a user asks [`act`] besides.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -62,9 +62,13 @@ impl Refusal {
     }
 }
 
-/// Checks what can be seen from outside of a request. A good token's [`Pass`] is in the
-/// request's extensions from then on, and its [`ClientAddress`].
-pub(super) fn admit(stage: &Stage, proxies: &Proxies, request: &ServiceRequest) -> Result<(), Refusal> {
+/// Whether the address that a request comes from may send one more. Its [`ClientAddress`] is in the
+/// request's extensions from then on.
+pub(super) fn admit_address(
+    stage: &Stage,
+    proxies: &Proxies,
+    request: &ServiceRequest,
+) -> Result<(), Refusal> {
     let client = request.peer_addr().map(|peer| proxies.client(peer.ip(), request.headers()));
     if let Some(client) = client {
         request.extensions_mut().insert(ClientAddress(client));
@@ -72,6 +76,12 @@ pub(super) fn admit(stage: &Stage, proxies: &Proxies, request: &ServiceRequest) 
     if let Some(address) = client.and_then(|client| stage.meters.address(client)) {
         address.take(size(request.request())).map_err(Refusal::TooFast)?;
     }
+    Ok(())
+}
+
+/// Checks the token of a request whose path asks for one. A good one's [`Pass`] is in the request's
+/// extensions from then on.
+pub(super) fn admit_user(stage: &Stage, request: &ServiceRequest) -> Result<(), Refusal> {
     let path = routed_path(request);
     let guarded = if path == METRICS { !stage.auth.open_metrics } else { path.starts_with("/api/") };
     let Some(keys) = stage.keys.as_ref().filter(|_| guarded && !OPEN.contains(&path)) else { return Ok(()) };

@@ -143,14 +143,16 @@ pub(super) fn start(
     let arrival = door.stage.directory.arrive();
     let Opening { key, hello, address, .. } = opening;
     let places = places(door, address)?;
-    let outbox = door.rooms.outbox();
+    let outbox = door.outbox();
     let (frames, received) = mpsc::channel(FRAMES_LEN_MAX);
     let cursor = Cursor::new(key.0.clone());
     let entered = fallbacks.enter(key, Ways { arrival, frames, polls });
-    let feed = Feed::new(hello, received, outbox.clone());
-    let (stage, rooms) = (door.stage.clone(), door.rooms.clone());
-    // Its address has paid for each request as such.
-    Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, None, feed);
+    if !outbox.is_closing() {
+        let feed = Feed::new(hello, received, outbox.clone());
+        let (stage, rooms) = (door.stage.clone(), door.rooms.clone());
+        // Its address has paid for each request as such.
+        Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, None, feed);
+    }
     Ok(Started { outbox, cursor, _entered: entered, _places: places })
 }
 

@@ -199,10 +199,11 @@ async fn admitted(door: &Door, request: &ServiceRequest) -> Result<(), caller::R
     guard
         .check(request.headers(), authority.as_deref())
         .map_err(|why| caller::Refusal::Forbidden(why.to_owned()))?;
+    caller::admit_address(stage, proxies, request)?;
     // A browser that asks first shows no token yet.
     if cross_origin::is_preflight(request.request()) {
         return Ok(());
     }
-    caller::admit(stage, proxies, request)?;
+    caller::admit_user(stage, request)?;
     if request.method() == Method::GET { caller::may_read(stage, request).await } else { Ok(()) }
 }

@@ -51,6 +51,19 @@ pub struct Door {
     pub connections: Arc<Places>,
 }
 
+impl Door {
+    /// An outbox for a connection of this thread. On a server that is going away it holds only when
+    /// to come back, and then closes.
+    pub(super) fn outbox(&self) -> Rc<Outbox> {
+        let (outbox, drain) = (self.rooms.outbox(), &self.stage.drain);
+        if drain.has_begun() {
+            outbox.push(ServerMessage::Drain(drain.slot()).encode());
+            outbox.leave();
+        }
+        outbox
+    }
+}
+
 /// The connection broke during the handshake; nobody is left to answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the handshake could not be finished: {0}")]
@@ -139,16 +152,12 @@ pub fn carry<Kept: 'static>(
 }
 
 fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry) {
-    let Stage { limits, drain, .. } = &*door.stage;
-    let outbox = door.rooms.outbox();
+    let outbox = door.outbox();
     let Entry { address, places, refused } = entry;
     if refused {
         outbox.close(CloseCode::TooManyConnections);
-    } else if drain.has_begun() {
-        outbox.push(ServerMessage::Drain(drain.slot()).encode());
-        outbox.leave();
     }
-    let inbound = carry(io, early, &outbox, limits, places);
+    let inbound = carry(io, early, &outbox, &door.stage.limits, places);
     if outbox.is_closing() {
         return;
     }

@@ -1,6 +1,7 @@
 // The page of admins in a real headless Chromium: what its buttons do to a real server.
 
 import assert from "node:assert/strict";
+import path from "node:path";
 import { after, before, test } from "node:test";
 
 import { launch } from "./browser.mjs";
@@ -52,4 +53,30 @@ test("a question that is answered with no changes nothing", async () => {
   const standing = await (await fetch(`${server.url}/api/projections/rooms`)).json();
   assert.equal(standing.build, "rooms@1");
   assert.deepEqual(faults, []);
+});
+
+test("where there are tokens the page asks for an integration's, and acts with it", async () => {
+  const guarded = await Server.start({
+    prepare: async (made) => {
+      const key = path.join(made.root, "token.key");
+      await made.run("token", "--new-key", key);
+      made.env = { DRAMATIS__AUTH__TOKEN_KEY_FILE: key };
+    },
+  });
+  const own = await browser.newPage();
+  const models = own.locator(".model", { has: own.locator("h2") });
+  const use = async (token) => {
+    await own.fill("#token", token);
+    await own.getByRole("button", { name: "Use it" }).click();
+  };
+  await own.goto(`${guarded.url}/admin`);
+  await own.locator("#token-why", { hasText: "asks for the token" }).waitFor();
+  await use(await guarded.run("token", "--user", "alice", "--for", "1h"));
+  await own.locator("#token-why", { hasText: "only integrations" }).waitFor();
+  await use(await guarded.run("token", "--user", "integration:ops", "--for", "1h"));
+  await models.filter({ hasText: "rooms@1" }).getByRole("button", { name: "Rebuild" }).click();
+  await models.filter({ hasText: "rooms@2" }).waitFor();
+  assert.equal(await own.locator("#token-form").isVisible(), false);
+  await own.close();
+  await guarded.stop();
 });

@@ -126,6 +126,20 @@ for (const transport of ["socket", "stream", "poll"]) {
   });
 }
 
+describe("a client that wants a room's state in place of a long past", () => {
+  test("gets it again when it comes back after much was said", async () => {
+    const [alice, bob] = [client("alice", { url: server.url }), client("bob")];
+    const id = await openRoom(alice);
+    const room = bob.room(id, { catchUp: "state" });
+    await until("bob is live", () => room.state === "live");
+    proxy.cut();
+    await Promise.all(Array.from({ length: 120 }, (_, count) => alice.room(id).post(`while away ${count}`)));
+    const state = room.once("state");
+    proxy.restore();
+    assert.ok((await state).revision >= 120);
+  });
+});
+
 describe("where a WebSocket does not get through", () => {
   test("a client falls back, and comes back to it without losing its place", async () => {
     proxy.refuse("/socket");

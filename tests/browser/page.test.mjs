@@ -216,6 +216,28 @@ describe("where a WebSocket does not get through", () => {
   });
 });
 
+describe("a message that was recorded although the page was told else", () => {
+  test("is there once after it was sent again", async () => {
+    proxy.refuse("/socket");
+    const { alice, bob } = await two("Told else");
+    let told = 0;
+    await alice.page.route("**/api/commands", async (route) => {
+      const answer = await route.fetch();
+      told += 1;
+      if (told > 1) return route.fulfill({ response: answer });
+      // As when an answer was lost and the server then took nothing for a while.
+      return route.fulfill({ status: 503, json: { code: "unavailable", detail: "try again later", retry: false } });
+    });
+    await alice.say("said once");
+    await bob.hears("said once");
+    await alice.page.getByRole("button", { name: "Send this message again" }).click();
+    await alice.page.locator(".refusal").waitFor({ state: "detached" });
+    await alice.say("and something else");
+    await bob.hears("and something else");
+    assert.deepEqual(await bob.texts(), ["said once", "and something else"]);
+  });
+});
+
 describe("a person's tabs", () => {
   test("share one line, and the next takes it over when the first goes", async () => {
     const alice = await come("alice");

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Backoff } from "../../src/web/ui/client/backoff.js";
 import { Cursor } from "../../src/web/ui/client/cursor.js";
 import { Emitter } from "../../src/web/ui/client/emitter.js";
-import { Outbox, QUEUE_LEN_MAX } from "../../src/web/ui/client/outbox.js";
+import { Outbox, QUEUE_LEN_MAX, WINDOW_MAX } from "../../src/web/ui/client/outbox.js";
 import { localStore, memoryStore } from "../../src/web/ui/client/store.js";
 import { eventsOf } from "../../src/web/ui/client/stream.js";
 
@@ -128,11 +128,9 @@ test("a server that asks to wait is asked again, in order", async () => {
   outbox.answered({ type: "reject", id: "a", code: "rate_limited", retry: true, after_ms: 30 });
   const second = outbox.add(frame("b"));
   assert.deepEqual(sent, ["a"], "the second waits too");
-  const again = new Promise((resolve) => { outbox.send = ({ id }) => { sent.push(id); if (sent.length === 3) resolve(); }; });
-  await again;
-  assert.deepEqual(sent, ["a", "a", "b"]);
-  for (const id of ["a", "b"]) outbox.answered({ type: "ack", id });
+  outbox.send = ({ id }) => { sent.push(id); queueMicrotask(() => outbox.answered({ type: "ack", id })); };
   await Promise.all([first, second]);
+  assert.deepEqual(sent, ["a", "a", "b"]);
 });
 
 test("bounds are told: too many, too big, a full storage", async () => {
@@ -144,6 +142,90 @@ test("bounds are told: too many, too big, a full storage", async () => {
   outbox.close();
   outbox.messageBytesMax = 20;
   await assert.rejects(outbox.add(frame("big")), { code: "too_big" });
+});
+
+test("a command that turns out to be too long for the server is refused and keeps no other", async () => {
+  const store = memoryStore();
+  const left = { id: "left", owner: "tab", frame: frame("left behind and far too long"), createdAt: Date.now(), attempted: false, state: "waiting" };
+  store.put({ ...left, frame: { ...left.frame, id: "left" } });
+  const sent = [];
+  const outbox = new Outbox({ store, owner: "tab", send: ({ id }) => sent.push(id) });
+  await outbox.adopt(() => true);
+  const long = outbox.add({ ...frame("long"), data: { text: "x".repeat(200) } });
+  const short = outbox.add(frame("short"));
+  const refusals = [];
+  outbox.on("settled", ({ entry, refusal }) => refusals.push([entry.id, refusal?.code]));
+  outbox.messageBytesMax = JSON.stringify(frame("short")).length;
+  outbox.ready();
+  await assert.rejects(long, { code: "too_big" });
+  assert.deepEqual(sent, ["short"]);
+  assert.deepEqual(refusals, [["left", "too_big"], ["long", "too_big"]]);
+  outbox.answered({ type: "ack", id: "short" });
+  await short;
+  assert.deepEqual(store.list(), []);
+});
+
+test("an id that waits already is refused, and the first keeps its answer", async () => {
+  const outbox = new Outbox({ store: memoryStore(), owner: "tab", send: () => {} });
+  const first = outbox.add(frame("a"));
+  await assert.rejects(outbox.add(frame("a")), { code: "id_in_use" });
+  outbox.answered({ type: "ack", id: "a", revision: 7 });
+  assert.equal((await first).revision, 7);
+});
+
+test("as long as the server names a time a command is asked again, and else not for ever", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  for (const [afterMs, isGivenUp] of [[1_000, false], [undefined, true]]) {
+    let sent = 0;
+    const outbox = new Outbox({ store: memoryStore(), owner: "tab", send: () => { sent += 1; } });
+    outbox.ready();
+    let failed = null;
+    outbox.add(frame("a")).catch(({ code }) => { failed = code; });
+    for (let round = 0; round < 40; round += 1) {
+      const before = sent;
+      outbox.answered({ type: "reject", id: "a", code: "token_expired", retry: true, after_ms: afterMs });
+      await Promise.resolve();
+      for (let second = 0; second < 31 && sent === before; second += 1) context.mock.timers.tick(1_000);
+    }
+    assert.equal(failed, isGivenUp ? "token_expired" : null);
+    assert.equal(outbox.entries.length, isGivenUp ? 0 : 1);
+    outbox.close();
+  }
+});
+
+test("a queue longer than the server takes at once is taken, in order, and few are refused", async (context) => {
+  const [LATENCY_MS, PER_SECOND, BURST] = [20, 10, 100];
+  context.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const ids = Array.from({ length: 300 }, (_, number) => `c${number}`);
+  const [taken, failed] = [[], []];
+  let [tokens, at, refused, onTheirWay, most] = [BURST, Date.now(), 0, 0, 0];
+  // As the server does: a burst, and then so many a second.
+  const answer = ({ id }) => {
+    onTheirWay -= 1;
+    tokens = Math.min(BURST, tokens + (Date.now() - at) * PER_SECOND / 1_000);
+    at = Date.now();
+    if (tokens >= 1) {
+      tokens -= 1;
+      taken.push(id);
+      return outbox.answered({ type: "ack", id });
+    }
+    refused += 1;
+    const afterMs = Math.ceil((1 - tokens) * 1_000 / PER_SECOND);
+    return outbox.answered({ type: "reject", id, code: "rate_limited", retry: true, after_ms: afterMs });
+  };
+  const outbox = new Outbox({
+    store: memoryStore(), owner: "tab",
+    send: (sent) => { onTheirWay += 1; most = Math.max(most, onTheirWay); setTimeout(() => answer(sent), LATENCY_MS); },
+  });
+  const settled = ids.map((id) => outbox.add(frame(id)).catch(({ code }) => failed.push([id, code])));
+  outbox.ready();
+  for (let step = 0; step < 10_000 && outbox.entries.length > 0; step += 1) context.mock.timers.tick(10);
+  outbox.close();
+  await Promise.all(settled);
+  assert.deepEqual(failed, []);
+  assert.deepEqual(taken, ids);
+  assert.ok(most <= WINDOW_MAX, `${most} on their way at once`);
+  assert.ok(refused < 200, `${refused} refused`);
 });
 
 test("a tab takes over what another left, and only what it is meant to", async () => {

@@ -12,14 +12,17 @@ import { Server, until } from "./server.mjs";
 const LIFE = "3s";
 let server;
 
+/** A server that wants tokens, and closes a line so long after its token has run out. */
+const guarded = (graceMs) => Server.start({
+  prepare: async (made) => {
+    const key = path.join(made.root, "token.key");
+    await made.run("token", "--new-key", key);
+    made.env = { DRAMATIS__AUTH__TOKEN_KEY_FILE: key, DRAMATIS__AUTH__EXPIRED_GRACE_MS: String(graceMs) };
+  },
+});
+
 before(async () => {
-  server = await Server.start({
-    prepare: async (made) => {
-      const key = path.join(made.root, "token.key");
-      await made.run("token", "--new-key", key);
-      made.env = { DRAMATIS__AUTH__TOKEN_KEY_FILE: key, DRAMATIS__AUTH__EXPIRED_GRACE_MS: "500" };
-    },
-  });
+  server = await guarded(500);
 });
 
 after(() => server.stop());
@@ -72,6 +75,84 @@ describe("in Node, a token is renewed in place", () => {
     assert.equal(closed.code, 4501);
     assert.match(closed.reason, /token/);
     alice.close();
+  });
+});
+
+describe("in Node, a source of tokens", () => {
+  for (const transport of ["socket", "stream"]) {
+    test(`that fails for a while is asked again, on a ${transport}`, async () => {
+      const id = `failing-${transport}`;
+      await openRoom(id);
+      let [isDown, failures] = [false, 0];
+      const alice = connect({
+        url: server.url, transports: [transport], store: memoryStore(),
+        token: async () => {
+          if (!isDown) return mint("alice", "2s");
+          failures += 1;
+          throw new Error("the source is down");
+        },
+      });
+      await alice.room(id).join();
+      isDown = true;
+      const lost = await new Promise((resolve) => {
+        alice.on("status", (status) => ["waiting", "closed"].includes(status.state) && resolve(status));
+      });
+      assert.equal(lost.state, "waiting", `${lost.code} ${lost.reason}`);
+      assert.match(lost.reason, /the source is down/);
+      assert.ok(failures > 0);
+      isDown = false;
+      await alice.room(id).post("back again");
+      assert.equal(alice.status.transport, transport);
+      alice.close();
+    });
+  }
+
+  test("that gives what has run out is not asked at the network's speed", async () => {
+    await openRoom("stale");
+    const [good, stale] = [await mint("alice", "3s"), await mint("alice", "1s")];
+    let asked = 0;
+    const alice = connect({
+      url: server.url, store: memoryStore(),
+      token: ({ again }) => { asked += 1; return again ? stale : good; },
+    });
+    await alice.room("stale").join();
+    const closed = await new Promise((resolve) => {
+      alice.on("status", (status) => status.state === "closed" && resolve(status));
+    });
+    assert.equal(closed.code, 4501);
+    assert.ok(asked < 12, `asked ${asked} times`);
+    alice.close();
+  });
+
+  test("is asked once for all that it kept waiting, and none of that is lost", async () => {
+    const patient = await guarded(60_000);
+    const mintThere = (life) => patient.run("token", "--user", "alice", "--for", life);
+    const first = await mintThere("2s");
+    let [asked, give] = [0, null];
+    const given = new Promise((resolve) => { give = resolve; });
+    const alice = connect({
+      url: patient.url, store: memoryStore(),
+      token: ({ again }) => { asked += 1; return again ? given : first; },
+    });
+    await alice.command("one", "open_room", { title: "One" });
+    await alice.command("two", "open_room", { title: "Two" });
+    const refused = new Set();
+    alice.on("message", ({ type, code, id }) => type === "reject" && code === "token_expired" && refused.add(id));
+    const posts = [];
+    await until("the token has run out", () => {
+      posts.push(alice.command("one", "post_message", { text: `message ${posts.length}` }));
+      return refused.size > 0;
+    });
+    const before = refused.size;
+    const [page, room] = [alice.room("one").history(), alice.room("two")];
+    await until("all else is refused as well", () => refused.size >= before + 2);
+    give(await mintThere("1h"));
+    await Promise.all(posts);
+    assert.equal((await page).type, "page");
+    await until("the other room is followed", () => room.state === "live");
+    assert.equal(asked, 2, "for the first, and once more");
+    alice.close();
+    await patient.stop();
   });
 });
 

@@ -1,6 +1,7 @@
 //! Damage of any kind anywhere: what is found, and what a repair makes of it.
 
 use dramatis::log::embedded::offline;
+use dramatis_events::UnixMillis;
 
 use super::data::{Data, Found, change, name, unlocking, verify};
 use super::support::imports::{Chance, long_tier};
@@ -66,7 +67,8 @@ fn whatever_is_damaged_a_repair_leaves_a_beginning_of_the_history() {
         let last: usize = name(segments.last().unwrap()).split('.').next().unwrap().parse().unwrap();
         assert!(safe >= last || !found.damage.is_empty(), "round {round}: nothing was found before {last}");
         let mut told = Found::default();
-        let repair = unlocking(|| offline::cut(&data.place(), "cut-now", &mut told)).unwrap();
+        let repair =
+            unlocking(|| offline::cut(&data.place(), "cut-now", UnixMillis::new(0), &mut told)).unwrap();
         let left = data.events();
         assert!(left.len() >= safe, "round {round}: {} of {safe} events: {found:?}", left.len());
         assert_eq!(left, events[..left.len()], "round {round}: {repair:?}");

@@ -76,6 +76,83 @@ fn a_missing_segment_is_cut_at() {
     assert!(cut(&data).is_empty());
 }
 
+/// The chain names a segment only once the next one is there: it proves that the open one is gone.
+#[test]
+fn a_lost_open_segment_is_told_and_cut_at() {
+    for lost in 1..=4 {
+        let data = Data::new(90);
+        let (events, segments) = (data.events(), data.files("segment"));
+        let first: usize = name(&segments[4 - lost]).trim_end_matches(".segment").parse().unwrap();
+        segments[4 - lost..].iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        let told = data.told(&["verify"], 2);
+        let missing = if lost == 4 { "it is missing" } else { "no segment after it is there" };
+        assert!(told.contains(missing), "{lost}: {told}");
+        let told = data.told(&["repair"], 2);
+        let unknown = format!("lost: events from position {first} on; ");
+        assert!(told.contains("no segment after it is there") && told.contains(&unknown), "{lost}: {told}");
+        assert_eq!(cut(&data), events[..first], "{lost}");
+    }
+}
+
+/// Bytes that are gone move the last batch to where the one before it stood.
+#[test]
+fn a_batch_that_is_gone_is_damage_to_every_command() {
+    let data = Data::new(90);
+    let events = data.events();
+    let last = data.files("segment").pop().unwrap();
+    let bytes = std::fs::read(&last).unwrap();
+    let mut batches = vec![48];
+    while let end = *batches.last().unwrap()
+        && bytes[end..].starts_with(&[0xd7, 0xa3, 0xba, 0x7c])
+    {
+        let body = u32::from_le_bytes(bytes[end + 48..end + 52].try_into().unwrap());
+        batches.push(end + 56 + usize::try_from(body).unwrap());
+    }
+    let gone = batches[batches.len() - 3]..batches[batches.len() - 2];
+    change(&last, |bytes| drop(bytes.drain(gone.clone())));
+    let told = data.told(&["verify"], 2);
+    assert!(told.contains(&format!("DAMAGED  {} byte {}:", name(&last), gone.start)), "{told}");
+    data.told(&["repair"], 2);
+    assert_eq!(cut(&data), events[..84]);
+}
+
+/// The log's id stands in every segment: only the counter is lost, and a higher one serves.
+#[test]
+fn a_damaged_epoch_is_made_anew() {
+    let whole = Data::new(90);
+    let (events, before) = (whole.events(), epoch(&whole));
+    for damage in 0..3 {
+        let data = Data::empty();
+        for (path, bytes) in whole.contents() {
+            std::fs::write(data.log_dir().join(name(&path)), bytes).unwrap();
+        }
+        let file = data.log_dir().join("epoch");
+        match damage {
+            0 => flip(&file, 4),
+            1 => std::fs::write(&file, "no epoch\n").unwrap(),
+            _ => flip(&data.files("segment")[1], 48 + 417 + 200),
+        }
+        if damage == 2 {
+            std::fs::remove_file(&file).unwrap();
+        }
+        let contents = data.contents();
+        let told = data.run(&["repair"]);
+        let said = super::data::text(&told.stdout);
+        assert!(told.status.code() == Some(2) && said.contains("would begin a new epoch"), "{said}");
+        assert_eq!(data.contents(), contents);
+        assert_eq!(data.run(&["repair", "--cut"]).status.code(), Some(0));
+        let after = epoch(&data);
+        // More than any counter that rose one by one can be: seconds.
+        assert!(after.log() == before.log() && after.counter() > 50_000_000, "{after}");
+        assert_eq!(goes_on(&data), events[..if damage == 2 { 27 } else { 90 }]);
+        assert!(data.told(&["repair"], 0).starts_with("history reads back whole"));
+    }
+    let data = Data::new(3);
+    flip(&data.log_dir().join("epoch"), 4);
+    flip(&data.files("segment")[0], 10);
+    assert_eq!(data.run(&["repair", "--cut"]).status.code(), Some(1), "nothing tells the log's id");
+}
+
 #[test]
 fn the_cold_tier_is_cut_too() {
     let (data, cold) = Data::with_cold_tier(90);

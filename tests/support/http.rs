@@ -37,9 +37,14 @@ impl Request<'_> {
 
     /// Sends it and reads the answer's head.
     pub fn send(&self, address: SocketAddr) -> io::Result<Answer> {
-        let mut stream = TcpStream::connect(address)?;
+        self.send_over(TcpStream::connect(address)?)
+    }
+
+    /// The same over a connection that is there already.
+    pub fn send_over(&self, mut stream: TcpStream) -> io::Result<Answer> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
+        let address = stream.peer_addr()?;
         stream.write_all(self.text(address).as_bytes())?;
         Answer::read(stream)
     }

@@ -155,6 +155,14 @@ impl Server {
         serde_json::from_str(&body).unwrap()
     }
 
+    /// The metric of this name.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").1;
+        let line = text.lines().find(|line| line.starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("{name} in {text}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
     /// `POST` of JSON: status and body.
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();

@@ -22,7 +22,11 @@ pub struct Raw {
 impl Raw {
     /// Connects and upgrades; `early` goes out right behind the request, before any answer.
     pub fn connect(address: SocketAddr, early: &[u8]) -> Self {
-        let mut stream = TcpStream::connect(address).unwrap();
+        Self::connect_over(TcpStream::connect(address).unwrap(), address, early)
+    }
+
+    /// The same over a connection to the server.
+    pub fn connect_over(mut stream: TcpStream, address: SocketAddr, early: &[u8]) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -37,6 +41,11 @@ impl Raw {
         let head = raw.head();
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         raw
+    }
+
+    /// What comes from here on, as bytes.
+    pub fn into_stream(self) -> BufReader<TcpStream> {
+        self.stream
     }
 
     fn head(&mut self) -> String {

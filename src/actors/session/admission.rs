@@ -24,7 +24,6 @@ pub(super) struct Identity {
     _place: Place,
     /// `None` in local mode.
     pass: Option<Pass>,
-    has_run_out: bool,
     /// What is next to come of the token.
     next: Option<SpawnHandle>,
 }
@@ -37,7 +36,7 @@ impl Identity {
         place: Place,
         pass: Option<Pass>,
     ) -> Self {
-        Self { user, session, toll, _place: place, pass, has_run_out: false, next: None }
+        Self { user, session, toll, _place: place, pass, next: None }
     }
 
     /// Why the client's token does not let it say this.
@@ -49,12 +48,13 @@ impl Identity {
             }
             ClientMessage::Hello(_) => None,
             ClientMessage::Command(command) => Some(&command.room).filter(|room| room.as_str() != ME),
-            ClientMessage::History(request) => Some(&request.room),
+            ClientMessage::History(request) => Some(&request.room).filter(|room| room.as_str() != ME),
             ClientMessage::Ephemeral(ephemeral) => Some(&ephemeral.room),
             ClientMessage::Seen(seen) => Some(&seen.room),
             ClientMessage::Subscribe(subscribe) => subscribe.room.room(),
         };
-        if self.has_run_out {
+        // By the clock and by no timer: those wait while a message waits for its answer.
+        if pass.expires_at <= SystemClock.now() {
             return Some(ErrorCode::TokenExpired);
         }
         room.is_some_and(|room| !pass.opens(room)).then_some(ErrorCode::Forbidden)
@@ -145,17 +145,10 @@ impl Session {
         // one would be asked for at once, for ever.
         self.token_next(ctx, left.saturating_sub(ahead).max(left / 2), move |session, ctx| {
             session.send(&ServerMessage::Authenticate(AuthenticateBy { by: expires_at }));
-            let left = until(expires_at, SystemClock.now());
-            session.token_next(ctx, left, Self::token_has_run_out);
+            let grace = Duration::from_millis(session.stage.auth.expired_grace_ms);
+            let left = until(expires_at, SystemClock.now()).saturating_add(grace);
+            session.token_next(ctx, left, |session, _| session.outbox.close(CloseCode::Token));
         });
-    }
-
-    fn token_has_run_out(&mut self, ctx: &mut Context<Self>) {
-        if let Some(identity) = &mut self.identity {
-            identity.has_run_out = true;
-        }
-        let grace = Duration::from_millis(self.stage.auth.expired_grace_ms);
-        self.token_next(ctx, grace, |session, _| session.outbox.close(CloseCode::Token));
     }
 
     fn token_next(
@@ -193,7 +186,6 @@ impl Session {
             Ok(pass) => {
                 let token_expires_at = Some(pass.expires_at);
                 identity.pass = Some(pass);
-                identity.has_run_out = false;
                 if let Some(next) = identity.next.take() {
                     ctx.cancel_future(next);
                 }

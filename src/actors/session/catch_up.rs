@@ -38,7 +38,7 @@ impl Session {
         ctx.spawn(running.into_actor(self).map(|result, session, ctx| {
             session.catching_up = false;
             match result {
-                // Another room may have fallen behind meanwhile.
+                // Those that are not live yet, and what has fallen behind meanwhile, have their next turn.
                 Ok(()) => session.catch_up(ctx),
                 Err(error) => {
                     tracing::error!(%error, "a client's history cannot be read");
@@ -49,6 +49,8 @@ impl Session {
     }
 }
 
+/// One turn of each: a room in which so much is said that a slow client never comes to its end
+/// keeps it from no other.
 async fn run(
     stage: Arc<Stage>,
     rooms: Rc<Rooms>,
@@ -56,26 +58,25 @@ async fn run(
     behind: Vec<Rc<Follow>>,
 ) -> Result<(), LogError> {
     for follow in behind {
-        loop {
-            if !outbox.has_room().await || follow.is_gone() {
-                break;
-            }
-            if follow.wants_state.take() {
-                show(&stage, &outbox, &follow).await?;
-            }
-            if follow.is_gone() || follow.rights.have_ended() {
-                break;
-            }
-            let page = stage.log.read_stream(&follow.stream, follow.next.get(), page_limit(&outbox)).await?;
-            if follow.is_gone() {
-                break;
-            }
-            if push(&outbox, &follow, &page) || !rooms.try_live(&follow) {
-                continue;
-            }
-            announce(&outbox, &follow);
-            break;
-        }
+        read_on(&stage, &rooms, &outbox, &follow).await?;
+    }
+    Ok(())
+}
+
+/// Sends one page; a room of which there is none left turns live.
+async fn read_on(stage: &Stage, rooms: &Rooms, outbox: &Outbox, follow: &Follow) -> Result<(), LogError> {
+    if !outbox.has_room().await || follow.is_gone() {
+        return Ok(());
+    }
+    if follow.wants_state.take() {
+        show(stage, outbox, follow).await?;
+    }
+    if follow.is_gone() || follow.rights.have_ended() {
+        return Ok(());
+    }
+    let page = stage.log.read_stream(&follow.stream, follow.next.get(), page_limit(outbox)).await?;
+    if !follow.is_gone() && !push(outbox, follow, &page) && rooms.try_live(follow) {
+        announce(outbox, follow);
     }
     Ok(())
 }

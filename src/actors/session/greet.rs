@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use actix::prelude::*;
-use dramatis_events::MemberId;
+use dramatis_events::{CommandId, MemberId};
 
 use super::admission::{Identity, opens};
 use super::attach::{Place, Taken, take_all, take_one};
@@ -102,7 +102,7 @@ impl Session {
         for place in places.into_iter().flatten() {
             self.follow(place, user);
         }
-        self.room_places.truncate(self.follows.len());
+        self.give_back_places();
         self.catch_up(ctx);
     }
 
@@ -119,13 +119,13 @@ impl Session {
         let known = self.follows.iter().any(|follow| Some(&follow.stream) == stream.as_ref());
         if !known && self.follows.len() >= max {
             let message = format!("a connection follows at most {max} rooms: unsubscribe from one first");
-            self.reject(Some(id), ErrorCode::RateLimited, message);
+            self.reject_too_many(id, message);
             return Then::GoOn;
         }
         if !known && !self.take_room_place() {
             let message =
                 "you follow as many rooms as one user may, by all connections: unsubscribe from one first";
-            self.reject(Some(id), ErrorCode::RateLimited, message);
+            self.reject_too_many(id, message);
             return Then::GoOn;
         }
         let (stage, reader) = (self.stage.clone(), user.clone());
@@ -140,13 +140,19 @@ impl Session {
                     session.catch_up(ctx);
                 }
             }
-            session.room_places.truncate(session.follows.len());
+            session.give_back_places();
             session.resume(ctx);
         }));
         Then::Wait
     }
 
-    fn deny(&self, id: dramatis_events::CommandId, entry: &RoomEntry) {
+    /// It is not a matter of time: what has to come first is that a room is left.
+    fn reject_too_many(&self, id: CommandId, message: impl Into<String>) {
+        let reject = Reject { retry: false, ..Reject::new(Some(id), ErrorCode::RateLimited, message) };
+        self.send(&ServerMessage::Reject(reject));
+    }
+
+    fn deny(&self, id: CommandId, entry: &RoomEntry) {
         let code = entry.code.unwrap_or(ErrorCode::NotFound);
         let message = match entry.head {
             None => why_not(code, &entry.room),

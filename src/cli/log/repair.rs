@@ -7,21 +7,25 @@ use jiff::tz::TimeZone;
 use super::print;
 use super::progress::Progress;
 use crate::cli::Failure;
+use crate::clock::{Clock as _, SystemClock};
 use crate::log::embedded::offline::{self, Place, Repair};
 
 /// Runs the subcommand.
 pub(super) fn run(place: &Place, cut: bool) -> anyhow::Result<()> {
     let mut progress = Progress::new(true);
     let folder = folder();
-    let repair =
-        if cut { offline::cut(place, &folder, &mut progress) } else { offline::plan(place, &mut progress) };
+    let repair = if cut {
+        offline::cut(place, &folder, SystemClock.now(), &mut progress)
+    } else {
+        offline::plan(place, &mut progress)
+    };
     progress.finish();
     let repair = repair?;
     print(&text(&repair, cut.then_some(folder.as_str())))?;
-    match &repair.cut {
-        Some(_) if !cut => Err(Failure::Damage { places: 1 }.into()),
-        _ => Ok(()),
+    if repair.is_needed() && !cut {
+        return Err(Failure::Damage { places: 1 }.into());
     }
+    Ok(())
 }
 
 /// A name that sorts by time.
@@ -39,6 +43,13 @@ fn text(repair: &Repair, folder: Option<&str>) -> String {
         let _ =
             writeln!(text, "{what} what stands behind the end of {name} at byte {end}: no event is in it");
     }
+    if repair.epoch_lost {
+        let _ = writeln!(
+            text,
+            "{} a new epoch: the segments tell the log's id, but not the last epoch that its file named",
+            say("began", "would begin")
+        );
+    }
     if let Some(cut) = &repair.cut {
         let _ = writeln!(
             text,
@@ -51,12 +62,14 @@ fn text(repair: &Repair, folder: Option<&str>) -> String {
         for name in &cut.later {
             let _ = writeln!(text, "{} {name}", say("moved aside", "would move aside"));
         }
-        let lost = cut.next_position.saturating_sub(repair.kept);
-        let _ = writeln!(
-            text,
-            "lost: {lost} events from position {} on, of which {} read back; {} whole batches; {} bytes",
-            repair.kept, cut.whole_events, cut.whole_batches, cut.bytes
-        );
+        let _ = match cut.next_position.saturating_sub(repair.kept) {
+            0 => writeln!(text, "lost: events from position {} on; how many is not known", repair.kept),
+            lost => writeln!(
+                text,
+                "lost: {lost} events from position {} on, of which {} read back; {} whole batches; {} bytes",
+                repair.kept, cut.whole_events, cut.whole_batches, cut.bytes
+            ),
+        };
     } else {
         text.push_str("history reads back whole: nothing is to be cut\n");
     }
@@ -69,17 +82,17 @@ fn text(repair: &Repair, folder: Option<&str>) -> String {
     if repair.chain_broken {
         text.push_str("the chain is broken and stays so: see `dramatis log reindex --help`\n");
     }
-    match (&repair.cut, folder) {
-        (Some(_), Some(folder)) => {
+    match folder {
+        None if repair.is_needed() => {
+            text.push_str("nothing was changed: --cut does it, if there is no backup to restore\n");
+        }
+        Some(folder) if repair.cut.is_some() => {
             let _ = writeln!(
                 text,
                 "what was cut lies in {folder}; the new epoch tells clients and projections to start over"
             );
         }
-        (Some(_), None) => {
-            text.push_str("nothing was changed: --cut does it, if there is no backup to restore\n");
-        }
-        (None, _) => {}
+        _ => {}
     }
     text
 }

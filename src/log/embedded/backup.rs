@@ -57,11 +57,19 @@ pub enum BackupError {
     },
     /// Something is where a restore would write.
     #[error(
-        "{dir} is not empty: restore into a directory that is empty or not there, then point the server at it"
+        "{dir} is not empty, {found}: restore into a directory that is empty or not there, then point the server at it"
     )]
     NotEmpty {
         /// The directory.
         dir: PathBuf,
+        /// What is in it.
+        found: String,
+    },
+    /// A backup of this name is there already, or on its way.
+    #[error("there is a backup {name} already, or it is being made: choose another name")]
+    Exists {
+        /// The name.
+        name: String,
     },
     /// The backup ends before the point that was asked for, or begins after it.
     #[error("the backup does not reach {asked}: it holds {holds}")]

@@ -1,5 +1,5 @@
-//! What a closed segment gets besides its bytes, made beside the writer: its index file, its
-//! line in the chain, and in time its place in the cold tier.
+//! What a closed segment gets besides its bytes, made beside the writer: its index file and its
+//! line in the chain. In time [`Cooler`] gives it a place in the cold tier.
 //!
 //! All of it is derived. What fails here is logged and tried again with the next segment or at
 //! the next opening; until then the segment is read by its index in memory.
@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use super::chain::{Chain, sum};
+use super::cooler::Cooler;
 use super::format::{index_name, segment_name};
 use super::segment::{Closed, Index};
 use super::sidecar::Sidecar;
@@ -36,22 +37,26 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(shared: Arc<Shared>, options: &Options) -> io::Result<Self> {
-        let chain = Chain::read(&*shared.storage)?;
-        if let Err(broken) = &chain {
-            tracing::error!(
-                offset = broken.offset,
-                reason = broken.reason,
-                "the chain of segment hashes is broken: run `dramatis log verify`"
-            );
-        }
-        Ok(Self {
+    pub(super) fn new(shared: Arc<Shared>, options: &Options) -> Self {
+        const BROKEN: &str = "the chain of segment hashes is broken: run `dramatis log verify`";
+        let chain = match Chain::read(&*shared.storage) {
+            Ok(Ok(chain)) => Some(chain),
+            Ok(Err(broken)) => {
+                tracing::error!(offset = broken.offset, reason = broken.reason, BROKEN);
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, BROKEN);
+                None
+            }
+        };
+        Self {
             shared,
-            chain: chain.ok(),
+            chain,
             hot_segments: options.hot_segments_max,
             filter_bytes_max: options.filter_bytes_max,
             waiting: VecDeque::new(),
-        })
+        }
     }
 
     /// Takes up what an earlier process left undone.
@@ -83,12 +88,7 @@ impl Work {
             }
             self.waiting.pop_front();
         }
-        if let Err(error) = self.bound_filters() {
-            tracing::warn!(%error, "the filter of an old segment stays in memory");
-        }
-        if let Err(error) = self.cool() {
-            tracing::warn!(%error, "a closed segment did not move to the cold tier");
-        }
+        self.bound_filters();
     }
 
     fn finish(&mut self, segment: &Closed) -> io::Result<()> {
@@ -113,40 +113,21 @@ impl Work {
         Ok(())
     }
 
-    /// Lets go of the oldest segments' filters while there are too many bytes of them.
-    fn bound_filters(&mut self) -> io::Result<()> {
+    /// Lets go of the oldest segments' filters while there are too many bytes of them. No file is read:
+    /// theirs may lie in a cold tier that is slow.
+    fn bound_filters(&self) {
         let (closed, storage) = (self.closed(), &self.shared.storage);
         let mut bytes: u64 = closed.iter().map(|closed| closed.filter_bytes()).sum();
         for segment in closed.iter().filter(|closed| closed.filter_bytes() > 0) {
+            let Index::Stored(sidecar) = &segment.index else { continue };
             if bytes <= self.filter_bytes_max {
                 break;
             }
-            let Some(mut sidecar) = Sidecar::read(&*storage.open(&index_name(segment.first()))?)? else {
-                continue;
-            };
             bytes -= segment.filter_bytes();
-            sidecar.drop_filters();
-            let index = Index::Stored(sidecar);
+            let index = Index::Stored(sidecar.without_filters());
             let bare = Closed { storage: storage.clone(), facts: segment.facts, index };
             self.shared.state.write().unwrap_or_else(PoisonError::into_inner).stored(Arc::new(bare));
         }
-        Ok(())
-    }
-
-    /// Moves the oldest segments away, if there is where to.
-    fn cool(&mut self) -> io::Result<()> {
-        let closed = self.closed();
-        let stored = closed.iter().take_while(|closed| matches!(closed.index, Index::Stored(_)));
-        let old = closed.len().saturating_sub(self.hot_segments);
-        for segment in stored.take(old) {
-            // The index goes after its segment, and so it does if a crash came between the two.
-            let moved = self.shared.storage.cool(&segment_name(segment.first()))?;
-            self.shared.storage.cool(&index_name(segment.first()))?;
-            if moved {
-                tracing::info!(segment = %segment_name(segment.first()), "a closed segment moved to the cold tier");
-            }
-        }
-        Ok(())
     }
 }
 
@@ -176,11 +157,15 @@ pub(super) enum Closer {
 impl Closer {
     pub(super) fn beside(mut work: Work) -> io::Result<Self> {
         let (segments, arriving): (_, Receiver<Arc<Closed>>) = sync_channel(WAITING_MAX);
+        let cooler = Cooler::start(work.shared.clone(), work.hot_segments)?;
         let thread = std::thread::Builder::new().name("log-closer".to_owned()).spawn(move || {
             work.begin();
+            cooler.look();
             while let Ok(segment) = arriving.recv() {
                 work.take(segment);
+                cooler.look();
             }
+            cooler.end();
         })?;
         Ok(Self::Beside(segments, thread))
     }

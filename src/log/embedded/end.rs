@@ -17,7 +17,7 @@ use super::syncer::Job;
 
 /// Bytes filled with zeros ahead of small batches: a sync that need not grow the file is quicker,
 /// and so few at a time delay the batch that meets them little.
-const AHEAD_BYTES: u64 = 1024 * 1024;
+pub(super) const AHEAD_BYTES: u64 = 1024 * 1024;
 /// Batches from this size on grow the file themselves: each byte written twice would cost more.
 const AHEAD_BATCH_BYTES_MAX: u64 = 384 * 1024;
 

@@ -4,33 +4,41 @@
 
 use std::io;
 
-use dramatis_events::Epoch;
+use dramatis_events::{Epoch, UnixMillis};
 
 use super::OpenError;
 use super::checksum::crc32c;
-use super::storage::{Storage, read_up_to};
+use super::storage::{DIRECTORY, Storage, read_up_to};
 
-const FILE: &str = "epoch";
-const RELAXED: &str = "relaxed";
+pub(super) const FILE: &str = "epoch";
+pub(super) const RELAXED: &str = "relaxed";
+/// Counters that stand [`apart`] count seconds from here, 2024-01-01.
+const COUNTED_FROM_SECONDS: i64 = 1_704_067_200;
+/// The longest file that is looked at, in bytes.
+const BYTES_MAX: u64 = 64;
 
 /// The log's epoch; a new log draws its id.
 pub(super) fn of(storage: &dyn Storage) -> Result<Epoch, OpenError> {
-    let names = storage.list()?;
-    if names.iter().any(|name| name == FILE) {
-        let text = read_up_to(&*storage.open(FILE)?, 0, 64)?;
-        return parse(&String::from_utf8_lossy(&text)).map_err(|reason| OpenError::Damaged {
-            file: FILE.to_owned(),
-            offset: 0,
-            reason,
-        });
+    let names = storage.list().map_err(OpenError::io(DIRECTORY))?;
+    let damaged = |reason| OpenError::Damaged { file: FILE.to_owned(), offset: 0, reason };
+    if let Some(read) = read(storage, &names).map_err(OpenError::io(FILE))? {
+        return read.map_err(damaged);
     }
     if let Some(segment) = names.iter().find(|name| name.ends_with(".segment")) {
-        let reason = format!("it is missing, although {segment} is there");
-        return Err(OpenError::Damaged { file: FILE.to_owned(), offset: 0, reason });
+        return Err(damaged(format!("it is missing, although {segment} is there")));
     }
     let epoch = Epoch::first(uuid::Uuid::new_v4().as_u64_pair().0);
-    write(storage, epoch)?;
+    write(storage, epoch).map_err(OpenError::io(FILE))?;
     Ok(epoch)
+}
+
+/// What the file says, if it is among these; the error within is damage.
+pub(super) fn read(storage: &dyn Storage, names: &[String]) -> io::Result<Option<Result<Epoch, String>>> {
+    if !names.iter().any(|name| name == FILE) {
+        return Ok(None);
+    }
+    let text = read_up_to(&*storage.open(FILE)?, 0, BYTES_MAX)?;
+    Ok(Some(parse(&String::from_utf8_lossy(&text))))
 }
 
 /// Puts the file in place.
@@ -58,6 +66,13 @@ pub(super) fn next(epoch: Epoch) -> Epoch {
     Epoch::new(epoch.log(), epoch.counter().saturating_add(1))
 }
 
+/// The next epoch of the same log where it is not certain which one was the last: none that rose one
+/// by one reaches it, and what another begins at another time is another.
+pub(super) fn apart(epoch: Epoch, now: UnixMillis) -> Epoch {
+    let seconds = u32::try_from(now.get() / 1_000 - COUNTED_FROM_SECONDS).unwrap_or(0);
+    Epoch::new(epoch.log(), epoch.counter().saturating_add(1).max(seconds))
+}
+
 /// Notes that from now on an answer may go out before its sync.
 pub(super) fn relax(storage: &dyn Storage) -> io::Result<()> {
     storage.replace(RELAXED, b"answers may have gone out before their sync\n")
@@ -70,8 +85,9 @@ pub(super) fn settled(storage: &dyn Storage) -> io::Result<()> {
 }
 
 /// Whether a process ended while answers may have gone out before their sync.
-pub(super) fn is_unsettled(storage: &dyn Storage) -> io::Result<bool> {
-    Ok(storage.list()?.iter().any(|name| name == RELAXED))
+pub(super) fn is_unsettled(storage: &dyn Storage) -> Result<bool, OpenError> {
+    let names = storage.list().map_err(OpenError::io(DIRECTORY))?;
+    Ok(names.iter().any(|name| name == RELAXED))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use super::OpenError;
 /// Takes the directory, or says who has it.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("LOCK");
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = file.map_err(OpenError::io(path.display()))?;
     if file.try_lock().is_err() {
         let mut owner = String::new();
         let _ = file.read_to_string(&mut owner);
@@ -17,7 +18,9 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
             owner.lines().next().filter(|line| !line.is_empty()).unwrap_or("another process").to_owned();
         return Err(OpenError::InUse { owner });
     }
-    file.set_len(0)?;
-    writeln!(file, "process {}", std::process::id())?;
+    // It is held all the same if a full disk has no room for who does.
+    if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())) {
+        tracing::warn!(%error, "the lock file does not name this process");
+    }
     Ok(file)
 }

@@ -14,10 +14,11 @@ use dramatis_events::Epoch;
 
 use self::walk::Files;
 use super::OpenError;
-use super::bytes::to_u64;
 use super::epoch;
-use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_name, segment_name};
-use super::storage::{Directory, Storage, read_up_to};
+use super::format::{SegmentHeader, parse_segment_name, segment_name};
+use super::recovery;
+use super::storage::{DIRECTORY, Directory, Storage};
+use super::tier;
 use crate::log::Header;
 
 mod check;
@@ -110,6 +111,7 @@ impl Place {
         if let Some(cold) = self.cold.as_ref().filter(|cold| !cold.is_dir()) {
             return Err(OfflineError::NoColdTier { dir: cold.clone() });
         }
+        tier::pair(&self.dir, self.cold.as_deref(), false)?;
         Ok(Arc::new(Directory::new(&self.dir, self.cold.as_deref())))
     }
 
@@ -152,52 +154,42 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// The file that names the log and its epoch.
-const EPOCH: &str = "epoch";
-
 /// What is to be walked, and the epoch if its file reads back; damage to that is told.
 fn survey(place: &Place, findings: &mut Findings<'_>) -> Result<(Files, Option<Epoch>), OfflineError> {
     let storage = place.storage()?;
-    let names = storage.list().map_err(OfflineError::io("the log's directory"))?;
+    let names = storage.list().map_err(OfflineError::io(DIRECTORY))?;
     let mut firsts: Vec<u64> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     firsts.sort_unstable();
-    let known = names.iter().any(|name| name == EPOCH);
-    if firsts.is_empty() && !known {
-        return Err(OfflineError::NoLog { dir: place.dir.clone() });
-    }
-    let epoch = if known {
-        let text = storage.open(EPOCH).and_then(|file| read_up_to(&*file, 0, 64));
-        let text = text.map_err(OfflineError::io(EPOCH))?;
-        let read = epoch::parse(&String::from_utf8_lossy(&text));
-        read.map_err(|reason| findings.damage(EPOCH, 0, reason)).ok()
-    } else {
-        findings.damage(EPOCH, 0, "it is missing, although there are segments");
-        None
+    let epoch = match epoch::read(&*storage, &names) {
+        Ok(None) if firsts.is_empty() => return Err(OfflineError::NoLog { dir: place.dir.clone() }),
+        Ok(None) => Err("it is missing, although there are segments".to_owned()),
+        Ok(Some(read)) => read,
+        Err(error) => Err(unread(&error)),
     };
+    let epoch = epoch.map_err(|reason| findings.damage(epoch::FILE, 0, reason)).ok();
     let log = match epoch {
         Some(epoch) => epoch.log(),
-        None => first_log(&*storage, &firsts)?,
+        None => last_header(&*storage, &firsts)?.map_or(0, |header| header.log),
     };
     Ok((Files { storage, names, firsts, log }, epoch))
 }
 
-/// The log's id as the first segment tells it whose header reads back.
-fn first_log(storage: &dyn Storage, firsts: &[u64]) -> Result<u64, OfflineError> {
-    for first in firsts {
-        if let Some(header) = header(storage, *first)? {
-            return Ok(header.log);
-        }
-    }
-    Ok(0)
+/// Why a file that is not walked byte by byte is damaged if it does not read.
+fn unread(error: &io::Error) -> String {
+    format!("the disk does not give it back: {error}")
 }
 
-/// A segment's header, if it reads back.
-fn header(storage: &dyn Storage, first: u64) -> Result<Option<SegmentHeader>, OfflineError> {
-    let name = segment_name(first);
-    let bytes = storage.open(&name).and_then(|file| read_up_to(&*file, 0, to_u64(SEGMENT_HEADER_BYTES)));
-    let bytes = bytes.map_err(OfflineError::io(&name))?;
-    let bytes: Option<&[u8; SEGMENT_HEADER_BYTES]> = bytes.as_slice().try_into().ok();
-    Ok(bytes.and_then(|bytes| SegmentHeader::decode(bytes).ok()))
+/// The header with the highest counter of the log that the first header is of which reads back.
+fn last_header(storage: &dyn Storage, firsts: &[u64]) -> Result<Option<SegmentHeader>, OfflineError> {
+    let mut last: Option<SegmentHeader> = None;
+    for first in firsts {
+        let found = recovery::header(storage, *first).map_err(OfflineError::io(&segment_name(*first)))?;
+        let is_later = |found: &SegmentHeader| {
+            last.is_none_or(|last| found.log == last.log && found.counter > last.counter)
+        };
+        last = found.filter(is_later).or(last);
+    }
+    Ok(last)
 }
 
 /// The first position that an index's file name tells.

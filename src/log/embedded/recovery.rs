@@ -8,6 +8,7 @@
 //! torn tail.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use dramatis_events::{CommandId, CommandKey, Epoch, EventName, MemberId, StreamI
 
 use super::OpenError;
 use super::bytes::{Fields, to_u32, to_u64, to_usize};
+use super::chain;
 use super::checksum::crc32c;
 use super::end::Chain;
 use super::format::{
@@ -25,7 +27,7 @@ use super::index::{Following, MemoryIndex};
 use super::record::{Raw, parsed, take_body};
 use super::segment::{Closed, Index, Open};
 use super::sidecar::{Facts, Sidecar};
-use super::storage::{Storage, StoredFile, read_up_to};
+use super::storage::{DIRECTORY, Storage, StoredFile, read_up_to};
 #[cfg(test)]
 use super::tests::bugs::{self, Bug};
 
@@ -47,12 +49,19 @@ pub(super) fn recover(
     epoch: Epoch,
     filter_bytes_max: u64,
 ) -> Result<Recovered, OpenError> {
-    let mut firsts: Vec<u64> = storage.list()?.iter().filter_map(|name| parse_segment_name(name)).collect();
+    let names = storage.list().map_err(OpenError::io(DIRECTORY))?;
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     firsts.sort_unstable();
     let mut closed: Vec<Closed> = Vec::new();
     let (mut filter_bytes, mut without) = (0, 0);
     let mut at = LOG_START;
     let last = firsts.pop();
+    // A chain that does not read proves nothing: what it is for says so.
+    if let Ok(Ok(lines)) = chain::Chain::read(&**storage)
+        && let Some(named) = lost_after(&lines, last)
+    {
+        return Err(damaged(&segment_name(named), 0, MISSING_AFTER));
+    }
     let nexts = firsts.iter().skip(1).chain(&last).copied().collect::<Vec<_>>();
     for (first, next) in firsts.into_iter().zip(nexts) {
         let segment = close(storage, first..next, &at, epoch.log())?;
@@ -76,6 +85,16 @@ pub(super) fn recover(
     let open = Open { file, first: facts.first, end: facts.end, index };
     let closed = closed.into_iter().map(Arc::new).collect();
     Ok(Recovered { closed, open, chain: chain_of(&facts), allocated: size })
+}
+
+/// What is wrong if the chain names the last segment there is.
+pub(super) const MISSING_AFTER: &str =
+    "the chain names it as closed, but no segment after it is there: what that held is missing";
+
+/// The last segment that the chain names, if none comes after it: its line was written once the next
+/// one was durable, and whoever makes a closed segment the open one again takes its line back.
+pub(super) fn lost_after(lines: &chain::Chain, last: Option<u64>) -> Option<u64> {
+    lines.last().filter(|named| last.is_none_or(|last| *named >= last))
 }
 
 /// Where a segment must go on.
@@ -109,16 +128,20 @@ fn close(
 ) -> Result<Closed, OpenError> {
     let (name, index_name) = (segment_name(positions.start), index_name(positions.start));
     follows_on(&name, positions.start, at)?;
-    let file = storage.open(&name)?;
+    let failed = |error| OpenError::io(&name)(error);
+    let file = storage.open(&name).map_err(failed)?;
     check_header(&*file, &name, positions.start, at, log)?;
     let closed = |facts, index| Closed { storage: storage.clone(), facts, index };
-    if let Ok(index) = storage.open(&index_name)
-        && let Some(sidecar) = Sidecar::read(&*index)?.filter(|sidecar| sidecar.facts.holds(&positions))
-    {
-        return Ok(closed(sidecar.facts, Index::Stored(sidecar)));
+    match storage.open(&index_name).and_then(|index| Sidecar::read(&*index)) {
+        Ok(Some(sidecar)) if sidecar.facts.holds(&positions) => {
+            return Ok(closed(sidecar.facts, Index::Stored(sidecar)));
+        }
+        Ok(_) => tracing::warn!(index = %index_name, "an index is damaged: it is built again"),
+        Err(error) => {
+            tracing::warn!(index = %index_name, %error, "an index does not read: it is built again");
+        }
     }
-    tracing::warn!(segment = %name, "a closed segment's index is missing or damaged: it is built again");
-    let bytes = read_up_to(&*file, 0, file.size()?)?;
+    let bytes = read_up_to(&*file, 0, u64::MAX).map_err(failed)?;
     let read = read_batches(&bytes, &name, at, log)?;
     if let Some(stop) = read.stop {
         return Err(damaged(&name, read.facts.end, stop));
@@ -159,7 +182,7 @@ fn check_header(
     at: &Start,
     log: u64,
 ) -> Result<(), OpenError> {
-    let bytes = read_up_to(file, 0, to_u64(SEGMENT_HEADER_BYTES))?;
+    let bytes = read_up_to(file, 0, to_u64(SEGMENT_HEADER_BYTES)).map_err(OpenError::io(name))?;
     let header = segment_header(&bytes, name)?;
     if header.log != log {
         return Err(damaged(name, 0, "the segment belongs to another log"));
@@ -176,9 +199,10 @@ fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Res
     let log = epoch.log();
     let name = segment_name(first);
     follows_on(&name, first, at)?;
-    let file = storage.open(&name)?;
-    let size = file.size()?;
-    let bytes = read_up_to(&*file, 0, size)?;
+    let failed = |error| OpenError::io(&name)(error);
+    let file = storage.open(&name).map_err(failed)?;
+    let size = file.size().map_err(failed)?;
+    let bytes = read_up_to(&*file, 0, size).map_err(failed)?;
     if let Err(error) = check_header(&*file, &name, first, at, log) {
         // A crash while the segment was begun: it holds no batch yet.
         if first == at.position && is_begun(&bytes) {
@@ -195,9 +219,9 @@ fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Res
         }
         tracing::warn!(segment = %name, offset = read.facts.end, reason = stop, "a torn tail is cut: it was never acknowledged");
     }
-    settle(&*file, &bytes, &read)?;
+    settle(&*file, &bytes, &read).map_err(failed)?;
     // The process may have ended between making the file and making its name durable.
-    storage.sync_names()?;
+    storage.sync_names().map_err(OpenError::io(DIRECTORY))?;
     Ok(Scanned { file, facts: read.facts, index: read.index, size })
 }
 
@@ -216,7 +240,7 @@ pub(super) fn is_begun(bytes: &[u8]) -> bool {
 /// Writes the header, all batches that no later one proves durable and zeros behind them again,
 /// and syncs: after a failed sync the page cache shows what the disk lacks, and only a new write
 /// brings it there.
-fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<(), OpenError> {
+fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> io::Result<()> {
     let unproven_at = read.unproven.front().map_or(read.facts.end, |(_, at)| *at);
     let (unproven, end) = (to_usize(unproven_at), to_usize(read.facts.end));
     let tail = bytes.get(end..).unwrap_or_default();
@@ -227,13 +251,14 @@ fn settle(file: &dyn StoredFile, bytes: &[u8], read: &Read) -> Result<(), OpenEr
     let cut_at =
         cut_at - u64::from(bugs::has(Bug::CutOneByteMore)) + u64::from(bugs::has(Bug::CutOneByteLess));
     file.write_all_at(&vec![0; tail.len()], cut_at)?;
-    file.sync()?;
-    Ok(())
+    file.sync()
 }
 
 /// Begins a segment.
 fn begin(storage: &dyn Storage, at: &Start, epoch: Epoch) -> Result<Scanned, OpenError> {
-    let file = storage.create(&segment_name(at.position))?;
+    let name = segment_name(at.position);
+    let failed = |error| OpenError::io(&name)(error);
+    let file = storage.create(&name).map_err(failed)?;
     let header = SegmentHeader {
         counter: epoch.counter(),
         log: epoch.log(),
@@ -241,9 +266,8 @@ fn begin(storage: &dyn Storage, at: &Start, epoch: Epoch) -> Result<Scanned, Ope
         first_batch: at.chain.next_batch,
         previous: at.chain.last_crc,
     };
-    file.write_all_at(&header.encode(), 0)?;
-    file.sync()?;
-    storage.sync_names()?;
+    file.write_all_at(&header.encode(), 0).and_then(|()| file.sync()).map_err(failed)?;
+    storage.sync_names().map_err(OpenError::io(DIRECTORY))?;
     let size = to_u64(SEGMENT_HEADER_BYTES);
     Ok(Scanned { file, facts: facts_at(at), index: MemoryIndex::default(), size })
 }
@@ -289,6 +313,13 @@ pub(super) fn index_of(bytes: &[u8], name: &str, log: u64) -> Result<Vec<u8>, Op
         Some(stop) => Err(damaged(name, read.facts.end, stop)),
         None => Ok(Sidecar::build(read.facts, &read.index).1),
     }
+}
+
+/// A segment's header, if it reads back.
+pub(super) fn header(storage: &dyn Storage, first: u64) -> io::Result<Option<SegmentHeader>> {
+    let file = storage.open(&segment_name(first))?;
+    let bytes = read_up_to(&*file, 0, to_u64(SEGMENT_HEADER_BYTES))?;
+    Ok(bytes.first_chunk().and_then(|bytes| SegmentHeader::decode(bytes).ok()))
 }
 
 fn segment_header(bytes: &[u8], name: &str) -> Result<SegmentHeader, OpenError> {
@@ -405,7 +436,7 @@ fn command_key(stream: &StreamId, author: &[u8], id: &[u8]) -> Result<[u8; 16], 
 }
 
 /// Whether a batch header of this log stands here that proves batch `expected` acknowledged.
-fn proves_more(mut rest: &[u8], log: u64, expected: u64) -> bool {
+pub(super) fn proves_more(mut rest: &[u8], log: u64, expected: u64) -> bool {
     while let Some(skip) = rest.windows(BATCH_MAGIC.len()).position(|window| window == BATCH_MAGIC) {
         let at = rest.get(skip..).unwrap_or_default();
         if BatchHeader::decode(at, log).is_ok_and(|(header, _)| header.watermark > expected) {

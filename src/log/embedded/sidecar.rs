@@ -79,7 +79,7 @@ pub(super) struct Sidecar {
 }
 
 /// The event names and categories of a segment.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Kinds {
     pub(super) names: Vec<String>,
     pub(super) categories: Vec<String>,
@@ -196,6 +196,16 @@ impl Sidecar {
     pub(super) fn drop_filters(&mut self) {
         self.streams.drop_filter();
         self.commands.drop_filter();
+    }
+
+    /// The same without its filters.
+    pub(super) fn without_filters(&self) -> Self {
+        Self {
+            streams: self.streams.without_filter(),
+            commands: self.commands.without_filter(),
+            kinds: self.kinds.clone(),
+            ..*self
+        }
     }
 
     /// How many streams begin in the segment.

@@ -27,6 +27,8 @@ pub(super) trait Storage: Send + Sync + 'static {
     fn cool(&self, name: &str) -> io::Result<bool>;
 }
 
+/// What an error names if the names of files cannot be read or made durable.
+pub(super) const DIRECTORY: &str = "the log's directory";
 /// Bytes of a whole file that are synced at a time: a file system may hold up the sync of one
 /// file, such as the open segment, by all that another has yet to write.
 const PIECE_BYTES: usize = 512 * 1024;
@@ -45,8 +47,8 @@ impl Space {
         let reserve = reserve.min(self.total / 20);
         (self.free < reserve.saturating_add(bytes)).then(|| {
             format!(
-                "the disk has {} bytes free, of which {reserve} are kept in reserve (log.reserve_bytes): free some \
-                 space, appends then go on by themselves",
+                "the disk has {} bytes free, but {reserve} are kept in reserve (log.reserve_bytes) and {bytes} more \
+                 are needed: free some space, appends then go on by themselves",
                 self.free
             )
         })
@@ -102,6 +104,15 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Puts a file in place by way of this one, which is not left behind: on a full disk it would take
+/// the room that is lacking.
+fn staging(staged: &Path, put: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    put().inspect_err(|_| {
+        // What cannot be removed either is written over next time.
+        let _ = std::fs::remove_file(staged);
+    })
+}
+
 impl Storage for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut all = Vec::new();
@@ -130,13 +141,15 @@ impl Storage for Directory {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let staged = self.hot.join(format!("{name}.tmp"));
-        let mut file = File::create(&staged)?;
-        for piece in bytes.chunks(PIECE_BYTES) {
-            file.write_all(piece)?;
-            file.sync_data()?;
-        }
-        file.sync_all()?;
-        std::fs::rename(&staged, self.hot.join(name))?;
+        staging(&staged, || {
+            let mut file = File::create(&staged)?;
+            for piece in bytes.chunks(PIECE_BYTES) {
+                file.write_all(piece)?;
+                file.sync_data()?;
+            }
+            file.sync_all()?;
+            std::fs::rename(&staged, self.hot.join(name))
+        })?;
         self.sync_names()
     }
 
@@ -164,9 +177,11 @@ impl Storage for Directory {
         let hot = self.hot.join(name);
         let Some(cold) = self.cold.as_ref().filter(|_| hot.exists()) else { return Ok(false) };
         let (there, staged) = (cold.join(name), cold.join(format!("{name}.tmp")));
-        std::fs::copy(&hot, &staged)?;
-        File::open(&staged)?.sync_all()?;
-        std::fs::rename(&staged, &there)?;
+        staging(&staged, || {
+            std::fs::copy(&hot, &staged)?;
+            File::open(&staged)?.sync_all()?;
+            std::fs::rename(&staged, &there)
+        })?;
         sync_dir(cold)?;
         std::fs::remove_file(&hot)?;
         sync_dir(&self.hot)?;
@@ -196,10 +211,69 @@ impl StoredFile for File {
     }
 }
 
-/// Reads at most `len` bytes from `offset`, fewer at the end of the file.
+/// Reads at most `len` bytes from `offset`, fewer at the end of the file, which may be cut to its
+/// batches meanwhile.
 pub(super) fn read_up_to(file: &dyn StoredFile, offset: u64, len: u64) -> io::Result<Vec<u8>> {
-    let left = file.size()?.saturating_sub(offset).min(len);
-    let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
+    let mut size = file.size()?;
+    loop {
+        let left = size.saturating_sub(offset).min(len);
+        let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX)];
+        let Err(error) = file.read_exact_at(&mut bytes, offset) else { return Ok(bytes) };
+        let before = std::mem::replace(&mut size, file.size()?);
+        if error.kind() != ErrorKind::UnexpectedEof || size >= before {
+            return Err(error);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    /// A file that is cut to this length between the look at its size and the first read.
+    struct Cut(File, u64);
+
+    impl StoredFile for Cut {
+        fn size(&self) -> io::Result<u64> {
+            self.0.size()
+        }
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            self.0.set_len(self.1)?;
+            StoredFile::read_exact_at(&self.0, buffer, offset)
+        }
+        fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            panic!("nothing is written")
+        }
+        fn set_size(&self, _: u64) -> io::Result<()> {
+            panic!("it is cut by another")
+        }
+        fn sync(&self) -> io::Result<()> {
+            panic!("nothing is synced")
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_meanwhile_is_read_as_it_is_then() {
+        for (offset, len, read) in [(0, 100, 40), (30, 100, 10), (50, 100, 0), (10, 20, 20)] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&[7; 60]).unwrap();
+            assert_eq!(read_up_to(&Cut(file, 40), offset, len).unwrap(), vec![7; read]);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_put_in_place_is_not_left_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hot, cold) = (dir.path().join("hot"), dir.path().join("cold"));
+        for path in [&hot, &cold, &hot.join("chain"), &cold.join("segment")] {
+            std::fs::create_dir(path).unwrap();
+        }
+        std::fs::write(hot.join("segment"), "bytes").unwrap();
+        let storage = Directory::new(&hot, Some(&cold));
+        storage.replace("chain", b"lines").unwrap_err();
+        storage.cool("segment").unwrap_err();
+        assert_eq!(storage.list().unwrap(), ["chain", "segment"]);
+        assert_eq!(std::fs::read(hot.join("segment")).unwrap(), b"bytes");
+    }
 }

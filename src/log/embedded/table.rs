@@ -103,6 +103,11 @@ impl Table {
         self.filter = None;
     }
 
+    /// The same without its filter.
+    pub(super) fn without_filter(&self) -> Self {
+        Self { fence: self.fence.clone(), filter: None, ..*self }
+    }
+
     /// Whether the key may be here; "no" is certain.
     pub(super) fn may_hold(&self, key: u64) -> bool {
         self.count > 0 && self.filter.as_ref().is_none_or(|filter| filter.contains(&key))

@@ -24,6 +24,7 @@ mod histories;
 mod limits;
 mod recovery;
 mod staged;
+pub(super) mod wrapped;
 
 /// Everything rolls, and everything is read from files.
 fn tiny() -> Options {

@@ -1,6 +1,6 @@
 //! What `SQLite` says, in the words of the port.
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::read_models::{ReadModelError, text};
 
@@ -27,6 +27,15 @@ pub(super) fn failed(place: &str, error: &rusqlite::Error) -> ReadModelError {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(place, reason),
         _ => ReadModelError::Failure { reason },
     }
+}
+
+/// Whether a full disk is what keeps the store from being opened.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    let codes = error.sqlite_error().map(|error| (error.code, error.extended_code));
+    codes.is_some_and(|(code, extended)| {
+        code == ErrorCode::DiskFull
+            || [ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_WRITE].contains(&extended)
+    })
 }
 
 pub(super) fn damaged(place: &str, reason: impl Into<String>) -> ReadModelError {

@@ -1,4 +1,5 @@
-//! A thread that owns one connection, behind a bounded queue: what finds it full is refused.
+//! A thread that owns one connection, and opens it when it can, behind a bounded queue: what finds it
+//! full is refused.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -9,7 +10,9 @@ use tokio::sync::oneshot;
 use super::errors::{full, stopped};
 use crate::read_models::{Answer, ReadModelError};
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type Job = Box<dyn FnOnce(Result<&mut Connection, ReadModelError>) + Send>;
+/// How a connection is opened.
+pub(super) type Opening = Box<dyn Fn() -> Result<Connection, ReadModelError> + Send>;
 
 /// A connection behind a queue.
 pub(super) struct Worker {
@@ -19,16 +22,21 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Moves the connection to a thread of its own, for which so many jobs may wait.
+    /// Moves the connection to a thread of its own, for which so many jobs may wait; if there is none
+    /// yet, each job tries to open it.
     pub(super) fn start(
         name: &str,
-        mut connection: Connection,
+        mut connection: Option<Connection>,
+        open: Opening,
         waiting_max: usize,
     ) -> Result<Self, ReadModelError> {
         let (jobs, queue) = mpsc::sync_channel::<Job>(waiting_max);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             for job in queue {
-                job(&mut connection);
+                job(match &mut connection {
+                    Some(connection) => Ok(connection),
+                    none => open().map(|opened| none.insert(opened)),
+                });
             }
         });
         let thread = thread.map_err(|e| ReadModelError::Failure { reason: e.to_string() })?;
@@ -42,9 +50,9 @@ impl Worker {
         F: FnOnce(&mut Connection) -> Result<T, ReadModelError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(move |connection: &mut Connection| {
+        let job = Box::new(move |connection: Result<&mut Connection, ReadModelError>| {
             // Nobody waiting is fine.
-            let _ = answer.send(job(connection));
+            let _ = answer.send(connection.and_then(job));
         });
         self.send(job, answered)
     }
@@ -56,9 +64,9 @@ impl Worker {
         F: FnOnce(&mut Connection) -> Result<T, ReadModelError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(move |connection: &mut Connection| {
+        let job = Box::new(move |connection: Result<&mut Connection, ReadModelError>| {
             if !answer.is_closed() {
-                let _ = answer.send(job(connection));
+                let _ = answer.send(connection.and_then(job));
             }
         });
         self.send(job, answered)

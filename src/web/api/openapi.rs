@@ -1,7 +1,11 @@
 //! The description of the HTTP API.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
+use utoipa::openapi::PathItem;
 
 /// The `OpenAPI` 3.1 document, made from the handlers.
 #[derive(OpenApi)]
@@ -52,6 +56,24 @@ use utoipa::OpenApi;
     components(schemas(super::Problem))
 )]
 struct Document;
+
+/// The methods that a path takes, by its pattern.
+static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+    let methods = |item: PathItem| {
+        let known =
+            [("GET", item.get.is_some()), ("HEAD", item.head.is_some()), ("POST", item.post.is_some())];
+        let taken: Vec<_> =
+            known.into_iter().filter(|(_, is_taken)| *is_taken).map(|(name, _)| name).collect();
+        taken.join(", ")
+    };
+    Document::openapi().paths.paths.into_iter().map(|(path, item)| (path, methods(item))).collect()
+});
+
+/// The methods that the route of this pattern takes. What is not described here, pages and the like,
+/// is there to be got.
+pub(super) fn methods(pattern: &str) -> &'static str {
+    METHODS.get(pattern).map_or("GET", String::as_str)
+}
 
 /// `GET /api/openapi.json`
 pub(super) async fn document() -> HttpResponse {

@@ -12,7 +12,7 @@ const LAG_MS_MAX: u64 = 10_000;
 
 /// `{"status":"ok"}`, or `degraded` with the reasons; `notes` tell what the read-model store
 /// cannot keep at all.
-#[utoipa::path(get, path = "/api/health", responses((status = 200, description = "`{status, reasons?, notes?}`")))]
+#[utoipa::path(method(get, head), path = "/api/health", responses((status = 200, description = "`{status, reasons?, notes?}`")))]
 pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));

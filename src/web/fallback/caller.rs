@@ -3,7 +3,7 @@
 //! `session`.
 //!
 //! No page elsewhere can make a browser send these headers, or a JSON body, without a preflight,
-//! which nothing here answers. It could make a browser send a cookie: so that counts only where
+//! which is answered for named origins only (`web::cross_origin`). It could make a browser send a cookie: so that counts only where
 //! the browser says that the page is an own one.
 
 use actix_web::http::header::{COOKIE, HeaderMap};

@@ -1,13 +1,14 @@
 //! Writes a socket: everything that waits goes out in as few writes as it fits.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_http::ws::{CloseCode as WsCloseCode, CloseReason, OpCode, Parser};
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
+use rustix::net::{SendFlags, send};
 
 use super::frames::write_header;
 use crate::actors::outbox::{Next, Outbox};
@@ -17,6 +18,10 @@ use crate::protocol::CloseCode;
 const WRITE_BYTES: usize = 64 * 1024;
 /// How long the other side has to take a goodbye.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often a socket that takes nothing is tried. The system says that there is room only once a third
+/// of its buffer is free, which a slow reader may need minutes for.
+const TRY_EVERY: Duration = Duration::from_secs(5);
 
 /// The longest header of a frame.
 const HEADER_BYTES_MAX: usize = 10;
@@ -88,29 +93,38 @@ fn frame(messages: &[Bytes]) -> Bytes {
 
 /// Writes all of it; `false` when the other side is gone or takes nothing for too long.
 async fn write(io: &TcpStream, outbox: &Outbox, mut bytes: &[u8], timeout: Duration) -> bool {
-    let mut waited = false;
+    let mut stuck_since: Option<Instant> = None;
+    let mut is_said_writable = true;
     while !bytes.is_empty() {
-        match io.try_write(bytes) {
+        let tried = if is_said_writable { io.try_write(bytes) } else { try_anyway(io, bytes) };
+        match tried {
             Ok(0) => return false,
             Ok(written) => {
                 bytes = bytes.get(written..).unwrap_or_default();
-                if waited {
+                if stuck_since.take().is_some() {
                     outbox.heard(Instant::now());
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                waited = true;
-                match actix_rt::time::timeout(timeout, io.writable()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return false,
-                    Err(_) => {
-                        outbox.close(CloseCode::TooSlow);
-                        return false;
-                    }
+                let since = *stuck_since.get_or_insert_with(Instant::now);
+                let left = timeout.saturating_sub(since.elapsed());
+                if left.is_zero() {
+                    outbox.close(CloseCode::TooSlow);
+                    return false;
                 }
+                is_said_writable = match actix_rt::time::timeout(left.min(TRY_EVERY), io.writable()).await {
+                    Ok(Ok(())) => true,
+                    Ok(Err(_)) => return false,
+                    Err(_) => false,
+                };
             }
             Err(_) => return false,
         }
     }
     true
+}
+
+/// Writes what the socket takes, whether or not it is said to take anything.
+fn try_anyway(io: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(io, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
 }

@@ -1,5 +1,5 @@
 // The page of admins: how every read model stands, what is built beside it, what is parked.
-import { byId, make, say } from "./dom.js";
+import { byId, make, recall, remember, say } from "./dom.js";
 
 const ASK_EVERY_MS = 1_000;
 // Counting documents takes longer the more there are.
@@ -43,12 +43,34 @@ function duration(ms) {
   return seconds < 7_200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3_600)} h`;
 }
 
+// Where the server has a key for tokens, this page acts with an integration's.
+const TOKEN = "admin-token";
+
 async function ask(path, method = "GET") {
-  const answer = await fetch(path, { method, headers: { accept: "application/json" } });
+  const token = recall("sessionStorage", TOKEN);
+  const headers = { accept: "application/json", ...(token && { authorization: `Bearer ${token}` }) };
+  const answer = await fetch(path, { method, headers });
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(body.detail ?? `the server answered ${answer.status}`);
+  if (!answer.ok) {
+    const why = body.detail ?? `the server answered ${answer.status}`;
+    if ([401, 403].includes(answer.status)) askToken(token ? `The server does not take this token: ${why}` : "This server asks for the token of an integration.");
+    throw new Error(why);
+  }
   return body;
 }
+
+function askToken(why) {
+  byId("token-why").textContent = why;
+  if (byId("token-form").hidden) byId("token").value = "";
+  byId("token-form").hidden = false;
+}
+
+byId("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  remember("sessionStorage", TOKEN, byId("token").value.trim());
+  byId("token-form").hidden = true;
+  refresh().catch((error) => say(byId("problem"), error.message));
+});
 
 const pathOf = (name, what) => `/api/projections/${encodeURIComponent(name)}${what}`;
 

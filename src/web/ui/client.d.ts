@@ -132,7 +132,8 @@ export interface ClientEvents {
   status: Status;
   ready: Ready;
   pending: Entry[];
-  settled: { entry: Entry; ack?: Ack; refusal?: Reject };
+  /** `too_big` is this client's own word: the server takes no message so long. */
+  settled: { entry: Entry; ack?: Ack; refusal?: Reject | (Omit<Reject, "code"> & { code: "too_big" }) };
   expired: Entry;
   problem: Error;
   message: ServerMessage;
@@ -187,7 +188,7 @@ export class Expired extends Error {
 
 /** This client's own no. */
 export class ClientError extends Error {
-  code: "closed" | "discarded" | "queue_full" | "too_big";
+  code: "closed" | "discarded" | "id_in_use" | "queue_full" | "too_big";
 }
 
 /** An HTTP answer that is no success. */

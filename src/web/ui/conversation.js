@@ -121,9 +121,12 @@ export class Conversation extends Emitter {
   retry(item) {
     const refused = this.refused.get(item.id);
     if (!refused) return this.client.resend(item.id);
+    // It cannot become shorter by itself.
+    if (refused.refusal.code === "too_big") return undefined;
     this.refused.delete(item.id);
-    // With an unknown outcome only the same id is safe; a refused command is free to be a new one.
-    const id = refused.refusal.code === "unknown_outcome" ? item.id : undefined;
+    // An earlier try may have been recorded whose answer was lost: under the same id that stays its
+    // one effect. Only an id that stands for something else is of no use.
+    const id = refused.refusal.code === "command_id_reused" ? undefined : item.id;
     return this.room.post(item.text, { kind: item.kind, replyTo: item.replyTo, ...(id && { id }) }).catch(() => {});
   }
 

@@ -1,20 +1,21 @@
 //! Taking a backup beside the process that writes: nothing is locked, nothing waits.
 
+use std::fs::TryLockError;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 
-use super::manifest::is_name;
+use super::manifest::{is_name, is_there};
 use super::{BackupError, Manifest, Part, Progress, at, put, sync_dir};
 use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
 use crate::log::embedded::format::{index_name, parse_segment_name, segment_name};
-use crate::log::embedded::recovery::read_segment;
+use crate::log::embedded::recovery::{Read, is_begun, proves_more, read_segment};
 use crate::log::embedded::sidecar::{Facts, Sidecar};
 use crate::log::embedded::storage::{Directory, Storage, StoredFile, read_up_to};
-use crate::log::embedded::{OpenError, epoch};
+use crate::log::embedded::{OpenError, epoch, tier};
 
 /// Bytes copied at a time.
 const CHUNK_BYTES: u64 = 1024 * 1024;
@@ -23,12 +24,17 @@ const CHUNK_BYTES: u64 = 1024 * 1024;
 pub struct Source {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
+    cold: Option<PathBuf>,
 }
 
 impl Source {
     /// The log in these directories.
     pub fn new(hot: &Path, cold: Option<&Path>) -> Self {
-        Self { storage: Arc::new(Directory::new(hot, cold)), dir: hot.to_owned() }
+        Self {
+            storage: Arc::new(Directory::new(hot, cold)),
+            dir: hot.to_owned(),
+            cold: cold.map(Path::to_owned),
+        }
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn StoredFile>, BackupError> {
@@ -59,7 +65,7 @@ impl Source {
         {
             return Ok(sidecar.facts);
         }
-        let facts = self.read(first, log)?.0;
+        let facts = read_segment(&self.bytes_of(first)?, &segment_name(first), log)?.facts;
         if facts.holds(&(first..next)) {
             return Ok(facts);
         }
@@ -71,13 +77,31 @@ impl Source {
         .into())
     }
 
-    /// What a segment holds up to the last batch that is whole, and its bytes.
-    fn read(&self, first: u64, log: u64) -> Result<(Facts, Vec<u8>), BackupError> {
+    fn bytes_of(&self, first: u64) -> Result<Vec<u8>, BackupError> {
         let name = segment_name(first);
-        let file = self.open(&name)?;
-        let size = file.size().map_err(at(&self.dir.join(&name)))?;
-        let bytes = read_up_to(&*file, 0, size).map_err(at(&self.dir.join(&name)))?;
-        Ok((read_segment(&bytes, &name, log)?.facts, bytes))
+        read_up_to(&*self.open(&name)?, 0, u64::MAX).map_err(at(&self.dir.join(&name)))
+    }
+
+    /// What the open segment holds, and its bytes: the end may be unfinished, but nothing that was
+    /// acknowledged is left out. `None` if it is only being begun.
+    fn read_open(&self, first: u64, log: u64) -> Result<Option<(Facts, Vec<u8>)>, BackupError> {
+        let mut unread_at = None;
+        loop {
+            let bytes = self.bytes_of(first)?;
+            if is_begun(&bytes) {
+                return Ok(None);
+            }
+            let Read { facts, stop, .. } = read_segment(&bytes, &segment_name(first), log)?;
+            let rest = bytes.get(to_usize(facts.end)..).unwrap_or_default();
+            let Some(reason) = stop.filter(|_| proves_more(rest, log, facts.next_batch)) else {
+                return Ok(Some((facts, bytes)));
+            };
+            // A server may have finished it after the first look; now it is proven to be finished.
+            if unread_at.replace(facts.end) == Some(facts.end) {
+                let (file, reason) = (segment_name(first), reason.to_owned());
+                return Err(OpenError::Damaged { file, offset: facts.end, reason }.into());
+            }
+        }
     }
 }
 
@@ -93,10 +117,30 @@ pub fn create(
     if !is_name(name) {
         return Err(BackupError::Name(name.to_owned()));
     }
+    tier::pair(&source.dir, source.cold.as_deref(), false)?;
     let own = store.join(name);
-    let segments = store.join("segments");
+    std::fs::create_dir_all(&own).map_err(at(&own))?;
+    // One without a manifest, that nobody holds, is what was stopped.
+    let held = std::fs::File::open(&own).map_err(at(&own))?;
+    if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) || is_there(store, name) {
+        return Err(BackupError::Exists { name: name.to_owned() });
+    }
+    create_in(source, store, name, now, read_models, progress).inspect_err(|_| {
+        // If that fails too, it is what was stopped.
+        let _ = std::fs::remove_dir_all(&own);
+    })
+}
+
+fn create_in(
+    source: &Source,
+    store: &Path,
+    name: &str,
+    now: UnixMillis,
+    read_models: serde_json::Value,
+    progress: Progress<'_>,
+) -> Result<Manifest, BackupError> {
+    let (own, segments) = (store.join(name), store.join("segments"));
     std::fs::create_dir_all(&segments).map_err(at(&segments))?;
-    std::fs::create_dir(&own).map_err(at(&own))?;
     let epoch = epoch::of(&*source.storage)?;
     let chain =
         Chain::read(&*source.storage).map_err(at(&source.dir))?.map_err(|broken| OpenError::Damaged {
@@ -163,7 +207,8 @@ impl Copy<'_> {
             }
         }
         let staged = self.store.join("segments").join(format!("{first:020}.part"));
-        let hash = copy(&*self.source.open(&name)?, facts.end, &staged)?;
+        let copied = copy(&*self.source.open(&name)?, facts.end, &staged);
+        let hash = copied.inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
         if known.is_some_and(|sum| sum.hash != hash) {
             let reason = "its hash is not the one in the chain".to_owned();
             return Err(OpenError::Damaged { file: name, offset: 0, reason }.into());
@@ -178,7 +223,7 @@ impl Copy<'_> {
 
     /// The open segment, up to its last whole batch.
     fn tail(&mut self, first: u64, name: &str) -> Result<(), BackupError> {
-        let (facts, bytes) = self.source.read(first, self.epoch.log())?;
+        let Some((facts, bytes)) = self.source.read_open(first, self.epoch.log())? else { return Ok(()) };
         let bytes = bytes.get(..to_usize(facts.end)).unwrap_or_default();
         let file = Path::new(name).join("tail.segment");
         let there = self.store.join(&file);

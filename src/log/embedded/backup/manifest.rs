@@ -97,11 +97,16 @@ impl Manifest {
         if name == "latest" {
             return list(store)?.pop().ok_or_else(unknown);
         }
-        if !is_name(name) || !store.join(name).join(FILE).exists() {
+        if !is_name(name) || !is_there(store, name) {
             return Err(unknown());
         }
         Self::read(store, name)
     }
+}
+
+/// Whether a backup of this name is there, whole.
+pub(super) fn is_there(store: &Path, name: &str) -> bool {
+    store.join(name).join(FILE).exists()
 }
 
 pub(super) fn is_name(name: &str) -> bool {
@@ -116,7 +121,7 @@ pub fn list(store: &Path) -> Result<Vec<Manifest>, BackupError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(store).map_err(at(store))? {
         let name = entry.map_err(at(store))?.file_name().to_string_lossy().into_owned();
-        if store.join(&name).join(FILE).exists() {
+        if is_there(store, &name) {
             found.push(Manifest::read(store, &name)?);
         }
     }

@@ -16,6 +16,7 @@ use crate::log::embedded::format::{
 use crate::log::embedded::record::{Raw, take_body};
 use crate::log::embedded::recovery::index_of;
 use crate::log::embedded::storage::{Directory, Storage};
+use crate::log::embedded::tier;
 
 /// How far a backup is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +40,11 @@ pub struct Restored {
     pub last_position: Option<Position>,
 }
 
-/// Counters of restored epochs count seconds from here, 2024-01-01: two restores of one backup
-/// go different ways, so they must not share an epoch.
-const COUNTED_FROM_SECONDS: i64 = 1_704_067_200;
+/// Where the log lies until it is whole.
+const UNFINISHED: &str = "log.unfinished";
 
 /// Restores a backup into a directory that is empty or not there. It is whole once this returns:
-/// before that the log lies in `log.unfinished`, which no server opens.
+/// before that the log lies in `log.unfinished`, which no server opens, and which is gone after an error.
 pub fn restore(
     store: &Path,
     name: &str,
@@ -56,12 +56,37 @@ pub fn restore(
     let manifest = Manifest::find(store, name)?;
     reach(&manifest, until)?;
     std::fs::create_dir_all(data).map_err(at(data))?;
-    if std::fs::read_dir(data).map_err(at(data))?.next().is_some() {
-        return Err(BackupError::NotEmpty { dir: data.to_owned() });
+    if let Some(found) = std::fs::read_dir(data).map_err(at(data))?.next() {
+        let found = found.map_err(at(data))?.file_name().to_string_lossy().into_owned();
+        let stopped =
+            if found == UNFINISHED { " is what a restore left that was stopped" } else { " is there" };
+        return Err(BackupError::NotEmpty { dir: data.to_owned(), found: format!("{found}{stopped}") });
     }
-    let unfinished = data.join("log.unfinished");
+    let unfinished = data.join(UNFINISHED);
     std::fs::create_dir(&unfinished).map_err(at(&unfinished))?;
-    let storage: Arc<dyn Storage> = Arc::new(Directory::new(&unfinished, None));
+    let restored = restore_into(&unfinished, store, manifest, until, now, progress);
+    let moved = restored.and_then(|restored| {
+        let log = data.join("log");
+        std::fs::rename(&unfinished, &log).map_err(at(&log))?;
+        super::sync_dir(data)?;
+        Ok(restored)
+    });
+    moved.inspect_err(|_| {
+        // If that fails too, the next restore says that it is there.
+        let _ = std::fs::remove_dir_all(&unfinished);
+    })
+}
+
+/// Makes the log in an empty directory.
+fn restore_into(
+    unfinished: &Path,
+    store: &Path,
+    manifest: Manifest,
+    until: Until,
+    now: UnixMillis,
+    progress: Progress<'_>,
+) -> Result<Restored, BackupError> {
+    let storage: Arc<dyn Storage> = Arc::new(Directory::new(unfinished, None));
     let chain = store.join(&manifest.name).join("chain");
     let text = std::fs::read(&chain).map_err(at(&chain))?;
     let mut chain = Chain::parse(&text)
@@ -71,10 +96,10 @@ pub fn restore(
     for part in &manifest.parts {
         let kept = take_part(store, part, manifest.epoch.log(), until)?;
         (next, open) = (part.first + kept.events, part.first);
-        write(&*storage, part.first, &kept.bytes).map_err(at(&unfinished))?;
+        write(&*storage, part.first, &kept.bytes).map_err(at(unfinished))?;
         if let Some((first, bytes)) = closed.replace((part.first, kept.bytes)) {
             let index = index_of(&bytes, &segment_name(first), manifest.epoch.log())?;
-            storage.replace(&index_name(first), &index).map_err(at(&unfinished))?;
+            storage.replace(&index_name(first), &index).map_err(at(unfinished))?;
         }
         done += part.bytes;
         progress(done, total);
@@ -82,16 +107,13 @@ pub fn restore(
             break;
         }
     }
-    let seconds = now.get() / 1_000 - COUNTED_FROM_SECONDS;
-    let counter = manifest.epoch.counter().saturating_add(1).max(u32::try_from(seconds).unwrap_or(0));
-    let epoch = Epoch::new(manifest.epoch.log(), counter);
+    // Two restores of one backup go different ways, so they must not share an epoch.
+    let epoch = epoch::apart(manifest.epoch, now);
     chain.add_anchor("restore", epoch, open);
-    chain.write(&*storage).map_err(at(&unfinished))?;
-    epoch::write(&*storage, epoch).map_err(at(&unfinished))?;
-    storage.sync_names().map_err(at(&unfinished))?;
-    let log = data.join("log");
-    std::fs::rename(&unfinished, &log).map_err(at(&log))?;
-    super::sync_dir(data)?;
+    chain.write(&*storage).map_err(at(unfinished))?;
+    epoch::write(&*storage, epoch).map_err(at(unfinished))?;
+    tier::begin(&*storage).map_err(at(unfinished))?;
+    storage.sync_names().map_err(at(unfinished))?;
     Ok(Restored { manifest, epoch, last_position: next.checked_sub(1).map(Position::from_engine) })
 }
 

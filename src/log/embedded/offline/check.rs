@@ -4,10 +4,11 @@
 use dramatis_events::Epoch;
 
 use super::walk::{Files, Tail, Walked, each_segment};
-use super::{Findings, Observer, OfflineError, Place, parse_index_name, survey};
+use super::{Findings, Observer, OfflineError, Place, parse_index_name, survey, unread};
 use crate::log::embedded::bytes::to_u64;
 use crate::log::embedded::chain::{self, Chain};
 use crate::log::embedded::format::{index_name, segment_name};
+use crate::log::embedded::recovery::MISSING_AFTER;
 use crate::log::embedded::sidecar::Sidecar;
 use crate::log::embedded::storage::{Storage, read_up_to};
 
@@ -38,6 +39,8 @@ pub struct Verified {
     pub damaged: u64,
 }
 
+/// What mends an index.
+const REINDEX: &str = "`dramatis log reindex` builds it again";
 /// The chain's file.
 pub(super) const CHAIN: &str = "chain";
 
@@ -60,7 +63,7 @@ pub fn verify(place: &Place, observer: &mut dyn Observer) -> Result<Verified, Of
             walked.next.map_or(verified.next_position, |next| next.position.max(verified.next_position));
         tail(&walked, findings);
         if !walked.is_last {
-            verified.indexes += u64::from(index(&files, &walked, findings)?);
+            verified.indexes += u64::from(index(&files, &walked, findings));
             verified.hashes += u64::from(hash(&files, &chain, &walked, findings)?);
         }
         Ok(())
@@ -78,9 +81,13 @@ pub(super) struct Lines {
 /// Reads the chain's file and tells where it is broken.
 pub(super) fn read_chain(storage: &dyn Storage, findings: &mut Findings<'_>) -> Result<Lines, OfflineError> {
     let failed = OfflineError::io(CHAIN);
-    let broken = match Chain::read(storage).map_err(&failed)? {
-        Ok(lines) => return Ok(Lines { lines, whole: true }),
-        Err(broken) => broken,
+    let broken = match Chain::read(storage) {
+        Ok(Ok(lines)) => return Ok(Lines { lines, whole: true }),
+        Ok(Err(broken)) => broken,
+        Err(error) => {
+            findings.damage(CHAIN, 0, unread(&error));
+            return Ok(Lines { lines: Chain::default(), whole: false });
+        }
     };
     findings.damage(CHAIN, broken.offset, broken.reason);
     let sound = storage.open(CHAIN).and_then(|file| read_up_to(&*file, 0, broken.offset)).map_err(&failed)?;
@@ -92,6 +99,9 @@ pub(super) fn read_chain(storage: &dyn Storage, findings: &mut Findings<'_>) -> 
 fn missing_files(files: &Files, chain: &Lines, findings: &mut Findings<'_>) {
     for first in chain.lines.firsts().filter(|first| files.firsts.binary_search(first).is_err()) {
         findings.damage(&segment_name(first), 0, "the chain names it, but it is missing");
+    }
+    if let Some(last) = files.firsts.last().filter(|last| chain.lines.sum(**last).is_some()) {
+        findings.damage(&segment_name(*last), 0, MISSING_AFTER);
     }
     for name in orphans(files) {
         findings.observer.note(&format!("{name} belongs to no closed segment"));
@@ -118,29 +128,31 @@ fn tail(walked: &Walked, findings: &mut Findings<'_>) {
 }
 
 /// Whether the index file of a closed segment is what its segment gives.
-fn index(files: &Files, walked: &Walked, findings: &mut Findings<'_>) -> Result<bool, OfflineError> {
+fn index(files: &Files, walked: &Walked, findings: &mut Findings<'_>) -> bool {
     let name = index_name(walked.first);
     if !files.names.contains(&name) {
         findings.observer.note(&format!("{name} is not there yet: it is built when the log is opened"));
-        return Ok(false);
+        return false;
     }
     if walked.broken.is_some() {
         findings.observer.note(&format!("{name} is not compared, since its segment is damaged"));
-        return Ok(false);
+        return false;
     }
-    let file = files.storage.open(&name).map_err(OfflineError::io(&name))?;
-    let stored = file.size().and_then(|size| read_up_to(&*file, 0, size)).map_err(OfflineError::io(&name))?;
+    let read = files.storage.open(&name).and_then(|file| read_up_to(&*file, 0, u64::MAX));
+    let stored = match read {
+        Ok(stored) => stored,
+        Err(error) => {
+            findings.damage(&name, 0, format!("{}; {REINDEX}", unread(&error)));
+            return false;
+        }
+    };
     let (_, built) = Sidecar::build(walked.facts, &walked.index);
     if stored == built {
-        return Ok(true);
+        return true;
     }
     let same = stored.iter().zip(&built).take_while(|(stored, built)| stored == built).count();
-    findings.damage(
-        &name,
-        to_u64(same),
-        "it does not agree with its segment: `dramatis log reindex` builds it again",
-    );
-    Ok(false)
+    findings.damage(&name, to_u64(same), format!("it does not agree with its segment: {REINDEX}"));
+    false
 }
 
 /// Whether a closed segment's hash is the one in the chain.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dramatis_events::{Epoch, UnixMillis};
 
 use super::walk::{Files, each_segment, walk};
-use super::{Damage, Findings, Observer, OfflineError, Place, survey};
+use super::{Damage, Findings, Observer, OfflineError, Place, survey, unread};
 use crate::log::Header;
 use crate::log::embedded::format::{index_name, segment_name};
 use crate::log::embedded::sidecar::Sidecar;
@@ -108,8 +108,14 @@ fn read_index(
     if !files.names.contains(&name) {
         return Ok(None);
     }
-    let file = files.storage.open(&name).map_err(&failed)?;
-    let read = Sidecar::read(&*file).map_err(&failed)?;
+    let opened = files.storage.open(&name);
+    let (file, read) = match opened.and_then(|file| Sidecar::read(&*file).map(|read| (file, read))) {
+        Ok(opened) => opened,
+        Err(error) => {
+            findings.damage(&name, 0, format!("{}: `dramatis log reindex` builds it again", unread(&error)));
+            return Ok(None);
+        }
+    };
     let Some(sidecar) = read.filter(|sidecar| sidecar.facts.holds(&(first..next))) else {
         return Ok(None);
     };

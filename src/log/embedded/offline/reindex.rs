@@ -81,12 +81,10 @@ fn index(place: &Place, files: &Files, walked: &Walked) -> Result<bool, OfflineE
     let name = index_name(walked.first);
     let failed = OfflineError::io(&name);
     let (_, built) = Sidecar::build(walked.facts, &walked.index);
-    if files.names.contains(&name) {
-        let file = files.storage.open(&name).map_err(&failed)?;
-        let stored = file.size().and_then(|size| read_up_to(&*file, 0, size)).map_err(&failed)?;
-        if stored == built {
-            return Ok(false);
-        }
+    // What does not read is not right either.
+    let stored = files.storage.open(&name).and_then(|file| read_up_to(&*file, 0, u64::MAX));
+    if stored.is_ok_and(|stored| stored == built) {
+        return Ok(false);
     }
     files.storage.replace(&name, &built).map_err(&failed)?;
     if place.is_cold(&walked.name) {
@@ -119,9 +117,10 @@ fn mend(
             done.refused = Some(what);
             return Ok(());
         };
-        let old = files.storage.open(CHAIN).map_err(&failed)?;
-        let old = old.size().and_then(|size| read_up_to(&*old, 0, size)).map_err(&failed)?;
-        files.storage.replace(BROKEN_CHAIN, &old).map_err(OfflineError::io(BROKEN_CHAIN))?;
+        // Of what does not read there is nothing to keep.
+        if let Ok(old) = files.storage.open(CHAIN).and_then(|old| read_up_to(&*old, 0, u64::MAX)) {
+            files.storage.replace(BROKEN_CHAIN, &old).map_err(OfflineError::io(BROKEN_CHAIN))?;
+        }
         let unnamed = sums.iter().map(|(first, _)| *first).find(|first| chain.sum(*first).is_none());
         let from = wrong.into_iter().chain(unnamed).min();
         let from = from.or(files.firsts.last().copied()).unwrap_or(0);
@@ -138,4 +137,41 @@ fn mend(
         chain.write(&*files.storage).map_err(&failed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::log::contract::{fill, stream};
+    use crate::log::embedded::storage::Storage;
+    use crate::log::embedded::tests::wrapped::Wrapped;
+    use crate::log::embedded::{EmbeddedLog, Options};
+
+    #[tokio::test]
+    async fn an_index_that_does_not_read_is_built_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { segment_bytes: 4 * 1024, ..Options::default() };
+        let log = EmbeddedLog::open(dir.path(), options, Arc::new(ManualClock::default())).unwrap();
+        fill(&log, &stream("room-main.lobby"), 12, &"long data ".repeat(80)).await;
+        drop(log);
+        let place = Place { dir: dir.path().to_owned(), cold: None };
+        let (mut files, _) = survey(&place, &mut Findings::new(&mut Quiet)).unwrap();
+        let unread = index_name(0);
+        let storage = Arc::new(Wrapped::new(dir.path(), None).without(&unread));
+        files.storage = storage.clone();
+        let mut built = Vec::new();
+        each_segment(&files, &mut Findings::new(&mut Quiet), |walked, _| {
+            if !walked.is_last && index(&place, &files, &walked)? {
+                built.push(index_name(walked.first));
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(built, [unread]);
+        assert!(Sidecar::read(&*storage.open(&index_name(0)).unwrap()).unwrap().is_some());
+    }
 }

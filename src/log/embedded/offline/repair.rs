@@ -9,15 +9,15 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-use dramatis_events::Epoch;
+use dramatis_events::{Epoch, UnixMillis};
 
 use super::check::{CHAIN, read_chain};
 use super::walk::{Files, Tail, each_segment};
-use super::{EPOCH, Findings, Observer, OfflineError, Place, Quiet, parse_index_name, survey};
+use super::{Findings, Observer, OfflineError, Place, Quiet, last_header, parse_index_name, survey};
 use crate::log::embedded::OpenError;
 use crate::log::embedded::epoch;
-use crate::log::embedded::format::parse_segment_name;
-use crate::log::embedded::recovery::recover;
+use crate::log::embedded::format::{parse_segment_name, segment_name};
+use crate::log::embedded::recovery::{MISSING_AFTER, lost_after, recover};
 use crate::log::embedded::storage::{read_up_to, sync_dir};
 
 /// What a repair would do, or did.
@@ -25,6 +25,9 @@ use crate::log::embedded::storage::{read_up_to, sync_dir};
 pub struct Repair {
     /// The epoch of the history that is left.
     pub epoch: Epoch,
+    /// Whether its file did not read back: the segments tell the log's id and an earlier counter, so
+    /// a new epoch begins even if nothing is cut.
+    pub epoch_lost: bool,
     /// The first position that is not kept: so many events are.
     pub kept: u64,
     /// Where history is cut; `None` if all of it reads back.
@@ -58,6 +61,13 @@ pub struct Cut {
     pub later: Vec<String>,
 }
 
+impl Repair {
+    /// Whether the log does not open without it.
+    pub fn is_needed(&self) -> bool {
+        self.cut.is_some() || self.epoch_lost
+    }
+}
+
 /// Says what a repair would do. It takes the lock, but changes nothing.
 pub fn plan(place: &Place, observer: &mut dyn Observer) -> Result<Repair, OfflineError> {
     let _lock = place.lock()?;
@@ -66,18 +76,27 @@ pub fn plan(place: &Place, observer: &mut dyn Observer) -> Result<Repair, Offlin
 
 /// Cuts history at its first damage and moves what is cut into this new folder of the log's
 /// directory, and of the cold tier's. Afterwards the log opens.
-pub fn cut(place: &Place, folder: &str, observer: &mut dyn Observer) -> Result<Repair, OfflineError> {
+pub fn cut(
+    place: &Place,
+    folder: &str,
+    now: UnixMillis,
+    observer: &mut dyn Observer,
+) -> Result<Repair, OfflineError> {
     let _lock = place.lock()?;
     let (files, mut repair) = look(place, observer)?;
     for (name, end) in &repair.stray {
         let file = files.storage.open(name).map_err(OfflineError::io(name))?;
         file.set_size(*end).and_then(|()| file.sync()).map_err(OfflineError::io(name))?;
     }
-    if let Some(cut) = &repair.cut {
-        repair.epoch = epoch::next(repair.epoch);
-        let folders = Folders::make(place, folder).map_err(OfflineError::io(folder))?;
-        epoch::write(&*files.storage, repair.epoch).map_err(OfflineError::io(EPOCH))?;
-        void_lines(&files, cut, repair.epoch)?;
+    let make = || Folders::make(place, folder).map_err(OfflineError::io(folder));
+    let folders = repair.cut.is_some().then(make).transpose()?;
+    if repair.is_needed() {
+        repair.epoch =
+            if repair.epoch_lost { epoch::apart(repair.epoch, now) } else { epoch::next(repair.epoch) };
+        epoch::write(&*files.storage, repair.epoch).map_err(OfflineError::io(epoch::FILE))?;
+        void_lines(&files, repair.cut.as_ref(), repair.epoch)?;
+    }
+    if let (Some(cut), Some(folders)) = (&repair.cut, folders) {
         folders.take_indexes(&files, cut)?;
         for name in cut.later.iter().rev() {
             folders.take(name).map_err(OfflineError::io(name))?;
@@ -92,14 +111,18 @@ pub fn cut(place: &Place, folder: &str, observer: &mut dyn Observer) -> Result<R
 fn look(place: &Place, observer: &mut dyn Observer) -> Result<(Files, Repair), OfflineError> {
     let mut findings = Findings::new(observer);
     let (files, epoch) = survey(place, &mut findings)?;
-    let Some(epoch) = epoch else {
-        let reason = "it names the log and cannot be made again from the segments".to_owned();
-        return Err(OpenError::Damaged { file: EPOCH.to_owned(), offset: 0, reason }.into());
+    let chain = read_chain(&*files.storage, &mut Findings::new(&mut Quiet))?;
+    let mut repair = Repair {
+        epoch: epoch.map_or_else(|| last_known(&files), Ok)?,
+        epoch_lost: epoch.is_none(),
+        kept: 0,
+        cut: None,
+        stray: Vec::new(),
+        unfinished: false,
+        chain_broken: !chain.whole,
     };
-    let chain_broken = !read_chain(&*files.storage, &mut Findings::new(&mut Quiet))?.whole;
-    let mut repair = Repair { epoch, kept: 0, cut: None, stray: Vec::new(), unfinished: false, chain_broken };
     // Batches are numbered from 1.
-    let mut kept_batches = 0;
+    let (mut kept_batches, mut end) = (0, 0);
     each_segment(&files, &mut findings, |walked, _| {
         let next_position = walked.next.map_or(0, |next| next.position);
         if let Some(cut) = &mut repair.cut {
@@ -118,6 +141,7 @@ fn look(place: &Place, observer: &mut dyn Observer) -> Result<(Files, Repair), O
         }
         repair.kept += events;
         kept_batches += batches;
+        end = offset;
         match walked.tail {
             Tail::Stray if walked.broken.is_none() => repair.stray.push((walked.name.clone(), offset)),
             Tail::Unfinished(_) => repair.unfinished = true,
@@ -137,21 +161,46 @@ fn look(place: &Place, observer: &mut dyn Observer) -> Result<(Files, Repair), O
         }
         Ok(())
     })?;
+    let last = files.firsts.last().copied();
+    if repair.cut.is_none() && chain.whole && lost_after(&chain.lines, last).is_some() {
+        repair.cut = Some(Cut {
+            file: segment_name(last.unwrap_or(0)),
+            offset: end,
+            reason: MISSING_AFTER.to_owned(),
+            next_position: repair.kept,
+            whole_batches: 0,
+            whole_events: 0,
+            bytes: 0,
+            later: Vec::new(),
+        });
+    }
     Ok((files, repair))
 }
 
-/// Notes the cut in the chain, before anything is cut: lines that are then missing are added
-/// when the log is opened, while lines of segments that are gone would be damage.
-fn void_lines(files: &Files, cut: &Cut, epoch: Epoch) -> Result<(), OfflineError> {
+/// The last epoch that segments tell of.
+fn last_known(files: &Files) -> Result<Epoch, OfflineError> {
+    let header = last_header(&*files.storage, &files.firsts)?.ok_or_else(|| OpenError::Damaged {
+        file: epoch::FILE.to_owned(),
+        offset: 0,
+        reason: "it names the log, and no segment's header is left to tell it".to_owned(),
+    })?;
+    Ok(Epoch::new(header.log, header.counter))
+}
+
+/// Notes the epoch in the chain, and the cut before anything is cut: lines that are then missing are
+/// added when the log is opened, while lines of segments that are gone would be damage.
+fn void_lines(files: &Files, cut: Option<&Cut>, epoch: Epoch) -> Result<(), OfflineError> {
     let chain = read_chain(&*files.storage, &mut Findings::new(&mut Quiet))?;
     if !chain.whole {
         return Ok(());
     }
-    let cut_first = parse_segment_name(&cut.file).unwrap_or(0);
-    let before = files.firsts.iter().copied().filter(|first| *first < cut_first).max();
-    let open_first = if cut.offset == 0 { before.unwrap_or(0) } else { cut_first };
+    let open_first = cut.map_or(files.firsts.last().copied(), |cut| {
+        let cut_first = parse_segment_name(&cut.file).unwrap_or(0);
+        let before = || files.firsts.iter().copied().filter(|first| *first < cut_first).max();
+        if cut.offset == 0 { before() } else { Some(cut_first) }
+    });
     let mut lines = chain.lines;
-    lines.add_anchor("repair", epoch, open_first);
+    lines.add_anchor("repair", epoch, open_first.unwrap_or(0));
     lines.write(&*files.storage).map_err(OfflineError::io(CHAIN))
 }
 

@@ -328,7 +328,8 @@ impl Walk<'_, '_> {
             return Ok(Gate::Damage);
         }
         let expected = self.expected().map_or(0, |next| next.chain.next_batch);
-        if window.find(self.at + 1, self.log, |header| header.watermark > expected)?.is_none() {
+        // What stands here may itself prove it: the batch that was to come is gone then.
+        if window.find(self.at, self.log, |header| header.watermark > expected)?.is_none() {
             self.walked.tail = Tail::Unfinished(self.at);
             return Ok(Gate::End);
         }

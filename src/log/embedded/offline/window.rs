@@ -2,7 +2,7 @@
 //! its last batch meanwhile, and its disk may not give all of it back.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -62,8 +62,6 @@ impl Window {
             Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
                 self.read_around(offset, len)
             }
-            // It was cut to its batches between the look at its size and the read.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => read_up_to(&*self.file, offset, len),
             read => read,
         }
     }

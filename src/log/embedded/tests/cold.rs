@@ -1,7 +1,13 @@
 //! Closed segments in a second directory: read as before, found again, and missed by name.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use dramatis_events::UnixMillis;
+
+use super::backup::{Source, Until};
+use super::offline::{Damage, Observer, Place};
+use super::wrapped::Wrapped;
 use super::*;
 use crate::log::Expected;
 use crate::log::contract::{append, command, everything, fill, of_command, stream};
@@ -140,4 +146,154 @@ async fn damage_in_the_cold_tier_is_named() {
         }
     };
     assert!(matches!(&error, LogError::Damaged { file, .. } if *file == name), "{error}");
+}
+
+fn refused(result: Result<EmbeddedLog, OpenError>) -> String {
+    result.err().expect("it is another log's cold tier").to_string()
+}
+
+/// Every file of a directory with its bytes.
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let read = |name: String| (name.clone(), std::fs::read(dir.join(name)).unwrap());
+    names(dir, "").into_iter().map(read).collect()
+}
+
+/// The first events of a log, restored from a backup of it.
+fn restored(dir: &Path, hot: &Path, cold: &Path, last: Position) -> PathBuf {
+    let (store, data) = (dir.join("store"), dir.join("restored"));
+    let now = UnixMillis::new(1_700_000_000_000);
+    backup::create(
+        &Source::new(hot, Some(cold)),
+        &store,
+        "one",
+        now,
+        serde_json::Value::Null,
+        &mut |_, _| {},
+    )
+    .unwrap();
+    backup::restore(&store, "one", &data, Until::Position(last), now, &mut |_, _| {}).unwrap();
+    data.join("log")
+}
+
+/// What was cut must not come back, and what is there must not be written over.
+#[tokio::test]
+async fn a_restored_log_begins_with_a_cold_tier_of_its_own() {
+    for older_release in [false, true] {
+        let (dir, hot, cold, events) = grown(1).await;
+        let own = restored(dir.path(), &hot, &cold, events[40].position);
+        if older_release {
+            for dir in [&hot, &cold] {
+                let _ = std::fs::remove_file(dir.join("tier"));
+            }
+        }
+        let before = contents(&cold);
+        let error = refused(open(&own, tiered(&cold, 1)));
+        assert!(error.contains("is not this log's cold tier") && error.contains("log.cold_dir"), "{error}");
+        assert_eq!(contents(&cold), before);
+        let empty = dir.path().join("empty");
+        for _ in 0..2 {
+            let log = open(&own, tiered(&empty, 1)).unwrap();
+            assert!(events.starts_with(&all(&log).await));
+        }
+        assert!(!names(&empty, ".segment").is_empty());
+        // The old log has what it had.
+        reads_right(&open(&hot, tiered(&cold, 1)).unwrap(), &events).await;
+        refused(open(&hot, tiered(&empty, 1)));
+        refused(open(&own, tiered(&cold, 1)));
+    }
+}
+
+#[tokio::test]
+async fn two_logs_do_not_share_a_cold_tier() {
+    let (dir, hot, cold, events) = grown(1).await;
+    let other = dir.path().join("other");
+    for older_release in [false, true] {
+        if older_release {
+            for dir in [&hot, &cold] {
+                let _ = std::fs::remove_file(dir.join("tier"));
+            }
+        }
+        let before = contents(&cold);
+        assert!(refused(open(&other, tiered(&cold, 0))).contains("is not this log's cold tier"));
+        // It has a history of its own by now.
+        drop(open(&other, tiny()).unwrap());
+        assert!(refused(open(&other, tiered(&cold, 0))).contains("is not this log's cold tier"));
+        assert_eq!(contents(&cold), before);
+        std::fs::remove_dir_all(&other).unwrap();
+    }
+    reads_right(&open(&hot, tiered(&cold, 1)).unwrap(), &events).await;
+    drop(open(&other, tiny()).unwrap());
+    refused(open(&other, tiered(&cold, 0)));
+}
+
+#[tokio::test]
+async fn a_logs_own_directory_is_no_cold_tier() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), tiny()).unwrap();
+    fill(&log, &stream("room-main.a"), 40, &"long data ".repeat(20)).await;
+    let events = all(&log).await;
+    drop(log);
+    let before = names(dir.path(), "");
+    let round_about = dir.path().join("..").join(dir.path().file_name().unwrap());
+    let error = refused(open(dir.path(), tiered(&round_about, 0)));
+    assert!(error.contains("log.cold_dir"), "{error}");
+    assert_eq!(names(dir.path(), ""), before);
+    assert!(all(&open(dir.path(), tiny()).unwrap()).await == events);
+}
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn begin(&mut self, _: u64) {}
+    fn advance(&mut self, _: u64) {}
+    fn damage(&mut self, _: &Damage) {}
+    fn note(&mut self, _: &str) {}
+}
+
+#[tokio::test]
+async fn offline_commands_and_backups_look_at_the_right_cold_tier_too() {
+    let (dir, hot, cold, _) = grown(1).await;
+    let (_other, hot_of_other, _, _) = grown(1).await;
+    let store = dir.path().join("store");
+    let verified = |hot: &Path| {
+        let place = Place { dir: hot.to_owned(), cold: Some(cold.clone()) };
+        offline::verify(&place, &mut Deaf).map_err(|error| error.to_string())
+    };
+    let backed_up = |hot: &Path| {
+        let (source, now) = (Source::new(hot, Some(&cold)), UnixMillis::new(1));
+        backup::create(&source, &store, "one", now, serde_json::Value::Null, &mut |_, _| {})
+            .map_err(|error| error.to_string())
+    };
+    for error in [verified(&hot_of_other).unwrap_err(), backed_up(&hot_of_other).unwrap_err()] {
+        assert!(error.contains("is not this log's cold tier"), "{error}");
+    }
+    assert_eq!(verified(&hot).unwrap().damaged, 0);
+    backed_up(&hot).unwrap();
+}
+
+/// Appends go on however long a move takes, and however many segments are closed meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cold_tier_that_hangs_stops_no_append() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hot, cold) = (dir.path().join("hot"), dir.path().join("cold"));
+    std::fs::create_dir(&hot).unwrap();
+    std::fs::create_dir(&cold).unwrap();
+    let (storage, hangs, release) = Wrapped::new(&hot, Some(&cold)).holding();
+    let clock = Arc::new(ManualClock::default());
+    let options = Options { hot_segments_max: 0, ..tiny() };
+    let log = EmbeddedLog::open_storage(Arc::new(storage), None, &options, clock, Closer::beside).unwrap();
+    let (room, data) = (stream("room-main.a"), "long data ".repeat(80));
+    fill(&log, &room, 8, &data).await;
+    hangs.recv().unwrap();
+    // A guard only: without the mend this would wait for ever.
+    let filled = tokio::time::timeout(Duration::from_mins(1), fill(&log, &room, 80, &data)).await;
+    let moved = names(&cold, ".segment");
+    drop(release);
+    filled.expect("appends wait for the cold tier");
+    assert!(moved.is_empty(), "{moved:?}");
+    let events = all(&log).await;
+    assert_eq!(events.len(), 88);
+    drop(log);
+    assert_eq!(names(&hot, ".segment").len(), 1, "what waited has moved");
+    assert!(all(&open(&hot, tiered(&cold, 0)).unwrap()).await == events);
 }

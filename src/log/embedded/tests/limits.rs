@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::disk::{Disk, Fault};
 use super::histories::{batches, files};
+use super::storage::Space;
 use super::*;
 use crate::log::Expected;
 use crate::log::contract::{append, event, everything, fill, stream};
@@ -154,4 +155,34 @@ async fn a_file_that_was_cut_short_is_named() {
         disk.change(&name, |bytes| *bytes = whole);
         assert_eq!(all(&log).await, before);
     }
+}
+
+/// Whoever is refused for lack of space finds it in the log's health, with what would help.
+#[tokio::test]
+async fn health_warns_as_soon_as_appends_are_refused() {
+    const MIB: u64 = 1024 * 1024;
+    let disk = Disk::default();
+    let log = open_disk(&disk, Options { reserve_bytes: 8 * MIB, ..Options::default() }).unwrap();
+    let room = stream("room-main.lobby");
+    let (mut refused, mut taken) = (0, 0);
+    for free in [7 * MIB, 8 * MIB, 8 * MIB + 500_000, 9 * MIB - 1, 10 * MIB] {
+        disk.has_space(Space { free, total: 1024 * MIB });
+        match append(&log, &room, Expected::Any, vec![event("Said", "1")]).await {
+            Err(AppendError::Unavailable { reason }) => {
+                assert!(reason.contains("log.reserve_bytes"), "{reason}");
+                let warnings = log.warnings();
+                assert!(
+                    warnings.len() == 1 && warnings[0].contains("1048576 more are needed"),
+                    "{warnings:?}"
+                );
+                refused += 1;
+            }
+            answer => {
+                answer.unwrap();
+                assert_eq!(log.warnings(), [] as [String; 0]);
+                taken += 1;
+            }
+        }
+    }
+    assert_eq!((refused, taken), (4, 1));
 }

@@ -16,6 +16,8 @@ import { transportsOf } from "./transports.js";
 const ME = "me";
 /** Requests that wait for an answer at once. */
 const REQUESTS_MAX = 100;
+/** How long a fresh token may take before what was refused without it is sent again, in milliseconds. */
+const TOKEN_WITHIN_MS = 1_000;
 
 /**
  * Emits
@@ -232,12 +234,10 @@ export class Client extends Emitter {
     this.emit("ready", message);
   }
 
-  #rejected(message) {
+  #rejected(refusal) {
+    // With `token_expired` a new token is on its way: whatever it was waits for that.
+    const message = refusal.code === "token_expired" ? { ...refusal, retry: true, after_ms: refusal.after_ms ?? TOKEN_WITHIN_MS } : refusal;
     if (this.#requests.has(message.id)) return this.#answered(message);
-    if (message.code === "token_expired" && message.id !== undefined) {
-      // A new token is on its way; the command waits for it.
-      return void this.#outbox.answered({ ...message, retry: true, after_ms: message.after_ms ?? 1_000 });
-    }
     if (this.#outbox.answered(message)) return undefined;
     for (const room of this.#rooms.values()) if (room.refused(message)) return undefined;
     return undefined;

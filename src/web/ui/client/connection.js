@@ -15,6 +15,9 @@ const WATCH_EVERY_MS = 2_500;
 const UPGRADE_AFTER_MS = 60_000;
 /** Failures of a transport, while the server can be reached, before the next one is tried. */
 const FAILURES_MAX = 2;
+/** Between two askings for a token: its source may give again what the server has just refused. */
+const RENEW_EVERY_MS = 1_000;
+const LOST_CLOSE = 1006;
 const TOKEN_CLOSE = 4501;
 const REPLACED_CLOSE = 4507;
 
@@ -37,6 +40,9 @@ export class Connection {
   #isReady = false;
   #isStopped = false;
   #hasRefreshedToken = false;
+  #wantsToken = false; // the server asks for a fresh one and has none yet
+  #isRenewing = false;
+  #hasNoToken = false; // this line, for its hello
   #transport = 0;
   #failures = 0;
   #timers = {};
@@ -49,7 +55,8 @@ export class Connection {
    * @param {string} [options.user] in local mode: who this is
    * @param {string} options.session
    * @param {string} [options.device]
-   * @param {(again: boolean) => Promise<string|undefined>} options.token `again` when the last one was refused
+   * @param {(again: boolean) => Promise<string|undefined>} options.token `again` when the last one was
+   *   refused; if it fails it is asked again
    * @param {{name: string, open: Function, isThere?: Function}[]} options.transports in order of preference
    * @param {typeof fetch} options.fetch
    * @param {{status(status: Status): void, message(message: object): void}} on
@@ -105,24 +112,27 @@ export class Connection {
 
   async #hello() {
     const { user, device } = this.options;
+    this.#hasNoToken = true;
     const token = await this.#token(false);
+    this.#hasNoToken = false;
     const rooms = [...this.#rooms].map(([room, cursor]) => ({ room, ...cursor.fields() }));
     return { type: "hello", ...(token ? { token } : { user }), session: this.session, ...(device && { device }), rooms };
   }
 
+  // A source that fails has not refused anything: it is told, and asked again like a lost line.
   async #token(again) {
     try {
       return await this.options.token(again);
     } catch (error) {
-      // Without a token the server says no, and that is tried again like any lost line.
       this.on.problem?.(error);
-      return undefined;
+      throw new Error(`no token could be had: ${error?.message ?? error}`, { cause: error });
     }
   }
 
   #open() {
     clearTimeout(this.#timers.retry);
     this.#attempt += 1;
+    this.#hasNoToken = false;
     const attempt = this.#attempt;
     const transport = this.options.transports[this.#transport];
     this.#say({ state: "connecting", transport: transport.name });
@@ -157,17 +167,24 @@ export class Connection {
   async #lost(code, reason) {
     const wasReady = this.#abandon();
     if (this.#isStopped) return;
-    if (code === TOKEN_CLOSE && !this.#hasRefreshedToken && await this.#token(true)) {
-      this.#hasRefreshedToken = true;
-      if (!this.#isStopped && !this.#line) this.#open();
-      return;
+    if (code === TOKEN_CLOSE && !this.#hasRefreshedToken) {
+      let token;
+      try {
+        token = await this.#token(true);
+      } catch (error) {
+        if (!this.#isStopped && !this.#line) this.#wait(this.#backoff.next(), LOST_CLOSE, error.message);
+        return;
+      }
+      if (this.#isStopped || this.#line) return;
+      this.#hasRefreshedToken = token !== undefined;
+      if (token !== undefined) return void this.#open();
     }
     if (code >= 4500 && code <= 4999) {
       this.#say({ state: "closed", code, reason: reason || `closed by the server (${code})` });
       return;
     }
     this.#wait(this.#backoff.next(), code, reason);
-    if (!wasReady) this.#considerFallback(this.#attempt);
+    if (!wasReady && !this.#hasNoToken) this.#considerFallback(this.#attempt);
   }
 
   // A transport that fails although the server can be reached is blocked on the way.
@@ -204,6 +221,7 @@ export class Connection {
       case "event": this.#rooms.get(message.room)?.take(message.revision); break;
       case "room_state": Object.assign(this.#rooms.get(message.room) ?? {}, { last: message.revision }); break;
       case "closed": this.#rooms.delete(message.room); break;
+      case "authenticated": this.#wantsToken = false; break;
       case "reject": if (message.code === "token_expired") this.#authenticate(); break;
       default: // a newer server may say more
     }
@@ -215,6 +233,7 @@ export class Connection {
     this.#isReady = true;
     this.#failures = 0;
     this.#hasRefreshedToken = false;
+    this.#wantsToken = false;
     this.#backoff.succeeded(message.reconnect);
     this.#heartbeatMs = message.heartbeat_ms ?? HEARTBEAT_DEFAULT_MS;
     this.ready = message;
@@ -232,9 +251,22 @@ export class Connection {
     cursor.epoch = epoch;
   }
 
+  // One renewal at a time, however many messages the server refuses meanwhile.
   async #authenticate() {
-    const token = await this.#token(true);
-    if (token) this.send({ type: "authenticate", id: randomId(), token });
+    this.#wantsToken = true;
+    if (this.#isRenewing) return;
+    this.#isRenewing = true;
+    while (this.#wantsToken && !this.#isStopped) {
+      this.#wantsToken = false;
+      try {
+        const token = await this.#token(true);
+        if (token) this.send({ type: "authenticate", id: randomId(), token });
+      } catch {
+        this.#wantsToken = this.#isReady;
+      }
+      await new Promise((resolve) => { setTimeout(resolve, RENEW_EVERY_MS); });
+    }
+    this.#isRenewing = false;
   }
 
   // On a fallback: changes over once the first choice answers, and not before.

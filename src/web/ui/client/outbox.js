@@ -12,7 +12,15 @@ import { ClientError, Expired, Rejected } from "./errors.js";
 export const QUEUE_LEN_MAX = 1_000;
 /** Three days: by then a conversation has moved on. */
 export const EXPIRE_AFTER_MS = 3 * 86_400_000;
+/** Commands on their way at once: when a line stands, and at the most. */
+const WINDOW_FIRST = 32;
+export const WINDOW_MAX = 256;
+/** Answers "again" that named no time, before it is given up. */
 const RETRIES_MAX = 10;
+/** After a refusal as too fast each waits so much longer behind the one before, and so much less after each ack. */
+const PACE_SLOWED = 1.25;
+const PACE_EASED = 0.98;
+const PACE_MAX_MS = 5_000;
 const RETRY_BASE_MS = 500;
 const RETRY_CAP_MS = 30_000;
 
@@ -29,8 +37,11 @@ const RETRY_CAP_MS = 30_000;
  */
 
 export class Outbox extends Emitter {
-  #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored }
+  #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored, isOnItsWay }
   #isReady = false;
+  #onTheirWay = 0;
+  #window = WINDOW_FIRST;
+  #paceMs = 0; // from one to the next, where the server is asked too fast else
   #pausedUntil = 0;
   #timer = null;
 
@@ -75,13 +86,14 @@ export class Outbox extends Emitter {
 
   /** Resolves with the ack; rejects with `Rejected`, `Expired` or `ClientError`. */
   add(frame, { expireAfterMs, isStored = true } = {}) {
+    if (this.#entries.has(frame.id)) {
+      return Promise.reject(new ClientError("id_in_use", `a command with the id ${frame.id} waits already: give each its own, or wait for its answer`));
+    }
     if (this.#entries.size >= QUEUE_LEN_MAX) {
       return Promise.reject(new ClientError("queue_full", `${QUEUE_LEN_MAX} commands wait already: try again when some were answered`));
     }
-    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
-    if (bytes > this.messageBytesMax) {
-      return Promise.reject(new ClientError("too_big", `the command has ${bytes} bytes, the server takes ${this.messageBytesMax}`));
-    }
+    const tooBig = this.#excess(frame);
+    if (tooBig) return Promise.reject(new ClientError("too_big", tooBig));
     const entry = { id: frame.id, owner: this.owner, frame, createdAt: this.now(), attempted: false, state: "waiting" };
     if (expireAfterMs !== undefined) entry.expireAfterMs = expireAfterMs;
     return new Promise((resolve, reject) => {
@@ -89,13 +101,16 @@ export class Outbox extends Emitter {
       this.#entries.set(entry.id, held);
       this.#store(held);
       this.emit("changed");
-      if (this.#isReady && this.now() >= this.#pausedUntil) this.#transmit(held);
+      this.#flush();
     });
   }
 
-  /** A line stands: all that waits goes out, in order. */
+  /** A line stands: all that waits goes out, in order, and no more at once than the window. */
   ready() {
+    this.lost();
     this.#isReady = true;
+    this.#window = WINDOW_FIRST;
+    this.#paceMs = 0;
     this.#pausedUntil = 0;
     this.#flush();
   }
@@ -105,19 +120,24 @@ export class Outbox extends Emitter {
     this.#isReady = false;
     clearTimeout(this.#timer);
     this.#timer = null;
+    for (const held of this.#entries.values()) this.#arrived(held);
   }
 
   /** Takes an `ack` or `reject`; false when it is for someone else. */
   answered(message) {
     const held = this.#entries.get(message.id);
     if (!held) return false;
+    this.#arrived(held);
     if (message.type === "ack") {
+      this.#window = Math.min(WINDOW_MAX, this.#window + 1);
+      this.#paceMs *= PACE_EASED;
       this.#settle(held, () => held.resolve?.(message), { ack: message });
-    } else if (message.retry && held.tries < RETRIES_MAX) {
-      this.#again(held, message.after_ms);
+    } else if (message.retry && (message.after_ms !== undefined || held.tries < RETRIES_MAX)) {
+      this.#again(held, message);
     } else {
       this.#settle(held, () => held.reject?.(new Rejected(message)), { refusal: message });
     }
+    this.#flush();
     return true;
   }
 
@@ -128,13 +148,15 @@ export class Outbox extends Emitter {
     Object.assign(held.entry, { createdAt: this.now(), state: "waiting" });
     this.#store(held);
     this.emit("changed");
-    if (this.#isReady) this.#transmit(held);
+    this.#flush();
   }
 
   /** Gives an entry up. If it was sent already it may still have its effect. */
   discard(id) {
     const held = this.#entries.get(id);
-    if (held) this.#settle(held, () => held.reject?.(new ClientError("discarded", "the command was discarded")));
+    if (!held) return;
+    this.#settle(held, () => held.reject?.(new ClientError("discarded", "the command was discarded")));
+    this.#flush();
   }
 
   /** Ends: promises are rejected, the store keeps its entries for the next time. */
@@ -145,6 +167,7 @@ export class Outbox extends Emitter {
   }
 
   #settle(held, tell, answer) {
+    this.#arrived(held);
     this.#entries.delete(held.entry.id);
     if (held.isStored) this.#try(() => this.store.remove(held.entry.id));
     tell();
@@ -152,27 +175,64 @@ export class Outbox extends Emitter {
     this.emit("changed");
   }
 
-  // The server asks to wait: all wait, so that the order stays.
-  #again(held, afterMs) {
-    held.tries += 1;
-    const waitMs = afterMs ?? Math.min(RETRY_CAP_MS, RETRY_BASE_MS * 2 ** held.tries) * Math.random();
-    this.#pausedUntil = Math.max(this.#pausedUntil, this.now() + waitMs);
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#flush(), Math.max(0, this.#pausedUntil - this.now()));
+  #arrived(held) {
+    if (held.isOnItsWay) this.#onTheirWay -= 1;
+    held.isOnItsWay = false;
   }
 
+  // The server asks to wait: all wait, so that the order stays.
+  #again(held, { code, after_ms: afterMs }) {
+    if (afterMs === undefined) held.tries += 1;
+    const waitMs = afterMs ?? Math.min(RETRY_CAP_MS, RETRY_BASE_MS * 2 ** held.tries) * Math.random();
+    if (code === "rate_limited") {
+      // Of those that were on their way together the first tells how much too fast that was.
+      if (this.#window > 1) this.#paceMs = Math.min(PACE_MAX_MS, (this.#paceMs + waitMs) * PACE_SLOWED);
+      this.#window = 1;
+    }
+    this.#pauseUntil(this.now() + waitMs);
+  }
+
+  #pauseUntil(time) {
+    this.#pausedUntil = Math.max(this.#pausedUntil, time);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#pausedUntil = 0; // the timer may be a moment ahead of the clock
+      this.#flush();
+    }, Math.max(0, this.#pausedUntil - this.now()));
+  }
+
+  // Sends what is not on its way yet, as far as the window and the pace let it.
   #flush() {
-    if (!this.#isReady || this.now() < this.#pausedUntil) return;
-    for (const held of [...this.#entries.values()]) this.#transmit(held);
+    for (const held of [...this.#entries.values()]) {
+      if (!this.#isReady || this.#onTheirWay >= this.#window || this.now() < this.#pausedUntil) return;
+      const isDue = this.#entries.get(held.entry.id) === held && !held.isOnItsWay && held.entry.state !== "expired";
+      if (isDue && !this.#expireIfDue(held)) this.#transmit(held);
+    }
   }
 
   #transmit(held) {
-    if (held.entry.state === "expired" || this.#expireIfDue(held)) return;
+    // Before the first line it was not known how much the server takes.
+    const tooBig = this.#excess(held.entry.frame);
+    if (tooBig) {
+      const refusal = { type: "reject", id: held.entry.id, code: "too_big", message: tooBig, retry: false };
+      this.#settle(held, () => held.reject?.(new ClientError("too_big", tooBig)), { refusal });
+      return;
+    }
     if (!held.entry.attempted) {
       held.entry.attempted = true;
       this.#store(held);
     }
+    held.isOnItsWay = true;
+    this.#onTheirWay += 1;
+    if (this.#paceMs >= 1) this.#pauseUntil(this.now() + this.#paceMs);
     this.send(held.entry.frame);
+  }
+
+  // What is to be said of a frame that is larger than the server takes.
+  #excess(frame) {
+    if (this.messageBytesMax === Infinity) return null;
+    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
+    return bytes > this.messageBytesMax ? `the command has ${bytes} bytes, the server takes ${this.messageBytesMax}` : null;
   }
 
   #expireIfDue(held) {

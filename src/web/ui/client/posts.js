@@ -3,6 +3,8 @@
 const JSON_TYPE = { "content-type": "application/json" };
 /** Pause before a request is sent again that the server could not take, in milliseconds. */
 const AGAIN_MS = 1_000;
+/** A post that is not answered in so many milliseconds ends the line. */
+const ANSWER_WITHIN_MS = 30_000;
 
 /** The headers that say who asks, and of which session. */
 export async function headersOf(link, hello) {
@@ -72,7 +74,7 @@ class Posts {
       method: "POST",
       headers: { ...JSON_TYPE, ...await headersOf(this.link, this.hello) },
       body: JSON.stringify(message),
-      signal: this.signal,
+      signal: AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_WITHIN_MS)]),
     });
     this.link.heard();
     const text = await answer.text();

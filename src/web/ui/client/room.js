@@ -33,8 +33,7 @@ export class Room extends Emitter {
     super();
     this.id = id;
     this.#link = link;
-    this.#cursor = new Cursor({ epoch, after });
-    this.catchUp = catchUp;
+    this.#cursor = new Cursor({ epoch, after, catch_up: catchUp });
     /** @type {"joining"|"catching_up"|"live"|"denied"|"closed"|"left"} */
     this.state = "joining";
     /** The room's last revision that is known of. */
@@ -145,8 +144,7 @@ export class Room extends Emitter {
 
   subscribe() {
     this.#awaited = randomId();
-    const catchUp = this.catchUp ? { catch_up: this.catchUp } : {};
-    this.#link.send({ type: "subscribe", id: this.#awaited, room: this.id, ...this.#cursor.fields(), ...catchUp });
+    this.#link.send({ type: "subscribe", id: this.#awaited, room: this.id, ...this.#cursor.fields() });
   }
 
   lost() {

@@ -19,8 +19,13 @@ export function socketTransport(parts) {
       link.closed({ code, reason });
     };
     socket.onopen = async () => {
-      const hello = await link.hello();
-      if (socket.readyState === 1) socket.send(JSON.stringify(hello));
+      try {
+        const hello = await link.hello();
+        if (socket.readyState === 1) socket.send(JSON.stringify(hello));
+      } catch (error) {
+        over(1006, error.message);
+        socket.close(1000);
+      }
     };
     socket.onmessage = ({ data }) => {
       if (!isOver) receive(link, data);

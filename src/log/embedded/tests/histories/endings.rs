@@ -38,7 +38,7 @@ impl World {
                     self.log = Some(log);
                     break;
                 }
-                Err(OpenError::Io(error)) => {
+                Err(OpenError::Io { error, .. }) => {
                     let fired = self.disk.fired();
                     assert!(!fired.is_empty(), "{error}");
                     self.counts.faults(&fired);
