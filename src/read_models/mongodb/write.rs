@@ -181,9 +181,10 @@ impl Bulk {
     fn command(&self, collection: &str) -> RawDocumentBuf {
         let mut statements = RawArrayBuf::new();
         self.statements.iter().for_each(|statement| statements.push(statement.as_ref()));
-        let (mut command, field) = match self.is_new {
-            true => (rawdoc! {"insert": collection}, cstr!("documents")),
-            false => (rawdoc! {"update": collection}, cstr!("updates")),
+        let (mut command, field) = if self.is_new {
+            (rawdoc! {"insert": collection}, cstr!("documents"))
+        } else {
+            (rawdoc! {"update": collection}, cstr!("updates"))
         };
         command.append(cstr!("ordered"), false);
         command.append(field, statements);
