@@ -105,7 +105,12 @@ pub(super) fn scan(
         let whole = match filter.stream.as_ref() {
             None => {
                 let offset = segment.place(next)?;
-                sweep(&segment.bytes()?, offset, &mut next, &mut budget, &mut visit)?
+                let whole = sweep(&segment.bytes()?, offset, &mut next, &mut budget, &mut visit)?;
+                // An offset past the segment's end would look like the end of its events.
+                if whole && next != segment.end() {
+                    return Err(segment.astray());
+                }
+                whole
             }
             Some(stream) => visit_stream(segment, stream, &mut next, &mut budget, &mut visit)?,
         };

@@ -95,6 +95,43 @@ async fn what_a_relaxed_process_left_unsynced_is_synced_before_it_is_served() {
     }
 }
 
+/// Whatever bit of an index is flipped: what is read past any position is right, or an error.
+#[tokio::test]
+async fn a_flipped_index_makes_no_read_fall_short() {
+    let disk = Disk::default();
+    let log = open_disk(&disk, tiny()).unwrap();
+    for _ in 0..2 {
+        let few = vec![event("MessagePosted", "1"); 2];
+        append(&log, &stream("room-main.a"), Expected::Any, few).await.unwrap();
+        fill(&log, &stream("room-main.b"), 2, &"long data ".repeat(90)).await;
+    }
+    let whole = all(&log).await;
+    drop(log);
+    let index = files(&disk, ".index").into_iter().next().unwrap();
+    let second = format::parse_segment_name(&files(&disk, ".segment")[1]).unwrap() as usize;
+    let mut noticed = 0;
+    let bytes = disk.bytes(&index);
+    // The head has a checksum: nothing of it is used once it is wrong.
+    let head = 16 + u32::from_le_bytes(bytes[8..12].try_into().unwrap()) as usize;
+    for bit in head * 8..bytes.len() * 8 {
+        let disk = disk.durable();
+        disk.flip(&index, bit / 8, 1 << (bit % 8));
+        let log = open_disk(&disk, tiny()).unwrap();
+        for after in 0..second {
+            let from = after.checked_sub(1).map(|after| Position::from_engine(after as u64));
+            match log.read_all(from, Filter::default(), PAGE).await {
+                Ok(page) => assert!(page.events == whole[after..], "bit {bit}, from {after}"),
+                Err(error) => {
+                    // A wrong offset looks like a wrong record.
+                    assert!(error.to_string().contains("00000000000000000000."), "{error}");
+                    noticed += 1;
+                }
+            }
+        }
+    }
+    assert!(noticed > 0);
+}
+
 /// What is derived may fail to be written: appends go on, reads are right, the next opening makes it.
 #[tokio::test]
 async fn an_index_that_cannot_be_written_is_made_later() {
