@@ -108,7 +108,7 @@ async fn a_flipped_index_makes_no_read_fall_short() {
     let whole = all(&log).await;
     drop(log);
     let index = files(&disk, ".index").into_iter().next().unwrap();
-    let second = format::parse_segment_name(&files(&disk, ".segment")[1]).unwrap() as usize;
+    let second = to_usize(format::parse_segment_name(&files(&disk, ".segment")[1]).unwrap());
     let mut noticed = 0;
     let bytes = disk.bytes(&index);
     // The head has a checksum: nothing of it is used once it is wrong.
