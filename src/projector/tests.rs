@@ -14,6 +14,35 @@ use crate::log::{Append, AppendError, CommandOutcome, CommandRef, Filter, Header
 use crate::read_models::queries;
 use place::{Place, on_mongodb};
 
+/// The projection of rooms with another fold.
+macro_rules! rooms_folded {
+    ($(#[$doc:meta])* $name:ident, $version:expr, $fold:expr) => {
+        $(#[$doc])*
+        struct $name;
+
+        impl dramatis_projections::Projection for $name {
+            const NAME: &'static str = Rooms::NAME;
+            const VERSION: u32 = $version;
+            const EVENTS: &'static [&'static str] = Rooms::EVENTS;
+            const INDEXES: &'static [dramatis_projections::Index] = Rooms::INDEXES;
+            type Event = RoomEvent;
+            type Document = dramatis_projections::Room;
+
+            fn keys(recorded: &Recorded, event: &RoomEvent, keys: &mut Vec<String>) {
+                Rooms::keys(recorded, event, keys);
+            }
+
+            fn fold(
+                document: &mut Option<Self::Document>,
+                recorded: &Recorded,
+                event: &RoomEvent,
+            ) -> Result<(), dramatis_projections::FoldError> {
+                $fold(document, recorded, event)
+            }
+        }
+    };
+}
+
 mod builds;
 mod histories;
 mod letters;

@@ -116,16 +116,14 @@ impl Work {
     /// Lets go of the oldest segments' filters while there are too many bytes of them. No file is read:
     /// theirs may lie in a cold tier that is slow.
     fn bound_filters(&self) {
-        let (closed, storage) = (self.closed(), &self.shared.storage);
+        let closed = self.closed();
         let mut bytes: u64 = closed.iter().map(|closed| closed.filter_bytes()).sum();
         for segment in closed.iter().filter(|closed| closed.filter_bytes() > 0) {
-            let Index::Stored(sidecar) = &segment.index else { continue };
             if bytes <= self.filter_bytes_max {
                 break;
             }
+            let Some(bare) = segment.without_filters() else { continue };
             bytes -= segment.filter_bytes();
-            let index = Index::Stored(sidecar.without_filters());
-            let bare = Closed { storage: storage.clone(), facts: segment.facts, index };
             self.shared.state.write().unwrap_or_else(PoisonError::into_inner).stored(Arc::new(bare));
         }
     }

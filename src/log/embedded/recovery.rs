@@ -73,7 +73,9 @@ pub(super) fn recover(
             && let Some(oldest) = closed.get_mut(without)
         {
             filter_bytes -= oldest.filter_bytes();
-            oldest.drop_filters();
+            if let Some(bare) = oldest.without_filters() {
+                *oldest = bare;
+            }
             without += 1;
         }
     }

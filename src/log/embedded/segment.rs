@@ -54,10 +54,11 @@ impl Closed {
         }
     }
 
-    pub(super) fn drop_filters(&mut self) {
-        if let Index::Stored(sidecar) = &mut self.index {
-            sidecar.drop_filters();
-        }
+    /// The same without its filters; `None` if its index is in memory as a whole.
+    pub(super) fn without_filters(&self) -> Option<Self> {
+        let Index::Stored(sidecar) = &self.index else { return None };
+        let index = Index::Stored(sidecar.without_filters());
+        Some(Self { storage: self.storage.clone(), facts: self.facts, index })
     }
 
     fn index_name(&self) -> String {

@@ -192,12 +192,6 @@ impl Sidecar {
         self.streams.filter_bytes() + self.commands.filter_bytes()
     }
 
-    /// Lets go of the filters.
-    pub(super) fn drop_filters(&mut self) {
-        self.streams.drop_filter();
-        self.commands.drop_filter();
-    }
-
     /// The same without its filters.
     pub(super) fn without_filters(&self) -> Self {
         Self {

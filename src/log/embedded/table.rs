@@ -98,12 +98,7 @@ impl Table {
         self.filter.as_ref().map_or(0, |filter| to_u64(filter.fingerprints.len() * 2))
     }
 
-    /// Lets go of the filter: lookups are as right as with it, and each reads a block.
-    pub(super) fn drop_filter(&mut self) {
-        self.filter = None;
-    }
-
-    /// The same without its filter.
+    /// The same without its filter: lookups are as right as with it, and each reads a block.
     pub(super) fn without_filter(&self) -> Self {
         Self { fence: self.fence.clone(), filter: None, ..*self }
     }

@@ -1,33 +1,22 @@
 //! Poison events, and the past of a document.
 
-use dramatis_projections::{FoldError, Index, Projection, Room, Rooms};
+use dramatis_projections::{FoldError, Room, Rooms};
 
 use super::odd::{Fate, Odd};
 use super::*;
 
-/// The fold of rooms with a fault: what eve does cannot be folded.
-struct Faulty;
-
-impl Projection for Faulty {
-    const NAME: &'static str = Rooms::NAME;
-    const VERSION: u32 = Rooms::VERSION;
-    const EVENTS: &'static [&'static str] = Rooms::EVENTS;
-    const INDEXES: &'static [Index] = Rooms::INDEXES;
-    type Event = RoomEvent;
-    type Document = Room;
-
-    fn keys(recorded: &Recorded, event: &RoomEvent, keys: &mut Vec<String>) {
-        Rooms::keys(recorded, event, keys);
-    }
-
-    fn fold(document: &mut Option<Room>, recorded: &Recorded, event: &RoomEvent) -> Result<(), FoldError> {
+rooms_folded!(
+    /// The fold of rooms with a fault: what eve does cannot be folded.
+    Faulty,
+    Rooms::VERSION,
+    |document: &mut Option<Room>, recorded: &Recorded, event: &RoomEvent| {
         if recorded.envelope.author.as_str() == "eve" {
             let (key, reason) = (recorded.stream.to_string(), "the fault".to_owned());
             return Err(FoldError::Document { key, reason });
         }
         Rooms::fold(document, recorded, event)
     }
-}
+);
 
 fn faulty(log: &Arc<ScriptedLog>, store: &Arc<dyn ReadModels>) -> Projector {
     Projector::start_these(

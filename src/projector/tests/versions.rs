@@ -1,33 +1,22 @@
 //! A changed fold: the build before serves on until its successor is accepted.
 
-use dramatis_projections::{FoldError, Index, Projection, Room, Rooms};
+use dramatis_projections::{FoldError, Room, Rooms};
 
 use super::builds::{REBUILD, forge, job_in};
 use super::*;
 
-/// The second version of the fold of rooms.
-struct Second;
-
-impl Projection for Second {
-    const NAME: &'static str = Rooms::NAME;
-    const VERSION: u32 = Rooms::VERSION + 1;
-    const EVENTS: &'static [&'static str] = Rooms::EVENTS;
-    const INDEXES: &'static [Index] = Rooms::INDEXES;
-    type Event = RoomEvent;
-    type Document = Room;
-
-    fn keys(recorded: &Recorded, event: &RoomEvent, keys: &mut Vec<String>) {
-        Rooms::keys(recorded, event, keys);
-    }
-
-    fn fold(document: &mut Option<Room>, recorded: &Recorded, event: &RoomEvent) -> Result<(), FoldError> {
+rooms_folded!(
+    /// The second version of the fold of rooms.
+    Second,
+    Rooms::VERSION + 1,
+    |document: &mut Option<Room>, recorded: &Recorded, event: &RoomEvent| {
         Rooms::fold(document, recorded, event)?;
         if let Some(room) = document {
             room.message_count *= 10;
         }
         Ok(())
     }
-}
+);
 
 fn start(
     version: &'static dyn DynProjection,
@@ -158,25 +147,14 @@ async fn an_unreadable_document_freezes_its_build_until_a_successor_is_accepted(
     projector.stop().await;
 }
 
-/// A version of the fold that can fold nothing.
-struct Hopeless;
-
-impl Projection for Hopeless {
-    const NAME: &'static str = Rooms::NAME;
-    const VERSION: u32 = Rooms::VERSION + 1;
-    const EVENTS: &'static [&'static str] = Rooms::EVENTS;
-    const INDEXES: &'static [Index] = Rooms::INDEXES;
-    type Event = RoomEvent;
-    type Document = Room;
-
-    fn keys(recorded: &Recorded, event: &RoomEvent, keys: &mut Vec<String>) {
-        Rooms::keys(recorded, event, keys);
-    }
-
-    fn fold(_: &mut Option<Room>, recorded: &Recorded, _: &RoomEvent) -> Result<(), FoldError> {
+rooms_folded!(
+    /// A version of the fold that can fold nothing.
+    Hopeless,
+    Rooms::VERSION + 1,
+    |_: &mut Option<Room>, recorded: &Recorded, _: &RoomEvent| {
         Err(FoldError::Document { key: recorded.stream.to_string(), reason: "no hope".into() })
     }
-}
+);
 
 #[tokio::test]
 async fn a_build_that_parks_without_end_fails() {

@@ -32,10 +32,10 @@ impl Store {
             let collection = collection.to_owned();
             return Err(ReadModelError::OtherEpoch { collection, stored, got }.into());
         }
-        for bulk in bulks(batch.clone(), text.clone()).await? {
+        for bulk in bulks(batch.clone(), text).await? {
             let bulk = match bulk.is_new {
                 true if self.insert(collection, &bulk).await? => continue,
-                true => Bulk::known(&batch.writes, &bulk.which, &text)?,
+                true => bulk.guarded(&batch.writes)?,
                 false => bulk,
             };
             self.update_all(collection, &batch.writes, bulk).await?;
@@ -150,14 +150,14 @@ impl Bulk {
         Ok(full)
     }
 
-    /// These writes under guards.
-    fn known(writes: &[Write], which: &[usize], text: &[String]) -> Result<Self, ReadModelError> {
-        let mut bulk = Self::default();
-        for at in which {
-            let Some(write) = writes.get(*at) else { continue };
-            bulk.push(*at, guarded(write, document(write, text)?)?);
+    /// Writes of the same documents under guards.
+    fn guarded(self, writes: &[Write]) -> Result<Self, ReadModelError> {
+        let mut known = Self::default();
+        for (at, document) in self.which.into_iter().zip(self.statements) {
+            let Some(write) = writes.get(at) else { continue };
+            known.push(at, guarded(write, document)?);
         }
-        Ok(bulk)
+        Ok(known)
     }
 
     fn push(&mut self, at: usize, statement: RawDocumentBuf) {

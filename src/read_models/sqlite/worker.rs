@@ -49,12 +49,7 @@ impl Worker {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, ReadModelError> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let job = Box::new(move |connection: Result<&mut Connection, ReadModelError>| {
-            // Nobody waiting is fine.
-            let _ = answer.send(connection.and_then(job));
-        });
-        self.send(job, answered)
+        self.queue(job, true)
     }
 
     /// The same for a job that is not worth running if nobody waits once its turn comes.
@@ -63,20 +58,21 @@ impl Worker {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, ReadModelError> + Send + 'static,
     {
+        self.queue(job, false)
+    }
+
+    fn queue<T, F>(&self, job: F, anyway: bool) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, ReadModelError> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(move |connection: Result<&mut Connection, ReadModelError>| {
-            if !answer.is_closed() {
+        let job: Job = Box::new(move |connection| {
+            if anyway || !answer.is_closed() {
+                // Nobody waiting is fine.
                 let _ = answer.send(connection.and_then(job));
             }
         });
-        self.send(job, answered)
-    }
-
-    fn send<T: Send + 'static>(
-        &self,
-        job: Job,
-        answered: oneshot::Receiver<Result<T, ReadModelError>>,
-    ) -> Answer<T> {
         let refused = match self.jobs.as_ref().map(|jobs| jobs.try_send(job)) {
             Some(Ok(())) => None,
             Some(Err(mpsc::TrySendError::Full(_))) => Some(full(self.waiting_max)),
