@@ -53,7 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engines", &["clock", "config", "log", "read_models", "snapshots"]),
     ("actors", &["auth", "clock", "config", "domain", "log", "protocol", "snapshots", "telemetry"]),
     ("projector", &["clock", "log", "priority", "read_models"]),
-    ("read_models", &[]),
+    ("read_models", &["priority"]),
     ("snapshots", &[]),
     ("protocol", &[]),
     ("log", &["clock", "priority"]),

@@ -22,7 +22,7 @@ impl Payload {
     /// A chat message whose payload has this many bytes.
     pub(crate) fn new(bytes: usize) -> anyhow::Result<Self> {
         let message = |len: usize| {
-            let (kind, text) = (MessageKind::Text, Personal::Plain("x".repeat(len)));
+            let (kind, text) = (MessageKind::Text, Personal::from("x".repeat(len)));
             RoomEvent::from(MessagePosted { kind, text, reply_to: None, thread_root: None })
         };
         let frame = message(0).encode()?.len();

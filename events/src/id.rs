@@ -4,9 +4,11 @@
 //! an id that exists is a valid id.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -34,9 +36,10 @@ impl IdError {
 macro_rules! string_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $allowed:expr, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(std::sync::Arc<str>);
+
+        $crate::id::string_form!($name);
 
         impl $name {
             /// Parses the text form; the error says what is allowed.
@@ -55,6 +58,14 @@ macro_rules! string_id {
             }
         }
 
+    };
+}
+pub(crate) use string_id;
+
+/// What all ids have by their text form: shown as it is, parsed from it, in JSON as in Rust. Neither
+/// way makes a copy besides.
+macro_rules! string_form {
+    ($name:ident) => {
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
@@ -86,9 +97,36 @@ macro_rules! string_id {
                 id.0.as_ref().to_owned()
             }
         }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str($crate::id::TextForm(std::marker::PhantomData))
+            }
+        }
     };
 }
-pub(crate) use string_id;
+pub(crate) use string_form;
+
+/// Reads an id from its text form.
+pub(crate) struct TextForm<T>(pub(crate) PhantomData<T>);
+
+impl<T: FromStr<Err = IdError>> Visitor<'_> for TextForm<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
 
 /// What an entity id, and so a user or room id, may look like.
 pub(crate) const ENTITY_ID_ALLOWED: &str =
@@ -114,9 +152,10 @@ string_id!(
 ///
 /// The text form is the bare id for a person (`alice`) and `kind:id` for all others
 /// (`persona:socrates`, `integration:irc-import`). Ids hold no colon, so the two never meet.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(Arc<str>);
+
+string_form!(MemberId);
 
 /// What kind of member a [`MemberId`] names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,38 +219,6 @@ impl MemberId {
 impl From<UserId> for MemberId {
     fn from(user: UserId) -> Self {
         Self(user.0)
-    }
-}
-
-impl fmt::Display for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
-    }
-}
-
-impl FromStr for MemberId {
-    type Err = IdError;
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        Self::parse(text)
-    }
-}
-
-impl TryFrom<String> for MemberId {
-    type Error = IdError;
-    fn try_from(text: String) -> Result<Self, IdError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<MemberId> for String {
-    fn from(id: MemberId) -> String {
-        id.0.as_ref().to_owned()
     }
 }
 

@@ -133,7 +133,7 @@ pub struct MemberJoined {
     pub member: MemberId,
     /// The name shown in this room.
     #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
-    pub display_name: Personal<String>,
+    pub display_name: Personal,
 }
 
 /// See [`RoomEvent::MemberLeft`].
@@ -211,7 +211,7 @@ pub struct MemberRenamed {
     pub member: MemberId,
     /// The name shown from now on.
     #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
-    pub display_name: Personal<String>,
+    pub display_name: Personal,
 }
 
 /// How a message is to be read.
@@ -235,7 +235,7 @@ pub struct MessagePosted {
     pub kind: MessageKind,
     /// The words.
     #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
-    pub text: Personal<String>,
+    pub text: Personal,
     /// The message this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<Revision>,
@@ -253,7 +253,7 @@ pub struct MessageEdited {
     pub target: Revision,
     /// Its words from now on.
     #[cfg_attr(feature = "schema", schema(value_type = crate::schema::PersonalText))]
-    pub text: Personal<String>,
+    pub text: Personal,
 }
 
 /// See [`RoomEvent::MessageRedacted`].

@@ -4,17 +4,18 @@
 //! sealed, and destroyed with its key, without a new schema version. Deciders never read it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A personal value: the value itself, or its sealed form.
+/// A personal text: the text itself, or its sealed form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Personal<T> {
-    /// Readable by anyone who may read the event.
-    Plain(T),
+pub enum Personal {
+    /// Readable by anyone who may read the event. Shared: events hand it on to documents.
+    Plain(Arc<str>),
     /// Readable only with the subject's key.
     Sealed {
         /// The ciphertext and what is needed to open it.
@@ -36,9 +37,9 @@ pub struct SealedField {
     pub ciphertext: String,
 }
 
-impl<T> Personal<T> {
-    /// The value, unless it is sealed.
-    pub fn plain(&self) -> Option<&T> {
+impl Personal {
+    /// The text, unless it is sealed.
+    pub fn plain(&self) -> Option<&Arc<str>> {
         match self {
             Self::Plain(value) => Some(value),
             Self::Sealed { .. } => None,
@@ -46,14 +47,20 @@ impl<T> Personal<T> {
     }
 }
 
-impl<T> From<T> for Personal<T> {
-    fn from(value: T) -> Self {
-        Self::Plain(value)
+impl From<&str> for Personal {
+    fn from(text: &str) -> Self {
+        Self::Plain(text.into())
+    }
+}
+
+impl From<String> for Personal {
+    fn from(text: String) -> Self {
+        Self::Plain(text.into())
     }
 }
 
 /// Told apart by their first character: what an untagged enum would copy before it looks.
-impl<'de> Deserialize<'de> for Personal<String> {
+impl<'de> Deserialize<'de> for Personal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Either)
     }
@@ -62,18 +69,14 @@ impl<'de> Deserialize<'de> for Personal<String> {
 struct Either;
 
 impl<'de> Visitor<'de> for Either {
-    type Value = Personal<String>;
+    type Value = Personal;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string, or an object with \"$sealed\"")
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(Personal::Plain(value.to_owned()))
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Self::Value, E> {
-        Ok(Personal::Plain(value))
+        Ok(Personal::Plain(value.into()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
@@ -102,7 +105,7 @@ mod tests {
     #[test]
     fn both_forms_come_back() {
         for json in [r#""hello""#, r#"{"$sealed":{"key":"k1","nonce":"AA==","ciphertext":"AAEC"}}"#] {
-            let value: Personal<String> = serde_json::from_str(json).unwrap();
+            let value: Personal = serde_json::from_str(json).unwrap();
             assert_eq!(serde_json::to_string(&value).unwrap(), json);
         }
     }
@@ -110,9 +113,9 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for json in ["7", "null", r#"["hello"]"#, "{}", r#"{"$sealed":{"key":"k1"}}"#, r#"{"sealed":"x"}"#] {
-            assert!(serde_json::from_str::<Personal<String>>(json).is_err(), "{json}");
+            assert!(serde_json::from_str::<Personal>(json).is_err(), "{json}");
         }
-        let error = serde_json::from_str::<Personal<String>>("7").unwrap_err().to_string();
+        let error = serde_json::from_str::<Personal>("7").unwrap_err().to_string();
         assert!(error.contains("a string, or an object"), "{error}");
     }
 }

@@ -3,12 +3,9 @@
 //! The first hyphen ends the category, the first dot the tenant. This is the one place that
 //! reads or writes that form.
 
-use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::id::{ENTITY_ID_ALLOWED, is_entity_id, string_id};
+use crate::id::{ENTITY_ID_ALLOWED, is_entity_id, string_form, string_id};
 use crate::{IdError, UserId};
 
 fn is_category(text: &str) -> bool {
@@ -45,9 +42,10 @@ impl Default for TenantId {
 }
 
 /// The name of a stream: category, tenant and entity id. 227 bytes at the most.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(Arc<str>);
+
+string_form!(StreamId);
 
 impl StreamId {
     /// Builds the name from its parts.
@@ -105,31 +103,6 @@ impl StreamId {
 
     fn after_category(&self) -> &str {
         self.0.split_once('-').map_or("", |(_, rest)| rest)
-    }
-}
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
-    }
-}
-
-impl TryFrom<String> for StreamId {
-    type Error = IdError;
-    fn try_from(text: String) -> Result<Self, IdError> {
-        Self::parse(&text)
-    }
-}
-
-impl From<StreamId> for String {
-    fn from(id: StreamId) -> String {
-        id.0.as_ref().to_owned()
     }
 }
 

@@ -46,15 +46,15 @@ pub struct ProfileChanged {
     /// The name to go by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PersonalText>))]
-    pub display_name: Option<Personal<String>>,
+    pub display_name: Option<Personal>,
     /// Where a picture is: an address, or a name that the product understands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PersonalText>))]
-    pub avatar: Option<Personal<String>>,
+    pub avatar: Option<Personal>,
     /// The language and region to speak to them in, a BCP 47 tag such as `pt-BR`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PersonalText>))]
-    pub locale: Option<Personal<String>>,
+    pub locale: Option<Personal>,
 }
 
 /// See [`UserEvent::InvitationReceived`].
@@ -117,5 +117,5 @@ pub struct SessionStarted {
     /// What the person would call the device, if the client said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::PersonalText>))]
-    pub device: Option<Personal<String>>,
+    pub device: Option<Personal>,
 }

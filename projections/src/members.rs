@@ -16,7 +16,7 @@ pub struct Member {
     /// Who it is.
     pub member: MemberId,
     /// The name shown in this room.
-    pub display_name: Personal<String>,
+    pub display_name: Personal,
     /// When they came in.
     pub joined_at: UnixMillis,
 }

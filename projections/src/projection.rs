@@ -209,7 +209,7 @@ pub(crate) fn message_key(stream: &StreamId, revision: Revision) -> String {
     let mut key = String::with_capacity(stream.len() + 1 + DIGITS);
     key.push_str(stream);
     key.push('/');
-    key.extend(digits.map(char::from));
+    key.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     key
 }
 

@@ -47,7 +47,7 @@ pub struct LastMessage {
     pub by: MemberId,
     /// Its first 120 characters, or the sealed whole; gone once redacted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<Personal<String>>,
+    pub text: Option<Personal>,
     /// Whether it is hidden.
     pub redacted: bool,
 }
@@ -188,9 +188,12 @@ impl Room {
     }
 }
 
-fn preview(text: &Personal<String>) -> Personal<String> {
+fn preview(text: &Personal) -> Personal {
     match text {
-        Personal::Plain(text) => Personal::Plain(text.chars().take(PREVIEW_CHARS_MAX).collect()),
+        Personal::Plain(text) => match text.char_indices().nth(PREVIEW_CHARS_MAX) {
+            Some((end, _)) => Personal::from(text.get(..end).unwrap_or_default()),
+            None => Personal::Plain(text.clone()),
+        },
         Personal::Sealed { sealed } => Personal::Sealed { sealed: sealed.clone() },
     }
 }
@@ -252,8 +255,8 @@ mod tests {
     #[test]
     fn a_preview_is_cut_between_characters() {
         let long = "é".repeat(200);
-        let cut = preview(&Personal::Plain(long));
-        assert_eq!(cut.plain().unwrap(), &"é".repeat(120));
+        let cut = preview(&Personal::from(long));
+        assert_eq!(cut.plain().unwrap().as_ref(), "é".repeat(120));
     }
 
     #[test]

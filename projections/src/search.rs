@@ -3,6 +3,8 @@
 //!
 //! Apart from `timeline`, so that indexing words holds up nobody who reads a room.
 
+use std::sync::Arc;
+
 use dramatis_events::room::RoomEvent;
 use dramatis_events::{MemberId, Personal, Recorded, Revision, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,7 @@ pub struct Found {
     pub by: MemberId,
     /// The words, as last edited; absent while they are sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
+    pub text: Option<Arc<str>>,
     /// `occurred_at` if it was given, or else `recorded_at`.
     pub posted_at: UnixMillis,
 }
@@ -105,7 +107,7 @@ impl Projection for Search {
 }
 
 impl Found {
-    fn posted(recorded: &Recorded, text: &Personal<String>) -> Self {
+    fn posted(recorded: &Recorded, text: &Personal) -> Self {
         Self {
             tenant: recorded.stream.tenant().to_owned(),
             room: recorded.stream.id().to_owned(),

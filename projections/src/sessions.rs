@@ -18,7 +18,7 @@ pub struct UserSession {
     pub session: CommandId,
     /// What the person would call the device, if the client said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<Personal<String>>,
+    pub device: Option<Personal>,
     /// When it first said hello.
     pub started_at: UnixMillis,
 }

@@ -24,7 +24,7 @@ pub struct Message {
     pub kind: MessageKind,
     /// The words; gone once redacted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<Personal<String>>,
+    pub text: Option<Personal>,
     /// The message this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<Revision>,

@@ -5,12 +5,11 @@ use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::priority::step_back;
+use crate::priority::{READ_MODELS, step_back};
 
-/// The priority of what keeps live builds up, as `nice` counts it: a third of the usual share.
-const LIVE: i32 = 5;
-/// The priority of builds beside them. Both threads compute; engines write on theirs.
-const BUILDS: i32 = 10;
+/// The priority of builds beside the live ones, as `nice` counts it. Both threads compute; engines write on
+/// theirs.
+const BUILDS: i32 = 15;
 
 /// Threads to run a projector on. They end when this is dropped, outside of any runtime, with what
 /// still runs there.
@@ -29,7 +28,7 @@ pub(super) struct Handles {
 impl Threads {
     /// Starts them.
     pub fn start() -> io::Result<Self> {
-        Ok(Self { live: thread("projector", LIVE)?, builds: thread("rebuild", BUILDS)? })
+        Ok(Self { live: thread("projector", READ_MODELS)?, builds: thread("rebuild", BUILDS)? })
     }
 
     pub(super) fn handles(&self) -> Handles {

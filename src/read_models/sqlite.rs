@@ -18,6 +18,7 @@ use super::{
     Answer, Batch, Build, Checkpoint, Document, Lease, NewBuild, Query, ReadModelError, ReadModels, Search,
     StoreHealth, names,
 };
+use crate::priority::READ_MODELS;
 use errors::{damaged, failed, is_full};
 use worker::Worker;
 
@@ -71,11 +72,11 @@ impl SqliteReadModels {
         let is_open = connection.is_some();
         let (again, named) = (path.to_owned(), place.clone());
         let open = Box::new(move || ours(&named, open_writer(&again)));
-        let writer = Worker::start("read-models-write", connection, open, WAITING_MAX)?;
+        let writer = Worker::start("read-models-write", READ_MODELS, connection, open, WAITING_MAX)?;
         let reader = |name: &str, waiting_max: usize| {
             let (path, place) = (path.to_owned(), place.clone());
             let open = Box::new(move || open_reader(&path).map_err(|e| failed(&place, &e)));
-            Worker::start(name, is_open.then(&open).transpose()?, open, waiting_max)
+            Worker::start(name, 0, is_open.then(&open).transpose()?, open, waiting_max)
         };
         let readers = (0..READERS).map(|_| reader("read-models-read", WAITING_MAX));
         let readers = readers.collect::<Result<_, _>>()?;

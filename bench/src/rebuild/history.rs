@@ -16,7 +16,7 @@ const TURN: u64 = 10;
 /// Fills the log: one append to each room in turn.
 pub(super) async fn fill(log: &dyn EventLog, options: &Options) -> anyhow::Result<()> {
     let payload = Payload::new(options.event_bytes)?;
-    let edit = MessageEdited { target: Revision::new(0), text: Personal::Plain("x".repeat(200)) };
+    let edit = MessageEdited { target: Revision::new(0), text: Personal::from("x".repeat(200)) };
     let mut rooms: Vec<Template> =
         (0..options.rooms).map(|room| payload.template(room, 0)).collect::<anyhow::Result<_>>()?;
     let (mut filled, mut revision) = (0, 0);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dramatis_events::{MemberId, Recorded, Revision, StreamId};
+use foldhash::fast::RandomState;
 
 use super::Follow;
 use crate::actors::rights::Changes;
@@ -18,8 +19,8 @@ pub(super) struct Batch {
     text: Bytes,
     /// Where each frame ends in it.
     ends: Vec<usize>,
-    /// Who is told the commands of their own events.
-    authors: HashSet<MemberId>,
+    /// Who is told the commands of their own events. Every follower is looked for.
+    authors: HashSet<MemberId, RandomState>,
     /// Whose rights they change.
     changes: Changes,
 }

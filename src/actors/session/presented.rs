@@ -25,7 +25,7 @@ struct RoomShown<'a> {
 #[derive(Serialize)]
 struct MemberShown<'a> {
     member: &'a MemberId,
-    display_name: &'a Personal<String>,
+    display_name: &'a Personal,
 }
 
 #[derive(Serialize)]

@@ -109,7 +109,7 @@ impl Rules<'_> {
         check_text(asked.kind, &asked.text, self.limits)?;
         Ok(one(MessagePosted {
             kind: asked.kind,
-            text: Personal::Plain(asked.text.clone()),
+            text: Personal::from(asked.text.as_str()),
             reply_to: asked.reply_to,
             thread_root,
         }))
@@ -125,7 +125,7 @@ impl Rules<'_> {
             });
         }
         check_text(posted.kind, &asked.text, self.limits)?;
-        Ok(one(MessageEdited { target: asked.target, text: Personal::Plain(asked.text.clone()) }))
+        Ok(one(MessageEdited { target: asked.target, text: Personal::from(asked.text.as_str()) }))
     }
 
     pub(super) fn redact_message(&self, asked: &RedactMessage) -> Decision {
@@ -175,7 +175,7 @@ impl Rules<'_> {
     }
 
     /// The author's display name, which only members have.
-    pub(super) fn members_only(&self) -> Result<&Personal<String>, RoomRejection> {
+    pub(super) fn members_only(&self) -> Result<&Personal, RoomRejection> {
         let name = self.room.members.get(self.author);
         name.ok_or_else(|| RoomRejection::NotAMember { author: self.author.clone() })
     }
@@ -189,8 +189,8 @@ impl Rules<'_> {
     }
 
     /// A renaming of the author, unless the name is the current one.
-    fn renamed(&self, current: &Personal<String>, name: &str) -> Vec<RoomEvent> {
-        let display_name = Personal::Plain(name.to_owned());
+    fn renamed(&self, current: &Personal, name: &str) -> Vec<RoomEvent> {
+        let display_name = Personal::from(name);
         if display_name == *current {
             return Vec::new();
         }
@@ -200,7 +200,7 @@ impl Rules<'_> {
 
 /// A default name is the author's id, which no limit on chosen names binds.
 fn joined(member: &MemberId, display_name: Option<&str>) -> RoomEvent {
-    let display_name = Personal::Plain(display_name.unwrap_or_else(|| member.bare()).to_owned());
+    let display_name = Personal::from(display_name.unwrap_or_else(|| member.bare()));
     MemberJoined { member: member.clone(), display_name }.into()
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Details {
     pub(super) title: String,
     pub(super) owner: MemberId,
     /// Names are compared as they stand, plain or sealed; they are never read.
-    pub(super) members: BTreeMap<MemberId, Personal<String>>,
+    pub(super) members: BTreeMap<MemberId, Personal>,
     pub(super) visibility: Visibility,
     /// Who was invited and has not answered.
     pub(super) invited: BTreeSet<MemberId>,
@@ -132,7 +132,7 @@ impl RoomState {
     }
 
     /// The members with their display names, ordered by id.
-    pub fn members(&self) -> impl Iterator<Item = (&MemberId, &Personal<String>)> {
+    pub fn members(&self) -> impl Iterator<Item = (&MemberId, &Personal)> {
         self.details().into_iter().flat_map(|room| &room.members)
     }
 

@@ -31,7 +31,7 @@ fn opened() -> RoomEvent {
 }
 
 fn joined(member: &str) -> RoomEvent {
-    MemberJoined { member: id(member), display_name: Personal::Plain(member.to_owned()) }.into()
+    MemberJoined { member: id(member), display_name: Personal::from(member) }.into()
 }
 
 fn left(member: &str) -> RoomEvent {
@@ -43,11 +43,11 @@ fn removed(member: &str) -> RoomEvent {
 }
 
 fn renamed(member: &str, name: &str) -> RoomEvent {
-    MemberRenamed { member: id(member), display_name: Personal::Plain(name.to_owned()) }.into()
+    MemberRenamed { member: id(member), display_name: Personal::from(name) }.into()
 }
 
 fn posted(text: &str) -> MessagePosted {
-    let text = Personal::Plain(text.to_owned());
+    let text = Personal::from(text);
     MessagePosted { kind: MessageKind::Text, text, reply_to: None, thread_root: None }
 }
 
@@ -127,17 +127,16 @@ fn opening_makes_the_author_owner_and_people_members() {
     for (author, joins) in [("persona:zeno", Some("zeno")), ("integration:irc", None), ("system:jobs", None)]
     {
         let mut then = vec![RoomOpened { title: "Lobby".into(), owner: id(author) }.into()];
-        then.extend(joins.map(|name| {
-            MemberJoined { member: id(author), display_name: Personal::Plain(name.to_owned()) }.into()
-        }));
+        then.extend(
+            joins.map(|name| MemberJoined { member: id(author), display_name: Personal::from(name) }.into()),
+        );
         check(&[], author, open(), &then);
     }
 }
 
 #[test]
 fn members_come_go_and_change_names() {
-    let sam: RoomEvent =
-        MemberJoined { member: id(STRANGER), display_name: Personal::Plain("Sam".to_owned()) }.into();
+    let sam: RoomEvent = MemberJoined { member: id(STRANGER), display_name: Personal::from("Sam") }.into();
     check(&room(), STRANGER, ("join", json!({})), &[joined(STRANGER)]);
     check(&room(), STRANGER, ("join", json!({"display_name": "Sam"})), &[sam]);
     check(&room(), MEMBER, ("join", json!({})), &[]);
@@ -210,7 +209,7 @@ fn a_reply_stays_in_its_thread() {
 #[test]
 fn messages_are_edited_redacted_and_reacted_to() {
     let (given, target) = (with(posted("helo")), Revision::new(3));
-    let edited = MessageEdited { target, text: Personal::Plain("hello".to_owned()) };
+    let edited = MessageEdited { target, text: Personal::from("hello") };
     check(&given, MEMBER, ("edit_message", json!({"target": 3, "text": "hello"})), &[edited.into()]);
     for author in [MEMBER, OWNER] {
         let redacted = MessageRedacted { target, reason: Some("spam".into()) };

@@ -28,7 +28,7 @@ pub(super) fn set_profile(state: &UserState, limits: &UserLimits, asked: &SetPro
     if let Some(locale) = &asked.locale {
         check_locale(locale)?;
     }
-    let personal = |text: &Option<String>| text.clone().map(Personal::Plain);
+    let personal = |text: &Option<String>| text.as_deref().map(Personal::from);
     let changed = ProfileChanged {
         display_name: personal(&asked.display_name),
         avatar: personal(&asked.avatar),
@@ -105,6 +105,6 @@ pub(super) fn start_session(limits: &UserLimits, asked: &StartSession) -> Vec<Us
     let device: Option<String> = asked.device.as_ref().map(|device| {
         device.trim().chars().filter(|c| fits_a_line(*c)).take(limits.device_chars_max).collect()
     });
-    let device = device.filter(|device| !device.is_empty()).map(Personal::Plain);
+    let device = device.filter(|device| !device.is_empty()).map(Personal::from);
     vec![SessionStarted { session: asked.session.clone(), device }.into()]
 }

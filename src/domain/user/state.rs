@@ -27,13 +27,13 @@ pub struct UserState {
 pub struct Profile {
     /// The name to go by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub display_name: Option<Personal<String>>,
+    pub display_name: Option<Personal>,
     /// Where a picture is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub avatar: Option<Personal<String>>,
+    pub avatar: Option<Personal>,
     /// A language tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub locale: Option<Personal<String>>,
+    pub locale: Option<Personal>,
 }
 
 /// A room that asks for the user.

@@ -20,8 +20,8 @@ fn limits() -> UserLimits {
     UserLimits { display_name_chars_max: 6, avatar_chars_max: 10, device_chars_max: 5, invitations_max: 2 }
 }
 
-fn plain(text: &str) -> Personal<String> {
-    Personal::Plain(text.to_owned())
+fn plain(text: &str) -> Personal {
+    Personal::from(text)
 }
 
 fn invited(id: &str) -> UserEvent {

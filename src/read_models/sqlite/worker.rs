@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::errors::{full, stopped};
+use crate::priority::step_back;
 use crate::read_models::{Answer, ReadModelError};
 
 type Job = Box<dyn FnOnce(Result<&mut Connection, ReadModelError>) + Send>;
@@ -23,15 +24,17 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Moves the connection to a thread of its own, for which so many jobs may wait; if there is none
-    /// yet, each job tries to open it.
+    /// yet, each job tries to open it. All threads of a priority above `nice` go first, 0 being the usual.
     pub(super) fn start(
         name: &str,
+        nice: i32,
         mut connection: Option<Connection>,
         open: Opening,
         waiting_max: usize,
     ) -> Result<Self, ReadModelError> {
         let (jobs, queue) = mpsc::sync_channel::<Job>(waiting_max);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            step_back(nice);
             for job in queue {
                 job(match &mut connection {
                     Some(connection) => Ok(connection),

@@ -2,7 +2,7 @@
 //! frames answered, and every limit is checked before a byte of the payload is waited for.
 
 use actix_http::ws::{OpCode, Parser, ProtocolError};
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use crate::protocol::CloseCode;
 
@@ -137,7 +137,7 @@ fn declared_len(buffer: &[u8]) -> Option<u64> {
 }
 
 /// Writes the header of an unmasked frame that is whole in itself.
-pub(super) fn write_header(out: &mut BytesMut, code: OpCode, len: usize) {
+pub(super) fn write_header(out: &mut impl BufMut, code: OpCode, len: usize) {
     out.put_u8(0x80 | u8::from(code));
     match (u8::try_from(len), u16::try_from(len)) {
         (Ok(short @ 0..=125), _) => out.put_u8(short),

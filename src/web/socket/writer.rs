@@ -27,7 +27,7 @@ const TRY_EVERY: Duration = Duration::from_secs(5);
 const HEADER_BYTES_MAX: usize = 10;
 
 thread_local! {
-    static SCRATCH: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(WRITE_BYTES * 2));
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(WRITE_BYTES * 2));
 }
 
 /// Writes until the end was asked for, or the socket takes nothing for too long. A client that
@@ -37,7 +37,10 @@ pub(super) async fn run(io: Rc<TcpStream>, outbox: &Outbox, timeout: Duration) {
         let written = match std::future::poll_fn(|cx| outbox.poll_next(cx, WRITE_BYTES)).await {
             Next::Write(messages) => {
                 let size = messages.iter().map(Bytes::len).sum();
-                let written = write(&io, outbox, &frame(&messages), timeout).await;
+                let written = match write_frame(&io, &messages) {
+                    Ok(left) => left.is_empty() || write(&io, outbox, &left, timeout).await,
+                    Err(_) => false,
+                };
                 outbox.drained(size);
                 written
             }
@@ -75,19 +78,27 @@ fn goodbye(code: CloseCode) -> Bytes {
     bytes.freeze()
 }
 
-/// One text frame that holds all of these messages.
-fn frame(messages: &[Bytes]) -> Bytes {
+/// Writes one text frame that holds all of these messages, as far as the socket takes it at once;
+/// what is left is mostly nothing.
+fn write_frame(io: &TcpStream, messages: &[Bytes]) -> io::Result<Vec<u8>> {
     let len = messages.iter().map(Bytes::len).sum::<usize>() + messages.len().saturating_sub(1);
     SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
         scratch.reserve(len + HEADER_BYTES_MAX);
         write_header(scratch, OpCode::Text, len);
         for (index, message) in messages.iter().enumerate() {
             if index > 0 {
-                scratch.extend_from_slice(b"\n");
+                scratch.push(b'\n');
             }
             scratch.extend_from_slice(message);
         }
-        scratch.split().freeze()
+        let written = match io.try_write(scratch) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(scratch.get(written..).unwrap_or_default().to_vec())
     })
 }
 

@@ -19,7 +19,7 @@ fn history() -> Vec<RoomEvent> {
         posted("hi").into(),
         ReactionAdded { target: Revision::new(9), emoji: "!".into() }.into(),
         ReactionRemoved { target: Revision::new(9), emoji: "!".into() }.into(),
-        MessageEdited { target: Revision::new(9), text: Personal::Plain("ho".into()) }.into(),
+        MessageEdited { target: Revision::new(9), text: Personal::from("ho") }.into(),
         MessageRedacted { target: Revision::new(9), reason: None }.into(),
         RoomVisibilitySet { visibility: Visibility::Invited }.into(),
         joined("ida"),
