@@ -15,6 +15,8 @@ mod data;
 #[path = "log_commands/mend.rs"]
 mod mend;
 mod support;
+#[path = "log_commands/tier.rs"]
+mod tier;
 
 use std::process::Stdio;
 

@@ -57,7 +57,11 @@ fn open(config: &Config, wait_for_lock: bool) -> anyhow::Result<Engines> {
     let mut told = false;
     loop {
         match engines::open(config) {
-            Err(EngineError::Log { error: OpenError::InUse { owner }, dir }) if wait_for_lock => {
+            // Both are given back when a process has gone, but not in one moment.
+            Err(EngineError::Log {
+                error: OpenError::InUse { owner } | OpenError::TierInUse { owner, .. },
+                dir,
+            }) if wait_for_lock => {
                 if !told {
                     tracing::info!(%owner, %dir, "waiting for the log's lock");
                     told = true;

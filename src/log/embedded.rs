@@ -15,13 +15,13 @@
 //! from memory if it is recent, else from the files. A failed write poisons the writer: it is
 //! never tried again on the same file; reads go on; a restart recovers by scan.
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use dramatis_events::{Epoch, Position, Recorded, Revision, StreamId};
 use foldhash::fast::RandomState;
@@ -35,7 +35,7 @@ use self::draft::{Draft, give_place, unplaced};
 pub use self::end::Durability;
 use self::end::{AHEAD_BYTES, End};
 pub use self::error::OpenError;
-use self::lock::lock;
+use self::lock::{Lock, lock_both};
 use self::read::{Left, first_outcome, live_events, live_page, look_at, older_command, older_stream};
 use self::recovery::{Recovered, recover};
 use self::ring::Ring;
@@ -47,6 +47,7 @@ use super::{
     Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, LogError, Page, ReadLimit, Usage,
 };
 use crate::clock::Clock;
+use crate::dirs;
 
 pub mod backup;
 mod batch;
@@ -100,6 +101,8 @@ pub struct Options {
     pub cold_dir: Option<PathBuf>,
     /// Closed segments that stay in the log's own directory if there is another for them.
     pub hot_segments_max: usize,
+    /// How long the end waits for segments that move there.
+    pub moving_patience: Duration,
 }
 
 impl Default for Options {
@@ -113,6 +116,7 @@ impl Default for Options {
             reserve_bytes: 0,
             cold_dir: None,
             hot_segments_max: usize::MAX,
+            moving_patience: Duration::from_secs(5),
         }
     }
 }
@@ -130,6 +134,27 @@ struct Shared {
     state: RwLock<State>,
     head: watch::Sender<Option<Position>>,
     poisoned: Mutex<Option<String>>,
+    /// What is not done beside the writer, by its kind.
+    undone: Mutex<BTreeMap<Chore, String>>,
+}
+
+/// What is done for closed segments beside the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Chore {
+    Chain,
+    Index,
+    Moving,
+}
+
+impl Shared {
+    /// Has operators told what keeps a chore from being done, or that nothing does any more.
+    fn note(&self, chore: Chore, undone: Option<String>) {
+        let mut all = self.undone.lock().unwrap_or_else(PoisonError::into_inner);
+        match undone {
+            Some(why) => all.insert(chore, why),
+            None => all.remove(&chore),
+        };
+    }
 }
 
 /// See the module.
@@ -142,7 +167,7 @@ pub struct EmbeddedLog {
     places: Arc<Semaphore>,
     places_max: u32,
     writer: Mutex<Option<JoinHandle<()>>>,
-    _lock: Option<File>,
+    _locks: Vec<Lock>,
 }
 
 impl EmbeddedLog {
@@ -150,23 +175,25 @@ impl EmbeddedLog {
     pub fn open(dir: &Path, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let cold = options.cold_dir.take();
         for dir in [Some(dir), cold.as_deref()].into_iter().flatten() {
-            std::fs::create_dir_all(dir).map_err(OpenError::io(dir.display()))?;
+            dirs::make(dir).map_err(OpenError::io(dir.display()))?;
         }
-        let lock = lock(dir)?;
-        tier::pair(dir, cold.as_deref(), true)?;
+        let locks = lock_both(dir, cold.as_deref())?;
+        if let Some(cold) = &cold {
+            tier::take(dir, cold)?;
+        }
         let storage = Arc::new(Directory::new(dir, cold.as_deref()));
-        Self::open_storage(storage, Some(lock), &options, clock, Closer::beside)
+        Self::open_storage(storage, locks, &options, clock, Closer::beside)
     }
 
     fn open_storage(
         storage: Arc<dyn Storage>,
-        lock: Option<File>,
+        locks: Vec<Lock>,
         options: &Options,
         clock: Arc<dyn Clock>,
         closer: impl FnOnce(Work) -> io::Result<Closer>,
     ) -> Result<Self, OpenError> {
         let epoch = settled_epoch(&*storage, options.durability)?;
-        let Recovered { closed, open, chain, allocated } =
+        let Recovered { closed, open, chain, lines, allocated } =
             recover(&storage, epoch, options.filter_bytes_max)?;
         let end = End {
             storage: storage.clone(),
@@ -188,6 +215,7 @@ impl EmbeddedLog {
             head: watch::Sender::new(end.next_position.checked_sub(1).map(Position::from_engine)),
             state: RwLock::new(State { closed: Arc::new(closed), open, ring }),
             poisoned: Mutex::new(None),
+            undone: Mutex::default(),
         });
         let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
         let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
@@ -199,7 +227,7 @@ impl EmbeddedLog {
             clock,
             durability: options.durability,
             end,
-            closer: closer(Work::new(shared.clone(), options)).map_err(OpenError::io(THREADS))?,
+            closer: closer(Work::new(shared.clone(), lines, options)).map_err(OpenError::io(THREADS))?,
             heads: HashMap::with_hasher(RandomState::default()),
             poisoned: None,
             sync_at: None,
@@ -220,7 +248,7 @@ impl EmbeddedLog {
             places,
             places_max,
             writer: Mutex::new(Some(thread)),
-            _lock: lock,
+            _locks: locks,
         })
     }
 
@@ -364,7 +392,9 @@ impl EventLog for EmbeddedLog {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let undone = self.shared.undone.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warnings: Vec<String> = undone.values().cloned().collect();
+        drop(undone);
         if let Durability::Interval(every) = self.durability {
             warnings.push(format!(
                 "log.durability is \"interval\": what was acknowledged in the last {} ms may be lost with the machine",

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 
-use super::manifest::{is_name, is_there};
-use super::{BackupError, Manifest, Part, Progress, at, put, sync_dir};
+use super::manifest::{SEGMENTS, is_name, is_there};
+use super::{BackupError, Manifest, Part, Progress, at, make_dir, put, sync_dir};
 use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
 use crate::log::embedded::format::{index_name, parse_segment_name, segment_name};
@@ -39,6 +39,23 @@ impl Source {
 
     fn open(&self, name: &str) -> Result<Arc<dyn StoredFile>, BackupError> {
         self.storage.open(name).map_err(at(&self.dir.join(name)))
+    }
+
+    fn epoch(&self) -> Result<Epoch, BackupError> {
+        let no_log = || BackupError::NoLog { dir: self.dir.clone() };
+        if !self.dir.is_dir() {
+            return Err(no_log());
+        }
+        let names = self.storage.list().map_err(at(&self.dir))?;
+        let read = epoch::read(&*self.storage, &names).map_err(at(&self.dir.join(epoch::FILE)))?;
+        let damaged = |reason| OpenError::Damaged { file: epoch::FILE.to_owned(), offset: 0, reason }.into();
+        match read {
+            Some(read) => read.map_err(damaged),
+            None if names.iter().any(|name| parse_segment_name(name).is_some()) => {
+                Err(damaged("it is missing, although there are segments".to_owned()))
+            }
+            None => Err(no_log()),
+        }
     }
 
     fn firsts(&self) -> Result<Vec<u64>, BackupError> {
@@ -105,27 +122,38 @@ impl Source {
     }
 }
 
+/// The backup that is to be made.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// When it is begun.
+    pub created_at: UnixMillis,
+    /// What is noted of the read models.
+    pub read_models: serde_json::Value,
+}
+
 /// Makes a backup of all that is recorded by now. Segments that the store has are not copied again.
 pub fn create(
     source: &Source,
     store: &Path,
-    name: &str,
-    now: UnixMillis,
-    read_models: serde_json::Value,
+    wanted: Wanted,
     progress: Progress<'_>,
 ) -> Result<Manifest, BackupError> {
+    let name = &wanted.name;
     if !is_name(name) {
-        return Err(BackupError::Name(name.to_owned()));
+        return Err(BackupError::Name(name.clone()));
     }
-    tier::pair(&source.dir, source.cold.as_deref(), false)?;
+    tier::check(&source.dir, source.cold.as_deref())?;
+    let epoch = source.epoch()?;
     let own = store.join(name);
-    std::fs::create_dir_all(&own).map_err(at(&own))?;
+    make_dir(&own)?;
     // One without a manifest, that nobody holds, is what was stopped.
     let held = std::fs::File::open(&own).map_err(at(&own))?;
     if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) || is_there(store, name) {
-        return Err(BackupError::Exists { name: name.to_owned() });
+        return Err(BackupError::Exists { name: name.clone() });
     }
-    create_in(source, store, name, now, read_models, progress).inspect_err(|_| {
+    create_in(source, store, epoch, wanted, progress).inspect_err(|_| {
         // If that fails too, it is what was stopped.
         let _ = std::fs::remove_dir_all(&own);
     })
@@ -134,14 +162,13 @@ pub fn create(
 fn create_in(
     source: &Source,
     store: &Path,
-    name: &str,
-    now: UnixMillis,
-    read_models: serde_json::Value,
+    epoch: Epoch,
+    wanted: Wanted,
     progress: Progress<'_>,
 ) -> Result<Manifest, BackupError> {
-    let (own, segments) = (store.join(name), store.join("segments"));
-    std::fs::create_dir_all(&segments).map_err(at(&segments))?;
-    let epoch = epoch::of(&*source.storage)?;
+    let Wanted { name, created_at, read_models } = wanted;
+    let segments = store.join(SEGMENTS);
+    make_dir(&segments)?;
     let chain =
         Chain::read(&*source.storage).map_err(at(&source.dir))?.map_err(|broken| OpenError::Damaged {
             file: "chain".to_owned(),
@@ -149,7 +176,7 @@ fn create_in(
             reason: broken.reason.to_owned(),
         })?;
     let firsts = source.firsts()?;
-    let mut copy = Copy { source, store, epoch, chain: &chain, parts: Vec::new(), new_bytes: 0 };
+    let mut copy = Copy { source, store, name: &name, epoch, chain: &chain, parts: Vec::new(), new_bytes: 0 };
     let total = source.bytes(&firsts)?;
     for pair in firsts.windows(2) {
         if let [first, next] = *pair {
@@ -158,18 +185,16 @@ fn create_in(
         progress(copy.parts.iter().map(|part| part.bytes).sum(), total);
     }
     if let Some(first) = firsts.last() {
-        copy.tail(*first, name)?;
+        copy.tail(*first)?;
         progress(total, total);
     }
     let Copy { parts, new_bytes, .. } = copy;
-    let text = own.join("chain");
-    put(&text, |file| file.write_all(chain.text().as_bytes()).map_err(at(&text)))?;
     sync_dir(&segments)?;
     let next = parts.last().map_or(0, |part| part.first + part.events);
     let manifest = Manifest {
         format: Manifest::FORMAT,
-        name: name.to_owned(),
-        created_at: now,
+        name,
+        created_at,
         epoch,
         events: next,
         last_position: next.checked_sub(1).map(Position::from_engine),
@@ -177,8 +202,7 @@ fn create_in(
         new_bytes,
         read_models,
     };
-    manifest.write(store)?;
-    sync_dir(&own)?;
+    manifest.write(store, &chain)?;
     sync_dir(store)?;
     Ok(manifest)
 }
@@ -187,6 +211,7 @@ fn create_in(
 struct Copy<'a> {
     source: &'a Source,
     store: &'a Path,
+    name: &'a str,
     epoch: Epoch,
     chain: &'a Chain,
     parts: Vec<Part>,
@@ -206,9 +231,9 @@ impl Copy<'_> {
                 return Ok(());
             }
         }
-        let staged = self.store.join("segments").join(format!("{first:020}.part"));
-        let copied = copy(&*self.source.open(&name)?, facts.end, &staged);
-        let hash = copied.inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
+        // Others may put the same segment into the store just now.
+        let staged = self.store.join(self.name).join("segment.part");
+        let hash = copy(&*self.source.open(&name)?, facts.end, &staged)?;
         if known.is_some_and(|sum| sum.hash != hash) {
             let reason = "its hash is not the one in the chain".to_owned();
             return Err(OpenError::Damaged { file: name, offset: 0, reason }.into());
@@ -222,12 +247,12 @@ impl Copy<'_> {
     }
 
     /// The open segment, up to its last whole batch.
-    fn tail(&mut self, first: u64, name: &str) -> Result<(), BackupError> {
+    fn tail(&mut self, first: u64) -> Result<(), BackupError> {
         let Some((facts, bytes)) = self.source.read_open(first, self.epoch.log())? else { return Ok(()) };
         let bytes = bytes.get(..to_usize(facts.end)).unwrap_or_default();
-        let file = Path::new(name).join("tail.segment");
+        let file = Path::new(self.name).join("tail.segment");
         let there = self.store.join(&file);
-        put(&there, |file| file.write_all(bytes).map_err(at(&there)))?;
+        put(&there, bytes)?;
         self.new_bytes += facts.end;
         self.parts.push(part(file, &facts, &blake3::hash(bytes)));
         Ok(())
@@ -235,7 +260,7 @@ impl Copy<'_> {
 }
 
 fn shared(first: u64, hash: &blake3::Hash) -> PathBuf {
-    Path::new("segments").join(format!("{first:020}-{}.segment", hash.to_hex()))
+    Path::new(SEGMENTS).join(format!("{first:020}-{}.segment", hash.to_hex()))
 }
 
 fn part(file: PathBuf, facts: &Facts, hash: &blake3::Hash) -> Part {
