@@ -178,6 +178,28 @@ fn a_damaged_part_is_copied_again_as_it_is_told() {
     assert_eq!(place.run(&["verify"]).0, Some(0), "both hold it");
 }
 
+/// Backups are named by the time: nobody would come back to one that was stopped.
+#[test]
+fn what_was_stopped_is_removed_by_the_next_backup() {
+    let place = Place::new();
+    let leave = |dir: &str, name: &str| {
+        let dir = place.store().join(dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(name), "half").unwrap();
+        dir
+    };
+    let stopped = leave("20240131T235959Z", "segment.part");
+    leave("20240131T235959Z", "tail.segment");
+    let (being_made, of_others) = (leave("being-made", "segment.part"), leave("others", "notes"));
+    let held = std::fs::File::open(&being_made).unwrap();
+    held.lock().unwrap();
+    place.create("one");
+    assert!(!stopped.exists());
+    assert!(being_made.join("segment.part").exists() && of_others.join("notes").exists());
+    drop(held);
+    assert_eq!(place.run(&["verify"]), (Some(0), place.run(&["verify", "one"]).1));
+}
+
 #[test]
 fn a_directory_without_a_log_is_told_and_left_alone() {
     let place = Place { dir: tempfile::tempdir().unwrap() };

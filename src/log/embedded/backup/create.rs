@@ -1,7 +1,7 @@
 //! Taking a backup beside the process that writes: nothing is locked, nothing waits.
 
-use std::fs::TryLockError;
-use std::io::Write as _;
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +19,13 @@ use crate::log::embedded::{OpenError, epoch, tier};
 
 /// Bytes copied at a time.
 const CHUNK_BYTES: u64 = 1024 * 1024;
+/// What a backup that is not whole may hold.
+const LEFT_BEHIND: [&str; 8] =
+    [PART, TAIL, "tail.tmp", "chain", "chain.tmp", "b3sums", "b3sums.tmp", "manifest.tmp"];
+/// A segment on its way into the store.
+const PART: &str = "segment.part";
+/// What the open segment held.
+const TAIL: &str = "tail.segment";
 
 /// A log's directories, read beside the process that owns them.
 pub struct Source {
@@ -43,10 +50,12 @@ impl Source {
 
     fn epoch(&self) -> Result<Epoch, BackupError> {
         let no_log = || BackupError::NoLog { dir: self.dir.clone() };
-        if !self.dir.is_dir() {
-            return Err(no_log());
-        }
-        let names = self.storage.list().map_err(at(&self.dir))?;
+        let names = match self.storage.list() {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(no_log());
+            }
+            names => names.map_err(at(&self.dir))?,
+        };
         let read = epoch::read(&*self.storage, &names).map_err(at(&self.dir.join(epoch::FILE)))?;
         let damaged = |reason| OpenError::Damaged { file: epoch::FILE.to_owned(), offset: 0, reason }.into();
         match read {
@@ -147,16 +156,44 @@ pub fn create(
     tier::check(&source.dir, source.cold.as_deref())?;
     let epoch = source.epoch()?;
     let own = store.join(name);
-    make_dir(&own)?;
-    // One without a manifest, that nobody holds, is what was stopped.
-    let held = std::fs::File::open(&own).map_err(at(&own))?;
-    if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) || is_there(store, name) {
-        return Err(BackupError::Exists { name: name.clone() });
-    }
+    let free = hold(store, &own)?.filter(|_| !is_there(store, name));
+    let _held = free.ok_or_else(|| BackupError::Exists { name: name.clone() })?;
     create_in(source, store, epoch, wanted, progress).inspect_err(|_| {
         // If that fails too, it is what was stopped.
         let _ = std::fs::remove_dir_all(&own);
     })
+}
+
+/// Makes a backup's directory and holds it; `None` if another process does. What others left that were
+/// stopped is removed on the way.
+fn hold(store: &Path, own: &Path) -> Result<Option<File>, BackupError> {
+    make_dir(store)?;
+    let gate = File::open(store).map_err(at(store))?;
+    // Until the directory is held it would be taken for such a one. Not every file system has locks.
+    let _ = gate.lock();
+    for entry in std::fs::read_dir(store).map_err(at(store))? {
+        let name = entry.map_err(at(store))?.file_name().to_string_lossy().into_owned();
+        if is_name(&name) && !is_there(store, &name) {
+            remove_stopped(&store.join(name));
+        }
+    }
+    make_dir(own)?;
+    let held = File::open(own).map_err(at(own))?;
+    let is_free = !matches!(held.try_lock(), Err(TryLockError::WouldBlock));
+    Ok(is_free.then_some(held))
+}
+
+/// Removes what is left of a backup, unless it is being made or holds anything else. What cannot be
+/// removed is in nobody's way.
+fn remove_stopped(dir: &Path) {
+    let Ok(held) = File::open(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    let is_ours = |name: &&std::ffi::OsString| LEFT_BEHIND.iter().any(|known| name.as_os_str() == *known);
+    if held.try_lock().is_ok() && !names.is_empty() && names.iter().all(|name| is_ours(&name)) {
+        names.iter().for_each(|name| drop(std::fs::remove_file(dir.join(name))));
+        let _ = std::fs::remove_dir(dir);
+    }
 }
 
 fn create_in(
@@ -232,7 +269,7 @@ impl Copy<'_> {
             }
         }
         // Others may put the same segment into the store just now.
-        let staged = self.store.join(self.name).join("segment.part");
+        let staged = self.store.join(self.name).join(PART);
         let hash = copy(&*self.source.open(&name)?, facts.end, &staged)?;
         if known.is_some_and(|sum| sum.hash != hash) {
             let reason = "its hash is not the one in the chain".to_owned();
@@ -250,7 +287,7 @@ impl Copy<'_> {
     fn tail(&mut self, first: u64) -> Result<(), BackupError> {
         let Some((facts, bytes)) = self.source.read_open(first, self.epoch.log())? else { return Ok(()) };
         let bytes = bytes.get(..to_usize(facts.end)).unwrap_or_default();
-        let file = Path::new(self.name).join("tail.segment");
+        let file = Path::new(self.name).join(TAIL);
         let there = self.store.join(&file);
         put(&there, bytes)?;
         self.new_bytes += facts.end;
@@ -277,7 +314,7 @@ fn part(file: PathBuf, facts: &Facts, hash: &blake3::Hash) -> Part {
 
 /// Copies the first `bytes` of a file and syncs them; gives their hash.
 fn copy(from: &dyn StoredFile, bytes: u64, to: &Path) -> Result<blake3::Hash, BackupError> {
-    let (mut file, mut hasher) = (std::fs::File::create(to).map_err(at(to))?, blake3::Hasher::new());
+    let (mut file, mut hasher) = (File::create(to).map_err(at(to))?, blake3::Hasher::new());
     let (mut chunk, mut done) = (Vec::new(), 0);
     while done < bytes {
         chunk.resize(to_usize(CHUNK_BYTES.min(bytes - done)), 0);
