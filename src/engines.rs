@@ -38,7 +38,7 @@ pub enum EngineError {
     },
     /// The read models do not.
     #[error("the read models do not open: {0}")]
-    ReadModels(#[from] ReadModelError),
+    ReadModels(ReadModelError),
     /// The data directory cannot be made.
     #[error("the data directory {dir} cannot be made: {error}")]
     Directory {
@@ -89,7 +89,7 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     };
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;
-    let read_models = read_models(config)?;
+    let read_models = read_models(config).map_err(EngineError::ReadModels)?;
     let snapshots: Arc<dyn Snapshots> = match config.entity.snapshot_every_events {
         0 => Arc::new(NoSnapshots),
         _ => Arc::new(SqliteSnapshots::open(snapshots_file(config), log.epoch())),
@@ -97,7 +97,7 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     Ok(Engines { log: Arc::new(log), read_models, snapshots })
 }
 
-fn read_models(config: &Config) -> Result<Arc<dyn ReadModels>, EngineError> {
+fn read_models(config: &Config) -> Result<Arc<dyn ReadModels>, ReadModelError> {
     Ok(match config.read_models.engine {
         config::ReadModelsEngine::Sqlite => Arc::new(SqliteReadModels::open(read_models_file(config))?),
         config::ReadModelsEngine::Mongodb => {

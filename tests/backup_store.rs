@@ -132,6 +132,10 @@ fn a_changed_byte_anywhere_in_a_backup_is_found() {
     std::fs::write(&chain, sound).unwrap();
     assert_eq!(place.run(&["verify", "only"]).0, Some(0));
     assert_eq!(place.restore("only", "into").0, Some(0));
+    // As earlier releases left it.
+    std::fs::remove_file(place.store().join("only").join("b3sums")).unwrap();
+    assert_eq!(place.run(&["verify", "only"]).0, Some(0));
+    assert_eq!(place.restore("only", "older").0, Some(0));
 }
 
 #[test]
@@ -204,8 +208,14 @@ fn what_was_stopped_is_removed_by_the_next_backup() {
 fn a_directory_without_a_log_is_told_and_left_alone() {
     let place = Place { dir: tempfile::tempdir().unwrap() };
     std::fs::create_dir_all(place.data().join("log")).unwrap();
-    let (code, said) = place.run(&["create", "--data", place.data().to_str().unwrap()]);
+    let create = || place.run(&["create", "--data", place.data().to_str().unwrap()]);
+    let (code, said) = create();
     assert!(code == Some(1) && said.contains("holds no log"), "{said}");
+    std::fs::write(place.data().join("log").join("epoch"), "no epoch").unwrap();
+    let (code, said) = create();
+    assert!(code == Some(1) && said.matches("the log cannot be backed up").count() == 1, "{said}");
+    assert_eq!(said.matches("epoch is damaged").count(), 1, "it is told once: {said}");
+    std::fs::remove_file(place.data().join("log").join("epoch")).unwrap();
     assert!(files(&place.data().join("log")).is_empty());
     assert!(!place.store().exists() || std::fs::read_dir(place.store()).unwrap().next().is_none());
 }

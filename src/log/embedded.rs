@@ -15,7 +15,7 @@
 //! from memory if it is recent, else from the files. A failed write poisons the writer: it is
 //! never tried again on the same file; reads go on; a restart recovers by scan.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -39,6 +39,7 @@ use self::lock::{Lock, lock_both};
 use self::read::{Left, first_outcome, live_events, live_page, look_at, older_command, older_stream};
 use self::recovery::{Recovered, recover};
 use self::ring::Ring;
+use self::shared::{Shared, Trouble};
 use self::state::{Found, Next, State, head_before, older_next_revision};
 use self::storage::{Directory, Storage};
 use self::syncer::Syncer;
@@ -69,6 +70,7 @@ mod record;
 mod recovery;
 mod ring;
 mod segment;
+mod shared;
 mod sidecar;
 mod state;
 mod storage;
@@ -128,35 +130,6 @@ const THREADS: &str = "the log's threads";
 /// Events read at a time when a stream is read backwards.
 const BACKWARDS_EVENTS: usize = 64;
 
-/// What readers and the writer share.
-struct Shared {
-    storage: Arc<dyn Storage>,
-    state: RwLock<State>,
-    head: watch::Sender<Option<Position>>,
-    poisoned: Mutex<Option<String>>,
-    /// What is not done beside the writer, by its kind.
-    undone: Mutex<BTreeMap<Chore, String>>,
-}
-
-/// What is done for closed segments beside the writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Chore {
-    Chain,
-    Index,
-    Moving,
-}
-
-impl Shared {
-    /// Has operators told what keeps a chore from being done, or that nothing does any more.
-    fn note(&self, chore: Chore, undone: Option<String>) {
-        let mut all = self.undone.lock().unwrap_or_else(PoisonError::into_inner);
-        match undone {
-            Some(why) => all.insert(chore, why),
-            None => all.remove(&chore),
-        };
-    }
-}
-
 /// See the module.
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
@@ -215,7 +188,7 @@ impl EmbeddedLog {
             head: watch::Sender::new(end.next_position.checked_sub(1).map(Position::from_engine)),
             state: RwLock::new(State { closed: Arc::new(closed), open, ring }),
             poisoned: Mutex::new(None),
-            undone: Mutex::default(),
+            troubles: Mutex::default(),
         });
         let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
         let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
@@ -345,7 +318,9 @@ impl EventLog for EmbeddedLog {
         };
         match next {
             Next::Live(blocks) => ready(live_page(&blocks, from, &filter, limit)),
-            Next::Stored(stored) => blocking(move || read::stored_page(&stored, from, &filter, limit)),
+            Next::Stored(stored) => {
+                blocking(&self.shared, move || read::stored_page(&stored, from, &filter, limit))
+            }
         }
     }
 
@@ -358,7 +333,7 @@ impl EventLog for EmbeddedLog {
             state.closed.clone()
         };
         let stream = stream.clone();
-        blocking(move || older_next_revision(&closed, &stream).map(head_before))
+        blocking(&self.shared, move || older_next_revision(&closed, &stream).map(head_before))
     }
 
     fn find_command(
@@ -373,7 +348,7 @@ impl EventLog for EmbeddedLog {
             }
             (here, state.closed.clone())
         };
-        blocking(move || match older_command(&closed, &command)? {
+        blocking(&self.shared, move || match older_command(&closed, &command)? {
             Some(outcome) => Ok(Some(outcome)),
             None => first_outcome(here, &command),
         })
@@ -392,9 +367,7 @@ impl EventLog for EmbeddedLog {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let undone = self.shared.undone.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut warnings: Vec<String> = undone.values().cloned().collect();
-        drop(undone);
+        let mut warnings = self.shared.troubles();
         if let Durability::Interval(every) = self.durability {
             warnings.push(format!(
                 "log.durability is \"interval\": what was acknowledged in the last {} ms may be lost with the machine",
@@ -438,12 +411,12 @@ fn read_forward(
     let stream = stream.clone();
     match found {
         Found::Here(events) => ready(live_events(&events, limit)),
-        Found::There(places) => blocking(move || {
+        Found::There(places) => blocking(shared, move || {
             let (mut events, mut left, mut next) = (Vec::new(), Left::new(limit), from);
             read::stream_events(&places, &stream, &mut next, &mut left, &mut events)?;
             Ok(events)
         }),
-        Found::Older => blocking(move || older_stream(&closed, open, &stream, from, limit)),
+        Found::Older => blocking(shared, move || older_stream(&closed, open, &stream, from, limit)),
     }
 }
 
@@ -478,12 +451,19 @@ fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
     Box::pin(std::future::ready(value))
 }
 
-/// Reads files on a thread that may wait for them.
+/// Reads files on a thread that may wait for them. What is damaged stays so: operators are told.
 fn blocking<T: Send + 'static>(
+    shared: &Arc<Shared>,
     read: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, LogError>> {
+    let shared = shared.clone();
     Box::pin(async move {
         let stopped = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
-        tokio::task::spawn_blocking(read).await.map_err(stopped)?
+        tokio::task::spawn_blocking(read).await.map_err(stopped)?.inspect_err(|error| {
+            if matches!(error, LogError::Damaged { .. }) {
+                let why = format!("{error}: `dramatis log verify` lists all damage");
+                shared.note(Trouble::Damage, Some(why));
+            }
+        })
     })
 }

@@ -32,7 +32,7 @@ pub use restore::{Restored, Until, restore};
 pub enum BackupError {
     /// The log's own bytes do not read back.
     #[error("the log cannot be backed up: {0}")]
-    Log(#[from] OpenError),
+    Log(OpenError),
     /// A file cannot be read or written.
     #[error("{path}: {error}")]
     Io {
@@ -126,6 +126,13 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     let path = path.to_owned();
     move |error| BackupError::Io { path, error }
+}
+
+// Not by `#[from]`: its text would be told once more as the source.
+impl From<OpenError> for BackupError {
+    fn from(error: OpenError) -> Self {
+        Self::Log(error)
+    }
 }
 
 impl BackupError {

@@ -11,12 +11,13 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::Options;
 use super::chain::{Chain, Reading, sum};
 use super::cooler::Cooler;
 use super::format::{index_name, segment_name};
 use super::segment::{Closed, Index};
+use super::shared::{Shared, Trouble};
 use super::sidecar::Sidecar;
-use super::{Chore, Options, Shared};
 use crate::priority::step_back;
 
 /// Segments that may wait; the writer waits when there are more, for each holds its index in memory.
@@ -45,12 +46,12 @@ impl Work {
             Ok(Ok(chain)) => Some(chain),
             Ok(Err(broken)) => {
                 tracing::error!(offset = broken.offset, reason = broken.reason, "{BROKEN}");
-                shared.note(Chore::Chain, Some(BROKEN.to_owned()));
+                shared.note(Trouble::Chain, Some(BROKEN.to_owned()));
                 None
             }
             Err(error) => {
                 tracing::error!(%error, "{BROKEN}");
-                shared.note(Chore::Chain, Some(BROKEN.to_owned()));
+                shared.note(Trouble::Chain, Some(BROKEN.to_owned()));
                 None
             }
         };
@@ -91,12 +92,12 @@ impl Work {
                 tracing::warn!(segment = %name, %error, "a closed segment's index or hash is not written yet");
                 let why =
                     format!("the index or the hash of {name} is not written, which is tried again: {error}");
-                self.shared.note(Chore::Index, Some(why));
+                self.shared.note(Trouble::Index, Some(why));
                 return;
             }
             self.waiting.pop_front();
         }
-        self.shared.note(Chore::Index, None);
+        self.shared.note(Trouble::Index, None);
         self.bound_filters();
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::format::{index_name, segment_name};
 use super::segment::Index;
-use super::{Chore, Shared};
+use super::shared::{Shared, Trouble};
 
 /// Looks that may be due: one sees all there is.
 const DUE_MAX: usize = 1;
@@ -40,7 +40,7 @@ impl Cooler {
                     tracing::warn!(%error, "a closed segment did not move to the cold tier");
                     format!("closed segments do not move to log.cold_dir, which is tried again: {error}")
                 });
-                shared.note(Chore::Moving, undone);
+                shared.note(Trouble::Moving, undone);
             }
         })?;
         Ok(Self { looks, thread, ended, given_up, patience })

@@ -50,13 +50,14 @@ impl Source {
 
     fn epoch(&self) -> Result<Epoch, BackupError> {
         let no_log = || BackupError::NoLog { dir: self.dir.clone() };
-        let names = match self.storage.list() {
+        let own = Directory::new(&self.dir, None);
+        let names = match own.list() {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Err(no_log());
             }
             names => names.map_err(at(&self.dir))?,
         };
-        let read = epoch::read(&*self.storage, &names).map_err(at(&self.dir.join(epoch::FILE)))?;
+        let read = epoch::read(&own, &names).map_err(at(&self.dir.join(epoch::FILE)))?;
         let damaged = |reason| OpenError::Damaged { file: epoch::FILE.to_owned(), offset: 0, reason }.into();
         match read {
             Some(read) => read.map_err(damaged),
@@ -153,8 +154,8 @@ pub fn create(
     if !is_name(name) {
         return Err(BackupError::Name(name.clone()));
     }
-    tier::check(&source.dir, source.cold.as_deref())?;
     let epoch = source.epoch()?;
+    tier::check(&source.dir, source.cold.as_deref())?;
     let own = store.join(name);
     let free = hold(store, &own)?.filter(|_| !is_there(store, name));
     let _held = free.ok_or_else(|| BackupError::Exists { name: name.clone() })?;
@@ -191,7 +192,9 @@ fn remove_stopped(dir: &Path) {
     let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
     let is_ours = |name: &&std::ffi::OsString| LEFT_BEHIND.iter().any(|known| name.as_os_str() == *known);
     if held.try_lock().is_ok() && !names.is_empty() && names.iter().all(|name| is_ours(&name)) {
-        names.iter().for_each(|name| drop(std::fs::remove_file(dir.join(name))));
+        for name in names {
+            let _ = std::fs::remove_file(dir.join(name));
+        }
         let _ = std::fs::remove_dir(dir);
     }
 }

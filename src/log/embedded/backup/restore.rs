@@ -124,17 +124,13 @@ fn reach(manifest: &Manifest, until: Until) -> Result<(), BackupError> {
         }
         _ => "no event".to_owned(),
     };
+    // What was recorded while the backup was made is in it too.
+    let end = manifest.times().map_or(manifest.created_at, |(_, last)| last.max(manifest.created_at));
     let asked = match until {
         Until::Position(asked) if manifest.last_position.is_none_or(|last| asked > last) => {
             format!("position {asked}")
         }
-        // What was recorded while the backup was made is in it too.
-        Until::Time(time)
-            if manifest.times().map_or(manifest.created_at, |(_, last)| last.max(manifest.created_at))
-                < time =>
-        {
-            format!("the time {}", time_text(time))
-        }
+        Until::Time(time) if time > end => format!("the time {}", time_text(time)),
         _ => return Ok(()),
     };
     Err(BackupError::OutOfReach { asked, holds: holds() })

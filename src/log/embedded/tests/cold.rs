@@ -147,6 +147,8 @@ async fn damage_in_the_cold_tier_is_named() {
         }
     };
     assert!(matches!(&error, LogError::Damaged { file, .. } if *file == name), "{error}");
+    let told = log.warnings();
+    assert!(told.iter().any(|told| told.contains(&name) && told.contains("dramatis log verify")), "{told:?}");
 }
 
 fn refused(result: Result<EmbeddedLog, OpenError>) -> String {
