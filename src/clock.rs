@@ -23,6 +23,12 @@ pub fn parse_time(text: &str) -> Result<UnixMillis, String> {
     Ok(UnixMillis::new(time.as_millisecond()))
 }
 
+/// A time as people write it; one that no calendar has stays a number.
+pub fn time_text(time: UnixMillis) -> String {
+    jiff::Timestamp::from_millisecond(time.get())
+        .map_or_else(|_| format!("{} ms", time.get()), |time| time.to_string())
+}
+
 /// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
+use crate::dirs;
 use crate::log::EventLog as _;
 use crate::log::embedded::{Durability, EmbeddedLog, OpenError, Options};
 use crate::read_models::mongodb::{self, MongoReadModels, MongoUri};
@@ -37,7 +38,7 @@ pub enum EngineError {
     },
     /// The read models do not.
     #[error("the read models do not open: {0}")]
-    ReadModels(#[from] ReadModelError),
+    ReadModels(ReadModelError),
     /// The data directory cannot be made.
     #[error("the data directory {dir} cannot be made: {error}")]
     Directory {
@@ -68,7 +69,7 @@ fn snapshots_file(config: &Config) -> PathBuf {
 pub fn open(config: &Config) -> Result<Engines, EngineError> {
     let shown = |path: &std::path::Path| path.display().to_string();
     let dir = &config.data.dir;
-    std::fs::create_dir_all(dir).map_err(|error| EngineError::Directory { dir: shown(dir), error })?;
+    dirs::make(dir).map_err(|error| EngineError::Directory { dir: shown(dir), error })?;
     let (log_dir, cold_dir) = log_dirs(config);
     let options = Options {
         segment_bytes: config.log.segment_bytes,
@@ -84,10 +85,11 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
         reserve_bytes: config.log.reserve_bytes,
         cold_dir,
         hot_segments_max: config.log.hot_segments_max,
+        moving_patience: Duration::from_millis(config.drain.patience_ms),
     };
     let log = EmbeddedLog::open(&log_dir, options, Arc::new(SystemClock))
         .map_err(|error| EngineError::Log { dir: shown(&log_dir), error })?;
-    let read_models = read_models(config)?;
+    let read_models = read_models(config).map_err(EngineError::ReadModels)?;
     let snapshots: Arc<dyn Snapshots> = match config.entity.snapshot_every_events {
         0 => Arc::new(NoSnapshots),
         _ => Arc::new(SqliteSnapshots::open(snapshots_file(config), log.epoch())),
@@ -95,7 +97,7 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     Ok(Engines { log: Arc::new(log), read_models, snapshots })
 }
 
-fn read_models(config: &Config) -> Result<Arc<dyn ReadModels>, EngineError> {
+fn read_models(config: &Config) -> Result<Arc<dyn ReadModels>, ReadModelError> {
     Ok(match config.read_models.engine {
         config::ReadModelsEngine::Sqlite => Arc::new(SqliteReadModels::open(read_models_file(config))?),
         config::ReadModelsEngine::Mongodb => {

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dirs;
 pub mod domain;
 pub mod engines;
 pub mod log;

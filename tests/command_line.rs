@@ -129,3 +129,12 @@ fn a_port_in_use_is_said_with_what_to_do() {
         "{told}"
     );
 }
+
+#[test]
+fn a_store_that_does_not_open_is_told_once() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("read-models.sqlite");
+    std::fs::create_dir(&file).unwrap();
+    let told = refused(data.path(), "127.0.0.1:0", &[], &[]);
+    assert_eq!(told.matches(file.to_str().unwrap()).count(), 1, "{told}");
+}

@@ -14,7 +14,11 @@ mod chance;
 mod data;
 #[path = "log_commands/mend.rs"]
 mod mend;
+#[path = "log_commands/moments.rs"]
+mod moments;
 mod support;
+#[path = "log_commands/tier.rs"]
+mod tier;
 
 use std::process::Stdio;
 

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 
 use super::log::Progress;
 use super::{DataArguments, Failure};
-use crate::clock::{Clock as _, SystemClock, parse_time};
+use crate::clock::{Clock as _, SystemClock, parse_time, time_text};
 use crate::config::ReadModelsEngine;
 use crate::engines;
-use crate::log::embedded::backup::{self, BackupError, Manifest, Source, Until};
+use crate::log::embedded::backup::{self, BackupError, Listed, Manifest, Source, Until, Wanted};
 use crate::read_models::sqlite;
 
 /// What to do with backups.
@@ -37,6 +37,7 @@ pub enum Backup {
         data: DataArguments,
     },
     /// Lists the backups of a store, the oldest first
+    #[command(after_help = "Exit codes: 0 done, 1 it could not be done, 2 the list of a backup is damaged.")]
     List {
         /// Where the backups are.
         #[command(flatten)]
@@ -90,10 +91,6 @@ pub struct Store {
     store: PathBuf,
 }
 
-fn shown(time: UnixMillis) -> String {
-    Timestamp::from_millisecond(time.get()).map_or_else(|_| time.get().to_string(), |time| time.to_string())
-}
-
 /// Runs the subcommand.
 pub(super) fn run(command: Backup) -> anyhow::Result<()> {
     match command {
@@ -114,11 +111,6 @@ pub(super) fn run(command: Backup) -> anyhow::Result<()> {
 fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::Result<()> {
     let config = data.load()?;
     let (hot, cold) = engines::log_dirs(&config);
-    anyhow::ensure!(
-        hot.is_dir(),
-        "{} holds no log: name the server's data directory with --data",
-        hot.display()
-    );
     let now = SystemClock.now();
     let name = match name {
         Some(name) => name,
@@ -131,16 +123,9 @@ fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::R
         ReadModelsEngine::Mongodb => serde_json::Value::Null,
     };
     let mut progress = Progress::new(true);
-    let made = backup::create(
-        &Source::new(&hot, cold.as_deref()),
-        store,
-        &name,
-        now,
-        read_models,
-        &mut |done, total| {
-            progress.reach(done, total);
-        },
-    )?;
+    let (source, wanted) =
+        (Source::new(&hot, cold.as_deref()), Wanted { name, created_at: now, read_models });
+    let made = backup::create(&source, store, wanted, &mut |done, total| progress.reach(done, total))?;
     progress.finish();
     println!(
         "backup {} holds {} events in {}, {} of them new in {}",
@@ -154,22 +139,32 @@ fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::R
 }
 
 fn list(store: &Path, json: bool) -> anyhow::Result<()> {
-    let backups = backup::list(store)?;
+    let Listed { backups, unread } = backup::list(store)?;
     if !json && backups.is_empty() {
         println!("no backups in {}", store.display());
     }
     for backup in &backups {
         println!("{}", if json { serde_json::to_string(backup)? } else { line(backup) });
     }
-    Ok(())
+    judge(unread)
+}
+
+/// Tells all that is wrong with backups; damage counts most.
+fn judge(mut errors: Vec<BackupError>) -> anyhow::Result<()> {
+    errors.sort_by_key(BackupError::is_damage);
+    let Some(last) = errors.pop() else { return Ok(()) };
+    for error in errors {
+        eprintln!("dramatis: {error}");
+    }
+    Err(if last.is_damage() { Failure::DamagedBackup(last).into() } else { last.into() })
 }
 
 fn line(backup: &Manifest) -> String {
-    let until = backup.times().map_or_else(|| "-".to_owned(), |(_, last)| shown(last));
+    let until = backup.times().map_or_else(|| "-".to_owned(), |(_, last)| time_text(last));
     format!(
         "{:<20} {} events {:>12} {:>12} ({} new) last event {until} epoch {}",
         backup.name,
-        shown(backup.created_at),
+        time_text(backup.created_at),
         backup.events,
         HumanBytes(backup.bytes()).to_string(),
         HumanBytes(backup.new_bytes),
@@ -178,21 +173,28 @@ fn line(backup: &Manifest) -> String {
 }
 
 fn verify(store: &Path, name: Option<String>) -> anyhow::Result<()> {
-    let names = match name {
-        Some(name) => vec![name],
-        None => backup::list(store)?.into_iter().map(|backup| backup.name).collect(),
+    let (names, mut errors) = if let Some(name) = name {
+        (vec![name], Vec::new())
+    } else {
+        let Listed { backups, unread } = backup::list(store)?;
+        (backups.into_iter().map(|backup| backup.name).collect(), unread)
     };
     for name in names {
         let mut progress = Progress::new(true);
         let verified = backup::verify(store, &name, &mut |done, total| progress.reach(done, total));
-        let whole = verified.map_err(|error| match error {
-            BackupError::Damaged { .. } => Failure::DamagedBackup(error).into(),
-            other => anyhow::Error::from(other),
-        })?;
         progress.finish();
-        println!("backup {} is whole: {} events in {}", whole.name, whole.events, HumanBytes(whole.bytes()));
+        match verified {
+            Ok(whole) => {
+                let bytes = HumanBytes(whole.bytes());
+                println!("backup {} is whole: {} events in {bytes}", whole.name, whole.events);
+            }
+            Err(error) => {
+                println!("backup {name} is not whole");
+                errors.push(error);
+            }
+        }
     }
-    Ok(())
+    judge(errors)
 }
 
 fn restore(store: &Path, name: &str, into: &Path, until: Until) -> anyhow::Result<()> {

@@ -41,7 +41,9 @@ use crate::web::server;
 
 /// How often a successor looks whether its predecessor has gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// What the process exits with when a second signal cuts the end short.
+/// What is done once clients have gone and segments have moved takes no longer, unless something hangs.
+const REST_MAX: Duration = Duration::from_secs(10);
+/// What the process exits with when its end is cut short, by a second signal or because it hangs.
 const EXIT_CUT_SHORT: i32 = 1;
 
 /// Runs the server until SIGTERM or SIGINT. With `wait_for_lock` it is the successor of a server
@@ -57,7 +59,11 @@ fn open(config: &Config, wait_for_lock: bool) -> anyhow::Result<Engines> {
     let mut told = false;
     loop {
         match engines::open(config) {
-            Err(EngineError::Log { error: OpenError::InUse { owner }, dir }) if wait_for_lock => {
+            // Both are given back when a process has gone, but not in one moment.
+            Err(EngineError::Log {
+                error: OpenError::InUse { owner } | OpenError::TierInUse { owner, .. },
+                dir,
+            }) if wait_for_lock => {
                 if !told {
                     tracing::info!(%owner, %dir, "waiting for the log's lock");
                     told = true;
@@ -126,6 +132,7 @@ async fn serve(
         tracing::warn!("ending at once: a second signal came");
         std::process::exit(EXIT_CUT_SHORT);
     });
+    end_within(stage.drain.notice() + 2 * stage.drain.patience() + REST_MAX)?;
     handle.pause().await;
     drain(&stage.drain, &connections).await;
     ending.send_replace(true);
@@ -137,6 +144,20 @@ async fn serve(
     entity_threads.stop();
     log.close();
     Ok(())
+}
+
+/// Ends the process after that all the same: what waits for a disk that does not answer may wait for
+/// ever, and neither threads nor a runtime end before it.
+fn end_within(within: Duration) -> std::io::Result<()> {
+    let wait = move || {
+        std::thread::sleep(within);
+        tracing::warn!(
+            ?within,
+            "ending as a crash would: something hangs, such as a read of a disk that does not answer"
+        );
+        std::process::exit(EXIT_CUT_SHORT);
+    };
+    std::thread::Builder::new().name("end".to_owned()).spawn(wait).map(drop)
 }
 
 /// Tells clients to go, and waits until they have, within bounds.

@@ -16,12 +16,12 @@
 //! never tried again on the same file; reads go on; a restart recovers by scan.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use dramatis_events::{Epoch, Position, Recorded, Revision, StreamId};
 use foldhash::fast::RandomState;
@@ -35,10 +35,11 @@ use self::draft::{Draft, give_place, unplaced};
 pub use self::end::Durability;
 use self::end::{AHEAD_BYTES, End};
 pub use self::error::OpenError;
-use self::lock::lock;
+use self::lock::{Lock, lock_both};
 use self::read::{Left, first_outcome, live_events, live_page, look_at, older_command, older_stream};
 use self::recovery::{Recovered, recover};
 use self::ring::Ring;
+use self::shared::{Shared, Trouble};
 use self::state::{Found, Next, State, head_before, older_next_revision};
 use self::storage::{Directory, Storage};
 use self::syncer::Syncer;
@@ -47,6 +48,7 @@ use super::{
     Append, AppendError, CommandOutcome, CommandRef, EventLog, Filter, LogError, Page, ReadLimit, Usage,
 };
 use crate::clock::Clock;
+use crate::dirs;
 
 pub mod backup;
 mod batch;
@@ -68,6 +70,7 @@ mod record;
 mod recovery;
 mod ring;
 mod segment;
+mod shared;
 mod sidecar;
 mod state;
 mod storage;
@@ -100,6 +103,8 @@ pub struct Options {
     pub cold_dir: Option<PathBuf>,
     /// Closed segments that stay in the log's own directory if there is another for them.
     pub hot_segments_max: usize,
+    /// How long the end waits for segments that move there.
+    pub moving_patience: Duration,
 }
 
 impl Default for Options {
@@ -113,6 +118,7 @@ impl Default for Options {
             reserve_bytes: 0,
             cold_dir: None,
             hot_segments_max: usize::MAX,
+            moving_patience: Duration::from_secs(5),
         }
     }
 }
@@ -124,14 +130,6 @@ const THREADS: &str = "the log's threads";
 /// Events read at a time when a stream is read backwards.
 const BACKWARDS_EVENTS: usize = 64;
 
-/// What readers and the writer share.
-struct Shared {
-    storage: Arc<dyn Storage>,
-    state: RwLock<State>,
-    head: watch::Sender<Option<Position>>,
-    poisoned: Mutex<Option<String>>,
-}
-
 /// See the module.
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
@@ -142,7 +140,7 @@ pub struct EmbeddedLog {
     places: Arc<Semaphore>,
     places_max: u32,
     writer: Mutex<Option<JoinHandle<()>>>,
-    _lock: Option<File>,
+    _locks: Vec<Lock>,
 }
 
 impl EmbeddedLog {
@@ -150,23 +148,25 @@ impl EmbeddedLog {
     pub fn open(dir: &Path, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let cold = options.cold_dir.take();
         for dir in [Some(dir), cold.as_deref()].into_iter().flatten() {
-            std::fs::create_dir_all(dir).map_err(OpenError::io(dir.display()))?;
+            dirs::make(dir).map_err(OpenError::io(dir.display()))?;
         }
-        let lock = lock(dir)?;
-        tier::pair(dir, cold.as_deref(), true)?;
+        let locks = lock_both(dir, cold.as_deref())?;
+        if let Some(cold) = &cold {
+            tier::take(dir, cold)?;
+        }
         let storage = Arc::new(Directory::new(dir, cold.as_deref()));
-        Self::open_storage(storage, Some(lock), &options, clock, Closer::beside)
+        Self::open_storage(storage, locks, &options, clock, Closer::beside)
     }
 
     fn open_storage(
         storage: Arc<dyn Storage>,
-        lock: Option<File>,
+        locks: Vec<Lock>,
         options: &Options,
         clock: Arc<dyn Clock>,
         closer: impl FnOnce(Work) -> io::Result<Closer>,
     ) -> Result<Self, OpenError> {
         let epoch = settled_epoch(&*storage, options.durability)?;
-        let Recovered { closed, open, chain, allocated } =
+        let Recovered { closed, open, chain, lines, allocated } =
             recover(&storage, epoch, options.filter_bytes_max)?;
         let end = End {
             storage: storage.clone(),
@@ -188,6 +188,7 @@ impl EmbeddedLog {
             head: watch::Sender::new(end.next_position.checked_sub(1).map(Position::from_engine)),
             state: RwLock::new(State { closed: Arc::new(closed), open, ring }),
             poisoned: Mutex::new(None),
+            troubles: Mutex::default(),
         });
         let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
         let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
@@ -199,7 +200,7 @@ impl EmbeddedLog {
             clock,
             durability: options.durability,
             end,
-            closer: closer(Work::new(shared.clone(), options)).map_err(OpenError::io(THREADS))?,
+            closer: closer(Work::new(shared.clone(), lines, options)).map_err(OpenError::io(THREADS))?,
             heads: HashMap::with_hasher(RandomState::default()),
             poisoned: None,
             sync_at: None,
@@ -220,7 +221,7 @@ impl EmbeddedLog {
             places,
             places_max,
             writer: Mutex::new(Some(thread)),
-            _lock: lock,
+            _locks: locks,
         })
     }
 
@@ -317,7 +318,9 @@ impl EventLog for EmbeddedLog {
         };
         match next {
             Next::Live(blocks) => ready(live_page(&blocks, from, &filter, limit)),
-            Next::Stored(stored) => blocking(move || read::stored_page(&stored, from, &filter, limit)),
+            Next::Stored(stored) => {
+                blocking(&self.shared, move || read::stored_page(&stored, from, &filter, limit))
+            }
         }
     }
 
@@ -330,7 +333,7 @@ impl EventLog for EmbeddedLog {
             state.closed.clone()
         };
         let stream = stream.clone();
-        blocking(move || older_next_revision(&closed, &stream).map(head_before))
+        blocking(&self.shared, move || older_next_revision(&closed, &stream).map(head_before))
     }
 
     fn find_command(
@@ -345,7 +348,7 @@ impl EventLog for EmbeddedLog {
             }
             (here, state.closed.clone())
         };
-        blocking(move || match older_command(&closed, &command)? {
+        blocking(&self.shared, move || match older_command(&closed, &command)? {
             Some(outcome) => Ok(Some(outcome)),
             None => first_outcome(here, &command),
         })
@@ -364,7 +367,7 @@ impl EventLog for EmbeddedLog {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.shared.troubles();
         if let Durability::Interval(every) = self.durability {
             warnings.push(format!(
                 "log.durability is \"interval\": what was acknowledged in the last {} ms may be lost with the machine",
@@ -408,12 +411,12 @@ fn read_forward(
     let stream = stream.clone();
     match found {
         Found::Here(events) => ready(live_events(&events, limit)),
-        Found::There(places) => blocking(move || {
+        Found::There(places) => blocking(shared, move || {
             let (mut events, mut left, mut next) = (Vec::new(), Left::new(limit), from);
             read::stream_events(&places, &stream, &mut next, &mut left, &mut events)?;
             Ok(events)
         }),
-        Found::Older => blocking(move || older_stream(&closed, open, &stream, from, limit)),
+        Found::Older => blocking(shared, move || older_stream(&closed, open, &stream, from, limit)),
     }
 }
 
@@ -448,12 +451,19 @@ fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
     Box::pin(std::future::ready(value))
 }
 
-/// Reads files on a thread that may wait for them.
+/// Reads files on a thread that may wait for them. What is damaged stays so: operators are told.
 fn blocking<T: Send + 'static>(
+    shared: &Arc<Shared>,
     read: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, LogError>> {
+    let shared = shared.clone();
     Box::pin(async move {
         let stopped = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
-        tokio::task::spawn_blocking(read).await.map_err(stopped)?
+        tokio::task::spawn_blocking(read).await.map_err(stopped)?.inspect_err(|error| {
+            if matches!(error, LogError::Damaged { .. }) {
+                let why = format!("{error}: `dramatis log verify` lists all damage");
+                shared.note(Trouble::Damage, Some(why));
+            }
+        })
     })
 }

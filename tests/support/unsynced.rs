@@ -67,8 +67,13 @@ impl Dropped {
 
 /// Compiles the layer into this directory; `None`, said loudly, without a C compiler.
 pub fn build(into: &Path) -> Option<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/drop_unsynced.c");
-    let library = into.join("drop_unsynced.so");
+    preloadable("drop_unsynced", into)
+}
+
+/// Compiles a layer that is preloaded into a server.
+pub fn preloadable(name: &str, into: &Path) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(name).with_extension("c");
+    let library = into.join(name).with_extension("so");
     let compiled = Command::new("cc")
         .args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
         .args([&library, &source])
@@ -77,7 +82,7 @@ pub fn build(into: &Path) -> Option<PathBuf> {
     match compiled {
         Ok(status) => assert!(status.success(), "{} does not compile", source.display()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            super::skipped("unsynced writes are not dropped, for there is no C compiler `cc`");
+            super::skipped(&format!("{name} is not preloaded, for there is no C compiler `cc`"));
             return None;
         }
         Err(error) => panic!("cc: {error}"),

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use dramatis_events::UnixMillis;
 use serde_json::{Value, json};
 
 use super::progress::Progress;
 use super::{documents, print};
 use crate::cli::Failure;
+use crate::clock::time_text;
 use crate::log::embedded::offline::{self, Damage, Info, Place};
 
 /// Runs the subcommand.
@@ -38,7 +38,7 @@ fn text(info: &Info) -> String {
         let _ = write!(text, ", positions 0 to {last}");
     }
     if let Some((first, last)) = info.recorded {
-        let _ = write!(text, "\nrecorded   {} to {}", time(first), time(last));
+        let _ = write!(text, "\nrecorded   {} to {}", time_text(first), time_text(last));
     }
     let streams = info.streams.map_or_else(|| "unknown".to_owned(), |streams| streams.to_string());
     let _ = writeln!(text, "\nstreams    {streams}");
@@ -53,11 +53,6 @@ fn text(info: &Info) -> String {
         text.push_str("and more that the indexes do not name: --full counts them\n");
     }
     text
-}
-
-fn time(at: UnixMillis) -> String {
-    jiff::Timestamp::from_millisecond(at.get())
-        .map_or_else(|_| format!("{} ms", at.get()), |time| time.to_string())
 }
 
 fn document(info: &Info, damage: &[Damage]) -> Value {

@@ -9,20 +9,22 @@
 //! <store>/segments/<first position>-<hash>.segment
 //! <store>/<name>/tail.segment     what the open segment held
 //! <store>/<name>/chain            the chain of segment hashes
+//! <store>/<name>/b3sums           the hashes of the chain and of the manifest, as `b3sum` has them
 //! <store>/<name>/manifest.json    what belongs to the backup, and the hash of each part
 //! ```
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{OpenError, storage};
+use super::OpenError;
+use crate::dirs;
 
 mod create;
 mod manifest;
 mod restore;
 
-pub use create::{Source, create};
-pub use manifest::{Manifest, Part, list, verify};
+pub use create::{Source, Wanted, create};
+pub use manifest::{Listed, Manifest, Part, list, verify};
 pub use restore::{Restored, Until, restore};
 
 /// Why a backup is not made, read or restored.
@@ -30,7 +32,7 @@ pub use restore::{Restored, Until, restore};
 pub enum BackupError {
     /// The log's own bytes do not read back.
     #[error("the log cannot be backed up: {0}")]
-    Log(#[from] OpenError),
+    Log(OpenError),
     /// A file cannot be read or written.
     #[error("{path}: {error}")]
     Io {
@@ -40,12 +42,43 @@ pub enum BackupError {
         error: io::Error,
     },
     /// A part of a backup is not what was put there.
-    #[error("{path} is damaged: {reason}; take another backup, this one cannot be restored")]
+    #[error("{path} is damaged: {reason}; restore another backup, and make a new one")]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A segment that backups share is not what was put there.
+    #[error(
+        "{path} is damaged: {reason}; remove that file if it is there and make another backup: if the log has the segment still \
+         it is copied again, for all backups that hold it"
+    )]
+    DamagedSegment {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Written by a newer release.
+    #[error("{path} has format {format}, newer than this release reads ({}): upgrade", Manifest::FORMAT)]
+    Newer {
+        /// The manifest.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+    /// There is nothing to restore.
+    #[error("there are no backups in {dir}, which is not there: name their directory with --store")]
+    NoStore {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// There is nothing to back up.
+    #[error("{dir} holds no log: name the server's data directory with --data")]
+    NoLog {
+        /// The directory.
+        dir: PathBuf,
     },
     /// There is no such backup.
     #[error("there is no backup {name} in {store}: `dramatis backup list` shows what there is")]
@@ -81,7 +114,8 @@ pub enum BackupError {
     },
     /// A name that cannot be a directory's.
     #[error(
-        "a backup's name must have 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or digit; got {0:?}"
+        "a backup's name must have 1 to 64 of a-z A-Z 0-9 . _ -, begin with a letter or digit and be neither `latest` \
+         nor `segments`; got {0:?}"
     )]
     Name(String),
 }
@@ -94,18 +128,33 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     move |error| BackupError::Io { path, error }
 }
 
+// Not by `#[from]`: its text would be told once more as the source.
+impl From<OpenError> for BackupError {
+    fn from(error: OpenError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl BackupError {
+    /// Whether bytes are not what they were.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::DamagedSegment { .. })
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), BackupError> {
+    dirs::make(dir).map_err(at(dir))
+}
+
 fn sync_dir(dir: &Path) -> Result<(), BackupError> {
-    storage::sync_dir(dir).map_err(at(dir))
+    dirs::sync(dir).map_err(at(dir))
 }
 
 /// Writes a file beside its place, syncs it, and puts it there.
-fn put(
-    path: &Path,
-    write: impl FnOnce(&mut std::fs::File) -> Result<(), BackupError>,
-) -> Result<(), BackupError> {
+fn put(path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
+    use std::io::Write as _;
     let staged = path.with_extension("tmp");
     let mut file = std::fs::File::create(&staged).map_err(at(&staged))?;
-    write(&mut file)?;
-    file.sync_all().map_err(at(&staged))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(&staged))?;
     std::fs::rename(&staged, path).map_err(at(path))
 }

@@ -50,6 +50,9 @@ pub(super) struct Broken {
     pub(super) reason: &'static str,
 }
 
+/// What reading the file came to.
+pub(super) type Reading = io::Result<Result<Chain, Broken>>;
+
 impl Default for Chain {
     fn default() -> Self {
         Self { text: String::new(), link: Hash::from_bytes([0; 32]), segments: BTreeMap::new() }
@@ -58,7 +61,7 @@ impl Default for Chain {
 
 impl Chain {
     /// Reads the file; a missing one is an empty chain.
-    pub(super) fn read(storage: &dyn Storage) -> io::Result<Result<Self, Broken>> {
+    pub(super) fn read(storage: &dyn Storage) -> Reading {
         if !storage.list()?.iter().any(|name| name == FILE) {
             return Ok(Ok(Self::default()));
         }

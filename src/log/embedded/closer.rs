@@ -9,13 +9,15 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use super::chain::{Chain, sum};
+use super::Options;
+use super::chain::{Chain, Reading, sum};
 use super::cooler::Cooler;
 use super::format::{index_name, segment_name};
 use super::segment::{Closed, Index};
+use super::shared::{Shared, Trouble};
 use super::sidecar::Sidecar;
-use super::{Options, Shared};
 use crate::priority::step_back;
 
 /// Segments that may wait; the writer waits when there are more, for each holds its index in memory.
@@ -31,22 +33,25 @@ pub(super) struct Work {
     chain: Option<Chain>,
     /// Closed segments kept beside the open one; older ones go to the cold tier.
     hot_segments: usize,
+    moving_patience: Duration,
     /// Bytes of lookup filters that stay in memory.
     filter_bytes_max: u64,
     waiting: VecDeque<Arc<Closed>>,
 }
 
 impl Work {
-    pub(super) fn new(shared: Arc<Shared>, options: &Options) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, lines: Reading, options: &Options) -> Self {
         const BROKEN: &str = "the chain of segment hashes is broken: run `dramatis log verify`";
-        let chain = match Chain::read(&*shared.storage) {
+        let chain = match lines {
             Ok(Ok(chain)) => Some(chain),
             Ok(Err(broken)) => {
-                tracing::error!(offset = broken.offset, reason = broken.reason, BROKEN);
+                tracing::error!(offset = broken.offset, reason = broken.reason, "{BROKEN}");
+                shared.note(Trouble::Chain, Some(BROKEN.to_owned()));
                 None
             }
             Err(error) => {
-                tracing::error!(%error, BROKEN);
+                tracing::error!(%error, "{BROKEN}");
+                shared.note(Trouble::Chain, Some(BROKEN.to_owned()));
                 None
             }
         };
@@ -54,6 +59,7 @@ impl Work {
             shared,
             chain,
             hot_segments: options.hot_segments_max,
+            moving_patience: options.moving_patience,
             filter_bytes_max: options.filter_bytes_max,
             waiting: VecDeque::new(),
         }
@@ -84,10 +90,14 @@ impl Work {
             if let Err(error) = self.finish(&segment) {
                 let name = segment_name(segment.first());
                 tracing::warn!(segment = %name, %error, "a closed segment's index or hash is not written yet");
+                let why =
+                    format!("the index or the hash of {name} is not written, which is tried again: {error}");
+                self.shared.note(Trouble::Index, Some(why));
                 return;
             }
             self.waiting.pop_front();
         }
+        self.shared.note(Trouble::Index, None);
         self.bound_filters();
     }
 
@@ -155,7 +165,7 @@ pub(super) enum Closer {
 impl Closer {
     pub(super) fn beside(mut work: Work) -> io::Result<Self> {
         let (segments, arriving): (_, Receiver<Arc<Closed>>) = sync_channel(WAITING_MAX);
-        let cooler = Cooler::start(work.shared.clone(), work.hot_segments)?;
+        let cooler = Cooler::start(work.shared.clone(), work.hot_segments, work.moving_patience)?;
         let thread = std::thread::Builder::new().name("log-closer".to_owned()).spawn(move || {
             work.begin();
             cooler.look();

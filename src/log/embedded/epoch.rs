@@ -14,6 +14,8 @@ pub(super) const FILE: &str = "epoch";
 pub(super) const RELAXED: &str = "relaxed";
 /// Counters that stand [`apart`] count seconds from here, 2024-01-01.
 const COUNTED_FROM_SECONDS: i64 = 1_704_067_200;
+/// By how much more than their seconds such counters differ.
+const APART_BY_MAX: u32 = 1 << 20;
 /// The longest file that is looked at, in bytes.
 const BYTES_MAX: u64 = 64;
 
@@ -67,10 +69,11 @@ pub(super) fn next(epoch: Epoch) -> Epoch {
 }
 
 /// The next epoch of the same log where it is not certain which one was the last: none that rose one
-/// by one reaches it, and what another begins at another time is another.
+/// by one reaches it, and what another begins, even within the same second, is another.
 pub(super) fn apart(epoch: Epoch, now: UnixMillis) -> Epoch {
     let seconds = u32::try_from(now.get() / 1_000 - COUNTED_FROM_SECONDS).unwrap_or(0);
-    Epoch::new(epoch.log(), epoch.counter().saturating_add(1).max(seconds))
+    let chance = uuid::Uuid::new_v4().as_fields().0 % APART_BY_MAX;
+    Epoch::new(epoch.log(), epoch.counter().saturating_add(1).max(seconds).saturating_add(chance))
 }
 
 /// Notes that from now on an answer may go out before its sync.

@@ -14,6 +14,17 @@ pub enum OpenError {
         /// What the owner wrote into the lock file.
         owner: String,
     },
+    /// Another process has the cold tier.
+    #[error(
+        "the cold tier {} is in use by {owner}: stop that first, or set log.cold_dir to this log's own",
+        dir.display()
+    )]
+    TierInUse {
+        /// The cold tier's directory.
+        dir: PathBuf,
+        /// What the owner wrote into the lock file.
+        owner: String,
+    },
     /// Acknowledged bytes do not read back.
     #[error(
         "{file} is damaged at byte {offset}: {reason}; what was acknowledged is never cut silently: `dramatis log verify` lists all damage, restore the file from a backup or see `dramatis log repair --help`"
@@ -39,12 +50,24 @@ pub enum OpenError {
     },
     /// The cold tier holds another history.
     #[error(
-        "{} is not this log's cold tier: set log.cold_dir to the one it has, or to an empty directory if it has none; a restored log begins with an empty one",
+        "{} is not this log's cold tier: set log.cold_dir to the one it has, or to an empty directory if it has none. A restored log begins with an empty one; of a log and a copy of it only the one that is opened first keeps it, so make a second log by `dramatis backup restore`",
         dir.display()
     )]
     OtherTier {
         /// The cold tier's directory.
         dir: PathBuf,
+    },
+    /// Segments were moved to a cold tier that is not there.
+    #[error(
+        "older segments are in the log's cold tier, and {}: set log.cold_dir to it and see that it is mounted",
+        dir.as_ref().map_or_else(
+            || "log.cold_dir is not set".to_owned(),
+            |dir| format!("{} is not it: nothing is there", dir.display()),
+        )
+    )]
+    AwayTier {
+        /// Where it was looked for, if anywhere.
+        dir: Option<PathBuf>,
     },
     /// The cold tier and the log's own directory are one.
     #[error("{} is the log's own directory, where nothing can move to: set log.cold_dir to another one", dir.display())]

@@ -1,17 +1,25 @@
-//! The file `LOCK`, held by the one process that owns the directory.
+//! The one process that owns a directory holds its file `LOCK`, which names it, and the directory
+//! itself: somebody may remove the file, taking it for what a crash left behind.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::Path;
 
-use super::OpenError;
+use super::{OpenError, tier};
+
+/// What is locked until this is dropped.
+pub(super) struct Lock {
+    _file: File,
+    _dir: Option<File>,
+}
 
 /// Takes the directory, or says who has it.
-pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("LOCK");
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = file.map_err(OpenError::io(path.display()))?;
-    if file.try_lock().is_err() {
+    let held = file.try_lock().map_err(|_| in_use()).and_then(|()| hold(dir));
+    if held.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
         let mut owner = String::new();
         let _ = file.read_to_string(&mut owner);
         let owner =
@@ -22,5 +30,34 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())) {
         tracing::warn!(%error, "the lock file does not name this process");
     }
-    Ok(file)
+    // Not every file system locks directories.
+    Ok(Lock { _file: file, _dir: held.ok() })
+}
+
+/// Takes the log's own directory and its cold tier: each has a lock, for a log and a copy of it would
+/// have two of the one and share the other.
+pub(super) fn lock_both(dir: &Path, cold: Option<&Path>) -> Result<Vec<Lock>, OpenError> {
+    let mut locks = vec![lock(dir)?];
+    // Another log's cold tier gets no lock file.
+    tier::check(dir, cold)?;
+    if let Some(cold) = cold {
+        locks.push(lock(cold).map_err(|error| match error {
+            OpenError::InUse { owner } => OpenError::TierInUse { dir: cold.to_owned(), owner },
+            other => other,
+        })?);
+    }
+    Ok(locks)
+}
+
+fn hold(dir: &Path) -> io::Result<File> {
+    let dir = File::open(dir)?;
+    match dir.try_lock() {
+        Ok(()) => Ok(dir),
+        Err(TryLockError::WouldBlock) => Err(in_use()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn in_use() -> io::Error {
+    ErrorKind::WouldBlock.into()
 }

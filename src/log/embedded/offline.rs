@@ -5,8 +5,7 @@
 //! that are walked. What is found is told as it is found, so that a stopped run has told all
 //! it saw. Memory is bounded by one segment's index and its longest batch.
 
-use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use self::walk::Files;
 use super::OpenError;
 use super::epoch;
 use super::format::{SegmentHeader, parse_segment_name, segment_name};
+use super::lock::{Lock, lock_both};
 use super::recovery;
 use super::storage::{DIRECTORY, Directory, Storage};
 use super::tier;
@@ -105,13 +105,17 @@ impl OfflineError {
 
 impl Place {
     fn storage(&self) -> Result<Arc<dyn Storage>, OfflineError> {
-        if !self.dir.is_dir() {
-            return Err(OfflineError::NoLog { dir: self.dir.clone() });
+        match std::fs::read_dir(&self.dir) {
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(OfflineError::io(&self.dir.display().to_string())(error));
+            }
+            Err(_) => return Err(OfflineError::NoLog { dir: self.dir.clone() }),
+            Ok(_) => {}
         }
         if let Some(cold) = self.cold.as_ref().filter(|cold| !cold.is_dir()) {
             return Err(OfflineError::NoColdTier { dir: cold.clone() });
         }
-        tier::pair(&self.dir, self.cold.as_deref(), false)?;
+        tier::check(&self.dir, self.cold.as_deref())?;
         Ok(Arc::new(Directory::new(&self.dir, self.cold.as_deref())))
     }
 
@@ -119,11 +123,11 @@ impl Place {
         self.cold.is_some() && !self.dir.join(name).exists()
     }
 
-    /// Takes the directory from every server until the file is dropped.
-    fn lock(&self) -> Result<File, OfflineError> {
+    /// Takes the directories from every server until the locks are dropped.
+    fn lock(&self) -> Result<Vec<Lock>, OfflineError> {
         // A directory without a log gets no lock file.
         survey(self, &mut Findings::new(&mut Quiet))?;
-        Ok(super::lock::lock(&self.dir)?)
+        Ok(lock_both(&self.dir, self.cold.as_deref())?)
     }
 }
 

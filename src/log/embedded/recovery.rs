@@ -36,6 +36,7 @@ pub(super) struct Recovered {
     pub(super) closed: Vec<Arc<Closed>>,
     pub(super) open: Open,
     pub(super) chain: Chain,
+    pub(super) lines: chain::Reading,
     /// Up to where the open segment's file reaches.
     pub(super) allocated: u64,
 }
@@ -57,8 +58,9 @@ pub(super) fn recover(
     let mut at = LOG_START;
     let last = firsts.pop();
     // A chain that does not read proves nothing: what it is for says so.
-    if let Ok(Ok(lines)) = chain::Chain::read(&**storage)
-        && let Some(named) = lost_after(&lines, last)
+    let lines = chain::Chain::read(&**storage);
+    if let Ok(Ok(lines)) = &lines
+        && let Some(named) = lost_after(lines, last)
     {
         return Err(damaged(&segment_name(named), 0, MISSING_AFTER));
     }
@@ -86,7 +88,7 @@ pub(super) fn recover(
     let Scanned { file, facts, index, size } = scanned;
     let open = Open { file, first: facts.first, end: facts.end, index };
     let closed = closed.into_iter().map(Arc::new).collect();
-    Ok(Recovered { closed, open, chain: chain_of(&facts), allocated: size })
+    Ok(Recovered { closed, open, chain: chain_of(&facts), lines, allocated: size })
 }
 
 /// What is wrong if the chain names the last segment there is.

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::dirs;
+
 /// A directory of files, of which closed segments may lie in a second one, the cold tier.
 pub(super) trait Storage: Send + Sync + 'static {
     /// The names of all files.
@@ -99,11 +101,6 @@ fn names_in(dir: &Path, names: &mut Vec<String>) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the names of a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 /// Puts a file in place by way of this one, which is not left behind: on a full disk it would take
 /// the room that is lacking.
 fn staging(staged: &Path, put: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
@@ -163,8 +160,8 @@ impl Storage for Directory {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        sync_dir(&self.hot)?;
-        self.cold.as_deref().map_or(Ok(()), sync_dir)
+        dirs::sync(&self.hot)?;
+        self.cold.as_deref().map_or(Ok(()), dirs::sync)
     }
 
     fn space(&self) -> io::Result<Space> {
@@ -182,9 +179,9 @@ impl Storage for Directory {
             File::open(&staged)?.sync_all()?;
             std::fs::rename(&staged, &there)
         })?;
-        sync_dir(cold)?;
+        dirs::sync(cold)?;
         std::fs::remove_file(&hot)?;
-        sync_dir(&self.hot)?;
+        dirs::sync(&self.hot)?;
         Ok(true)
     }
 }

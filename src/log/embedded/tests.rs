@@ -45,7 +45,7 @@ fn open_disk_at(disk: &disk::Disk, options: Options, clock: &ManualClock) -> Res
         work.begin();
         Ok(Closer::Within(Box::new(work)))
     };
-    EmbeddedLog::open_storage(Arc::new(disk.clone()), None, &options, Arc::new(clock.clone()), within)
+    EmbeddedLog::open_storage(Arc::new(disk.clone()), Vec::new(), &options, Arc::new(clock.clone()), within)
 }
 
 async fn keeps_the_contract(options: Options) {

@@ -1,10 +1,12 @@
 //! Which cold tier is whose: a log's own directory and its cold tier hold a file `tier` with one
-//! random id.
+//! random id, which is another one each time the log is opened.
 //!
 //! The names of segments tell positions only, so those of two logs, or of a log and of what was
-//! restored of it, would be taken for one history. A restored log brings a file of its own that
-//! claims an empty cold tier; releases before this one wrote none, and their cold tiers are taken
-//! over if their segments are of the same log.
+//! restored or copied of it, would be taken for one history, and one would write over the other. A
+//! restored log brings a file of its own that claims an empty cold tier. Of a log and a copy of it
+//! the one that is opened first draws a new id for itself and the cold tier, which the other does
+//! not know. Releases that knew no such file wrote none: their cold tiers are taken over if their
+//! segments are of the same log, and so is one whose file was removed.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -24,41 +26,67 @@ const BYTES_MAX: usize = 128;
 
 /// Says of a new history that whatever lies in a cold tier is not its own.
 pub(super) fn begin(storage: &dyn Storage) -> io::Result<()> {
-    write(storage, &format!("{}{UNUSED}", uuid::Uuid::new_v4().simple()))
+    write(storage, &format!("{}{UNUSED}", draw()))
 }
 
-/// Refuses a cold tier that is not this log's own. With `bind`, which the owner of both asks for,
-/// they belong together from now on.
-pub(super) fn pair(hot: &Path, cold: Option<&Path>, bind: bool) -> Result<(), OpenError> {
-    let Some(cold) = cold else { return Ok(()) };
-    if canonical(hot)? == canonical(cold)? {
-        return Err(OpenError::OwnTier { dir: cold.to_owned() });
-    }
-    let other = || OpenError::OtherTier { dir: cold.to_owned() };
-    let (mine, its) = (read(hot)?, read(cold)?);
-    let unused = mine.as_deref().is_some_and(|mine| mine.ends_with(UNUSED));
-    let id = mine.as_deref().map(|mine| mine.trim_end_matches(UNUSED));
-    match (id, its.as_deref()) {
-        (Some(mine), Some(its)) if mine == its => {}
-        (_, Some(_)) => return Err(other()),
-        (_, None) => {
-            let segments = firsts(cold)?.0;
-            if !segments.is_empty() && (unused || !are_of(hot, cold, &segments)?) {
-                return Err(other());
-            }
+/// Refuses a cold tier that is not this log's own, or a missing one if segments moved there.
+pub(super) fn check(hot: &Path, cold: Option<&Path>) -> Result<(), OpenError> {
+    let mut mine = read(hot)?;
+    loop {
+        let its = cold.map(read).transpose()?.flatten();
+        // The owner of both may have drawn a new id in between.
+        let now = read(hot)?;
+        if now == mine {
+            return fits(hot, mine.as_deref(), cold, its.as_deref());
         }
+        mine = now;
     }
-    if bind && (unused || its.is_none()) {
-        let id = id.map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), str::to_owned);
-        // The log's own first, unless that would give up that the tier begins empty.
-        let order = if unused { [cold, hot] } else { [hot, cold] };
-        for dir in order {
-            write(&Directory::new(dir, None), &id).map_err(OpenError::io(shown(dir)))?;
-        }
+}
+
+/// Takes the cold tier, which is locked, for this log and none of its copies.
+pub(super) fn take(hot: &Path, cold: &Path) -> Result<(), OpenError> {
+    check(hot, Some(cold))?;
+    let id = draw();
+    let on_its_way = match read(cold)? {
+        Some(its) => format!("{its} {id}"),
+        None if firsts(cold)?.0.is_empty() => format!("{id}{UNUSED}"),
+        None => id.clone(),
+    };
+    for (dir, text) in [(hot, &on_its_way), (cold, &id), (hot, &id)] {
+        write(&Directory::new(dir, None), text).map_err(OpenError::io(shown(dir)))?;
     }
     Ok(())
 }
 
+/// What the log says of its cold tier against what that says of itself.
+fn fits(hot: &Path, mine: Option<&str>, cold: Option<&Path>, its: Option<&str>) -> Result<(), OpenError> {
+    let unused = mine.is_some_and(|mine| mine.ends_with(UNUSED));
+    // The oldest segment moves first.
+    let moved = || Ok::<_, OpenError>(mine.is_some() && !unused && !firsts(hot)?.0.contains(&0));
+    let Some(cold) = cold else {
+        return if moved()? { Err(OpenError::AwayTier { dir: None }) } else { Ok(()) };
+    };
+    if canonical(hot)? == canonical(cold)? {
+        return Err(OpenError::OwnTier { dir: cold.to_owned() });
+    }
+    let other = || OpenError::OtherTier { dir: cold.to_owned() };
+    match (mine, its) {
+        (Some(mine), Some(its)) if mine.split(' ').any(|id| id == its) => Ok(()),
+        (_, Some(_)) => Err(other()),
+        (_, None) => {
+            let segments = firsts(cold)?.0;
+            if segments.is_empty() {
+                let away = moved()?;
+                return if away { Err(OpenError::AwayTier { dir: Some(cold.to_owned()) }) } else { Ok(()) };
+            }
+            if unused || !are_of(hot, cold, &segments)? { Err(other()) } else { Ok(()) }
+        }
+    }
+}
+
+fn draw() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
 fn shown(dir: &Path) -> String {
     dir.join(FILE).display().to_string()
 }

@@ -427,13 +427,14 @@ impl Writer {
             self.sync_late();
         }
         self.syncer.end();
-        self.closer.end();
         if self.durability != Durability::Sync
             && self.poisoned.is_none()
             && let Err(error) = epoch::settled(&*self.end.storage)
         {
             tracing::warn!(%error, "the log was synced, but the next start will not know it");
         }
+        // It may take longer than the process is given.
+        self.closer.end();
     }
 }
 

@@ -1,14 +1,14 @@
 //! Taking a backup beside the process that writes: nothing is locked, nothing waits.
 
-use std::fs::TryLockError;
-use std::io::Write as _;
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 
-use super::manifest::{is_name, is_there};
-use super::{BackupError, Manifest, Part, Progress, at, put, sync_dir};
+use super::manifest::{SEGMENTS, is_name, is_there};
+use super::{BackupError, Manifest, Part, Progress, at, make_dir, put, sync_dir};
 use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
 use crate::log::embedded::format::{index_name, parse_segment_name, segment_name};
@@ -19,6 +19,13 @@ use crate::log::embedded::{OpenError, epoch, tier};
 
 /// Bytes copied at a time.
 const CHUNK_BYTES: u64 = 1024 * 1024;
+/// What a backup that is not whole may hold.
+const LEFT_BEHIND: [&str; 8] =
+    [PART, TAIL, "tail.tmp", "chain", "chain.tmp", "b3sums", "b3sums.tmp", "manifest.tmp"];
+/// A segment on its way into the store.
+const PART: &str = "segment.part";
+/// What the open segment held.
+const TAIL: &str = "tail.segment";
 
 /// A log's directories, read beside the process that owns them.
 pub struct Source {
@@ -39,6 +46,26 @@ impl Source {
 
     fn open(&self, name: &str) -> Result<Arc<dyn StoredFile>, BackupError> {
         self.storage.open(name).map_err(at(&self.dir.join(name)))
+    }
+
+    fn epoch(&self) -> Result<Epoch, BackupError> {
+        let no_log = || BackupError::NoLog { dir: self.dir.clone() };
+        let own = Directory::new(&self.dir, None);
+        let names = match own.list() {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(no_log());
+            }
+            names => names.map_err(at(&self.dir))?,
+        };
+        let read = epoch::read(&own, &names).map_err(at(&self.dir.join(epoch::FILE)))?;
+        let damaged = |reason| OpenError::Damaged { file: epoch::FILE.to_owned(), offset: 0, reason }.into();
+        match read {
+            Some(read) => read.map_err(damaged),
+            None if names.iter().any(|name| parse_segment_name(name).is_some()) => {
+                Err(damaged("it is missing, although there are segments".to_owned()))
+            }
+            None => Err(no_log()),
+        }
     }
 
     fn firsts(&self) -> Result<Vec<u64>, BackupError> {
@@ -105,43 +132,83 @@ impl Source {
     }
 }
 
+/// The backup that is to be made.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// When it is begun.
+    pub created_at: UnixMillis,
+    /// What is noted of the read models.
+    pub read_models: serde_json::Value,
+}
+
 /// Makes a backup of all that is recorded by now. Segments that the store has are not copied again.
 pub fn create(
     source: &Source,
     store: &Path,
-    name: &str,
-    now: UnixMillis,
-    read_models: serde_json::Value,
+    wanted: Wanted,
     progress: Progress<'_>,
 ) -> Result<Manifest, BackupError> {
+    let name = &wanted.name;
     if !is_name(name) {
-        return Err(BackupError::Name(name.to_owned()));
+        return Err(BackupError::Name(name.clone()));
     }
-    tier::pair(&source.dir, source.cold.as_deref(), false)?;
+    let epoch = source.epoch()?;
+    tier::check(&source.dir, source.cold.as_deref())?;
     let own = store.join(name);
-    std::fs::create_dir_all(&own).map_err(at(&own))?;
-    // One without a manifest, that nobody holds, is what was stopped.
-    let held = std::fs::File::open(&own).map_err(at(&own))?;
-    if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) || is_there(store, name) {
-        return Err(BackupError::Exists { name: name.to_owned() });
-    }
-    create_in(source, store, name, now, read_models, progress).inspect_err(|_| {
+    let free = hold(store, &own)?.filter(|_| !is_there(store, name));
+    let _held = free.ok_or_else(|| BackupError::Exists { name: name.clone() })?;
+    create_in(source, store, epoch, wanted, progress).inspect_err(|_| {
         // If that fails too, it is what was stopped.
         let _ = std::fs::remove_dir_all(&own);
     })
 }
 
+/// Makes a backup's directory and holds it; `None` if another process does. What others left that were
+/// stopped is removed on the way.
+fn hold(store: &Path, own: &Path) -> Result<Option<File>, BackupError> {
+    make_dir(store)?;
+    let gate = File::open(store).map_err(at(store))?;
+    // Until the directory is held it would be taken for such a one. Not every file system has locks.
+    let _ = gate.lock();
+    for entry in std::fs::read_dir(store).map_err(at(store))? {
+        let name = entry.map_err(at(store))?.file_name().to_string_lossy().into_owned();
+        if is_name(&name) && !is_there(store, &name) {
+            remove_stopped(&store.join(name));
+        }
+    }
+    make_dir(own)?;
+    let held = File::open(own).map_err(at(own))?;
+    let is_free = !matches!(held.try_lock(), Err(TryLockError::WouldBlock));
+    Ok(is_free.then_some(held))
+}
+
+/// Removes what is left of a backup, unless it is being made or holds anything else. What cannot be
+/// removed is in nobody's way.
+fn remove_stopped(dir: &Path) {
+    let Ok(held) = File::open(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    let is_ours = |name: &&std::ffi::OsString| LEFT_BEHIND.iter().any(|known| name.as_os_str() == *known);
+    if held.try_lock().is_ok() && !names.is_empty() && names.iter().all(|name| is_ours(&name)) {
+        for name in names {
+            let _ = std::fs::remove_file(dir.join(name));
+        }
+        let _ = std::fs::remove_dir(dir);
+    }
+}
+
 fn create_in(
     source: &Source,
     store: &Path,
-    name: &str,
-    now: UnixMillis,
-    read_models: serde_json::Value,
+    epoch: Epoch,
+    wanted: Wanted,
     progress: Progress<'_>,
 ) -> Result<Manifest, BackupError> {
-    let (own, segments) = (store.join(name), store.join("segments"));
-    std::fs::create_dir_all(&segments).map_err(at(&segments))?;
-    let epoch = epoch::of(&*source.storage)?;
+    let Wanted { name, created_at, read_models } = wanted;
+    let segments = store.join(SEGMENTS);
+    make_dir(&segments)?;
     let chain =
         Chain::read(&*source.storage).map_err(at(&source.dir))?.map_err(|broken| OpenError::Damaged {
             file: "chain".to_owned(),
@@ -149,7 +216,7 @@ fn create_in(
             reason: broken.reason.to_owned(),
         })?;
     let firsts = source.firsts()?;
-    let mut copy = Copy { source, store, epoch, chain: &chain, parts: Vec::new(), new_bytes: 0 };
+    let mut copy = Copy { source, store, name: &name, epoch, chain: &chain, parts: Vec::new(), new_bytes: 0 };
     let total = source.bytes(&firsts)?;
     for pair in firsts.windows(2) {
         if let [first, next] = *pair {
@@ -158,18 +225,16 @@ fn create_in(
         progress(copy.parts.iter().map(|part| part.bytes).sum(), total);
     }
     if let Some(first) = firsts.last() {
-        copy.tail(*first, name)?;
+        copy.tail(*first)?;
         progress(total, total);
     }
     let Copy { parts, new_bytes, .. } = copy;
-    let text = own.join("chain");
-    put(&text, |file| file.write_all(chain.text().as_bytes()).map_err(at(&text)))?;
     sync_dir(&segments)?;
     let next = parts.last().map_or(0, |part| part.first + part.events);
     let manifest = Manifest {
         format: Manifest::FORMAT,
-        name: name.to_owned(),
-        created_at: now,
+        name,
+        created_at,
         epoch,
         events: next,
         last_position: next.checked_sub(1).map(Position::from_engine),
@@ -177,8 +242,7 @@ fn create_in(
         new_bytes,
         read_models,
     };
-    manifest.write(store)?;
-    sync_dir(&own)?;
+    manifest.write(store, &chain)?;
     sync_dir(store)?;
     Ok(manifest)
 }
@@ -187,6 +251,7 @@ fn create_in(
 struct Copy<'a> {
     source: &'a Source,
     store: &'a Path,
+    name: &'a str,
     epoch: Epoch,
     chain: &'a Chain,
     parts: Vec<Part>,
@@ -206,9 +271,9 @@ impl Copy<'_> {
                 return Ok(());
             }
         }
-        let staged = self.store.join("segments").join(format!("{first:020}.part"));
-        let copied = copy(&*self.source.open(&name)?, facts.end, &staged);
-        let hash = copied.inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
+        // Others may put the same segment into the store just now.
+        let staged = self.store.join(self.name).join(PART);
+        let hash = copy(&*self.source.open(&name)?, facts.end, &staged)?;
         if known.is_some_and(|sum| sum.hash != hash) {
             let reason = "its hash is not the one in the chain".to_owned();
             return Err(OpenError::Damaged { file: name, offset: 0, reason }.into());
@@ -222,12 +287,12 @@ impl Copy<'_> {
     }
 
     /// The open segment, up to its last whole batch.
-    fn tail(&mut self, first: u64, name: &str) -> Result<(), BackupError> {
+    fn tail(&mut self, first: u64) -> Result<(), BackupError> {
         let Some((facts, bytes)) = self.source.read_open(first, self.epoch.log())? else { return Ok(()) };
         let bytes = bytes.get(..to_usize(facts.end)).unwrap_or_default();
-        let file = Path::new(name).join("tail.segment");
+        let file = Path::new(self.name).join(TAIL);
         let there = self.store.join(&file);
-        put(&there, |file| file.write_all(bytes).map_err(at(&there)))?;
+        put(&there, bytes)?;
         self.new_bytes += facts.end;
         self.parts.push(part(file, &facts, &blake3::hash(bytes)));
         Ok(())
@@ -235,7 +300,7 @@ impl Copy<'_> {
 }
 
 fn shared(first: u64, hash: &blake3::Hash) -> PathBuf {
-    Path::new("segments").join(format!("{first:020}-{}.segment", hash.to_hex()))
+    Path::new(SEGMENTS).join(format!("{first:020}-{}.segment", hash.to_hex()))
 }
 
 fn part(file: PathBuf, facts: &Facts, hash: &blake3::Hash) -> Part {
@@ -252,7 +317,7 @@ fn part(file: PathBuf, facts: &Facts, hash: &blake3::Hash) -> Part {
 
 /// Copies the first `bytes` of a file and syncs them; gives their hash.
 fn copy(from: &dyn StoredFile, bytes: u64, to: &Path) -> Result<blake3::Hash, BackupError> {
-    let (mut file, mut hasher) = (std::fs::File::create(to).map_err(at(to))?, blake3::Hasher::new());
+    let (mut file, mut hasher) = (File::create(to).map_err(at(to))?, blake3::Hasher::new());
     let (mut chunk, mut done) = (Vec::new(), 0);
     while done < bytes {
         chunk.resize(to_usize(CHUNK_BYTES.min(bytes - done)), 0);

@@ -1,15 +1,21 @@
 //! What a backup holds, as its manifest says and as its files prove.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use super::{BackupError, Progress, at};
-use crate::log::embedded::chain::{Sum, sum};
+use super::{BackupError, Progress, at, put, sync_dir};
+use crate::log::embedded::chain::{Chain, Sum, sum};
 
 const FILE: &str = "manifest.json";
+const CHAIN: &str = "chain";
+/// Where the segments are that backups share.
+pub(super) const SEGMENTS: &str = "segments";
+/// The hashes of those two. Backups of earlier releases have none.
+const SUMS: &str = "b3sums";
 /// The format that this release writes and reads.
 const FORMAT: u32 = 1;
 
@@ -72,30 +78,51 @@ impl Manifest {
         Some((first.first_recorded_at, filled.next_back().unwrap_or(first).last_recorded_at))
     }
 
-    pub(super) fn write(&self, store: &Path) -> Result<(), BackupError> {
-        use std::io::Write as _;
-        let path = store.join(&self.name).join(FILE);
-        let text = serde_json::to_string_pretty(self).map_err(|error| at(&path)(error.into()))?;
-        super::put(&path, |file| writeln!(file, "{text}").map_err(at(&path)))
+    /// Writes it and the chain; with that the backup is there.
+    pub(super) fn write(&self, store: &Path, chain: &Chain) -> Result<(), BackupError> {
+        let own = store.join(&self.name);
+        let text = serde_json::to_string_pretty(self).map_err(|error| at(&own.join(FILE))(error.into()))?;
+        let text = text + "\n";
+        let sums: String =
+            [(CHAIN, chain.text()), (FILE, &text)].map(|(file, text)| line(text.as_bytes(), file)).concat();
+        put(&own.join(CHAIN), chain.text().as_bytes())?;
+        put(&own.join(SUMS), sums.as_bytes())?;
+        sync_dir(&own)?;
+        put(&own.join(FILE), text.as_bytes())?;
+        sync_dir(&own)
     }
 
     fn read(store: &Path, name: &str) -> Result<Self, BackupError> {
-        let path = store.join(name).join(FILE);
-        let text = std::fs::read(&path).map_err(at(&path))?;
-        let damaged = |reason: String| BackupError::Damaged { path: path.clone(), reason };
-        let manifest: Self = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-        if manifest.format > FORMAT {
-            let format = manifest.format;
-            return Err(damaged(format!("it has format {format}, newer than this release reads ({FORMAT})")));
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
         }
-        Ok(manifest)
+        let (path, text) = read(store, name, FILE)?;
+        let damaged =
+            |error: serde_json::Error| BackupError::Damaged { path: path.clone(), reason: error.to_string() };
+        let Format { format } = serde_json::from_slice(&text).map_err(damaged)?;
+        if format > FORMAT {
+            return Err(BackupError::Newer { path, format });
+        }
+        serde_json::from_slice(&text).map_err(damaged)
+    }
+
+    /// The chain that came with the backup.
+    pub(super) fn chain(&self, store: &Path) -> Result<Chain, BackupError> {
+        let (path, text) = read(store, &self.name, CHAIN)?;
+        Chain::parse(&text).map_err(|broken| BackupError::Damaged { path, reason: broken.reason.to_owned() })
     }
 
     /// One backup, by its name; `latest` is the last one made.
     pub(super) fn find(store: &Path, name: &str) -> Result<Self, BackupError> {
         let unknown = || BackupError::Unknown { name: name.to_owned(), store: store.to_owned() };
         if name == "latest" {
-            return list(store)?.pop().ok_or_else(unknown);
+            let Listed { mut backups, unread } = list(store)?;
+            // It may be the latest.
+            return match unread.into_iter().next() {
+                Some(error) => Err(error),
+                None => backups.pop().ok_or_else(unknown),
+            };
         }
         if !is_name(name) || !is_there(store, name) {
             return Err(unknown());
@@ -103,6 +130,31 @@ impl Manifest {
         Self::read(store, name)
     }
 }
+
+/// A line of the sums.
+fn line(bytes: &[u8], file: &str) -> String {
+    format!("{}  {file}\n", blake3::hash(bytes).to_hex())
+}
+
+/// A file of a backup, which is what was put there.
+fn read(store: &Path, name: &str, file: &str) -> Result<(PathBuf, Vec<u8>), BackupError> {
+    let (path, sums) = (store.join(name).join(file), store.join(name).join(SUMS));
+    let damaged = |reason: String| BackupError::Damaged { path: path.clone(), reason };
+    let bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged(MISSING.to_owned())),
+        read => read.map_err(at(&path))?,
+    };
+    let lines = match std::fs::read(&sums) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((path, bytes)),
+        read => read.map_err(at(&sums))?,
+    };
+    let is_right =
+        String::from_utf8_lossy(&lines).split_inclusive('\n').any(|said| said == line(&bytes, file));
+    if is_right { Ok((path, bytes)) } else { Err(damaged(format!("its hash is not the one in {SUMS}"))) }
+}
+
+/// What is wrong with a file that is not there.
+pub(super) const MISSING: &str = "it is missing";
 
 /// Whether a backup of this name is there, whole.
 pub(super) fn is_there(store: &Path, name: &str) -> bool {
@@ -113,25 +165,44 @@ pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-        && !matches!(name, "segments" | "latest")
+        && !matches!(name, SEGMENTS | "latest")
 }
 
-/// The backups of a store, the oldest first. Unfinished ones are left out.
-pub fn list(store: &Path) -> Result<Vec<Manifest>, BackupError> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(store).map_err(at(store))? {
+/// The backups of a store.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Those that tell what they hold, the oldest first.
+    pub backups: Vec<Manifest>,
+    /// Why others do not.
+    pub unread: Vec<BackupError>,
+}
+
+/// The backups of a store. Unfinished ones are left out.
+pub fn list(store: &Path) -> Result<Listed, BackupError> {
+    let mut listed = Listed::default();
+    let entries = match std::fs::read_dir(store) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(BackupError::NoStore { dir: store.to_owned() });
+        }
+        entries => entries.map_err(at(store))?,
+    };
+    for entry in entries {
         let name = entry.map_err(at(store))?.file_name().to_string_lossy().into_owned();
         if is_there(store, &name) {
-            found.push(Manifest::read(store, &name)?);
+            match Manifest::read(store, &name) {
+                Ok(manifest) => listed.backups.push(manifest),
+                Err(error) => listed.unread.push(error),
+            }
         }
     }
-    found.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
-    Ok(found)
+    listed.backups.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+    Ok(listed)
 }
 
 /// Proves that every part of a backup is there, byte for byte as it was put there.
 pub fn verify(store: &Path, name: &str, progress: Progress<'_>) -> Result<Manifest, BackupError> {
     let manifest = Manifest::find(store, name)?;
+    manifest.chain(store)?;
     let (mut done, total) = (0, manifest.bytes());
     for part in &manifest.parts {
         part.check(store)?;
@@ -142,6 +213,15 @@ pub fn verify(store: &Path, name: &str, progress: Progress<'_>) -> Result<Manife
 }
 
 impl Part {
+    pub(super) fn damaged(&self, path: &Path, reason: &str) -> BackupError {
+        let (path, reason) = (path.to_owned(), reason.to_owned());
+        if self.file.starts_with(SEGMENTS) {
+            BackupError::DamagedSegment { path, reason }
+        } else {
+            BackupError::Damaged { path, reason }
+        }
+    }
+
     pub(super) fn sum(&self) -> Option<Sum> {
         let hash = blake3::Hash::from_hex(&self.blake3).ok()?;
         Some(Sum { bytes: self.bytes, hash })
@@ -150,8 +230,11 @@ impl Part {
     /// Whether the file is what the manifest says.
     pub(super) fn check(&self, store: &Path) -> Result<(), BackupError> {
         let path = store.join(&self.file);
-        let damaged = |reason: &str| BackupError::Damaged { path: path.clone(), reason: reason.to_owned() };
-        let file = File::open(&path).map_err(at(&path))?;
+        let damaged = |reason: &str| self.damaged(&path, reason);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged(MISSING)),
+            opened => opened.map_err(at(&path))?,
+        };
         let size = file.metadata().map_err(at(&path))?.len();
         if size != self.bytes {
             return Err(damaged(&format!("it has {size} bytes, the manifest says {}", self.bytes)));

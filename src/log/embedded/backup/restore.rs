@@ -1,13 +1,15 @@
 //! Restoring a backup, whole or up to a point, as a log of its own epoch.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 
-use super::{BackupError, Manifest, Part, Progress, at};
+use super::manifest::MISSING;
+use super::{BackupError, Manifest, Part, Progress, at, make_dir};
+use crate::clock::time_text;
 use crate::log::embedded::bytes::{Fields, to_u32, to_u64, to_usize};
-use crate::log::embedded::chain::Chain;
 use crate::log::embedded::checksum::crc32c;
 use crate::log::embedded::epoch;
 use crate::log::embedded::format::{
@@ -55,7 +57,7 @@ pub fn restore(
 ) -> Result<Restored, BackupError> {
     let manifest = Manifest::find(store, name)?;
     reach(&manifest, until)?;
-    std::fs::create_dir_all(data).map_err(at(data))?;
+    make_dir(data)?;
     if let Some(found) = std::fs::read_dir(data).map_err(at(data))?.next() {
         let found = found.map_err(at(data))?.file_name().to_string_lossy().into_owned();
         let stopped =
@@ -87,10 +89,7 @@ fn restore_into(
     progress: Progress<'_>,
 ) -> Result<Restored, BackupError> {
     let storage: Arc<dyn Storage> = Arc::new(Directory::new(unfinished, None));
-    let chain = store.join(&manifest.name).join("chain");
-    let text = std::fs::read(&chain).map_err(at(&chain))?;
-    let mut chain = Chain::parse(&text)
-        .map_err(|broken| BackupError::Damaged { path: chain, reason: broken.reason.to_owned() })?;
+    let mut chain = manifest.chain(store)?;
     let (mut done, total, mut next, mut open) = (0, manifest.bytes(), 0, 0);
     let mut closed: Option<(u64, Vec<u8>)> = None;
     for part in &manifest.parts {
@@ -121,15 +120,17 @@ fn restore_into(
 fn reach(manifest: &Manifest, until: Until) -> Result<(), BackupError> {
     let holds = || match (manifest.last_position, manifest.times()) {
         (Some(last), Some((from, to))) => {
-            format!("positions 0 to {last}, recorded from {} to {} (Unix milliseconds)", from.get(), to.get())
+            format!("positions 0 to {last}, recorded from {} to {}", time_text(from), time_text(to))
         }
         _ => "no event".to_owned(),
     };
+    // What was recorded while the backup was made is in it too.
+    let end = manifest.times().map_or(manifest.created_at, |(_, last)| last.max(manifest.created_at));
     let asked = match until {
         Until::Position(asked) if manifest.last_position.is_none_or(|last| asked > last) => {
             format!("position {asked}")
         }
-        Until::Time(time) if time > manifest.created_at => format!("the time {}", time.get()),
+        Until::Time(time) if time > end => format!("the time {}", time_text(time)),
         _ => return Ok(()),
     };
     Err(BackupError::OutOfReach { asked, holds: holds() })
@@ -149,8 +150,11 @@ struct Kept {
 
 fn take_part(store: &Path, part: &Part, log: u64, until: Until) -> Result<Kept, BackupError> {
     let path = store.join(&part.file);
-    let mut bytes = std::fs::read(&path).map_err(at(&path))?;
-    let damaged = |reason: &str| BackupError::Damaged { path: path.clone(), reason: reason.to_owned() };
+    let damaged = |reason: &str| part.damaged(&path, reason);
+    let mut bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged(MISSING)),
+        read => read.map_err(at(&path))?,
+    };
     let sum = part.sum().ok_or_else(|| damaged("the manifest's hash of it is malformed"))?;
     if to_u64(bytes.len()) != sum.bytes || blake3::hash(&bytes) != sum.hash {
         return Err(damaged("its bytes are not those that the manifest names"));

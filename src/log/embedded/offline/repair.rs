@@ -14,11 +14,12 @@ use dramatis_events::{Epoch, UnixMillis};
 use super::check::{CHAIN, read_chain};
 use super::walk::{Files, Tail, each_segment};
 use super::{Findings, Observer, OfflineError, Place, Quiet, last_header, parse_index_name, survey};
+use crate::dirs;
 use crate::log::embedded::OpenError;
 use crate::log::embedded::epoch;
 use crate::log::embedded::format::{parse_segment_name, segment_name};
 use crate::log::embedded::recovery::{MISSING_AFTER, lost_after, recover};
-use crate::log::embedded::storage::{read_up_to, sync_dir};
+use crate::log::embedded::storage::read_up_to;
 
 /// What a repair would do, or did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +214,7 @@ impl Folders {
         for dir in [Some(&place.dir), place.cold.as_ref()].into_iter().flatten() {
             let aside = dir.join(folder);
             std::fs::create_dir(&aside)?;
-            sync_dir(dir)?;
+            dirs::sync(dir)?;
             folders.push((dir.clone(), aside));
         }
         Ok(Self(folders))
@@ -224,8 +225,8 @@ impl Folders {
         for (dir, aside) in &self.0 {
             if dir.join(name).exists() {
                 std::fs::rename(dir.join(name), aside.join(name))?;
-                sync_dir(aside)?;
-                sync_dir(dir)?;
+                dirs::sync(aside)?;
+                dirs::sync(dir)?;
             }
         }
         Ok(())
@@ -257,13 +258,13 @@ impl Folders {
                 let (old, kept) = (dir.join(name), aside.join(name));
                 std::fs::hard_link(&old, &kept).or_else(|_| std::fs::copy(&old, &kept).map(|_| ()))?;
                 File::open(kept)?.sync_all()?;
-                sync_dir(aside)?;
+                dirs::sync(aside)?;
             }
         }
         files.storage.replace(name, &whole)?;
         for (dir, _) in self.0.iter().skip(1).filter(|(dir, _)| dir.join(name).exists()) {
             std::fs::remove_file(dir.join(name))?;
-            sync_dir(dir)?;
+            dirs::sync(dir)?;
         }
         Ok(())
     }

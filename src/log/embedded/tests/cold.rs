@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dramatis_events::UnixMillis;
 
-use super::backup::{Source, Until};
+use super::backup::{Source, Until, Wanted};
 use super::offline::{Damage, Observer, Place};
 use super::wrapped::Wrapped;
 use super::*;
@@ -97,9 +97,10 @@ async fn a_missing_cold_tier_is_told_from_damage() {
     for options in [tiny(), tiered(&elsewhere, 1)] {
         let before = names(&hot, "");
         let error = open(&hot, options).err().expect("segments are missing").to_string();
-        assert!(error.contains("cold") && error.contains("position 0 to"), "{error}");
+        assert!(error.contains("cold tier") && error.contains("log.cold_dir"), "{error}");
         assert_eq!(names(&hot, ""), before, "nothing is begun anew");
     }
+    assert!(names(&elsewhere, "segment").is_empty() && names(&elsewhere, "tier").is_empty());
     reads_right(&open(&hot, tiered(&cold, 1)).unwrap(), &events).await;
     // One of its segments is gone.
     let gone = names(&cold, ".segment").remove(1);
@@ -146,6 +147,8 @@ async fn damage_in_the_cold_tier_is_named() {
         }
     };
     assert!(matches!(&error, LogError::Damaged { file, .. } if *file == name), "{error}");
+    let told = log.warnings();
+    assert!(told.iter().any(|told| told.contains(&name) && told.contains("dramatis log verify")), "{told:?}");
 }
 
 fn refused(result: Result<EmbeddedLog, OpenError>) -> String {
@@ -158,19 +161,16 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     names(dir, "").into_iter().map(read).collect()
 }
 
+fn wanted() -> Wanted {
+    let read_models = serde_json::Value::Null;
+    Wanted { name: "one".to_owned(), created_at: UnixMillis::new(1_700_000_000_000), read_models }
+}
+
 /// The first events of a log, restored from a backup of it.
 fn restored(dir: &Path, hot: &Path, cold: &Path, last: Position) -> PathBuf {
     let (store, data) = (dir.join("store"), dir.join("restored"));
     let now = UnixMillis::new(1_700_000_000_000);
-    backup::create(
-        &Source::new(hot, Some(cold)),
-        &store,
-        "one",
-        now,
-        serde_json::Value::Null,
-        &mut |_, _| {},
-    )
-    .unwrap();
+    backup::create(&Source::new(hot, Some(cold)), &store, wanted(), &mut |_, _| {}).unwrap();
     backup::restore(&store, "one", &data, Until::Position(last), now, &mut |_, _| {}).unwrap();
     data.join("log")
 }
@@ -241,6 +241,37 @@ async fn a_logs_own_directory_is_no_cold_tier() {
     assert!(all(&open(dir.path(), tiny()).unwrap()).await == events);
 }
 
+/// All files of a directory but its lock, in another one.
+fn copied(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for name in names(from, "").iter().filter(|name| *name != "LOCK") {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}
+
+/// Two histories with one beginning give their segments the same names: in one place each would
+/// write over what the other was told is safe.
+#[tokio::test]
+async fn a_log_and_its_copy_do_not_share_a_cold_tier() {
+    let (dir, hot, cold, events) = grown(1).await;
+    let (copy, empty) = (dir.path().join("copy"), dir.path().join("empty"));
+    copied(&hot, &copy);
+    let log = open(&hot, tiered(&cold, 1)).unwrap();
+    let before = contents(&cold);
+    let error = refused(open(&copy, tiered(&cold, 1)));
+    assert!(error.contains("cold tier") && error.contains(cold.to_str().unwrap()), "{error}");
+    drop(log);
+    // Whichever goes on first keeps it.
+    assert!(refused(open(&copy, tiered(&cold, 1))).contains("is not this log's cold tier"));
+    assert_eq!(contents(&cold), before);
+    refused(open(&copy, tiered(&empty, 1)));
+    reads_right(&open(&hot, tiered(&cold, 1)).unwrap(), &events).await;
+    // One that was only moved takes it along.
+    let moved = dir.path().join("moved");
+    std::fs::rename(&hot, &moved).unwrap();
+    reads_right(&open(&moved, tiered(&cold, 1)).unwrap(), &events).await;
+}
+
 struct Deaf;
 
 impl Observer for Deaf {
@@ -260,9 +291,8 @@ async fn offline_commands_and_backups_look_at_the_right_cold_tier_too() {
         offline::verify(&place, &mut Deaf).map_err(|error| error.to_string())
     };
     let backed_up = |hot: &Path| {
-        let (source, now) = (Source::new(hot, Some(&cold)), UnixMillis::new(1));
-        backup::create(&source, &store, "one", now, serde_json::Value::Null, &mut |_, _| {})
-            .map_err(|error| error.to_string())
+        let source = Source::new(hot, Some(&cold));
+        backup::create(&source, &store, wanted(), &mut |_, _| {}).map_err(|error| error.to_string())
     };
     for error in [verified(&hot_of_other).unwrap_err(), backed_up(&hot_of_other).unwrap_err()] {
         assert!(error.contains("is not this log's cold tier"), "{error}");
@@ -281,7 +311,8 @@ async fn a_cold_tier_that_hangs_stops_no_append() {
     let (storage, hangs, release) = Wrapped::new(&hot, Some(&cold)).holding();
     let clock = Arc::new(ManualClock::default());
     let options = Options { hot_segments_max: 0, ..tiny() };
-    let log = EmbeddedLog::open_storage(Arc::new(storage), None, &options, clock, Closer::beside).unwrap();
+    let log =
+        EmbeddedLog::open_storage(Arc::new(storage), Vec::new(), &options, clock, Closer::beside).unwrap();
     let (room, data) = (stream("room-main.a"), "long data ".repeat(80));
     fill(&log, &room, 8, &data).await;
     hangs.recv().unwrap();
@@ -296,4 +327,54 @@ async fn a_cold_tier_that_hangs_stops_no_append() {
     drop(log);
     assert_eq!(names(&hot, ".segment").len(), 1, "what waited has moved");
     assert!(all(&open(&hot, tiered(&cold, 0)).unwrap()).await == events);
+}
+
+/// What is not done is told to whoever looks at health, until it is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_move_is_told_until_it_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hot, cold) = (dir.path().join("hot"), dir.path().join("cold"));
+    let in_the_way = cold.join("00000000000000000000.segment.tmp");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    let log = open(&hot, tiered(&cold, 0)).unwrap();
+    let started = std::time::Instant::now();
+    let told = |log: &EmbeddedLog| {
+        assert!(started.elapsed() < GUARD, "{:?}", log.warnings());
+        log.warnings().iter().any(|warning| warning.contains("log.cold_dir"))
+    };
+    while !told(&log) {
+        fill(&log, &stream("room-main.a"), 8, &"long data ".repeat(80)).await;
+    }
+    std::fs::remove_dir(&in_the_way).unwrap();
+    while told(&log) {
+        fill(&log, &stream("room-main.a"), 8, &"long data ".repeat(80)).await;
+    }
+    assert!(!names(&cold, ".segment").is_empty());
+}
+
+/// A guard only: without the mend it would wait for ever.
+const GUARD: Duration = Duration::from_mins(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cold_tier_that_hangs_stops_no_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hot, cold) = (dir.path().join("hot"), dir.path().join("cold"));
+    std::fs::create_dir(&hot).unwrap();
+    std::fs::create_dir(&cold).unwrap();
+    let (storage, hangs, release) = Wrapped::new(&hot, Some(&cold)).holding();
+    let options = Options { hot_segments_max: 0, moving_patience: Duration::ZERO, ..tiny() };
+    let clock = Arc::new(ManualClock::default());
+    let log =
+        EmbeddedLog::open_storage(Arc::new(storage), Vec::new(), &options, clock, Closer::beside).unwrap();
+    fill(&log, &stream("room-main.a"), 8, &"long data ".repeat(80)).await;
+    hangs.recv().unwrap();
+    let (ended, ends) = mpsc::channel();
+    let ending = std::thread::spawn(move || {
+        drop(log);
+        ended.send(()).unwrap();
+    });
+    let in_time = ends.recv_timeout(GUARD);
+    drop(release);
+    ending.join().unwrap();
+    in_time.expect("the end waits for the cold tier");
 }

@@ -402,7 +402,8 @@ async fn what_is_derived_and_does_not_read_keeps_nothing_from_opening() {
     for unread in files(dir.path(), "index").iter().map(|path| name(path)).chain(["chain".to_owned()]) {
         let storage = Arc::new(Wrapped::new(dir.path(), None).without(&unread));
         let clock = Arc::new(ManualClock::default());
-        let log = EmbeddedLog::open_storage(storage.clone(), None, &tiny(), clock, Closer::beside).unwrap();
+        let log =
+            EmbeddedLog::open_storage(storage.clone(), Vec::new(), &tiny(), clock, Closer::beside).unwrap();
         assert!(all(&log).await == before, "{unread}");
         drop(log);
         if unread != "chain" {
@@ -430,7 +431,7 @@ async fn a_file_that_cannot_be_read_or_made_is_named() {
     let whole = Wrapped::new(dir.path(), None).without(&name(&last));
     let clock = Arc::new(ManualClock::default());
     let error =
-        EmbeddedLog::open_storage(Arc::new(whole), None, &tiny(), clock, Closer::beside).err().unwrap();
+        EmbeddedLog::open_storage(Arc::new(whole), Vec::new(), &tiny(), clock, Closer::beside).err().unwrap();
     assert!(error.to_string().starts_with(&format!("{}: ", name(&last))), "{error}");
 }
 
@@ -441,6 +442,30 @@ fn a_second_opener_is_told_who_has_it() {
     match open(dir.path(), tiny()) {
         Err(OpenError::InUse { owner }) => assert_eq!(owner, format!("process {}", std::process::id())),
         other => panic!("{:?}", other.err()),
+    }
+    drop(log);
+    drop(open(dir.path(), tiny()).unwrap());
+}
+
+#[test]
+fn a_broken_chain_is_told_to_operators() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), tiny()).unwrap());
+    std::fs::write(dir.path().join("chain"), "no chain\n").unwrap();
+    let log = open(dir.path(), tiny()).unwrap();
+    let warnings = log.warnings();
+    assert!(warnings.iter().any(|warning| warning.contains("dramatis log verify")), "{warnings:?}");
+}
+
+/// Whoever takes the file for what a crash left behind must not let a second writer in.
+#[test]
+fn a_removed_lock_file_lets_nobody_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), tiny()).unwrap();
+    std::fs::remove_file(dir.path().join("LOCK")).unwrap();
+    for _ in 0..2 {
+        let refused = open(dir.path(), tiny()).err();
+        assert!(matches!(refused, Some(OpenError::InUse { .. })), "{refused:?}");
     }
     drop(log);
     drop(open(dir.path(), tiny()).unwrap());

@@ -1,0 +1,250 @@
+//! The store of backups: what is wrong in it is found, named and mended, and hides nothing else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use support::imports::{chat_log, file, imported};
+use support::{Server, dramatis};
+
+/// A data directory with some closed segments, and an empty store.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::of_lines(900)
+    }
+
+    fn of_lines(lines: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let small = [("DRAMATIS__LOG__SEGMENT_BYTES", "65536")];
+        let server = Server::start_with(&dir.path().join("data"), &[], &small);
+        let log = file(dir.path(), "den-2010-03-08.txt", chat_log(lines, 7));
+        imported(&server, &[log], &["--room", "den"]);
+        assert_eq!(server.terminate(), Some(0));
+        Self { dir }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        told(&dramatis().arg("backup").args(arguments).arg("--store").arg(self.store()).output().unwrap())
+    }
+
+    fn create(&self, name: &str) {
+        let made = self.run(&["create", "--name", name, "--data", self.data().to_str().unwrap()]);
+        assert_eq!(made.0, Some(0), "{}", made.1);
+    }
+
+    fn restore(&self, name: &str, into: &str) -> (Option<i32>, String) {
+        self.run(&["restore", name, "--into", self.dir.path().join(into).to_str().unwrap()])
+    }
+}
+
+fn told(output: &Output) -> (Option<i32>, String) {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The files of a directory with an extension or without, in order.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.is_file());
+    paths.sort();
+    paths
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn backups_made_at_a_time_share_what_they_copy() {
+    let place = Place::of_lines(4_000);
+    let names: Vec<String> = (0..8).map(|number| format!("at-once-{number}")).collect();
+    let making: Vec<_> = names
+        .iter()
+        .map(|name| {
+            dramatis()
+                .args(["backup", "create", "--name", name, "--data", place.data().to_str().unwrap()])
+                .arg("--store")
+                .arg(place.store())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for made in making {
+        let (code, said) = told(&made.wait_with_output().unwrap());
+        assert_eq!(code, Some(0), "{said}");
+    }
+    let (code, said) = place.run(&["verify"]);
+    assert!(code == Some(0) && names.iter().all(|name| said.contains(&format!("backup {name} is whole"))));
+    assert!(files(&place.store().join("segments")).len() >= 5);
+    assert!(!said.contains(".part"), "{said}");
+}
+
+/// What `verify` calls whole is restored; what it does not is not.
+#[test]
+fn a_changed_byte_anywhere_in_a_backup_is_found() {
+    let place = Place::new();
+    place.create("only");
+    let own = files(&place.store().join("only"));
+    assert!(own.len() >= 3, "{own:?}");
+    for path in own.iter().chain(&files(&place.store().join("segments"))) {
+        let sound = std::fs::read(path).unwrap();
+        for at in [0, sound.len() / 2, sound.len() - 2] {
+            flip(path, at);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            for (code, said) in [place.run(&["verify", "only"]), place.restore("only", "into")] {
+                assert!(matches!(code, Some(1 | 2)) && said.contains(name), "{name} byte {at}: {said}");
+            }
+            std::fs::write(path, &sound).unwrap();
+        }
+    }
+    let chain = place.store().join("only").join("chain");
+    let sound = std::fs::read(&chain).unwrap();
+    let line = sound.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    std::fs::write(&chain, &sound[..line]).unwrap();
+    assert_eq!(place.run(&["verify", "only"]).0, Some(2), "a line that is gone is damage too");
+    std::fs::remove_file(&chain).unwrap();
+    assert_eq!(place.run(&["verify", "only"]).0, Some(2));
+    std::fs::write(&chain, sound).unwrap();
+    assert_eq!(place.run(&["verify", "only"]).0, Some(0));
+    assert_eq!(place.restore("only", "into").0, Some(0));
+    // As earlier releases left it.
+    std::fs::remove_file(place.store().join("only").join("b3sums")).unwrap();
+    assert_eq!(place.run(&["verify", "only"]).0, Some(0));
+    assert_eq!(place.restore("only", "older").0, Some(0));
+}
+
+#[test]
+fn a_damaged_backup_hides_no_other() {
+    let place = Place::new();
+    for name in ["one", "two", "three"] {
+        place.create(name);
+    }
+    let manifest = |name: &str| place.store().join(name).join("manifest.json");
+    let sound = std::fs::read_to_string(manifest("two")).unwrap();
+    std::fs::write(manifest("two"), &sound[..sound.len() / 2]).unwrap();
+    let (code, said) = place.run(&["verify"]);
+    assert!(code == Some(2) && said.contains("two/manifest.json is damaged"), "{said}");
+    assert!(said.contains("backup one is whole") && said.contains("backup three is whole"), "{said}");
+    let (code, said) = place.run(&["list"]);
+    assert!(code == Some(2) && said.contains("two/manifest.json is damaged"), "{said}");
+    assert!(said.contains("\none ") || said.starts_with("one "), "{said}");
+    assert!(said.contains("\nthree "), "{said}");
+    // Which one is the latest is not known then.
+    assert_eq!(place.restore("latest", "latest").0, Some(1));
+    assert_eq!(place.restore("three", "three").0, Some(0));
+
+    std::fs::remove_file(place.store().join("two").join("b3sums")).unwrap();
+    let newer = sound.replace("\"format\": 1", "\"format\": 9");
+    std::fs::write(manifest("two"), newer).unwrap();
+    let (_, said) = place.run(&["verify", "two"]);
+    assert!(said.contains("format 9, newer than this release reads") && said.contains("upgrade"), "{said}");
+    assert!(!said.contains("damaged"), "{said}");
+}
+
+#[test]
+fn a_damaged_part_is_copied_again_as_it_is_told() {
+    let place = Place::new();
+    place.create("one");
+    let part = files(&place.store().join("segments")).remove(0);
+    flip(&part, 300);
+    let (code, said) = place.run(&["verify"]);
+    assert!(
+        code == Some(2) && said.contains("remove that file if it is there and make another backup"),
+        "{said}"
+    );
+    std::fs::remove_file(&part).unwrap();
+    place.create("two");
+    assert_eq!(place.run(&["verify"]).0, Some(0), "both hold it");
+}
+
+/// Backups are named by the time: nobody would come back to one that was stopped.
+#[test]
+fn what_was_stopped_is_removed_by_the_next_backup() {
+    let place = Place::new();
+    let leave = |dir: &str, name: &str| {
+        let dir = place.store().join(dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(name), "half").unwrap();
+        dir
+    };
+    let stopped = leave("20240131T235959Z", "segment.part");
+    leave("20240131T235959Z", "tail.segment");
+    let (being_made, of_others) = (leave("being-made", "segment.part"), leave("others", "notes"));
+    let held = std::fs::File::open(&being_made).unwrap();
+    held.lock().unwrap();
+    place.create("one");
+    assert!(!stopped.exists());
+    assert!(being_made.join("segment.part").exists() && of_others.join("notes").exists());
+    drop(held);
+    assert_eq!(place.run(&["verify"]), (Some(0), place.run(&["verify", "one"]).1));
+}
+
+#[test]
+fn a_directory_without_a_log_is_told_and_left_alone() {
+    let place = Place { dir: tempfile::tempdir().unwrap() };
+    std::fs::create_dir_all(place.data().join("log")).unwrap();
+    let create = || place.run(&["create", "--data", place.data().to_str().unwrap()]);
+    let (code, said) = create();
+    assert!(code == Some(1) && said.contains("holds no log"), "{said}");
+    std::fs::write(place.data().join("log").join("epoch"), "no epoch").unwrap();
+    let (code, said) = create();
+    assert!(code == Some(1) && said.matches("the log cannot be backed up").count() == 1, "{said}");
+    assert_eq!(said.matches("epoch is damaged").count(), 1, "it is told once: {said}");
+    std::fs::remove_file(place.data().join("log").join("epoch")).unwrap();
+    assert!(files(&place.data().join("log")).is_empty());
+    assert!(!place.store().exists() || std::fs::read_dir(place.store()).unwrap().next().is_none());
+}
+
+/// Each goes its own way from there.
+#[test]
+fn two_restores_within_a_second_are_of_two_epochs() {
+    let place = Place::new();
+    place.create("only");
+    let epochs: HashSet<String> = (0..8)
+        .map(|number| {
+            let into = format!("restored-{number}");
+            assert_eq!(place.restore("only", &into).0, Some(0));
+            std::fs::read_to_string(place.dir.path().join(into).join("log").join("epoch")).unwrap()
+        })
+        .collect();
+    assert_eq!(epochs.len(), 8, "{epochs:?}");
+}
+
+/// What people say to each other is not for every account of a machine.
+#[cfg(unix)]
+#[test]
+fn what_is_made_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    place.create("only");
+    assert_eq!(place.restore("only", "restored").0, Some(0));
+    for dir in [place.data(), place.data().join("log"), place.store(), place.dir.path().join("restored")] {
+        let mode = std::fs::metadata(&dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", dir.display());
+    }
+}
