@@ -356,7 +356,7 @@ fn strangers_are_refused_at_the_handshake() {
         (vec![SUBPROTOCOL, ("Origin", "null")], Err(403)),
         (vec![SUBPROTOCOL, ("Host", "evil.example")], Err(403)),
         (vec![SUBPROTOCOL, ("Host", "evil.example"), ("Origin", "http://evil.example")], Err(403)),
-        (vec![SUBPROTOCOL, ("Sec-WebSocket-Version", "8")], Err(400)),
+        (vec![SUBPROTOCOL, ("Sec-WebSocket-Version", "8")], Err(426)),
     ] {
         assert_eq!(Client::try_connect(server.address, &headers).map(|_| ()), want, "{headers:?}");
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix_http::ws::{CloseCode as WsCloseCode, CloseReason, OpCode, Parser};
 use actix_rt::net::TcpStream;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use rustix::net::{SendFlags, send};
 
 use super::frames::write_header;
@@ -37,13 +37,15 @@ pub(super) async fn run(io: Rc<TcpStream>, outbox: &Outbox, timeout: Duration) {
         let written = match std::future::poll_fn(|cx| outbox.poll_next(cx, WRITE_BYTES)).await {
             Next::Write(messages) => {
                 let size = messages.iter().map(Bytes::len).sum();
-                let written = write(&io, outbox, &frame(&messages), timeout).await;
+                let frame = frame(&messages);
+                drop(messages);
+                let written = write(&io, outbox, frame, timeout).await;
                 outbox.drained(size);
                 written
             }
-            Next::Control(control) => write(&io, outbox, &control, timeout).await,
+            Next::Control(control) => write(&io, outbox, control, timeout).await,
             Next::Close(code) => {
-                if write(&io, outbox, &goodbye(code), GOODBYE_WITHIN).await {
+                if write(&io, outbox, goodbye(code), GOODBYE_WITHIN).await {
                     if code.ends_reading() {
                         // What comes now cannot be understood, so neither can an answer.
                         let _ = rustix::net::shutdown(&*io, rustix::net::Shutdown::Write);
@@ -92,20 +94,24 @@ fn frame(messages: &[Bytes]) -> Bytes {
 }
 
 /// Writes all of it; `false` when the other side is gone or takes nothing for too long.
-async fn write(io: &TcpStream, outbox: &Outbox, mut bytes: &[u8], timeout: Duration) -> bool {
+async fn write(io: &TcpStream, outbox: &Outbox, mut bytes: Bytes, timeout: Duration) -> bool {
     let mut stuck_since: Option<Instant> = None;
-    let mut is_said_writable = true;
+    let (mut is_said_writable, mut is_its_own) = (true, false);
     while !bytes.is_empty() {
-        let tried = if is_said_writable { io.try_write(bytes) } else { try_anyway(io, bytes) };
+        let tried = if is_said_writable { io.try_write(&bytes) } else { try_anyway(io, &bytes) };
         match tried {
             Ok(0) => return false,
             Ok(written) => {
-                bytes = bytes.get(written..).unwrap_or_default();
+                bytes.advance(written);
                 if stuck_since.take().is_some() {
                     outbox.heard(Instant::now());
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if !std::mem::replace(&mut is_its_own, true) {
+                    // It may wait long, and would keep the whole of what it was carved from.
+                    bytes = Bytes::copy_from_slice(&bytes);
+                }
                 let since = *stuck_since.get_or_insert_with(Instant::now);
                 let left = timeout.saturating_sub(since.elapsed());
                 if left.is_zero() {
