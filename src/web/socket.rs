@@ -148,7 +148,7 @@ pub fn carry<Kept: 'static>(
             drop(kept);
         }
     });
-    reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early)
+    reader::Reader::new(io, outbox.clone(), limits, early)
 }
 
 fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry) {

@@ -21,6 +21,7 @@ use super::frames::{Frame, Joiner};
 use super::writer::pong;
 use crate::actors::outbox::Outbox;
 use crate::actors::session::Inbound;
+use crate::config::SocketConfig;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -37,6 +38,8 @@ pub(super) struct Reader {
     io: Rc<TcpStream>,
     outbox: Rc<Outbox>,
     frame_bytes_max: usize,
+    /// The same before a hello: who is nobody yet holds no more than that takes.
+    first_bytes_max: usize,
     /// What has come and was not yet handed on.
     buffer: BytesMut,
     joiner: Joiner,
@@ -55,11 +58,12 @@ enum Heard {
 }
 
 impl Reader {
-    pub(super) fn new(io: Rc<TcpStream>, outbox: Rc<Outbox>, frame_bytes_max: usize, early: &[u8]) -> Self {
+    pub(super) fn new(io: Rc<TcpStream>, outbox: Rc<Outbox>, limits: &SocketConfig, early: &[u8]) -> Self {
         Self {
             io,
             outbox,
-            frame_bytes_max,
+            frame_bytes_max: limits.frame_bytes_max,
+            first_bytes_max: limits.frame_bytes_max.min(limits.message_bytes_max),
             buffer: early.into(),
             joiner: Joiner::default(),
             broken: false,
@@ -69,7 +73,8 @@ impl Reader {
 
     /// The next frame out of what has been read already.
     fn next_frame(&mut self) -> Heard {
-        match self.joiner.next(&mut self.buffer, self.frame_bytes_max) {
+        let bytes_max = if self.outbox.is_greeted() { self.frame_bytes_max } else { self.first_bytes_max };
+        match self.joiner.next(&mut self.buffer, bytes_max) {
             Ok(None) => {
                 self.shrink();
                 Heard::Less
@@ -177,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::actors::share::Share;
+    use crate::config::Config;
 
     const FRAMES: usize = 10_000;
 
@@ -194,7 +200,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let io = Rc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
         let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20));
-        let mut reader = Reader::new(io, Rc::new(Outbox::new(share, 1 << 18, 1)), 1 << 19, &early);
+        let (outbox, limits) = (Rc::new(Outbox::new(share, 1 << 18, 1)), Config::defaults().unwrap().socket);
+        let mut reader = Reader::new(io, outbox, &limits, &early);
         for turn in 1.. {
             match Pin::new(&mut reader).poll_next(&mut Context::from_waker(&noop_waker())) {
                 Poll::Pending => assert!(turn <= FRAMES, "the message never came"),
