@@ -142,6 +142,8 @@ pub struct SocketConfig {
     pub send_buffer_bytes: usize,
     /// Time without one byte drained before the close, milliseconds.
     pub write_timeout_ms: u64,
+    /// Time in which a request's body has to come, milliseconds.
+    pub body_timeout_ms: u64,
     /// Malformed messages a minute before the close.
     pub malformed_per_minute_max: u32,
     /// Unanswered commands of one connection.

@@ -18,6 +18,8 @@ use tempfile::TempDir;
 const STUCK: usize = 12;
 /// Messages posted meanwhile, of about 8 kB each: more than the kernel takes for a connection.
 const MESSAGES: u64 = 120;
+/// What may wait for one client, in bytes.
+const OUTBOX_BYTES: u64 = 262_144;
 /// The smallest budget of all outboxes, in bytes.
 const BUDGET: u64 = 1_048_576;
 
@@ -103,6 +105,8 @@ fn ephemerals_collapse_for_a_client_that_does_not_read_and_events_do_not() {
         carets.push(stuck.receive_type("ephemeral")["data"].as_u64().unwrap());
     }
     println!("{} of {CARETS} carets reached a client that did not read", carets.len());
+    let held = server.metric("dramatis_outbox_bytes_most");
+    assert!((OUTBOX_BYTES / 2..=OUTBOX_BYTES).contains(&held), "{held} bytes held for one client");
     assert!(carets.is_sorted() && carets.len() < 100, "{carets:?}");
 }
 

@@ -9,6 +9,9 @@
 
 mod support;
 
+use std::io::Write as _;
+use std::net::TcpStream;
+
 use serde_json::json;
 use support::Server;
 use support::http::{Answer, Request};
@@ -104,12 +107,18 @@ fn who_comes_to_the_wrong_door_is_told_where_to_go() {
         ("/api/rooms", "", 404, "not_found"),
         ("/socket", "Sec-WebSocket-Protocol: chat\r\n", 400, "malformed"),
         ("/socket", "Origin: https://evil.example\r\n", 403, "forbidden"),
+        ("/socket", "Sec-WebSocket-Version: 14\r\n", 426, "malformed"),
     ] {
         let lines = upgrade.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
         let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n{lines}{more}\r\n");
-        let (got, body) = support::http(host, &request);
-        let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n{more}{lines}\r\n");
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = Answer::read(stream).unwrap();
+        let (got, head) = (answer.status, answer.head.clone());
+        assert!(head.contains("connection: close"), "{head}");
+        assert_eq!(head.contains("sec-websocket-version: 13"), status == 426, "{head}");
+        let problem = answer.json().unwrap();
         assert_eq!(
             (got, &problem["code"], &problem["status"]),
             (status, &json!(code), &json!(status)),

@@ -86,6 +86,15 @@ fn messages_and_frames_may_be_as_long_as_the_limits_and_no_longer() {
     let mut bob = server.client("bob", &json!([]));
     bob.send_text(&format!("{full}\n"));
     assert_eq!(bob.closed(), 1009);
+
+    // Before it is known who that is, a frame is no longer than a hello.
+    let hello = r#"{"type":"hello","user":"carol","session":"s"}"#;
+    let mut carol = Client::connect(server.address);
+    carol.send_text(&padded(hello, MESSAGE_BYTES_MAX));
+    assert_eq!(carol.receive()["type"], "ready");
+    let mut nobody = Client::connect(server.address);
+    nobody.send_text(&padded(&format!("{hello}\n"), MESSAGE_BYTES_MAX + 1));
+    assert_eq!(nobody.closed(), 1009);
 }
 
 #[test]
@@ -356,7 +365,7 @@ fn strangers_are_refused_at_the_handshake() {
         (vec![SUBPROTOCOL, ("Origin", "null")], Err(403)),
         (vec![SUBPROTOCOL, ("Host", "evil.example")], Err(403)),
         (vec![SUBPROTOCOL, ("Host", "evil.example"), ("Origin", "http://evil.example")], Err(403)),
-        (vec![SUBPROTOCOL, ("Sec-WebSocket-Version", "8")], Err(400)),
+        (vec![SUBPROTOCOL, ("Sec-WebSocket-Version", "8")], Err(426)),
     ] {
         assert_eq!(Client::try_connect(server.address, &headers).map(|_| ()), want, "{headers:?}");
     }

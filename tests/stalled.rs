@@ -157,6 +157,35 @@ fn a_socket_that_reads_slowly_is_served() {
     }
 }
 
+/// Sends the head of a request and a part of its body; what is answered, up to the end.
+fn half_a_request(server: &Server, path: &str, how: &str, part: &str) -> String {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {}\r\nDramatis-User: alice\r\nContent-Type: application/json\r\n{how}\r\n",
+        server.address
+    );
+    stream.write_all((head + "\r\n" + part).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__SOCKET__BODY_TIMEOUT_MS", "1000")]);
+    for path in ["/api/commands", "/api/stream", "/api/rooms"] {
+        for (how, part) in [("Content-Length: 100", "{"), ("Transfer-Encoding: chunked", "1\r\n{\r\n")] {
+            let answer = half_a_request(&server, path, how, part);
+            assert!(
+                answer.starts_with("HTTP/1.1 408") && answer.contains("did not come"),
+                "{path}: {answer}"
+            );
+        }
+    }
+}
+
 #[test]
 fn the_answers_of_one_frame_are_bounded_for_one_who_does_not_read_them() {
     const OUTBOX_BYTES_MAX: u64 = 256 * 1_024;

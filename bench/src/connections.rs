@@ -7,6 +7,8 @@
 //! | `after-burst` | resident memory each, after every client has been sent a burst of events |
 //! | `ws-…`, `socketio-…`, `nchan-…` | the peers |
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use tokio::task::JoinSet;
@@ -17,8 +19,9 @@ use crate::report::Report;
 use crate::server::{Server, ServerOptions};
 use crate::stage::{self, Client, Composer, stamp};
 
-/// Options of `connections`.
+/// Options of `connections`: one round takes most of a minute for each server.
 #[derive(Debug, Clone, Args)]
+#[command(mut_arg("rounds", |rounds| rounds.default_value("1")))]
 pub(crate) struct Options {
     #[command(flatten)]
     common: Common,
@@ -44,6 +47,9 @@ const COMMON_ROOM: &str = "everyone";
 const ROOM_FOLLOWERS: usize = 100;
 /// Bytes of an event's payload.
 const EVENT_BYTES: usize = 300;
+
+/// How long a burst may take.
+const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -98,8 +104,8 @@ async fn measure(options: &Options, server: &Server, found: &mut Found) -> anyho
     let mut rooms = vec![COMMON_ROOM.to_owned()];
     rooms.extend((0..options.connections.div_ceil(ROOM_FOLLOWERS)).map(|number| format!("room-{number}")));
     stage::open_rooms(address, &rooms).await?;
-    let mut poster = Client::enter(address, "poster", &[]).await?;
-    poster.command(COMMON_ROOM, "join", &serde_json::json!({})).await?;
+    let poster = async || Client::enter(address, "poster", &[]).await;
+    poster().await?.command(COMMON_ROOM, "join", &serde_json::json!({})).await?;
     let before = server.resident_kib()?;
     let clients = Client::enter_all(address, options.connections, |number| {
         let mut follows = vec![COMMON_ROOM.to_owned(), format!("room-{}", number / ROOM_FOLLOWERS)];
@@ -110,16 +116,17 @@ async fn measure(options: &Options, server: &Server, found: &mut Found) -> anyho
     let connections = f64::from(u32::try_from(options.connections)?);
     found.idle.push((server.resident_kib()? - before) / connections);
     let from = server.busy()?;
-    let mut clients = idle(clients, std::time::Duration::from_secs(options.idle_seconds.into())).await?;
+    let mut clients = idle(clients, Duration::from_secs(options.idle_seconds.into())).await?;
     let busy = server.busy()?.saturating_sub(from).as_secs_f64() * 1e6;
     found.cpu.push(busy / f64::from(options.idle_seconds) / connections);
-    burst(options, &mut poster, &mut clients).await?;
+    // Anew: whoever waits so long without a word is closed.
+    burst(options, &poster().await?, &mut clients).await?;
     found.after_burst.push((server.resident_kib()? - before) / connections);
     Ok(())
 }
 
 /// Lets time pass while all clients answer pings.
-async fn idle(clients: Vec<Client>, time: std::time::Duration) -> anyhow::Result<Vec<Client>> {
+async fn idle(clients: Vec<Client>, time: Duration) -> anyhow::Result<Vec<Client>> {
     let over = tokio::sync::watch::Sender::new(false);
     let mut idling = JoinSet::new();
     for mut client in clients {
@@ -149,23 +156,29 @@ async fn idle(clients: Vec<Client>, time: std::time::Duration) -> anyhow::Result
 }
 
 /// Posts to the room of all and waits until all have read it.
-async fn burst(options: &Options, poster: &mut Client, clients: &mut [Client]) -> anyhow::Result<()> {
+async fn burst(options: &Options, poster: &Client, clients: &mut [Client]) -> anyhow::Result<()> {
     let (mut composer, mut frame) = (Composer::new(COMMON_ROOM, EVENT_BYTES), Vec::new());
     for _ in 0..options.burst {
         composer.post(&mut frame, 0);
     }
     poster.link.send(&frame).await.context("the burst")?;
-    for client in clients {
-        let mut missing = options.burst;
-        while missing > 0 {
-            let on_message = |message: Message<'_>| {
-                if let Message::Event(event) = message {
-                    missing = missing.saturating_sub(usize::from(stamp(event).is_some()));
-                }
-                Ok(())
-            };
-            client.link.read(&mut client.inbox, on_message).await?;
-        }
+    // All at once: who is not read from answers no ping.
+    let reading = clients.iter_mut().map(|client| read_burst(client, options.burst));
+    tokio::time::timeout(READ_WITHIN, futures_util::future::try_join_all(reading))
+        .await
+        .context("expected that all had read the burst within a minute")??;
+    Ok(())
+}
+
+async fn read_burst(client: &mut Client, mut missing: usize) -> anyhow::Result<()> {
+    while missing > 0 {
+        let on_message = |message: Message<'_>| {
+            if let Message::Event(event) = message {
+                missing = missing.saturating_sub(usize::from(stamp(event).is_some()));
+            }
+            Ok(())
+        };
+        client.link.read(&mut client.inbox, on_message).await?;
     }
     Ok(())
 }

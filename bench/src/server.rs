@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -222,6 +222,17 @@ impl Server {
     /// Time on a processor so far.
     pub(crate) fn busy(&self) -> anyhow::Result<Duration> {
         crate::memory::busy(self.child.id())
+    }
+
+    /// A figure that the server tells of itself, by its whole name.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let host = self.address.socket;
+        let mut stream = TcpStream::connect(host).context("the server takes no connection")?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let figure = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        answer.lines().find_map(figure).with_context(|| format!("expected {name} in the server's metrics"))
     }
 
     /// Resident memory, KiB.

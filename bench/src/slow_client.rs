@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `alone-p50` and so on | only members that read: from when an event is due until one has read it |
 //! | `beside-slow-p50` and so on | the same members, and the slow one |
-//! | `held` | how much more memory the server has resident at the end beside the slow one |
+//! | `held` | the most bytes that ever waited for one client at the server, by its own figure |
+//! | `resident` | how much more memory the server has resident at the end beside the slow one: its log's cache and whatever else moves it, too |
 //! | `caught-up` | events that the slow one then reads to the end, each once and in order |
 
 use std::time::Duration;
@@ -56,14 +57,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     );
     let pinning = options.server.pin();
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    let (mut held, mut caught_up) = (Vec::new(), Vec::new());
+    let (mut held, mut resident, mut caught_up) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.common.rounds {
-        let (latencies, resident, _) = one(options, pinning, false)?;
-        alone.push(latencies);
-        let (latencies, then, events) = one(options, pinning, true)?;
-        beside.push(latencies);
-        held.push(then - resident);
-        caught_up.push(events);
+        let without = one(options, pinning, false)?;
+        alone.push(without.latencies);
+        let with = one(options, pinning, true)?;
+        beside.push(with.latencies);
+        held.push(with.held_kib);
+        resident.push(with.resident_kib - without.resident_kib);
+        caught_up.push(with.caught_up);
         eprintln!("slow-client: round {} of {}", round + 1, options.common.rounds);
     }
     let mut report = Report::new(
@@ -82,13 +84,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     report.latencies("alone", &alone, &PERCENTILES, &[])?;
     report.latencies("beside-slow", &beside, &PERCENTILES, &slow)?;
     report.values("held", "KiB", &held, None, &slow);
+    report.values("resident", "KiB", &resident, None, &slow);
     report.values("caught-up", "events", &caught_up, None, &slow);
     report.print(options.common.json)
 }
 
-/// One round, with or without the slow client: the others' latencies, the server's resident
-/// memory in KiB, and what the slow one read in the end.
-fn one(options: &Options, pinning: Pinning, with_slow: bool) -> anyhow::Result<(Latencies, f64, f64)> {
+struct Round {
+    /// The others'.
+    latencies: Latencies,
+    /// What the server has resident, and held for one client at the most.
+    resident_kib: f64,
+    held_kib: f64,
+    /// Events that the slow one read in the end.
+    caught_up: f64,
+}
+
+/// One round, with or without the slow client.
+fn one(options: &Options, pinning: Pinning, with_slow: bool) -> anyhow::Result<Round> {
     let scratch = options.common.scratch()?;
     let server = options.server.start(pinning, scratch.path())?;
     let offered = Offered {
@@ -99,7 +111,7 @@ fn one(options: &Options, pinning: Pinning, with_slow: bool) -> anyhow::Result<(
         event_bytes: options.event_bytes,
     };
     stage::block_on(async {
-        let (mut slow, mut resident) = (None, 0.0);
+        let (mut slow, mut resident_kib, mut held_kib) = (None, 0.0, 0.0);
         let meanwhile = async {
             if with_slow {
                 slow = Some(Slow::enter(server.address, &offered.room(0)).await?);
@@ -111,7 +123,8 @@ fn one(options: &Options, pinning: Pinning, with_slow: bool) -> anyhow::Result<(
                     slow.sip().await?;
                 }
             }
-            resident = server.resident_kib()?;
+            resident_kib = server.resident_kib()?;
+            held_kib = server.metric("dramatis_outbox_bytes_most")? / 1_024.0;
             Ok(())
         };
         let outcome = offered.deliver(server.address, meanwhile).await?;
@@ -120,7 +133,7 @@ fn one(options: &Options, pinning: Pinning, with_slow: bool) -> anyhow::Result<(
             Some(slow) => slow.catch_up(server.address, &offered.room(0)).await?,
             None => 0,
         };
-        Ok((outcome.latencies, resident, f64::from(events)))
+        Ok(Round { latencies: outcome.latencies, resident_kib, held_kib, caught_up: f64::from(events) })
     })
 }
 

@@ -137,6 +137,7 @@ impl Outbox {
         self.bytes.set(self.bytes.get().saturating_add(messages.len()));
         self.share.take(messages.len());
         self.queue.borrow_mut().push_back(messages);
+        self.share.note(self.bytes.get().saturating_add(self.fleeting.borrow().bytes()));
         true
     }
 
@@ -159,6 +160,7 @@ impl Outbox {
         let fate = push(&mut fleeting);
         self.share.take(fleeting.bytes());
         self.share.give(before);
+        self.share.note(self.bytes.get().saturating_add(fleeting.bytes()));
         self.call_writer();
         fate
     }

@@ -8,6 +8,7 @@ pub(crate) mod attach;
 mod catch_up;
 pub(crate) mod commands;
 mod ephemerals;
+mod frame;
 mod greet;
 mod history;
 pub(crate) mod presented;
@@ -33,6 +34,7 @@ use crate::protocol::{
     parse_message,
 };
 use admission::Identity;
+use frame::Frame;
 
 /// What a transport hears of its client.
 #[derive(Debug)]
@@ -70,8 +72,12 @@ pub struct Session {
     malformed: Malformed,
     ephemeral_rate: ephemerals::Rate,
     /// Messages behind one that waits, or behind as many commands as may be in flight.
-    rest: String,
+    rest: Frame,
 }
+
+/// Messages handled before others of the thread have their turn: a frame holds half a million
+/// empty ones.
+const MESSAGES_A_TURN: usize = 256;
 
 impl Session {
     /// Starts a session on this thread, fed by `inbound`, speaking through `outbox`.
@@ -103,7 +109,7 @@ impl Session {
                 catching_up: false,
                 malformed: Malformed::default(),
                 ephemeral_rate: ephemerals::Rate::default(),
-                rest: String::new(),
+                rest: Frame::default(),
             }
         });
     }
@@ -118,33 +124,45 @@ impl Session {
 
     /// Handles messages in their order. One that waits for the log holds up those behind it, and
     /// all reading: so no client has more than one such answer on its way.
-    fn text(&mut self, text: &str, ctx: &mut Context<Self>) {
-        let mut rest = text;
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        let mut frame = std::mem::take(&mut self.rest);
+        let mut turn = MESSAGES_A_TURN;
         loop {
             let mut commands = commands::Batch::default();
-            let then = self.take(&mut rest, &mut commands, ctx);
+            let then = self.take(&mut frame, &mut turn, &mut commands, ctx);
             self.submit(commands, ctx);
             // Of the commands some may have been refused at once: then others may follow.
-            if then == Then::Wait || rest.is_empty() || self.outbox.is_busy() {
+            if then == Then::Wait || frame.is_done() || self.outbox.is_busy() {
                 break;
             }
         }
-        rest.clone_into(&mut self.rest);
+        if !frame.is_done() {
+            self.rest = frame;
+        }
     }
 
-    /// Handles messages until one waits, or as many commands are in flight as may be.
-    fn take(&mut self, rest: &mut &str, commands: &mut commands::Batch, ctx: &mut Context<Self>) -> Then {
-        while !rest.is_empty() && !self.outbox.is_busy() {
+    /// Handles messages until one waits, the turn is over, or as many commands are in flight as may be.
+    fn take(
+        &mut self,
+        frame: &mut Frame,
+        turn: &mut usize,
+        commands: &mut commands::Batch,
+        ctx: &mut Context<Self>,
+    ) -> Then {
+        while !frame.is_done() && !self.outbox.is_busy() {
             if self.outbox.is_closing() {
-                *rest = "";
-                break;
-            }
-            if self.outbox.is_full() {
-                self.wait_for_room(ctx);
+                *frame = Frame::default();
+            } else if self.outbox.is_full() {
+                // Goes on once the client has taken answers: one frame may ask for more than may wait.
+                let outbox = self.outbox.clone();
+                self.wait(async move { outbox.has_room().await }, ctx);
+                return Then::Wait;
+            } else if *turn == 0 {
+                self.wait(tokio::task::yield_now(), ctx);
                 return Then::Wait;
             }
-            let (message, behind) = rest.split_once('\n').unwrap_or((rest, ""));
-            *rest = behind;
+            let Some(message) = frame.next() else { break };
+            *turn = turn.saturating_sub(1);
             if message.len() > self.stage.limits.message_bytes_max {
                 self.outbox.close(CloseCode::TooBig);
             } else if !message.trim_ascii().is_empty() && self.message(message, commands, ctx) == Then::Wait {
@@ -154,17 +172,9 @@ impl Session {
         Then::GoOn
     }
 
-    /// Goes on once the client has taken answers: one frame may ask for more than may wait.
-    fn wait_for_room(&self, ctx: &mut Context<Self>) {
-        let outbox = self.outbox.clone();
-        let waiting = async move { outbox.has_room().await };
-        ctx.wait(waiting.into_actor(self).map(|_, session, ctx| session.resume(ctx)));
-    }
-
-    /// Goes on behind a message that waited.
-    fn resume(&mut self, ctx: &mut Context<Self>) {
-        let rest = std::mem::take(&mut self.rest);
-        self.text(&rest, ctx);
+    /// Goes on with the frame once this is over; nothing else is handled until then.
+    fn wait<F: Future + 'static>(&self, over: F, ctx: &mut Context<Self>) {
+        ctx.wait(over.into_actor(self).map(|_, session, ctx| session.go_on(ctx)));
     }
 
     fn message(&mut self, text: &str, commands: &mut commands::Batch, ctx: &mut Context<Self>) -> Then {
@@ -318,7 +328,10 @@ const SESSION_MAILBOX_LEN: usize = 2;
 impl StreamHandler<Inbound> for Session {
     fn handle(&mut self, inbound: Inbound, ctx: &mut Self::Context) {
         match inbound {
-            Inbound::Text(text) => self.text(&text, ctx),
+            Inbound::Text(text) => {
+                self.rest = Frame::from(text);
+                self.go_on(ctx);
+            }
             Inbound::Binary(_) => self.outbox.close(CloseCode::NotText),
             Inbound::Violation(code) => self.outbox.close(code),
         }
@@ -335,8 +348,8 @@ impl Handler<Answers> for Session {
     fn handle(&mut self, Answers(answers): Answers, ctx: &mut Self::Context) {
         self.outbox.push(commands::encode_answers(&answers));
         self.outbox.end(answers.len());
-        if !self.rest.is_empty() && !self.outbox.is_busy() {
-            self.resume(ctx);
+        if !self.rest.is_done() && !self.outbox.is_busy() {
+            self.go_on(ctx);
         }
     }
 }

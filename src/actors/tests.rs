@@ -3,6 +3,7 @@
 
 mod large;
 mod race;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;

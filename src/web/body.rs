@@ -1,14 +1,23 @@
-//! Bodies: JSON, said to be, and within their limit.
+//! Bodies: JSON, said to be, within their limit and their time.
 
+use std::cell::RefCell;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use actix_web::dev::Payload;
-use actix_web::http::StatusCode;
+use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::error::PayloadError;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::{Error, FromRequest, HttpRequest, error};
+use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, HttpResponse, error};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 
-use super::api::refused;
+use super::api::{answer_with, refused};
 use super::fallback::caller::malformed;
 use crate::protocol::{ErrorCode, Reject};
 
@@ -32,11 +41,82 @@ impl FromRequest for Text {
 pub(super) struct Max(pub(super) usize);
 
 fn explain(error: Error, max: usize) -> Error {
-    let refusal = match error.as_response_error().status_code() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(max),
-        _ => malformed(&format!("the body must be JSON in UTF-8: {error}")),
+    let answer = match error.as_error::<PayloadError>() {
+        Some(late) if is_late(late) => too_late(),
+        Some(PayloadError::Overflow) => refused(too_large(max)),
+        _ => refused(malformed(&format!("the body must be JSON in UTF-8: {error}"))),
     };
-    error::InternalError::from_response(error, refused(refusal)).into()
+    error::InternalError::from_response(error, answer).into()
+}
+
+/// Gives the body of a request so long to come. Who sends one byte by byte would hold a connection
+/// for as long as they like.
+pub(super) fn hurry(request: &mut ServiceRequest, within: Duration) -> Hurried {
+    let body = request.take_payload();
+    if matches!(body, Payload::None) {
+        return Hurried(None);
+    }
+    let body = Rc::new(RefCell::new(body));
+    let (held, mut over) = (body.clone(), Box::pin(actix_rt::time::sleep(within)));
+    let hurried = stream::poll_fn(move |cx| {
+        let come = body.borrow_mut().poll_next_unpin(cx);
+        if come.is_ready() {
+            return come;
+        }
+        over.as_mut().poll(cx).map(|()| Some(Err(PayloadError::Io(io::ErrorKind::TimedOut.into()))))
+    });
+    request.set_payload(Payload::Stream { payload: Box::pin(hurried) });
+    Hurried(Some(held))
+}
+
+/// A body whose time is measured.
+pub(super) struct Hurried(Option<Rc<RefCell<Payload>>>);
+
+impl Hurried {
+    /// Has an answer that it came too late end the connection: of a body of chunks that nobody holds
+    /// any more, the listener would wait for the rest.
+    pub(super) fn held_by<B>(self, answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>>
+    where
+        B: MessageBody + 'static,
+    {
+        match self.0 {
+            Some(held) if answer.status() == StatusCode::REQUEST_TIMEOUT => answer.map_body(|_, body| {
+                EitherBody::right(BoxBody::new(Holding { body: Box::pin(body), _held: held }))
+            }),
+            _ => answer.map_into_left_body(),
+        }
+    }
+}
+
+/// An answer, and what is to be there for as long.
+struct Holding<B> {
+    body: Pin<Box<B>>,
+    _held: Rc<RefCell<Payload>>,
+}
+
+impl<B: MessageBody> MessageBody for Holding<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(cx)
+    }
+}
+
+/// Whether a body did not come in its time.
+pub(super) fn is_late(error: &PayloadError) -> bool {
+    matches!(error, PayloadError::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// The answer to such a request; what else comes of it is not waited for.
+pub(super) fn too_late() -> HttpResponse {
+    let why = "the body did not come within its time: send it again over a better line, or less at a time";
+    let mut answer = answer_with(StatusCode::REQUEST_TIMEOUT, malformed(why));
+    answer.head_mut().set_connection_type(ConnectionType::Close);
+    answer
 }
 
 /// A body or a message in it has more than so many bytes.

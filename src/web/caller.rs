@@ -110,7 +110,7 @@ pub(super) fn act(
             Err(Refusal::Forbidden(format!("the token is not that of {user}")))
         }
         Some(pass) if room.is_none_or(|room| pass.opens(room)) => Ok(()),
-        _ => Err(not_opened(room.map_or("", EntityId::as_str))),
+        _ => Err(not_opened(&room.map_or_else(|| "this".to_owned(), |room| format!("room {room}")))),
     }
 }
 
@@ -173,7 +173,7 @@ fn room_of(path: &str) -> Option<Result<EntityId, ()>> {
 }
 
 fn not_opened(what: &str) -> Refusal {
-    Refusal::Forbidden(format!("the token does not open room {what}, or its user may not read it"))
+    Refusal::Forbidden(format!("the token does not open {what}, or its user may not read it"))
 }
 
 fn unauthorized(error: TokenError) -> HttpResponse {

@@ -20,7 +20,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, web};
 
 use super::api::{self, Api};
-use super::body::Max;
+use super::body::{self, Max};
 use super::caller;
 use super::cross_origin;
 use super::fallback::Fallbacks;
@@ -176,7 +176,7 @@ fn app(
 
 async fn guarded<B: MessageBody + 'static>(
     door: &Door,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody + use<B>>, Error> {
     let elsewhere = door.guard.page_elsewhere(request.headers());
@@ -184,7 +184,10 @@ async fn guarded<B: MessageBody + 'static>(
         Ok(()) if elsewhere.is_some() && cross_origin::is_preflight(request.request()) => {
             request.into_response(cross_origin::preflight()).map_into_right_body()
         }
-        Ok(()) => next.call(request).await?.map_into_left_body(),
+        Ok(()) => {
+            let hurried = body::hurry(&mut request, Duration::from_millis(door.stage.limits.body_timeout_ms));
+            hurried.held_by(next.call(request).await?)
+        }
         Err(refusal) => request.into_response(refusal.answer()).map_into_right_body(),
     };
     if let Some(origin) = elsewhere {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use actix_codec::Framed;
 use actix_http::body::{BodySize, BoxBody, MessageBody as _};
 use actix_http::header::{self, HeaderMap, HeaderValue};
-use actix_http::{HttpMessage as _, Request, Response, StatusCode, h1, ws};
+use actix_http::{ConnectionType, HttpMessage as _, Request, Response, StatusCode, h1, ws};
 use actix_rt::net::TcpStream;
 use bytes::BytesMut;
 use futures_util::{SinkExt as _, Stream};
@@ -148,7 +148,7 @@ pub fn carry<Kept: 'static>(
             drop(kept);
         }
     });
-    reader::Reader::new(io, outbox.clone(), limits.frame_bytes_max, early)
+    reader::Reader::new(io, outbox.clone(), limits, early)
 }
 
 fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry) {
@@ -187,8 +187,12 @@ fn admit(door: &Door, request: &Request) -> Result<(), Refusal> {
     door.guard
         .check(request.headers(), request.head().uri.authority().map(actix_http::uri::Authority::as_str))
         .map_err(|why| Refusal(StatusCode::FORBIDDEN, why))?;
-    ws::verify_handshake(request.head())
-        .map_err(|_| Refusal(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13"))?;
+    ws::verify_handshake(request.head()).map_err(|error| match error {
+        ws::HandshakeError::NoVersionHeader | ws::HandshakeError::UnsupportedVersion => {
+            Refusal(StatusCode::UPGRADE_REQUIRED, "this server speaks version 13 of WebSocket: ask for it")
+        }
+        _ => Refusal(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13"),
+    })?;
     let offered = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     if offered && !offers_subprotocol(request.headers()) {
         return Err(Refusal(
@@ -220,7 +224,11 @@ async fn refuse(
     let mut answer = Response::with_body(status, BoxBody::new(()));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if status == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    answer.head_mut().set_connection_type(ConnectionType::Close);
     let size = BodySize::Sized(u64::try_from(body.len()).unwrap_or(0));
     let head = answer.map_body(|_, body| body.boxed()).drop_body();
     framed.send(h1::Message::Item((head, size))).await.map_err(|error| TakeOverError(error.to_string()))?;

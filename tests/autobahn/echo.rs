@@ -52,8 +52,9 @@ async fn echo(
     framed: Framed<TcpStream, h1::Codec>,
 ) -> Result<(), TakeOverError> {
     let (io, early) = shake_hands(&request, framed).await?;
-    let share = Rc::new(Share::new(Gauge::default(), FRAME_BYTES_MAX * 4));
+    let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), FRAME_BYTES_MAX * 4));
     let outbox = Rc::new(Outbox::new(share, 1, 1));
+    outbox.greeted();
     let mut inbound = Box::pin(carry(io, &early, &outbox, &limits, ()));
     while let Some(message) = inbound.next().await {
         match message {

@@ -259,6 +259,23 @@ describe("a person's tabs", () => {
     assert.deepEqual(await alice.texts(second), ["from the first tab", "from the second tab"]);
   });
 
+  test("send what another one that was closed had left", async () => {
+    const alice = await come("alice");
+    const room = await alice.openRoom("Left behind");
+    const second = await alice.tab(room);
+    await alice.isLive(second);
+    proxy.cut();
+    await until("both know", async () => await second.locator('#status[data-state="live"]').count() === 0);
+    await second.locator("#composer-place textarea").fill("from a tab that is gone");
+    await second.locator("#composer-place textarea").press("Enter");
+    await second.locator(".message.waiting, .message.sending").waitFor();
+    await second.close();
+    proxy.restore();
+    await alice.hears("from a tab that is gone");
+    await until("it is no longer on its way", async () => await alice.page.locator(".message.sending, .message.waiting").count() === 0);
+    assert.deepEqual(await alice.texts(), ["from a tab that is gone"]);
+  });
+
   test("have a line each where the browser cannot share one", async () => {
     const alice = await come("alice");
     await alice.page.close();

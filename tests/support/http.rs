@@ -62,7 +62,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn read(stream: TcpStream) -> io::Result<Self> {
+    /// Reads the head of what comes.
+    pub fn read(stream: TcpStream) -> io::Result<Self> {
         let mut reader = BufReader::new(stream);
         let mut head = String::new();
         loop {

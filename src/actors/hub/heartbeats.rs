@@ -110,7 +110,7 @@ mod tests {
     fn who_is_silent_is_asked_and_then_closed_and_who_answers_is_not() {
         let mut limits = Config::defaults().unwrap().socket;
         (limits.hello_timeout_ms, limits.heartbeat_ms, limits.heartbeat_grace_ms) = (10_000, 25_000, 10_000);
-        let outbox = Outbox::new(Rc::new(Share::new(Gauge::default(), 1 << 20)), 1_000, 1);
+        let outbox = Outbox::new(Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20)), 1_000, 1);
         let (opened, _) = outbox.times();
         let judge = |after: u32| judge(&outbox, &limits, opened + SECOND * after);
         let at = |after: u32| opened + SECOND * after;

@@ -48,7 +48,8 @@ pub struct Rooms {
 
 impl Rooms {
     pub(super) fn new(stage: Arc<Stage>, hub: usize) -> Self {
-        let share = Share::new(stage.metrics.outbox_bytes.clone(), stage.limits.outboxes_bytes_max);
+        let (held, most) = (stage.metrics.outbox_bytes.clone(), stage.metrics.outbox_bytes_most.clone());
+        let share = Share::new(held, most, stage.limits.outboxes_bytes_max);
         Self {
             stage,
             hub,

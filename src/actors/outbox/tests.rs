@@ -31,7 +31,7 @@ fn all_drained(outbox: &Outbox) {
 
 #[test]
 fn what_is_fleeting_goes_behind_events_and_takes_no_room_from_them() {
-    let share = Rc::new(Share::new(Gauge::default(), 1 << 20));
+    let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20));
     let outbox = Outbox::new(share, 1_000, 1);
     outbox.push_newest(&den(), 1, Bytes::from("typing"));
     outbox.push_presence(&den(), Bytes::from("presence"));
@@ -50,7 +50,7 @@ fn what_is_fleeting_goes_behind_events_and_takes_no_room_from_them() {
 
 #[test]
 fn a_client_that_does_not_read_holds_no_more_than_its_bound_of_ephemerals() {
-    let share = Rc::new(Share::new(Gauge::default(), 1 << 30));
+    let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 30));
     let outbox = Outbox::new(share, 256 * 1024, 1);
     for key in 0..10_000 {
         outbox.push_newest(&den(), key, message(1_000));
@@ -63,7 +63,7 @@ fn a_client_that_does_not_read_holds_no_more_than_its_bound_of_ephemerals() {
 #[test]
 fn over_the_budget_of_all_who_drains_gets_on_and_who_does_not_waits() {
     let held = Gauge::default();
-    let share = Rc::new(Share::new(held.clone(), 1 << 20));
+    let share = Rc::new(Share::new(held.clone(), Gauge::default(), 1 << 20));
     let outboxes: Vec<_> = (0..8).map(|_| Outbox::new(share.clone(), 256 * 1024, 1)).collect();
     // Two do not read, and a third one pushes all over the budget.
     for _ in 0..5 {
@@ -88,7 +88,7 @@ fn over_the_budget_of_all_who_drains_gets_on_and_who_does_not_waits() {
 #[test]
 fn what_the_writer_had_when_the_end_came_is_given_back_once() {
     let held = Gauge::default();
-    let share = Rc::new(Share::new(held.clone(), 1 << 20));
+    let share = Rc::new(Share::new(held.clone(), Gauge::default(), 1 << 20));
     for _ in 0..100 {
         let outbox = Outbox::new(share.clone(), 256 * 1024, 1);
         outbox.push(message(20_000));

@@ -70,7 +70,7 @@ impl Session {
                     session.outbox.close(CloseCode::Internal);
                 }
             }
-            session.resume(ctx);
+            session.go_on(ctx);
         }));
         Then::Wait
     }
@@ -141,7 +141,7 @@ impl Session {
                 }
             }
             session.give_back_places();
-            session.resume(ctx);
+            session.go_on(ctx);
         }));
         Then::Wait
     }

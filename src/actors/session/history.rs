@@ -31,7 +31,7 @@ impl Session {
                 Ok(Err(code)) => session.reject(Some(id), code, why_not(code, &Followed::from(room))),
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
             }
-            session.resume(ctx);
+            session.go_on(ctx);
         }));
         Then::Wait
     }

@@ -13,6 +13,8 @@ pub(super) enum Frame {
     Text(String),
     /// A whole binary message.
     Binary(Vec<u8>),
+    /// A piece of a message of which more is to come.
+    Piece,
     /// Answer with the same payload.
     Ping(Vec<u8>),
     /// Something was heard.
@@ -41,20 +43,15 @@ impl Joiner {
         buffer: &mut BytesMut,
         bytes_max: usize,
     ) -> Result<Option<Frame>, CloseCode> {
-        loop {
-            if declared_len(buffer).is_some_and(|len| len > bytes_max as u64) {
-                return Err(CloseCode::TooBig);
-            }
-            let Some((last, code, payload)) =
-                Parser::parse(buffer, true, bytes_max).map_err(|e| violation(&e))?
-            else {
-                return Ok(None);
-            };
-            let payload = payload.unwrap_or_default();
-            if let Some(frame) = self.take(last, code, &payload, bytes_max)? {
-                return Ok(Some(frame));
-            }
+        if declared_len(buffer).is_some_and(|len| len > bytes_max as u64) {
+            return Err(CloseCode::TooBig);
         }
+        let Some((last, code, payload)) =
+            Parser::parse(buffer, true, bytes_max).map_err(|e| violation(&e))?
+        else {
+            return Ok(None);
+        };
+        self.take(last, code, &payload.unwrap_or_default(), bytes_max).map(Some)
     }
 
     fn take(
@@ -63,12 +60,12 @@ impl Joiner {
         code: OpCode,
         payload: &[u8],
         bytes_max: usize,
-    ) -> Result<Option<Frame>, CloseCode> {
+    ) -> Result<Frame, CloseCode> {
         match code {
             OpCode::Ping | OpCode::Pong | OpCode::Close if !last => Err(CloseCode::Protocol),
-            OpCode::Ping => Ok(Some(Frame::Ping(payload.to_vec()))),
-            OpCode::Pong => Ok(Some(Frame::Pong)),
-            OpCode::Close => close(payload).map(Some),
+            OpCode::Ping => Ok(Frame::Ping(payload.to_vec())),
+            OpCode::Pong => Ok(Frame::Pong),
+            OpCode::Close => close(payload),
             OpCode::Text | OpCode::Binary if self.partial.is_none() => {
                 let begun = Partial { is_text: code == OpCode::Text, payload: payload.to_vec() };
                 self.end_or_keep(last, begun)
@@ -78,7 +75,7 @@ impl Joiner {
         }
     }
 
-    fn join(&mut self, last: bool, payload: &[u8], bytes_max: usize) -> Result<Option<Frame>, CloseCode> {
+    fn join(&mut self, last: bool, payload: &[u8], bytes_max: usize) -> Result<Frame, CloseCode> {
         let mut message = self.partial.take().ok_or(CloseCode::Protocol)?;
         if message.payload.len() + payload.len() > bytes_max {
             return Err(CloseCode::TooBig);
@@ -87,21 +84,17 @@ impl Joiner {
         self.end_or_keep(last, message)
     }
 
-    fn end_or_keep(
-        &mut self,
-        last: bool,
-        Partial { is_text, payload }: Partial,
-    ) -> Result<Option<Frame>, CloseCode> {
+    fn end_or_keep(&mut self, last: bool, Partial { is_text, payload }: Partial) -> Result<Frame, CloseCode> {
         match (last, is_text) {
             (false, _) => {
                 self.partial = Some(Partial { is_text, payload });
-                Ok(None)
+                Ok(Frame::Piece)
             }
             (true, true) => match String::from_utf8(payload) {
-                Ok(text) => Ok(Some(Frame::Text(text))),
+                Ok(text) => Ok(Frame::Text(text)),
                 Err(_) => Err(CloseCode::NotUtf8),
             },
-            (true, false) => Ok(Some(Frame::Binary(payload))),
+            (true, false) => Ok(Frame::Binary(payload)),
         }
     }
 }
@@ -170,7 +163,7 @@ mod tests {
         for byte in frames.concat() {
             buffer.put_u8(byte);
             while let Some(frame) = joiner.next(&mut buffer, MAX)? {
-                read.push(frame);
+                read.extend(Some(frame).filter(|frame| *frame != Frame::Piece));
             }
         }
         Ok(read)

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -15,14 +15,20 @@ use bytes::BytesMut;
 use futures_util::Stream;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
+use tokio::task::yield_now;
 
 use super::frames::{Frame, Joiner};
 use super::writer::pong;
 use crate::actors::outbox::Outbox;
 use crate::actors::session::Inbound;
+use crate::config::SocketConfig;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
+/// What is done for one connection before others of the thread have their turn: so many frames, or
+/// reads, each of which counts as some. A client may send pings and pieces without end.
+const TURN: usize = 256;
+const READ_COUNTS_AS: usize = 64;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -32,6 +38,8 @@ pub(super) struct Reader {
     io: Rc<TcpStream>,
     outbox: Rc<Outbox>,
     frame_bytes_max: usize,
+    /// The same before a hello: who is nobody yet holds no more than that takes.
+    first_bytes_max: usize,
     /// What has come and was not yet handed on.
     buffer: BytesMut,
     joiner: Joiner,
@@ -40,12 +48,22 @@ pub(super) struct Reader {
     ended: bool,
 }
 
+/// What was read came to this.
+enum Heard {
+    Message(Inbound),
+    /// A frame that says nothing to the session.
+    Nothing,
+    /// Less than a frame.
+    Less,
+}
+
 impl Reader {
-    pub(super) fn new(io: Rc<TcpStream>, outbox: Rc<Outbox>, frame_bytes_max: usize, early: &[u8]) -> Self {
+    pub(super) fn new(io: Rc<TcpStream>, outbox: Rc<Outbox>, limits: &SocketConfig, early: &[u8]) -> Self {
         Self {
             io,
             outbox,
-            frame_bytes_max,
+            frame_bytes_max: limits.frame_bytes_max,
+            first_bytes_max: limits.frame_bytes_max.min(limits.message_bytes_max),
             buffer: early.into(),
             joiner: Joiner::default(),
             broken: false,
@@ -53,27 +71,29 @@ impl Reader {
         }
     }
 
-    /// The next message out of what has been read already.
-    fn next_message(&mut self) -> Option<Inbound> {
-        loop {
-            match self.joiner.next(&mut self.buffer, self.frame_bytes_max) {
-                Ok(None) => {
-                    self.shrink();
-                    return None;
-                }
-                Ok(Some(Frame::Text(text))) => return Some(Inbound::Text(text)),
-                Ok(Some(Frame::Binary(bytes))) => return Some(Inbound::Binary(bytes)),
-                Ok(Some(Frame::Ping(payload))) => self.outbox.control(pong(&payload)),
-                Ok(Some(Frame::Pong)) => {}
-                Ok(Some(Frame::Close)) => {
-                    self.outbox.peer_done();
-                    self.ended = true;
-                    return None;
-                }
-                Err(code) => {
-                    self.broken = true;
-                    return Some(Inbound::Violation(code));
-                }
+    /// The next frame out of what has been read already.
+    fn next_frame(&mut self) -> Heard {
+        let bytes_max = if self.outbox.is_greeted() { self.frame_bytes_max } else { self.first_bytes_max };
+        match self.joiner.next(&mut self.buffer, bytes_max) {
+            Ok(None) => {
+                self.shrink();
+                Heard::Less
+            }
+            Ok(Some(Frame::Text(text))) => Heard::Message(Inbound::Text(text)),
+            Ok(Some(Frame::Binary(bytes))) => Heard::Message(Inbound::Binary(bytes)),
+            Ok(Some(Frame::Ping(payload))) => {
+                self.outbox.control(pong(&payload));
+                Heard::Nothing
+            }
+            Ok(Some(Frame::Pong | Frame::Piece)) => Heard::Nothing,
+            Ok(Some(Frame::Close)) => {
+                self.outbox.peer_done();
+                self.ended = true;
+                Heard::Nothing
+            }
+            Err(code) => {
+                self.broken = true;
+                Heard::Message(Inbound::Violation(code))
             }
         }
     }
@@ -125,23 +145,82 @@ impl Stream for Reader {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Inbound>> {
         let reader = self.get_mut();
+        let mut turn = TURN;
         loop {
             if reader.ended || reader.outbox.is_finished() {
                 return Poll::Ready(None);
             }
             ready!(reader.outbox.poll_may_read(cx));
+            if turn == 0 {
+                // Woken behind whatever else there is to do, what has come on other sockets included.
+                return pin!(yield_now()).poll(cx).map(|()| None);
+            }
             if reader.broken {
                 reader.buffer.clear();
-            } else if let Some(message) = reader.next_message() {
-                if reader.outbox.is_closing() {
-                    continue;
-                }
-                return Poll::Ready(Some(message));
             }
-            if !reader.ended && !ready!(reader.poll_read(cx)) {
-                reader.outbox.peer_done();
-                reader.ended = true;
+            match reader.next_frame() {
+                Heard::Message(message) if !reader.outbox.is_closing() => return Poll::Ready(Some(message)),
+                Heard::Message(_) | Heard::Nothing => turn = turn.saturating_sub(1),
+                Heard::Less => {
+                    turn = turn.saturating_sub(READ_COUNTS_AS);
+                    if !ready!(reader.poll_read(cx)) {
+                        reader.outbox.peer_done();
+                        reader.ended = true;
+                    }
+                }
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use actix_http::ws::{OpCode, Parser};
+    use futures_util::task::noop_waker;
+    use prometheus_client::metrics::gauge::Gauge;
+
+    use super::*;
+    use crate::actors::share::Share;
+    use crate::config::Config;
+
+    const FRAMES: usize = 10_000;
+
+    /// How many turns pass until the message behind so many frames is heard.
+    async fn turns(code: OpCode, last: bool) -> usize {
+        let mut early = BytesMut::new();
+        if code == OpCode::Continue {
+            Parser::write_message(&mut early, "", OpCode::Text, false, true);
+        }
+        for _ in 0..FRAMES {
+            Parser::write_message(&mut early, "", code, last, true);
+        }
+        let behind = if code == OpCode::Continue { code } else { OpCode::Text };
+        Parser::write_message(&mut early, "behind", behind, true, true);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let io = Rc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20));
+        let (outbox, limits) = (Rc::new(Outbox::new(share, 1 << 18, 1)), Config::defaults().unwrap().socket);
+        let mut reader = Reader::new(io, outbox, &limits, &early);
+        for turn in 1.. {
+            match Pin::new(&mut reader).poll_next(&mut Context::from_waker(&noop_waker())) {
+                Poll::Pending => assert!(turn <= FRAMES, "the message never came"),
+                Poll::Ready(heard) => {
+                    assert!(matches!(heard, Some(Inbound::Text(text)) if text == "behind"));
+                    return turn;
+                }
+            }
+        }
+        0
+    }
+
+    #[test]
+    fn frames_that_say_nothing_are_read_in_turns() {
+        actix_rt::System::new().block_on(async {
+            for (code, last) in [(OpCode::Ping, true), (OpCode::Pong, true), (OpCode::Continue, false)] {
+                let turns = turns(code, last).await;
+                assert!(turns > FRAMES / 512, "{turns} turns for {FRAMES} frames of {code:?}");
+            }
+        });
     }
 }

@@ -37,7 +37,9 @@ pub(super) async fn run(io: Rc<TcpStream>, outbox: &Outbox, timeout: Duration) {
         let written = match std::future::poll_fn(|cx| outbox.poll_next(cx, WRITE_BYTES)).await {
             Next::Write(messages) => {
                 let size = messages.iter().map(Bytes::len).sum();
-                let written = match write_frame(&io, &messages) {
+                let left = write_frame(&io, &messages);
+                drop(messages);
+                let written = match left {
                     Ok(left) => left.is_empty() || write(&io, outbox, &left, timeout).await,
                     Err(_) => false,
                 };
@@ -79,7 +81,7 @@ fn goodbye(code: CloseCode) -> Bytes {
 }
 
 /// Writes one text frame that holds all of these messages, as far as the socket takes it at once;
-/// what is left is mostly nothing.
+/// what is left, mostly nothing, is a copy that holds on to nothing else.
 fn write_frame(io: &TcpStream, messages: &[Bytes]) -> io::Result<Vec<u8>> {
     let len = messages.iter().map(Bytes::len).sum::<usize>() + messages.len().saturating_sub(1);
     SCRATCH.with_borrow_mut(|scratch| {

@@ -189,7 +189,8 @@ export class Relay {
     if (tab === this.tab || this.#followers.has(tab)) return;
     this.#followers.add(tab);
     const { signal } = this.ended;
-    navigator.locks.request(this.#tabLock(tab), { signal }, () => this.#forget(tab)).catch(() => {});
+    // Not before the lock is free again: as long as it is held the tab counts as there.
+    navigator.locks.request(this.#tabLock(tab), { signal }, () => {}).then(() => this.#forget(tab), () => {});
   }
 
   #forget(tab) {
