@@ -165,8 +165,7 @@ fn said_meanwhile(server: &Server, how: &str, mut said: u64) -> u64 {
     let (status, body) = server.get("/api/rooms/den/timeline");
     assert_eq!(status, 503, "{body}");
     assert!(server.get("/metrics").1.contains("dramatis_read_models_up 0"));
-    let standings = server.get_json("/api/projections");
-    assert!(standings.as_array().is_some_and(|all| all.iter().all(|one| one["documents"].is_null())));
+    assert_eq!(server.get("/api/projections").0, 200, "who looks into it sees how all stand");
     for number in 0.. {
         if number >= 25 && away.elapsed() >= away_for() {
             break;
