@@ -10,6 +10,7 @@
 //! The driver runs on a thread of its own: a store that is slow never holds up a room. While the
 //! server does not answer, calls fail at once and one prober asks on.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ struct Store {
     database: OnceLock<Database>,
     gate: Gate,
     lately: Lately,
+    /// How often connections broke.
+    breaks: Arc<AtomicU64>,
 }
 
 impl MongoReadModels {
@@ -88,6 +91,7 @@ impl MongoReadModels {
             database: OnceLock::new(),
             gate: Gate::new(),
             lately: Lately::default(),
+            breaks: Arc::default(),
         });
         runtime.spawn(connect::watch(store.clone()));
         Ok(Self { store, handle: runtime.handle().clone(), runtime: Some(runtime) })

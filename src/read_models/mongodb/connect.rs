@@ -1,9 +1,12 @@
 //! Reaching the server, and operations with their deadline and retries.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::event::EventHandler;
+use mongodb::event::cmap::CmapEvent;
 use mongodb::options::{ClientOptions, FindOptions, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Client, Database};
 
@@ -69,7 +72,13 @@ impl Store {
         let Self { options, .. } = self;
         let said = |error: mongodb::error::Error| errors::told(&error);
         let asked = ClientOptions::parse(options.uri.secret()).await.map_err(said)?;
-        let client = client_options(asked, options);
+        let mut client = client_options(asked, options);
+        let breaks = self.breaks.clone();
+        client.cmap_event_handler = Some(EventHandler::callback(move |event| {
+            if matches!(event, CmapEvent::PoolCleared(_)) {
+                breaks.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
         Ok(Client::with_options(client).map_err(said)?.database(&options.database))
     }
 

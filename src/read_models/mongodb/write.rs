@@ -1,6 +1,7 @@
 //! Writing a batch.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dramatis_events::{Epoch, Position};
 use dramatis_projections::Write;
@@ -33,19 +34,20 @@ impl Store {
         if epoch != got {
             return Err(other_epoch(collection, epoch, got));
         }
+        let breaks = self.breaks.load(Ordering::Relaxed);
         for bulk in bulks(batch.clone(), text).await? {
-            let bulk = match bulk.is_new {
-                true if self.insert(collection, &bulk).await? => continue,
-                true => bulk.guarded()?,
-                false => bulk,
-            };
-            self.update_all(collection, &bulk).await?;
+            self.write_all(collection, &bulk).await?;
         }
         self.park(collection, &batch.parked).await?;
-        match batch.checkpoint.position {
-            Some(position) => self.move_checkpoint(collection, position, &batch).await,
-            None => Ok(()),
+        if let Some(position) = batch.checkpoint.position {
+            self.move_checkpoint(collection, position, &batch).await?;
         }
+        if self.breaks.load(Ordering::Relaxed) != breaks && !batch.writes.is_empty() {
+            // A server that died in between may have lost the documents and kept the checkpoint.
+            let reason = "a connection broke while a batch was written".to_owned();
+            return Err(ReadModelError::Failure { reason }.into());
+        }
+        Ok(())
     }
 
     async fn move_checkpoint(
@@ -60,12 +62,8 @@ impl Store {
             build.insert("position", doc! {"$gte": names::to_stored(after)?});
         }
         let forward = doc! {"$max": {"position": names::to_stored(position)?}};
-        let (found, tries) = self.update(BUILDS, build, forward, false).await?;
+        let (found, _) = self.update(BUILDS, build, forward, false).await?;
         match (found, batch.after) {
-            (1.., _) if tries > 1 && !batch.writes.is_empty() => {
-                let reason = "the connection broke between documents and their checkpoint".to_owned();
-                Err(ReadModelError::Failure { reason }.into())
-            }
             (1.., _) => Ok(()),
             (0, after) => {
                 // What was known of it a moment ago holds no more.
@@ -79,19 +77,18 @@ impl Store {
         }
     }
 
-    /// Inserts documents that are new, which costs a server less than half of a guarded write;
-    /// tells whether all of them were.
-    async fn insert(&self, collection: &str, bulk: &Bulk) -> Result<bool, Trouble> {
-        let (written, _) = self.written(bulk.command(collection)).await?;
-        Ok(written.found >= bulk.len())
-    }
-
-    /// A duplicate is a document that somebody else inserted in that moment: sent again, the write
-    /// finds it. Some servers stop there, so all are sent again, which changes nothing where they
-    /// were applied.
-    async fn update_all(&self, collection: &str, bulk: &Bulk) -> Result<(), Trouble> {
+    /// Inserts what is new and changes what is there, which costs a server less than a write that may
+    /// have to do either; where it is not as it was thought to be, that is done.
+    async fn write_all(&self, collection: &str, bulk: &Bulk) -> Result<(), Trouble> {
+        let likely = if bulk.is_new { How::Insert } else { How::Update };
+        let (written, _) = self.written(bulk.command(collection, likely)?).await?;
+        if written.found >= bulk.len() {
+            return Ok(());
+        }
+        // A duplicate is a document that somebody else inserted in that moment: sent again, the write
+        // finds it. Some servers stop there, so all are sent again.
         for _ in 0..SENT_MAX {
-            let (written, _) = self.written(bulk.command(collection)).await?;
+            let (written, _) = self.written(bulk.command(collection, How::Upsert)?).await?;
             if written.found >= bulk.len() {
                 return Ok(());
             }
@@ -129,14 +126,21 @@ async fn bulks(batch: Arc<Batch>, text: Vec<String>) -> Result<Vec<Bulk>, Troubl
     Ok(bulks.map_err(broke)??)
 }
 
-/// One command of many writes in any order.
+/// Documents to write with one command, in any order.
 #[derive(Default)]
 struct Bulk {
-    /// Whether it inserts what is not known to be there; or else it writes under guards.
+    /// Whether they are not known to be there.
     is_new: bool,
-    /// The documents, or the guarded writes of them.
-    statements: Vec<RawDocumentBuf>,
+    documents: Vec<RawDocumentBuf>,
     bytes: usize,
+}
+
+/// What a command does with documents that are there, and with those that are not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Insert,
+    Update,
+    Upsert,
 }
 
 impl Bulk {
@@ -145,65 +149,59 @@ impl Bulk {
         let mut known = Self::default();
         for write in writes {
             let document = document(write, text)?;
-            let (bulk, statement) =
-                if write.is_new { (&mut new, document) } else { (&mut known, guarded(&document)?) };
-            if bulk.is_full(&statement) {
+            let bulk = if write.is_new { &mut new } else { &mut known };
+            if bulk.is_full(&document) {
                 let is_new = bulk.is_new;
                 full.push(std::mem::replace(bulk, Self { is_new, ..Self::default() }));
             }
-            bulk.push(statement);
+            bulk.push(document);
         }
-        full.extend([new, known].into_iter().filter(|bulk| !bulk.statements.is_empty()));
+        full.extend([new, known].into_iter().filter(|bulk| !bulk.documents.is_empty()));
         Ok(full)
     }
 
-    /// Writes of the same documents under guards.
-    fn guarded(self) -> Result<Self, ReadModelError> {
-        let mut known = Self::default();
-        for document in self.statements {
-            known.push(guarded(&document)?);
-        }
-        Ok(known)
-    }
-
-    fn push(&mut self, statement: RawDocumentBuf) {
-        self.bytes += statement.as_bytes().len();
-        self.statements.push(statement);
+    fn push(&mut self, document: RawDocumentBuf) {
+        self.bytes += document.as_bytes().len();
+        self.documents.push(document);
     }
 
     fn len(&self) -> u64 {
-        u64::try_from(self.statements.len()).unwrap_or(u64::MAX)
+        u64::try_from(self.documents.len()).unwrap_or(u64::MAX)
     }
 
     fn is_full(&self, next: &RawDocumentBuf) -> bool {
-        let (documents, bytes) = (self.statements.len(), self.bytes + next.as_bytes().len());
+        let (documents, bytes) = (self.documents.len(), self.bytes + next.as_bytes().len());
         documents > 0 && (documents >= COMMAND_DOCUMENTS_MAX || bytes > COMMAND_BYTES_MAX)
     }
 
-    fn command(&self, collection: &str) -> RawDocumentBuf {
+    fn command(&self, collection: &str, how: How) -> Result<RawDocumentBuf, ReadModelError> {
         let mut statements = RawArrayBuf::new();
-        self.statements.iter().for_each(|statement| statements.push(statement.as_ref()));
-        let (mut command, field) = if self.is_new {
-            (rawdoc! {"insert": collection}, cstr!("documents"))
-        } else {
-            (rawdoc! {"update": collection}, cstr!("updates"))
+        for document in &self.documents {
+            match how {
+                How::Insert => statements.push(document.as_ref()),
+                How::Update | How::Upsert => statements.push(guarded(document, how == How::Upsert)?),
+            }
+        }
+        let (mut command, field) = match how {
+            How::Insert => (rawdoc! {"insert": collection}, cstr!("documents")),
+            How::Update | How::Upsert => (rawdoc! {"update": collection}, cstr!("updates")),
         };
         command.append(cstr!("ordered"), false);
         command.append(field, statements);
-        command
+        Ok(command)
     }
 }
 
 /// A replacement of an older document, or its insert. Embedded documents compare field by field,
 /// and the first is the position: so the larger one is the later one. A filter by position as well
 /// would cost a server twice as much, as it plans each query that is not by the key alone.
-fn guarded(document: &RawDocumentBuf) -> Result<RawDocumentBuf, ReadModelError> {
+fn guarded(document: &RawDocumentBuf, upsert: bool) -> Result<RawDocumentBuf, ReadModelError> {
     let part = |field: &str| {
         let found = document.get(field).ok().flatten().map(RawBson::from);
         found.ok_or_else(|| ReadModelError::Failure { reason: format!("a document without {field:?}") })
     };
     let (key, latest) = (part("_id")?, part("latest")?);
-    Ok(rawdoc! {"q": {"_id": key}, "u": {"$max": {"latest": latest}}, "upsert": true})
+    Ok(rawdoc! {"q": {"_id": key}, "u": {"$max": {"latest": latest}}, "upsert": upsert})
 }
 
 /// A document as it is stored.
