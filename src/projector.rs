@@ -47,7 +47,7 @@ pub use compare::{Difference, Differing};
 pub use history::{AsOf, Cause, Past};
 pub use record::{Completion, Job, JobState, Kept, Purpose};
 pub use run::RunError;
-pub use status::{Health, JobProgress, Status};
+pub use status::{Health, JobProgress, Status, another_log};
 pub use threads::Threads;
 
 /// How projections run.
@@ -165,7 +165,7 @@ pub enum WaitError {
     #[error("no projection {0:?}; there are {known}", known = names())]
     Unknown(String),
     /// Time ran out.
-    #[error("the projection stands at {at:?} and did not reach {wanted} in time; ask again")]
+    #[error("the projection stands {stands} and did not reach {wanted} in time; ask again", stands = stands(*at))]
     TimedOut {
         /// The position asked.
         wanted: Position,
@@ -175,6 +175,11 @@ pub enum WaitError {
     /// The projector was stopped.
     #[error("the projector was stopped")]
     Stopped,
+}
+
+/// Where a projection stands, as a sentence has it.
+fn stands(at: Option<Position>) -> String {
+    at.map_or_else(|| "before the first event".to_owned(), |at| format!("at {at}"))
 }
 
 /// The names of all projections, as a sentence has them.

@@ -46,8 +46,9 @@ pub trait ReadModels: Send + Sync + 'static {
     /// The documents with these keys, tombstones among them, in any order.
     fn load(&self, collection: &str, keys: Vec<String>) -> Answer<Vec<Stored>>;
 
-    /// Writes documents guarded by their positions, dead letters, and then the checkpoint. A key
-    /// has one dead letter: a later one takes the place of an earlier one, and not the other way.
+    /// Writes documents guarded by their positions, dead letters, and then the checkpoint, which
+    /// fails if it was set back since. A key has one dead letter: a later one takes the place of an
+    /// earlier one, and not the other way.
     fn write(&self, collection: &str, batch: Arc<Batch>) -> Answer<()>;
 
     /// The dead letters of a build, in log order.
@@ -170,6 +171,9 @@ pub struct Batch {
     pub parked: Vec<DeadLetter>,
     /// Up to where the build is done once these are written.
     pub checkpoint: Checkpoint,
+    /// Up to where the store has acknowledged to have it. One that stands before that was set back:
+    /// what the batch was folded from is not there any more.
+    pub after: Option<Position>,
 }
 
 /// A document as a query finds it.
@@ -271,6 +275,17 @@ pub enum ReadModelError {
         /// The batch's epoch.
         got: Epoch,
     },
+    /// The store lost what it had acknowledged, or an older state of it was restored.
+    #[error(
+        "build {collection:?} stands before position {acknowledged}, which it had got to: the store lost what \
+         it had acknowledged, or an older state of it was restored; going on from what is there"
+    )]
+    SetBack {
+        /// The collection.
+        collection: String,
+        /// Up to where the store had acknowledged to have it.
+        acknowledged: Position,
+    },
     /// The stored bytes are not what was written, or not ours.
     #[error(
         "{place} is damaged or not a read-model store of this release: {reason}; delete it (a file with its -wal and -shm files), it is rebuilt from the log at the next start"
@@ -289,8 +304,8 @@ pub enum ReadModelError {
         /// In the server's words.
         reason: String,
     },
-    /// A name or number that the store cannot hold.
-    #[error("{what} cannot be stored: expected {expected}, got {got:?}")]
+    /// A name, number or question that the store cannot take.
+    #[error("{what} does not fit: expected {expected}, got {got:?}")]
     Unfit {
         /// What it is.
         what: &'static str,

@@ -85,6 +85,15 @@ fn hours_count_what_the_events_say() {
     assert_eq!((some.as_slice(), &page["more"]), (&times[3..=6], &json!(false)));
     let page = server.get_json(&format!("/api/rooms/den/statistics?from={from}&limit=2"));
     assert_eq!((page["hours"].as_array().unwrap().len(), &page["more"]), (2, &json!(true)));
+    // Beyond every calendar there is nothing before or after.
+    for (bounds, hours) in [
+        (format!("from={}", i64::MAX), 0),
+        (format!("to={}", i64::MIN), 0),
+        (format!("from={}&to={}", i64::MIN, i64::MAX), times.len()),
+    ] {
+        let page = server.get_json(&format!("/api/rooms/den/statistics?limit=500&{bounds}"));
+        assert_eq!(page["hours"].as_array().unwrap().len(), hours, "{bounds}");
+    }
 }
 
 #[test]

@@ -165,6 +165,7 @@ fn said_meanwhile(server: &Server, how: &str, mut said: u64) -> u64 {
     let (status, body) = server.get("/api/rooms/den/timeline");
     assert_eq!(status, 503, "{body}");
     assert!(server.get("/metrics").1.contains("dramatis_read_models_up 0"));
+    assert_eq!(server.get("/api/projections").0, 200, "who looks into it sees how all stand");
     for number in 0.. {
         if number >= 25 && away.elapsed() >= away_for() {
             break;
@@ -248,8 +249,8 @@ fn a_rebuild_is_paused_killed_resumed_proven_and_taken_back() {
     let live = paused["build"].as_str().unwrap();
     let forged = database.with(|database| async move {
         let documents = database.collection::<mongodb::bson::Document>(live);
-        let forge = mongodb::bson::doc! {"$set": {"body.text": "forged"}};
-        documents.update_one(mongodb::bson::doc! {"body.text": "meanwhile"}, forge).await.unwrap()
+        let forge = mongodb::bson::doc! {"$set": {"latest.body.text": "forged"}};
+        documents.update_one(mongodb::bson::doc! {"latest.body.text": "meanwhile"}, forge).await.unwrap()
     });
     assert_eq!(forged.modified_count, 1);
     let (code, told) = projections(&server, &["verify", "timeline"]);

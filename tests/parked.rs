@@ -69,6 +69,7 @@ fn queries_say_from_where_on_documents_wait() {
         park(data.path(), projection, "room-main.den", position);
     }
     park(data.path(), "sessions", "user-main.anna", position);
+    park(data.path(), "timeline", "room-main.aside", position);
 
     let server = Server::start(data.path());
     caught_up(&server);
@@ -86,7 +87,22 @@ fn queries_say_from_where_on_documents_wait() {
     assert_eq!(at("/api/users/anna/activity", ""), Some(position.to_string()));
     let health = server.get_json("/api/health");
     assert_eq!(health["status"], "degraded");
-    assert!(health["reasons"].to_string().contains("projection timeline has 1 key parked"), "{health}");
+    assert!(health["reasons"].to_string().contains("projection timeline has 2 keys parked"), "{health}");
+
+    // Page by page, in log order.
+    let keys = |page: &Value| -> Vec<String> {
+        page["letters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|letter| letter["key"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let first = server.get_json("/api/projections/timeline/dead_letters?limit=1");
+    assert_eq!(keys(&first), ["room-main.aside"]);
+    let next = first["next"].as_str().unwrap();
+    let second = server.get_json(&format!("/api/projections/timeline/dead_letters?limit=1&after={next}"));
+    assert_eq!((keys(&second), &second["next"]), (vec!["room-main.den".to_owned()], &Value::Null));
 
     // Tried again it goes on, as the event is one that can be folded.
     let told = server.run(&["projections", "dead-letters", "timeline"]);

@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// One command in so many is followed by a query.
     #[arg(long, default_value_t = 20)]
     query_every: u32,
+    /// A read model that is built anew all the while, beside the live one.
+    #[arg(long, value_name = "NAME")]
+    rebuild: Option<String>,
     /// A `MongoDB` server, for databases of this run's own that are dropped after it.
     #[arg(long, env = "DRAMATIS_TEST_MONGODB_URI", hide_env_values = true)]
     mongodb: Option<String>,
@@ -60,6 +63,8 @@ pub(crate) struct Options {
 
 /// Commands sent before measuring, as time.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// How often it is asked whether a rebuild is over, and another may begin.
+const REBUILD_EVERY: Duration = Duration::from_millis(100);
 /// How long the last answers may take.
 const REST_WITHIN: Duration = Duration::from_secs(10);
 /// Connections for queries: many more than there are queries on their way.
@@ -115,6 +120,7 @@ fn report(options: &Options, pinning: &str, found: &BTreeMap<&str, Vec<Found>>) 
             ("durability", "fdatasync before every answer".to_owned()),
             ("arrivals", format!("open loop, {} commands/s, evenly spaced", options.rate)),
             ("queries", format!("after one command in {}", options.query_every)),
+            ("rebuilding", options.rebuild.clone().unwrap_or_else(|| "nothing".to_owned())),
             ("rooms", options.rooms.to_string()),
             ("event_bytes", format!("{} payload", options.event_bytes)),
             ("seconds", options.common.seconds.to_string()),
@@ -245,6 +251,9 @@ async fn measure(options: &Options, address: Address) -> anyhow::Result<Found> {
         posters.push((client.link.clone(), Composer::new(room, options.event_bytes)));
         tasks.spawn_local(read(client, room.clone(), gauge.clone()));
     }
+    if let Some(projection) = options.rebuild.clone() {
+        tasks.spawn_local(rebuild(query::Connection::open(address.socket).await?, projection));
+    }
     let (watch, rate) = (gauge.watch, options.rate);
     let from_nanos = watch.nanos() + u64::try_from(WARM_UP.as_nanos())?;
     gauge.from_nanos.set(from_nanos);
@@ -330,6 +339,17 @@ async fn answer(
         connection.get(&wish.path()).await?;
         gauge.found.borrow_mut().note(&wish, sent, gauge.watch.nanos())?;
         gauge.answered.set(gauge.answered.get() + 1);
+    }
+}
+
+/// Has a read model built anew, again and again.
+async fn rebuild(
+    mut connection: query::Connection,
+    projection: String,
+) -> anyhow::Result<std::convert::Infallible> {
+    loop {
+        connection.rebuild(&projection).await?;
+        tokio::time::sleep(REBUILD_EVERY).await;
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Write {
 
 /// A key that is parked, with the event that could not be folded. Its later events are not
 /// folded either, until it is tried again or the event is skipped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeadLetter {
     /// The parked key. A stream's name stands for every key of that stream.
     pub key: String,

@@ -224,7 +224,7 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
             told(&of, &back, &show::rolled_back(&of.name, &back))
         }
         Projections::DeadLetters { of } => {
-            let letters = of.get("/dead_letters", &[])?;
+            let letters = dead_letters(&of)?;
             told(&of, &letters, &show::dead_letters(&letters))
         }
         Projections::Retry { of, key } => mend(&of, "/retry", key),
@@ -253,6 +253,16 @@ fn mend(of: &Of, what: &str, key: String) -> anyhow::Result<()> {
     match mended.get("parked").and_then(Value::as_str) {
         None => Ok(()),
         Some(why) => anyhow::bail!("it is parked still: {why}"),
+    }
+}
+
+fn dead_letters(of: &Of) -> anyhow::Result<Value> {
+    let (mut letters, mut query) = (Vec::new(), vec![("limit", "500".to_owned())]);
+    loop {
+        let page = of.get("/dead_letters", &query)?;
+        letters.extend(page.get("letters").and_then(Value::as_array).into_iter().flatten().cloned());
+        let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(letters.into()) };
+        query = vec![("limit", "500".to_owned()), ("after", next.to_owned())];
     }
 }
 

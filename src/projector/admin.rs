@@ -1,5 +1,7 @@
 //! What admins ask of a projector: builds, the way back, parked keys, the past.
 
+use std::time::Duration;
+
 use dramatis_events::{Position, UnixMillis};
 use dramatis_projections::DeadLetter;
 use tokio::sync::oneshot;
@@ -13,6 +15,8 @@ use super::{Health, Projector, Running, names};
 use crate::log::{Filter, ReadLimit};
 use crate::read_models::queries::of_live;
 
+/// How long an order waits until the live build is found.
+const FOUND_WITHIN: Duration = Duration::from_secs(5);
 /// The most builds as of positions that one projection keeps.
 const AS_OF_MAX: usize = 4;
 
@@ -111,6 +115,14 @@ pub enum AdminError {
         /// Why.
         reason: String,
     },
+    /// Its live build is not known yet.
+    #[error(
+        "the live build of {projection} is not found yet: `dramatis projections list` says why; ask again"
+    )]
+    NotFound {
+        /// The projection.
+        projection: &'static str,
+    },
     /// Another process runs it.
     #[error("the projector {holder} runs this projection: ask that process")]
     Elsewhere {
@@ -181,7 +193,9 @@ impl Projector {
     fn running_here(&self, projection: &str) -> Result<&Running, AdminError> {
         let running = self.running(projection)?;
         match &running.status.borrow().health {
-            Health::Standby { holder } => Err(AdminError::Elsewhere { holder: holder.clone() }),
+            Health::Standby { holder } | Health::Foreign { holder, .. } => {
+                Err(AdminError::Elsewhere { holder: holder.clone() })
+            }
             Health::Unsupported { reason } => {
                 let projection = running.projection.name();
                 Err(AdminError::Unsupported { projection, reason: reason.clone() })
@@ -194,6 +208,12 @@ impl Projector {
     pub async fn order(&self, projection: &str, order: Order) -> Result<Job, AdminError> {
         let running = self.running_here(projection)?;
         let name = running.projection.name();
+        let mut status = running.status.clone();
+        // Until the first build is made its name is free.
+        let found = status.wait_for(|status| !status.collection.is_empty());
+        if !matches!(tokio::time::timeout(FOUND_WITHIN, found).await, Ok(Ok(_))) {
+            return Err(AdminError::NotFound { projection: name });
+        }
         let collection = next_collection(&self.shared, name).await?;
         let (version, epoch) = (running.projection.version(), self.shared.log.epoch());
         let mut job = Job::new(collection, order.purpose, version, epoch, self.shared.clock.now());
@@ -288,9 +308,15 @@ impl Projector {
         history::past(&self.shared, self.running(projection)?.projection, key, as_of).await
     }
 
-    /// The events that made a document what it is, in log order.
-    pub async fn why(&self, projection: &str, key: &str) -> Result<Vec<Cause>, AdminError> {
-        history::causes(&self.shared, self.running(projection)?.projection, key, None).await
+    /// So many of the events that made a document what it is, past a position, in log order.
+    pub async fn why(
+        &self,
+        projection: &str,
+        key: &str,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Cause>, AdminError> {
+        history::causes_past(&self.shared, self.running(projection)?.projection, key, after, limit).await
     }
 
     /// The last position with everything that was recorded up to a time.

@@ -11,11 +11,13 @@ use super::record::{Completion, JobState, Kept, Record};
 use super::run::{Run, RunError};
 use super::sitting::left;
 use super::worker::Worker;
-use super::{AdminError, Health, RolledBack, mend};
+use super::{AdminError, RolledBack, mend};
 use crate::read_models::ReadModelError;
 
 /// The most builds that stay beside the live one; the oldest is dropped for another.
 const KEPT_MAX: usize = 4;
+/// The most keys tried again whose names are kept for a build under way.
+const MENDED_MAX: usize = 10_000;
 /// The most events that admins let pass.
 const SKIPPED_MAX: usize = 10_000;
 
@@ -280,8 +282,9 @@ impl Worker {
                 return Err(AdminError::Stopped);
             }
             if !self.leads().await? {
-                let Health::Standby { holder } = self.health() else { return Err(AdminError::Stopped) };
-                return Err(AdminError::Elsewhere { holder });
+                let health = self.health();
+                let Some(holder) = health.holder() else { return Err(AdminError::Stopped) };
+                return Err(AdminError::Elsewhere { holder: holder.to_owned() });
             }
             if let Some(live) = &mut self.run {
                 live.step().await?;
@@ -322,6 +325,19 @@ impl Worker {
         }
         let mended = mend::mend(&self.shared, self.projection, live, &letter).await?;
         live.reload().await?;
+        if !skip && mended.parked.is_none() {
+            // A build that is under way has it parked as well, perhaps.
+            let note = |record: &mut Record| {
+                let active = record.job.as_mut().filter(|job| job.state.is_active());
+                if let Some(job) =
+                    active.filter(|job| job.mended.len() < MENDED_MAX && !job.mended.contains(&letter.key))
+                {
+                    job.mended.push(letter.key.clone());
+                }
+                Ok::<_, RunError>(())
+            };
+            self.ledger.update(note).await?;
+        }
         if let Some(warm) = &mut self.warm {
             let parked = warm.dead_letters().await?.into_iter().find(|letter| letter.key == key);
             if let Some(letter) = parked {

@@ -15,6 +15,7 @@ use super::record::{Completion, Job, JobState, Kept, Ledger, Purpose, Record};
 use super::run::{Run, RunError};
 use super::sitting::{Pace, Sitting, left};
 use super::status::JobProgress;
+use super::trouble::answers_again;
 use super::{Health, Shared, Status};
 use crate::read_models::ReadModelError;
 
@@ -84,6 +85,7 @@ impl Builder {
             tokio::select! {
                 changed = self.wake.changed() => if changed.is_err() { return },
                 () = async { tokio::time::sleep(wait.unwrap_or_default()).await }, if wait.is_some() => {}
+                () = answers_again(self.shared.store.as_ref()), if wait.is_some() => {}
                 _ = stop.changed() => {}
             }
         }
@@ -92,7 +94,7 @@ impl Builder {
     async fn attend(&mut self) -> Result<(), RunError> {
         let (live, elsewhere) = {
             let status = self.live.borrow();
-            (status.collection.clone(), matches!(status.health, Health::Standby { .. }))
+            (status.collection.clone(), status.health.holder().is_some())
         };
         if live.is_empty() || elsewhere {
             // The worker wakes this task once it has found the live build.
@@ -351,7 +353,7 @@ impl Builder {
     fn is_halted(&self) -> bool {
         *self.shared.stop.borrow()
             || self.wake.has_changed().unwrap_or(true)
-            || matches!(self.live.borrow().health, Health::Standby { .. })
+            || self.live.borrow().health.holder().is_some()
     }
 
     /// Ends a job whose fold cannot be meant so: every parked key is held in memory.

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use dramatis_events::{Position, Recorded, Revision, UnixMillis};
+use dramatis_events::{Position, Recorded, Revision, StreamId, UnixMillis};
 use dramatis_projections::{DeadLetter, DynProjection, FoldError, Skipped};
 
 use super::record::Ledger;
 use super::run::RunError;
 use super::{AdminError, Shared};
+use crate::log::{LogError, ReadLimit};
 use crate::read_models::ReadModelError;
 
 /// The most events read to fold one document: a build as of a position reads more.
@@ -65,7 +66,7 @@ pub(super) async fn past(
     key: &str,
     as_of: AsOf,
 ) -> Result<Past, AdminError> {
-    let causes = causes(shared, projection, key, Some(as_of)).await?;
+    let causes = causes(shared, projection, key, as_of).await?;
     let skipped = skipped(shared, projection).await?;
     let only = key.to_owned();
     // It may take a while, and who asks may be on a thread that others wait for.
@@ -86,12 +87,12 @@ pub(super) async fn past(
     Ok(past)
 }
 
-/// The events that changed the document of a key, in log order.
-pub(super) async fn causes(
+/// All events that had changed the document of a key by then, in log order.
+async fn causes(
     shared: &Shared,
     projection: &'static dyn DynProjection,
     key: &str,
-    as_of: Option<AsOf>,
+    as_of: AsOf,
 ) -> Result<Vec<Cause>, AdminError> {
     let streams = projection.streams_of(key);
     if streams.is_empty() {
@@ -107,8 +108,8 @@ pub(super) async fn causes(
             let Some(last) = page.last() else { break };
             from = last.revision.next();
             read += u64::try_from(page.len()).unwrap_or(u64::MAX);
-            let past_it = as_of.is_some_and(|as_of| !as_of.has(last));
-            let within = page.into_iter().filter(|event| as_of.is_none_or(|as_of| as_of.has(event)));
+            let past_it = !as_of.has(last);
+            let within = page.into_iter().filter(|event| as_of.has(event));
             for cause in within.filter_map(|event| cause(projection, key, event, &skipped)) {
                 bytes = bytes.saturating_add(cause.recorded.envelope.data.len());
                 causes.push(cause);
@@ -123,6 +124,60 @@ pub(super) async fn causes(
     }
     causes.sort_by_key(|cause| cause.recorded.position);
     Ok(causes)
+}
+
+/// So many of the events that changed the document of a key, past a position, in log order.
+pub(super) async fn causes_past(
+    shared: &Shared,
+    projection: &'static dyn DynProjection,
+    key: &str,
+    after: Option<Position>,
+    limit: usize,
+) -> Result<Vec<Cause>, AdminError> {
+    let streams = projection.streams_of(key);
+    if streams.is_empty() {
+        return Err(AdminError::WholeLog { projection: projection.name(), key: key.to_owned() });
+    }
+    let skipped = skipped(shared, projection).await?;
+    let (mut causes, mut read) = (Vec::new(), 0_u64);
+    for stream in streams {
+        let mut from = revision_past(shared, &stream, after).await.map_err(RunError::Log)?;
+        let enough = causes.len().saturating_add(limit);
+        while causes.len() < enough {
+            let page = shared.log.read_stream(&stream, from, shared.options.page).await;
+            let page = page.map_err(RunError::Log)?;
+            let Some(last) = page.last() else { break };
+            from = last.revision.next();
+            read += u64::try_from(page.len()).unwrap_or(u64::MAX);
+            if read > EVENTS_MAX {
+                return Err(AdminError::TooMuch { key: key.to_owned(), projection: projection.name() });
+            }
+            causes.extend(page.into_iter().filter_map(|event| cause(projection, key, event, &skipped)));
+        }
+    }
+    causes.sort_by_key(|cause| cause.recorded.position);
+    causes.truncate(limit);
+    Ok(causes)
+}
+
+/// The revision of a stream's first event past a position, found by halving.
+async fn revision_past(
+    shared: &Shared,
+    stream: &StreamId,
+    after: Option<Position>,
+) -> Result<Revision, LogError> {
+    let head = shared.log.stream_head(stream).await?;
+    let (Some(after), Some(head)) = (after, head) else { return Ok(Revision::FIRST) };
+    let (mut low, mut high) = (Revision::FIRST.get(), head.next().get());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found = shared.log.read_stream(stream, Revision::new(middle), ReadLimit::events(1)).await?;
+        match found.first() {
+            Some(event) if event.position <= after => low = middle + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(Revision::new(low))
 }
 
 fn cause(

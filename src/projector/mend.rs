@@ -48,7 +48,7 @@ pub(super) async fn mend(
         let checkpoint = Checkpoint { epoch: run.epoch, position: None };
         // If it waits from a later event on now, that takes the old letter's place.
         let letters = parked.iter().cloned().collect();
-        let batch = Batch { writes: folded.writes, parked: letters, checkpoint };
+        let batch = Batch { writes: folded.writes, parked: letters, checkpoint, after: None };
         shared.store.write(&run.collection, batch.into()).await?;
         if let Some(parked) = parked {
             mended.parked = Some(format!("event {} at {}: {}", parked.event, parked.position, parked.error));

@@ -61,6 +61,9 @@ pub struct Job {
     pub completion: Option<Completion>,
     /// How its documents differ from those of the live build.
     pub difference: Option<Difference>,
+    /// Keys that went on in the live build since, after they were tried again: here they are, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mended: Vec<String>,
     /// The build it took the place of.
     pub replaced: Option<String>,
     /// Why it failed.
@@ -262,6 +265,7 @@ impl Job {
             documents_written: 0,
             completion: None,
             difference: None,
+            mended: Vec::new(),
             replaced: None,
             error: None,
         }

@@ -2,16 +2,22 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dramatis_events::{Category, Epoch, EventName, Position, Recorded, UnixMillis};
 use dramatis_projections::{DeadLetter, DynProjection, Fold, FoldError, Folded};
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::record::Ledger;
 use crate::log::{Filter, LogError, Page, ReadLimit};
 use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
+
+/// How often a checkpoint is written down that moved past nothing but irrelevant events: a restart
+/// reads them again.
+const SAVE_EVERY: Duration = Duration::from_millis(250);
 
 /// Why a step of a projection failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +70,10 @@ pub(super) struct Run {
     writing: Option<JoinHandle<Result<(), ReadModelError>>>,
     /// How far events are folded; what is written is at [`Run::position`].
     folded_to: Option<Position>,
+    /// Where the store stands once all that is folded is written.
+    stored_at: Option<Position>,
+    /// Since when the store has not been told of the position, past irrelevant events.
+    unsaved_since: Option<Instant>,
     pub(super) collection: String,
     pub(super) epoch: Epoch,
     pub(super) position: Option<Position>,
@@ -126,6 +136,8 @@ impl Run {
             unwritten: VecDeque::new(),
             writing: None,
             folded_to: checkpoint.position,
+            stored_at: checkpoint.position,
+            unsaved_since: None,
             collection,
             epoch: checkpoint.epoch,
             position: checkpoint.position,
@@ -168,13 +180,13 @@ impl Run {
     pub(super) async fn step_to(&mut self, target: Option<Position>) -> Result<bool, RunError> {
         let failed = self.writing.is_none() && !self.unwritten.is_empty();
         if failed || self.folded_to >= target {
-            return self.settle().await;
+            return self.rest().await;
         }
         let Page { mut events, scanned } = self.page().await?;
         events.retain(|event| Some(event.position) <= target);
         let reached = scanned.min(target);
         if reached <= self.folded_to {
-            return self.settle().await;
+            return self.rest().await;
         }
         let folded = self.fold(&events).await?;
         self.folded_at = events.last().map_or(self.folded_at, |event| Some(event.recorded_at));
@@ -186,8 +198,15 @@ impl Run {
             );
         }
         let checkpoint = Checkpoint { epoch: self.epoch, position: reached };
-        let batch = Arc::new(Batch { writes: folded.writes, parked: folded.parked, checkpoint });
         self.folded_to = reached;
+        let nothing = folded.writes.is_empty() && folded.parked.is_empty() && self.unwritten.is_empty();
+        if nothing && self.overlaps.is_none() {
+            self.position = reached;
+            self.unsaved_since.get_or_insert_with(Instant::now);
+            return self.rest().await.map(|_| true);
+        }
+        let after = std::mem::replace(&mut self.stored_at, reached);
+        let batch = Arc::new(Batch { writes: folded.writes, parked: folded.parked, checkpoint, after });
         self.unwritten.push_back(Unwritten { batch, events: folded.events });
         if self.overlaps.is_some() {
             while self.unwritten.len() > 1 {
@@ -198,6 +217,27 @@ impl Run {
             self.settle().await?;
         }
         Ok(true)
+    }
+
+    /// Waits until all that is folded is written, and has the store told of the position now and
+    /// then; tells whether there was something.
+    async fn rest(&mut self) -> Result<bool, RunError> {
+        if self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_EVERY) {
+            self.save().await?;
+        }
+        self.settle().await
+    }
+
+    /// Has the store told of the position.
+    pub(super) async fn save(&mut self) -> Result<(), RunError> {
+        if self.unsaved_since.is_none() {
+            return Ok(());
+        }
+        let checkpoint = Checkpoint { epoch: self.epoch, position: self.position };
+        let batch = Batch { writes: Vec::new(), parked: Vec::new(), checkpoint, after: self.stored_at };
+        self.shared.store.write(&self.collection, batch.into()).await?;
+        (self.stored_at, self.unsaved_since) = (self.position, None);
+        Ok(())
     }
 
     /// Waits until all that is folded is written; tells whether there was something.
@@ -263,7 +303,7 @@ impl Run {
         let broke = |error: tokio::task::JoinError| ReadModelError::Failure { reason: error.to_string() };
         writing.await.map_err(broke)??;
         if let Some(Unwritten { batch, events }) = self.unwritten.pop_front() {
-            self.position = batch.checkpoint.position;
+            (self.position, self.unsaved_since) = (batch.checkpoint.position, None);
             self.events += events;
             if !batch.parked.is_empty() {
                 Arc::make_mut(&mut self.parked).extend(batch.parked.iter().cloned());

@@ -54,6 +54,14 @@ pub enum Health {
         /// Which.
         holder: String,
     },
+    /// Another projector keeps it there from another log: queries are not answered with what is
+    /// not theirs.
+    Foreign {
+        /// Which.
+        holder: String,
+        /// The other log's epoch.
+        epoch: Epoch,
+    },
     /// A step failed; it waits and tries again. Nothing is lost.
     Retrying {
         /// What failed.
@@ -78,11 +86,30 @@ impl Health {
             Self::Live => "live",
             Self::Frozen { .. } => "frozen",
             Self::Standby { .. } => "standby",
+            Self::Foreign { .. } => "foreign",
             Self::Retrying { .. } => "retrying",
             Self::Unsupported { .. } => "unsupported",
             Self::Stopped => "stopped",
         }
     }
+}
+
+impl Health {
+    /// Who runs it, if that is another projector.
+    pub(super) fn holder(&self) -> Option<&str> {
+        match self {
+            Self::Standby { holder } | Self::Foreign { holder, .. } => Some(holder),
+            _ => None,
+        }
+    }
+}
+
+/// That a store is used for two logs, in words.
+pub fn another_log(holder: &str, epoch: Epoch) -> String {
+    format!(
+        "the projector {holder} keeps read models of another log there, of epoch {epoch}: give each its own \
+         database, or stop the other one"
+    )
 }
 
 impl Status {
@@ -107,6 +134,15 @@ impl Status {
     pub fn unsupported(&self) -> Option<&str> {
         match &self.health {
             Health::Unsupported { reason } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Why its queries are not answered, if that is so.
+    pub fn refuses(&self) -> Option<String> {
+        match &self.health {
+            Health::Unsupported { reason } => Some(reason.clone()),
+            Health::Foreign { holder, epoch } => Some(another_log(holder, *epoch)),
             _ => None,
         }
     }
@@ -163,9 +199,10 @@ impl JobProgress {
     }
 
     pub(super) fn of(job: Job, position: Option<Position>, head: Option<Position>) -> Self {
+        let ended = job.completion.filter(|_| !job.state.is_active());
         let target = match job.purpose {
             Purpose::AsOf { position } => Some(position).min(head),
-            Purpose::Rebuild | Purpose::Verify => head,
+            Purpose::Rebuild | Purpose::Verify => ended.map_or(head, |completion| completion.position),
         };
         let number = |position: Option<Position>| position.map_or(0, Position::to_engine);
         let (done, all) = (number(position), number(target));

@@ -153,8 +153,9 @@ impl EventLog for ScriptedLog {
         })
     }
 
-    fn stream_head(&self, _: &StreamId) -> BoxFuture<'static, Result<Option<Revision>, LogError>> {
-        unimplemented!("a projector reads the whole log")
+    fn stream_head(&self, stream: &StreamId) -> BoxFuture<'static, Result<Option<Revision>, LogError>> {
+        let last = self.all().into_iter().rfind(|event| event.stream == *stream);
+        Box::pin(async move { Ok(last.map(|event| event.revision)) })
     }
 
     fn find_command(&self, _: CommandRef) -> BoxFuture<'static, Result<Option<CommandOutcome>, LogError>> {

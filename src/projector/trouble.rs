@@ -8,11 +8,23 @@ use tokio::time::Instant;
 use super::Health;
 use super::run::RunError;
 use super::worker::Worker;
-use crate::read_models::ReadModelError;
+use crate::read_models::{ReadModelError, ReadModels};
 
+/// How often a store that did not answer is looked at: what waits for it goes on at once then.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a store that cannot keep a read model is taken at its word. Another server at its
 /// address, or another version, is found out then, or at the next start.
 const UNSUPPORTED_FOR: Duration = Duration::from_mins(5);
+
+/// Waits until the store answers again; for ever if it does answer.
+pub(super) async fn answers_again(store: &dyn ReadModels) {
+    if store.health().trouble.is_none() {
+        return std::future::pending().await;
+    }
+    while store.health().trouble.is_some() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
 
 impl Worker {
     /// Says that steps succeed again, if it was said that they did not.
@@ -28,10 +40,13 @@ impl Worker {
             RunError::Store(ReadModelError::Unsupported { .. }) => self.cannot(&error),
             _ => self.failed(&error),
         };
-        let until = Instant::now() + wait;
+        let (until, store) = (Instant::now() + wait, self.shared.store.clone());
+        let answers = answers_again(store.as_ref());
+        tokio::pin!(answers);
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
+                () = &mut answers => return,
                 Some(ask) = self.asks.recv() => ask.fail(error.clone()),
                 _ = stop.changed() => return,
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dramatis_events::{Position, UnixMillis};
+use dramatis_events::{Epoch, Position, UnixMillis};
 use dramatis_projections::{DeadLetter, DynProjection};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -46,6 +46,8 @@ pub(super) struct Worker {
     ticked: Option<Instant>,
     leads_until: Option<Instant>,
     token: u64,
+    /// The epoch of the live build that another projector keeps, if it is of another log.
+    foreign: Option<Epoch>,
     purge: Option<(Instant, String, Position)>,
 }
 
@@ -80,6 +82,7 @@ impl Worker {
             ticked: None,
             leads_until: None,
             token: 0,
+            foreign: None,
             purge: None,
         }
     }
@@ -101,6 +104,7 @@ impl Worker {
                     continue;
                 }
             };
+            self.gathering.end();
             self.recovered();
             self.publish(None);
             if moved && self.is_behind(last) {
@@ -121,6 +125,10 @@ impl Worker {
                 () = tokio::time::sleep(TICK) => {}
                 _ = stop.changed() => {}
             }
+        }
+        for run in self.run.iter_mut().chain(&mut self.warm) {
+            // What is not written down is read again.
+            let _ = run.save().await;
         }
         let _ = self.shared.store.release(&self.lease_name(), &self.shared.holder).await;
         self.publish(Some(Health::Stopped));
@@ -162,9 +170,10 @@ impl Worker {
             None => Ok(false),
         };
         match &moved {
-            // The history or the build is gone.
+            // The history, the build or the end of it is gone.
             Err(
-                RunError::Log(LogError::AheadOfLog { .. }) | RunError::Store(ReadModelError::NoBuild { .. }),
+                RunError::Log(LogError::AheadOfLog { .. })
+                | RunError::Store(ReadModelError::NoBuild { .. } | ReadModelError::SetBack { .. }),
             ) => {
                 self.look_again();
             }
@@ -196,10 +205,10 @@ impl Worker {
         let lease = self.shared.store.lease(&self.lease_name(), &self.shared.holder, ttl).await?;
         if *lease.holder != *self.shared.holder {
             self.leads_until = None;
-            let health = Health::Standby { holder: lease.holder };
-            self.publish(Some(health));
+            self.publish(Some(self.elsewhere(lease.holder)));
             return Ok(false);
         }
+        self.foreign = None;
         if self.token != lease.token {
             // Somebody else may have held it meanwhile: nothing in memory is sure.
             self.look_again();
@@ -210,6 +219,14 @@ impl Worker {
         Ok(true)
     }
 
+    /// That another projector runs this projection, for this log or another.
+    fn elsewhere(&self, holder: String) -> Health {
+        match self.foreign {
+            Some(epoch) => Health::Foreign { holder, epoch },
+            None => Health::Standby { holder },
+        }
+    }
+
     fn lease_name(&self) -> String {
         format!("projection/{}", self.projection.name())
     }
@@ -217,8 +234,12 @@ impl Worker {
     /// Follows how far the other projector is, for the queries here.
     async fn stand_by(&mut self, stop: &mut watch::Receiver<bool>) {
         if let Ok(Some((build, letters))) = self.looked_up().await {
-            let epoch = self.shared.log.epoch();
+            let (epoch, of) = (self.shared.log.epoch(), build.checkpoint.epoch);
+            self.foreign = Some(of).filter(|of| of.log() != epoch.log());
+            let holder = self.health().holder().unwrap_or_default().to_owned();
+            let health = self.elsewhere(holder);
             self.status.send_modify(|status| {
+                status.health = health;
                 status.parked = Arc::new(letters);
                 status.position = Some(build.checkpoint)
                     .filter(|checkpoint| checkpoint.epoch == epoch)
@@ -229,11 +250,7 @@ impl Worker {
         tokio::select! {
             () = tokio::time::sleep((self.shared.options.lease / 10).min(TICK)) => {}
             Some(ask) = self.asks.recv() => {
-                let holder = match &self.status.borrow().health {
-                    Health::Standby { holder } => holder.clone(),
-                    _ => String::new(),
-                };
-                ask.refuse(&holder);
+                ask.refuse(self.health().holder().unwrap_or_default());
             }
             _ = stop.changed() => {}
         }

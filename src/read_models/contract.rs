@@ -45,7 +45,7 @@ pub(crate) fn batch(writes: &[(&str, u64, Option<&str>)], to: u64) -> Batch {
         body: body.map(str::to_owned),
         is_new: false,
     });
-    Batch { writes: writes.collect(), parked: Vec::new(), checkpoint: checkpoint(to) }
+    Batch { writes: writes.collect(), parked: Vec::new(), checkpoint: checkpoint(to), after: None }
 }
 
 /// The same batch from a fold that does not know its documents.
@@ -59,6 +59,7 @@ pub(crate) async fn run(store: &dyn ReadModels) {
     builds_and_aliases(store).await;
     notes(store).await;
     guards(store).await;
+    set_backs(store).await;
     epochs_and_dead_letters(store).await;
     queries(store).await;
     upkeep::run(store).await;
@@ -152,6 +153,30 @@ async fn guards(store: &dyn ReadModels) {
     for (key, body) in [("a", "3"), ("b", "2"), ("d", "4")] {
         assert_eq!(store.get("guards@1", key).await.unwrap().unwrap().body, body, "{key}");
     }
+}
+
+/// A store that lost what it had acknowledged tells so, once.
+async fn set_backs(store: &dyn ReadModels) {
+    store.create(new_build("back@1")).await.unwrap();
+    let after = |after: u64, to: u64| {
+        let batch = batch(&[("a", to, Some("1"))], to);
+        Batch { after: Some(Position::from_engine(after)), ..batch }
+    };
+    let set_back = |written: Result<(), ReadModelError>| {
+        let error = written.unwrap_err();
+        assert!(matches!(error, ReadModelError::SetBack { .. }), "{error}");
+    };
+    set_back(store.write("back@1", after(3, 5).into()).await);
+    store.write("back@1", batch(&[], 5).into()).await.unwrap();
+    set_back(store.write("back@1", after(6, 7).into()).await);
+    let build = store.builds().await.unwrap().into_iter().find(|build| build.collection == "back@1");
+    assert_eq!(build.unwrap().checkpoint, checkpoint(5));
+    for _ in 0..2 {
+        store.write("back@1", after(5, 8).into()).await.unwrap();
+    }
+    // A batch that comes late goes on from what was there then.
+    store.write("back@1", after(5, 7).into()).await.unwrap();
+    store.drop_build("back@1").await.unwrap();
 }
 
 async fn epochs_and_dead_letters(store: &dyn ReadModels) {

@@ -1,15 +1,16 @@
 //! Read models in `MongoDB`: the engine for production, through the official driver.
 //!
-//! A document is `{_id: key, position, body}`; deleted, `{_id, position, deleted: true}`; what is
-//! searched has its words beside it. Builds with their checkpoints, aliases, dead letters and
-//! leases are in collections named `meta.…`. No transaction is used anywhere, so a standalone
-//! server does as well as a replica set: a write is guarded by position, so that it may be made
-//! twice, and documents are written before dead letters and those before the checkpoint, each
-//! acknowledged by a majority.
+//! A document is `{_id: key, latest: {position, body}}`; deleted, `{_id: key, latest: {position,
+//! deleted: true}}`; what is searched has its words beside the body. Builds with their checkpoints,
+//! aliases, dead letters and leases are in collections named `meta.…`. No transaction is used
+//! anywhere, so a standalone server does as well as a replica set: a write is guarded by position,
+//! so that it may be made twice, and documents are written before dead letters and those before the
+//! checkpoint, each acknowledged by a majority.
 //!
 //! The driver runs on a thread of its own: a store that is slow never holds up a room. While the
 //! server does not answer, calls fail at once and one prober asks on.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use super::{Answer, Batch, Build, Document, Lease, NewBuild, Query, ReadModelErr
 use super::{StoreHealth, names};
 use errors::Trouble;
 use gate::Gate;
+use lately::Lately;
 use named::{ALIASES, NOTES};
 pub use uri::MongoUri;
 
@@ -30,6 +32,7 @@ mod builds;
 mod connect;
 mod errors;
 mod gate;
+mod lately;
 mod letters;
 mod named;
 mod read;
@@ -71,6 +74,9 @@ struct Store {
     /// Set once the server has answered for the first time.
     database: OnceLock<Database>,
     gate: Gate,
+    lately: Lately,
+    /// How often connections broke.
+    breaks: Arc<AtomicU64>,
 }
 
 impl MongoReadModels {
@@ -80,7 +86,13 @@ impl MongoReadModels {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let builder = builder.worker_threads(1).thread_name("read-models").enable_all();
         let runtime = builder.build().map_err(failed)?;
-        let store = Arc::new(Store { options, database: OnceLock::new(), gate: Gate::new() });
+        let store = Arc::new(Store {
+            options,
+            database: OnceLock::new(),
+            gate: Gate::new(),
+            lately: Lately::default(),
+            breaks: Arc::default(),
+        });
         runtime.spawn(connect::watch(store.clone()));
         Ok(Self { store, handle: runtime.handle().clone(), runtime: Some(runtime) })
     }

@@ -28,7 +28,25 @@ impl Connection {
 
     /// Reads the whole answer to a query; any but 200 is an error.
     pub(super) async fn get(&mut self, path: &str) -> anyhow::Result<()> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+        self.ask("GET", path).await?;
+        let said = || String::from_utf8_lossy(&self.answer);
+        ensure!(self.answer.starts_with(b"HTTP/1.1 200"), "expected 200 to {path}, got: {}", said());
+        Ok(())
+    }
+
+    /// Has a read model built anew, unless that is under way; tells whether it was begun.
+    pub(super) async fn rebuild(&mut self, projection: &str) -> anyhow::Result<bool> {
+        let path = format!("/api/projections/{projection}/rebuild");
+        self.ask("POST", &path).await?;
+        let said = || String::from_utf8_lossy(&self.answer);
+        let (begun, busy) =
+            (self.answer.starts_with(b"HTTP/1.1 2"), self.answer.starts_with(b"HTTP/1.1 409"));
+        ensure!(begun || busy, "expected {path} to be begun or under way, got: {}", said());
+        Ok(begun)
+    }
+
+    async fn ask(&mut self, method: &str, path: &str) -> anyhow::Result<()> {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", self.host);
         self.stream.write_all(request.as_bytes()).await?;
         self.answer.clear();
         while !is_whole(&self.answer)? {
@@ -36,8 +54,6 @@ impl Connection {
             ensure!(read > 0, "the server closed a connection within its answer to {path}");
             ensure!(self.answer.len() <= ANSWER_BYTES_MAX, "the answer to {path} is too long");
         }
-        let said = || String::from_utf8_lossy(&self.answer);
-        ensure!(self.answer.starts_with(b"HTTP/1.1 200"), "expected 200 to {path}, got: {}", said());
         Ok(())
     }
 }

@@ -57,11 +57,12 @@ impl Plain {
         let indexes: Vec<IndexModel> = theirs.list_indexes().await?.try_collect().await?;
         let own = |index: &IndexModel| !index.keys.keys().eq(["_id"]);
         let indexes = indexes.into_iter().filter(own).collect();
-        let mut found = theirs.find(doc! {"body": {"$exists": true}}).sort(doc! {"_id": 1}).await?;
+        let mut found = theirs.find(doc! {"latest.body": {"$exists": true}}).sort(doc! {"_id": 1}).await?;
         let mut writes = Vec::new();
         while let Some(document) = found.try_next().await? {
-            let (key, position) = (document.get_str("_id")?.to_owned(), document.get_i64("position")?);
-            let guard = rawdoc! {"_id": key, "position": {"$lt": position}};
+            let key = document.get_str("_id")?.to_owned();
+            let position = document.get_document("latest")?.get_i64("position")?;
+            let guard = rawdoc! {"_id": key, "latest.position": {"$lt": position}};
             writes.push((position, rawdoc! {"q": guard, "u": document, "upsert": true}));
         }
         let by_key = writes.iter().map(|(_, write)| write.clone()).collect();

@@ -1,5 +1,7 @@
 //! The proof that a build shows what the live one does.
 
+use std::collections::HashSet;
+
 use dramatis_events::Position;
 use dramatis_projections::{DeadLetter, Skipped};
 
@@ -21,23 +23,30 @@ const FEW: usize = 256;
 impl Builder {
     /// What the build comes to, without comparing it. `None` if it was halted.
     pub(super) async fn counted(&self, sitting: &mut Sitting) -> Result<Option<Completion>, RunError> {
-        self.mend_skipped(&mut sitting.run).await?;
+        self.mend_as_live(&mut sitting.run).await?;
         let (store, run) = (&self.shared.store, &sitting.run);
         Ok(complete(store.as_ref(), &run.collection, run.position, &|| self.is_halted()).await?)
     }
 
-    /// Folds keys again that are parked at events which admins have let pass meanwhile.
-    async fn mend_skipped(&self, run: &mut Run) -> Result<(), RunError> {
+    /// Folds keys again that are parked here and went on in the live build meanwhile: at events
+    /// which admins have let pass, or as they were tried again.
+    async fn mend_as_live(&self, run: &mut Run) -> Result<(), RunError> {
         let record = self.ledger.read().await?;
         let ours = record.skipped_in == Some(run.epoch);
-        let skipped = |letter: &&DeadLetter| {
+        let retried = record.active().map(|job| job.mended.clone()).unwrap_or_default();
+        // What is parked again at the same event stays so.
+        let mut tried = HashSet::new();
+        let wanted = |letter: &DeadLetter| {
             let event = Skipped { key: letter.key.clone(), position: letter.position };
-            ours && record.skipped.contains(&event)
+            (ours && record.skipped.contains(&event)) || retried.contains(&letter.key)
         };
         // One that waits from a later such event on is taken again.
-        while let Some(letter) = run.parked.iter().find(skipped).cloned() {
+        while let Some(letter) =
+            run.parked.iter().find(|letter| wanted(letter) && !tried.contains(*letter)).cloned()
+        {
             mend::mend(&self.shared, self.projection, run, &letter).await?;
             run.reload().await?;
+            tried.insert(letter);
         }
         Ok(())
     }
@@ -49,7 +58,7 @@ impl Builder {
         live: &str,
         at: Option<Position>,
     ) -> Result<Option<Difference>, RunError> {
-        self.mend_skipped(&mut sitting.run).await?;
+        self.mend_as_live(&mut sitting.run).await?;
         self.enter(sitting, JobState::Proving).await?;
         let (store, run) = (self.shared.store.clone(), &sitting.run);
         let pair = (live, run.collection.as_str());
@@ -71,7 +80,7 @@ impl Builder {
     ) -> Result<Option<(Vec<String>, Completion)>, RunError> {
         let (store, new) = (self.shared.store.clone(), sitting.run.collection.clone());
         for _ in 0..MERGES_MAX {
-            self.mend_skipped(&mut sitting.run).await?;
+            self.mend_as_live(&mut sitting.run).await?;
             let position = sitting.run.position;
             let merged = merge(store.as_ref(), (live, &new), position, &|| self.is_halted()).await?;
             let Some((mut suspects, completion)) = merged else { return Ok(None) };

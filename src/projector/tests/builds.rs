@@ -22,7 +22,7 @@ pub(super) async fn forge(store: &dyn ReadModels, collection: &str, key: &str, p
     let forged = dramatis_projections::Write { key: key.into(), position, body, is_new: false };
     let checkpoint = Checkpoint { epoch: EPOCH, position: None };
     store
-        .write(collection, Batch { writes: vec![forged], parked: Vec::new(), checkpoint }.into())
+        .write(collection, Batch { writes: vec![forged], parked: Vec::new(), checkpoint, after: None }.into())
         .await
         .unwrap();
 }
@@ -249,6 +249,44 @@ async fn one_projector_works_and_the_other_takes_over() {
     let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"alone"}"#);
     reached(&second, position).await;
     second.stop().await;
+}
+
+#[tokio::test]
+async fn what_another_log_has_there_answers_no_query() {
+    let folder = Place::new();
+    let (log, store, first) = started(&folder, 2).await;
+    let other = ScriptedLog::new(Epoch::first(EPOCH.log() + 1));
+    let second = Projector::start(other, store.clone(), Options { node: 9, ..options(2) });
+    let mut status = second.watch("rooms").unwrap();
+    let foreign = |status: &Status| status.health.as_str() == "foreign";
+    tokio::time::timeout(LONG, status.wait_for(foreign)).await.unwrap().unwrap();
+    let refused = status.borrow().refuses().unwrap();
+    assert!(refused.contains("another log") && refused.contains(&EPOCH.to_string()), "{refused}");
+    assert!(matches!(second.order("rooms", REBUILD).await, Err(AdminError::Elsewhere { .. })));
+    assert_eq!(first.watch("rooms").unwrap().borrow().refuses(), None);
+    let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"undisturbed"}"#);
+    reached(&first, position).await;
+    // The history of the same log before it was cut is shown as it stands.
+    let cut = ScriptedLog::new(EPOCH.raised());
+    let third = Projector::start(cut, store.clone(), Options { node: 10, ..options(2) });
+    let mut status = third.watch("rooms").unwrap();
+    let stands_by = |status: &Status| status.health.as_str() == "standby" && !status.collection.is_empty();
+    tokio::time::timeout(LONG, status.wait_for(stands_by)).await.unwrap().unwrap();
+    for projector in [third, second, first] {
+        projector.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_comes_first_has_a_build_of_its_own() {
+    let folder = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    let job = projector.order("rooms", REBUILD).await.unwrap();
+    assert_eq!(job.collection, "rooms@2");
+    assert_eq!(job_in(&projector, "rooms", JobState::Done).await.replaced.as_deref(), Some("rooms@1"));
+    projector.stop().await;
 }
 
 #[tokio::test]

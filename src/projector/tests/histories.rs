@@ -114,7 +114,7 @@ impl Torn<'_> {
     }
 
     async fn write(&self, writes: Vec<Write>, parked: Vec<DeadLetter>, position: Option<Position>) {
-        let batch = Batch { writes, parked, checkpoint: Checkpoint { epoch: EPOCH, position } };
+        let batch = Batch { writes, parked, checkpoint: Checkpoint { epoch: EPOCH, position }, after: None };
         self.store.write(&self.collection, batch.into()).await.unwrap();
     }
 

@@ -18,9 +18,34 @@ rooms_folded!(
     }
 );
 
+/// Whether the fault of [`Fixable`] is mended.
+static FIXED: AtomicBool = AtomicBool::new(false);
+
+rooms_folded!(
+    /// The same until it is mended.
+    Fixable,
+    Rooms::VERSION,
+    |document: &mut Option<Room>, recorded: &Recorded, event: &RoomEvent| {
+        let fold = if FIXED.load(Ordering::SeqCst) {
+            <Rooms as dramatis_projections::Projection>::fold
+        } else {
+            <Faulty as dramatis_projections::Projection>::fold
+        };
+        fold(document, recorded, event)
+    }
+);
+
 fn faulty(log: &Arc<ScriptedLog>, store: &Arc<dyn ReadModels>) -> Projector {
+    with_fold(&Faulty, log, store)
+}
+
+fn with_fold(
+    fold: &'static dyn DynProjection,
+    log: &Arc<ScriptedLog>,
+    store: &Arc<dyn ReadModels>,
+) -> Projector {
     Projector::start_these(
-        &[&Faulty],
+        &[fold],
         log.clone(),
         store.clone(),
         Arc::new(SystemClock),
@@ -91,13 +116,13 @@ async fn a_skipped_event_is_left_out_by_later_builds_too() {
     projector.order("rooms", builds::REBUILD).await.unwrap();
     builds::job_in(&projector, "rooms", JobState::Done).await;
     assert_eq!(room(store.as_ref(), "room-main.lobby").await, lobby);
-    let skipped = projector.why("rooms", "room-main.lobby").await.unwrap();
+    let skipped = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap();
     assert_eq!(skipped.iter().filter(|cause| cause.skipped).count(), 1);
     projector.stop().await;
 }
 
-#[tokio::test]
-async fn an_event_skipped_during_a_rebuild_is_left_out_of_it() {
+/// A key that is parked and goes on in the live build while a rebuild has it parked, too.
+async fn mended_during_a_rebuild(fold: &'static dyn DynProjection, skip: bool, messages: u64) {
     let place = Place::new();
     let (log, held) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(true)));
     let (holds, writes) = (held.clone(), AtomicBool::new(false));
@@ -108,7 +133,7 @@ async fn an_event_skipped_during_a_rebuild_is_left_out_of_it() {
     });
     log.write(r#"lobby alice RoomOpened {"title":"Lobby","owner":"alice"}"#);
     let position = log.write(EVE.trim_end().rsplit_once('\n').unwrap().0);
-    let projector = faulty(&log, &store);
+    let projector = with_fold(fold, &log, &store);
     projector.wait_for("rooms", position, LONG).await.unwrap();
     projector.order("rooms", builds::REBUILD).await.unwrap();
     let parked = async {
@@ -117,13 +142,24 @@ async fn an_event_skipped_during_a_rebuild_is_left_out_of_it() {
         }
     };
     tokio::time::timeout(LONG, parked).await.unwrap();
-    assert_eq!(projector.mend("rooms", "room-main.lobby", true).await.unwrap().parked, None);
+    FIXED.store(true, Ordering::SeqCst);
+    assert_eq!(projector.mend("rooms", "room-main.lobby", skip).await.unwrap().parked, None);
     held.store(false, Ordering::SeqCst);
     let job = builds::job_in(&projector, "rooms", JobState::Done).await;
     assert_eq!((job.difference, job.collection.as_str()), (None, "rooms@2"));
     assert_eq!(projector.dead_letters("rooms").await.unwrap(), []);
-    assert_eq!(room(store.as_ref(), "room-main.lobby").await["message_count"], 1);
+    assert_eq!(room(store.as_ref(), "room-main.lobby").await["message_count"], messages);
     projector.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_skipped_during_a_rebuild_is_left_out_of_it() {
+    mended_during_a_rebuild(&Faulty, true, 1).await;
+}
+
+#[tokio::test]
+async fn a_key_that_goes_on_during_a_rebuild_goes_on_in_it() {
+    mended_during_a_rebuild(&Fixable, false, 2).await;
 }
 
 #[tokio::test]
@@ -197,10 +233,21 @@ async fn documents_are_shown_as_they_were_and_why() {
         let by_time = AsOf::Time(event.recorded_at);
         assert_eq!(projector.position_at(by_time).await.unwrap(), position_before_next(&log, &event));
     }
-    let why = projector.why("timeline", "room-main.lobby/00000000000000000003").await.unwrap();
+    let key = "room-main.lobby/00000000000000000003";
+    let why = projector.why("timeline", key, None, 9).await.unwrap();
     let names: Vec<_> = why.iter().map(|cause| cause.recorded.envelope.name.to_string()).collect();
     assert_eq!(names, ["MessagePosted", "MessageEdited"]);
-    assert!(matches!(projector.why("timeline", "nonsense").await, Err(AdminError::WholeLog { .. })));
+    let none = projector.why("timeline", "nonsense", None, 9).await;
+    assert!(matches!(none, Err(AdminError::WholeLog { .. })));
+    // Page by page they are the same, wherever a page begins.
+    let all = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap();
+    let positions: Vec<_> = all.iter().map(|cause| cause.recorded.position).collect();
+    for after in (0..60).map(Position::from_engine) {
+        let page = projector.why("rooms", "room-main.lobby", Some(after), 2).await.unwrap();
+        let page: Vec<_> = page.iter().map(|cause| cause.recorded.position).collect();
+        let past = positions.iter().copied().filter(|position| *position > after);
+        assert_eq!(page, past.take(2).collect::<Vec<_>>(), "after {after}");
+    }
 
     // The whole read model as of a position is a build of its own.
     let then = log.all()[3].position;

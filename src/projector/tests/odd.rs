@@ -15,6 +15,8 @@ pub(super) enum Fate {
     Refused(ReadModelError),
     /// It is done, and the answer is lost.
     Lost,
+    /// A write is acknowledged and not done, as by a server that dies then and forgets it.
+    Forgotten,
     /// A scan begins from the start again, so that a walk never ends.
     Again,
 }
@@ -49,7 +51,7 @@ impl Odd {
         ask: impl FnOnce(&dyn ReadModels) -> Answer<T>,
     ) -> Answer<T> {
         match fate {
-            Fate::Answered | Fate::Again => ask(self.store.as_ref()),
+            Fate::Answered | Fate::Again | Fate::Forgotten => ask(self.store.as_ref()),
             Fate::Refused(error) => Box::pin(async { Err(error) }),
             Fate::Lost => {
                 let done = ask(self.store.as_ref());
@@ -90,14 +92,23 @@ impl ReadModels for Odd {
         self.meet(fate, |store| store.scan(collection, after, limit))
     }
 
+    fn write(&self, collection: &str, batch: Arc<Batch>) -> Answer<()> {
+        match (self.decide)("write", collection) {
+            Fate::Forgotten => Box::pin(async { Ok(()) }),
+            fate => self.meet(fate, |store| store.write(collection, batch)),
+        }
+    }
+
     fn health(&self) -> StoreHealth {
-        self.store.health()
+        match (self.decide)("health", "") {
+            Fate::Refused(error) => StoreHealth { latency: None, trouble: Some(error.to_string()) },
+            _ => self.store.health(),
+        }
     }
 
     mostly_as_the_store_does! {
         drop_build(collection: &str) -> ();
         load(collection: &str, keys: Vec<String>) -> Vec<Stored>;
-        write(collection: &str, batch: Arc<Batch>) -> ();
         dead_letters(collection: &str) -> Vec<DeadLetter>;
         remove_dead_letter(collection: &str, key: &str, position: Position) -> bool;
         purge_tombstones(collection: &str, up_to: Position) -> u64;

@@ -193,3 +193,75 @@ async fn a_question_to_a_build_that_was_switched_from_is_asked_again() {
     let gone = queries::of_live(store.as_ref(), "timeline", get).await;
     assert!(matches!(gone, Err(crate::read_models::ReadModelError::NoBuild { .. })), "{gone:?}");
 }
+
+#[tokio::test]
+async fn what_a_store_acknowledged_and_lost_is_written_again() {
+    let place = Place::new();
+    let (log, forgets) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
+    let next = forgets.clone();
+    let store = Odd::over(place.store(), move |call, _| {
+        if call == "write" && next.load(Ordering::SeqCst) { Fate::Forgotten } else { Fate::Answered }
+    });
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store, 2);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    forgets.store(true, Ordering::SeqCst);
+    let position = log.write(MORE);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    assert_eq!(store.count("timeline@1").await.unwrap(), 2, "it is lost");
+    forgets.store(false, Ordering::SeqCst);
+    let position = log.write(MORE);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    assert_eq!(store.count("timeline@1").await.unwrap(), 4);
+
+    // The same while a build is made.
+    let lost = AtomicUsize::new(0);
+    let forgetful = Odd::over(store.clone(), move |call, of| {
+        let forgotten = call == "write" && of == "timeline@2" && lost.fetch_add(1, Ordering::SeqCst) == 1;
+        if forgotten { Fate::Forgotten } else { Fate::Answered }
+    });
+    projector.stop().await;
+    let projector = timeline(&log, &forgetful, 1);
+    assert_eq!(rebuilt(&projector).await.completion.unwrap().documents, 4);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn events_that_concern_nobody_cost_the_store_nothing_each() {
+    let place = Place::new();
+    let (log, writes) = (ScriptedLog::new(EPOCH), Arc::new(AtomicUsize::new(0)));
+    let counted = writes.clone();
+    let store = Odd::over(place.store(), move |call, _| {
+        counted.fetch_add(usize::from(call == "write"), Ordering::SeqCst);
+        Fate::Answered
+    });
+    let sessions = dramatis_projections::named("sessions").unwrap();
+    let mut run = run::Run::create(&shared(&log, &store, 100), sessions, "sessions@1".into()).await.unwrap();
+    for _ in 0..50 {
+        let position = log.write(MORE);
+        assert!(run.step().await.unwrap());
+        assert_eq!(run.position, Some(position), "and it is known how far it is");
+    }
+    assert!(writes.load(Ordering::SeqCst) < 50, "{writes:?}");
+    run.save().await.unwrap();
+    assert_eq!(store.builds().await.unwrap()[0].checkpoint.position, run.position);
+}
+
+#[tokio::test]
+async fn a_store_that_answers_again_is_gone_on_with_at_once() {
+    let place = Place::new();
+    let (log, down) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(true)));
+    let is_down = down.clone();
+    let store = Odd::over(place.store(), move |_, _| {
+        if is_down.load(Ordering::SeqCst) { Fate::failed() } else { Fate::Answered }
+    });
+    let position = log.write(STORY);
+    let timeline = dramatis_projections::named("timeline").unwrap();
+    let (backoff_min, backoff_max) = (Duration::from_hours(1), Duration::from_hours(2));
+    let options = Options { backoff_min, backoff_max, ..options(2) };
+    let projector = Projector::start_some(&[timeline], log.clone(), store.clone(), options);
+    stands(&projector, "timeline", |status| matches!(status.health, Health::Retrying { .. })).await;
+    down.store(false, Ordering::SeqCst);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    projector.stop().await;
+}

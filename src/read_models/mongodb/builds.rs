@@ -17,6 +17,7 @@ pub(super) fn standing(collection: &str) -> Document {
 }
 
 /// What a step needs to know of a build.
+#[derive(Clone)]
 pub(super) struct Standing {
     pub(super) epoch: Epoch,
     pub(super) position: Option<i64>,
@@ -28,6 +29,7 @@ impl Store {
     pub(super) async fn create(&self, build: &NewBuild) -> Result<(), Trouble> {
         let collection = names::collection(&build.collection)?;
         let (indexes, words) = (indexes(build)?, words_index(build)?);
+        self.forget_standing(collection);
         let known = self.build_document(collection).await?;
         if known.as_ref().is_none_or(|known| known.contains_key("dropping")) {
             // A drop or a write that was cut off may have left something under this name.
@@ -101,6 +103,7 @@ impl Store {
     pub(super) async fn drop_build(&self, collection: &str) -> Result<(), Trouble> {
         let mark = doc! {"$set": {"dropping": true}};
         self.update(BUILDS, doc! {"_id": collection}, mark, false).await?;
+        self.forget_standing(collection);
         match self.command(doc! {"drop": collection}).await {
             Err(trouble) if trouble.no_collection() => {}
             dropped => drop(dropped?),
@@ -126,14 +129,6 @@ impl Store {
         let Some(raw) = found.first() else { return Ok(None) };
         let document = Document::try_from(raw.as_ref());
         Ok(Some(document.map_err(|error| damaged(collection, &error))?))
-    }
-}
-
-/// Says that a build is gone if nothing was found.
-pub(super) fn found_one(collection: &str, found: u64) -> Result<(), Trouble> {
-    match found {
-        0 => Err(ReadModelError::NoBuild { collection: collection.to_owned() }.into()),
-        _ => Ok(()),
     }
 }
 
@@ -167,11 +162,11 @@ fn place(collection: &str) -> String {
 /// What `createIndexes` takes.
 fn indexes(build: &NewBuild) -> Result<Vec<Document>, ReadModelError> {
     // Only tombstones have the field, so only they are in this index.
-    let mut indexes = vec![doc! {"name": "tombstones", "key": {"deleted": 1}, "sparse": true}];
+    let mut indexes = vec![doc! {"name": "tombstones", "key": {"latest.deleted": 1}, "sparse": true}];
     for index in build.indexes {
         let mut key = Document::new();
         for field in index.fields {
-            key.insert(format!("body.{}", names::field(field.name)?), 1);
+            key.insert(format!("latest.body.{}", names::field(field.name)?), 1);
         }
         key.insert("_id", 1);
         indexes.push(doc! {"name": names::field(index.name)?, "key": key});
@@ -186,7 +181,7 @@ fn words_index(build: &NewBuild) -> Result<Option<Document>, ReadModelError> {
     }
     let (mut key, mut weights) = (Document::new(), Document::new());
     for field in build.text {
-        let path = format!("words.{}", names::field(field.name)?);
+        let path = format!("latest.words.{}", names::field(field.name)?);
         key.insert(&path, "text");
         weights.insert(path, i64::from(field.weight));
     }

@@ -1,9 +1,12 @@
 //! Reaching the server, and operations with their deadline and retries.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::event::EventHandler;
+use mongodb::event::cmap::CmapEvent;
 use mongodb::options::{ClientOptions, FindOptions, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Client, Database};
 
@@ -17,7 +20,10 @@ const PROBE_MIN: Duration = Duration::from_millis(250);
 const PROBE_MAX: Duration = Duration::from_secs(5);
 
 /// Raised with every change of how documents and builds are stored.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
+/// Where that is kept, and under which key.
+const FORMATS: &str = "meta.format";
+const OURS: &str = "read models";
 
 /// Asks the server now and then whether it is there, and more often while it is not.
 pub(super) async fn watch(store: Arc<Store>) {
@@ -66,7 +72,13 @@ impl Store {
         let Self { options, .. } = self;
         let said = |error: mongodb::error::Error| errors::told(&error);
         let asked = ClientOptions::parse(options.uri.secret()).await.map_err(said)?;
-        let client = client_options(asked, options);
+        let mut client = client_options(asked, options);
+        let breaks = self.breaks.clone();
+        client.cmap_event_handler = Some(EventHandler::callback(move |event| {
+            if matches!(event, CmapEvent::PoolCleared(_)) {
+                breaks.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
         Ok(Client::with_options(client).map_err(said)?.database(&options.database))
     }
 
@@ -151,7 +163,8 @@ fn client_options(mut client: ClientOptions, options: &Options) -> ClientOptions
     client.max_pool_size.get_or_insert(options.pool_max);
     client.min_pool_size.get_or_insert(options.pool_min.min(options.pool_max));
     client.connect_timeout.get_or_insert(options.connect_timeout);
-    client.server_selection_timeout.get_or_insert(options.operation_timeout);
+    // Sooner than an operation ends, so that it can say why there is no server.
+    client.server_selection_timeout.get_or_insert(options.operation_timeout * 4 / 5);
     client.write_concern.get_or_insert_with(WriteConcern::majority);
     // What a projection folds next stands on what it wrote last: a server that lags would have it
     // write wrong documents, and queries would not see what they waited for.
@@ -166,21 +179,41 @@ fn client_options(mut client: ClientOptions, options: &Options) -> ClientOptions
     client
 }
 
-/// Marks a new database as ours, and refuses one of another release.
+/// Marks a new database as ours, and refuses one of another release or application: builds are
+/// dropped by their names, and what is called so must be ours.
 async fn recognize(database: &Database) -> Result<(), String> {
     let said = |error: mongodb::error::Error| errors::told(&error);
-    let formats = database.collection::<Document>("meta.format");
-    let first = doc! {"$setOnInsert": {"format": FORMAT}};
-    formats.update_one(doc! {"_id": "read models"}, first).upsert(true).await.map_err(said)?;
-    let found = formats.find_one(doc! {"_id": "read models"}).await.map_err(said)?;
-    match found.map(|found| errors::number(&found, "format")) {
-        Some(FORMAT) => Ok(()),
-        found => Err(format!(
-            "database {:?} holds read models of format {found:?}, this release writes {FORMAT}: name another \
-             database, or drop this one; it is rebuilt from the log",
-            database.name()
-        )),
+    let name = database.name();
+    let mut found = format_of(database).await?;
+    if found.is_none() {
+        let others = database.list_collection_names().await.map_err(said)?;
+        // Another process may have begun it meanwhile.
+        found = format_of(database).await?;
+        if let (None, Some(other)) = (found, others.first()) {
+            return Err(format!(
+                "database {name:?} holds what is not ours, such as the collection {other:?}: name a database for \
+                 this dramatis alone"
+            ));
+        }
     }
+    match found {
+        Some(FORMAT) => Ok(()),
+        Some(found) => Err(format!(
+            "database {name:?} holds read models of format {found}, this release writes {FORMAT}: name another \
+             database, or drop this one; it is rebuilt from the log"
+        )),
+        None => {
+            let first = doc! {"$setOnInsert": {"format": FORMAT}};
+            let formats = database.collection::<Document>(FORMATS);
+            formats.update_one(doc! {"_id": OURS}, first).upsert(true).await.map(drop).map_err(said)
+        }
+    }
+}
+
+async fn format_of(database: &Database) -> Result<Option<i32>, String> {
+    let found = database.collection::<Document>(FORMATS).find_one(doc! {"_id": OURS}).await;
+    let found = found.map_err(|error| errors::told(&error))?;
+    Ok(found.map(|found| errors::number(&found, "format")))
 }
 
 fn no_answer(limit: Duration) -> String {

@@ -109,7 +109,17 @@ impl From<Trouble> for ReadModelError {
 
 /// An error of the driver in its words, without the labels that are for programs.
 pub(super) fn told(error: &Error) -> String {
-    error.kind.to_string()
+    without_labels(error.kind.to_string())
+}
+
+/// What it says of servers has their errors with labels in it, in any order.
+fn without_labels(mut text: String) -> String {
+    const LABELS: &str = ", labels: {";
+    while let Some(at) = text.find(LABELS) {
+        let end = text.get(at..).and_then(|labels| labels.find('}')).map_or(text.len(), |end| at + end + 1);
+        text.replace_range(at..end, "");
+    }
+    text
 }
 
 /// Sorts an error of the driver.
@@ -131,11 +141,8 @@ pub(super) fn sort(error: &Error) -> Trouble {
 pub(super) struct Written {
     /// How many documents were found, changed or not, inserted or removed.
     pub(super) found: u64,
-    /// Which of the writes met a document of their own key, which is then a newer one: they count
-    /// as applied.
-    pub(super) duplicates: Vec<usize>,
-    /// Whether the server left open which index these duplicates are in.
-    pub(super) doubtful: bool,
+    /// How many of the writes found their key taken, as far as the server tells which index it was.
+    pub(super) duplicates: u64,
 }
 
 /// Reads a reply. A duplicate key in another index than that of `_id` is an error.
@@ -145,12 +152,10 @@ pub(super) fn written(reply: &Document) -> Result<Written, Trouble> {
         let Some(error) = error.as_document() else { continue };
         let code = number(error, "code");
         let reason = error.get_str("errmsg").unwrap_or_default();
-        let on_id = on_id(error, reason);
-        if code != DUPLICATE_KEY || on_id == Some(false) {
+        if code != DUPLICATE_KEY || on_id(error, reason) == Some(false) {
             return Err(Trouble::Refused { code, reason: reason.to_owned() });
         }
-        written.doubtful |= on_id.is_none();
-        written.duplicates.extend(usize::try_from(count(error, "index")));
+        written.duplicates += 1;
     }
     match reply.get_document("writeConcernError") {
         Ok(error) => Err(Trouble::Unreachable {
@@ -189,12 +194,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_duplicate_of_the_key_counts_as_applied() {
+    fn labels_are_left_out() {
+        let of = |labels: &str| format!("Servers: [ {{ Error: refused{labels}, source: None }} ]");
+        let text = of(r#", labels: {"RetryableError", "Overloaded"}"#);
+        assert_eq!(without_labels(format!("{text} {text}")), format!("{0} {0}", of("")));
+        assert_eq!(without_labels("refused, labels: {".to_owned()), "refused");
+    }
+
+    #[test]
+    fn a_duplicate_on_another_index_than_that_of_the_key_is_refused() {
         let reply = |pattern: Document| {
             doc! {"ok": 1, "writeErrors": [{"index": 0, "code": 11_000, "errmsg": "E11000", "keyPattern": pattern}]}
         };
-        let known = written(&reply(doc! {"_id": 1})).map(|written| (written.duplicates, written.doubtful));
-        assert!(known.is_ok_and(|known| known == (vec![0], false)));
+        assert!(written(&reply(doc! {"_id": 1})).is_ok_and(|written| written.duplicates == 1));
         for other in [doc! {"body.title": 1}, doc! {"_id": 1, "body.title": 1}] {
             assert!(
                 written(&reply(other))
@@ -205,8 +217,8 @@ mod tests {
             let errmsg = format!("E11000 duplicate key error collection: d.rooms@1 {index} dup key: {{}}");
             doc! {"ok": 1, "writeErrors": [{"index": 0, "code": 11_000, "errmsg": errmsg}]}
         };
-        assert!(written(&old("index: _id_")).is_ok_and(|written| !written.doubtful));
-        assert!(written(&old("")).is_ok_and(|written| written.doubtful));
+        assert!(written(&old("index: _id_")).is_ok_and(|written| written.duplicates == 1));
+        assert!(written(&old("")).is_ok_and(|written| written.duplicates == 1));
         assert!(written(&old("index: title")).is_err());
         assert!(written(&doc! {"ok": 1, "writeErrors": [{"index": 0, "code": 2}]}).is_err());
         assert!(written(&doc! {"ok": 1, "writeConcernError": {"code": 64, "errmsg": "waiting"}}).is_err());

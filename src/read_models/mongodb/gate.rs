@@ -60,8 +60,8 @@ impl Gate {
 
     /// The server did not answer.
     pub(super) fn close(&self, reason: &str) {
-        let closed = State::Closed { reason: reason.to_owned() };
-        if !matches!(self.state.send_replace(closed), State::Closed { .. }) {
+        let before = self.state.send_replace(State::Closed { reason: reason.to_owned() });
+        if !matches!(before, State::Closed { reason: said } if said == reason) {
             tracing::warn!(reason, "the read-model store does not answer; asking on");
         }
     }

@@ -97,14 +97,14 @@ impl Store {
         after: Option<String>,
         limit: usize,
     ) -> Result<Vec<Document>, Trouble> {
-        let filter = doc! {"_id": {"$gt": after.unwrap_or_default()}, "body": {"$exists": true}};
+        let filter = doc! {"_id": {"$gt": after.unwrap_or_default()}, "latest.body": {"$exists": true}};
         self.page(collection, filter, page_of(doc! {"_id": 1}, shown(), 0, limit.min(FIND_MAX))).await
     }
 
     /// Counts keys and tombstones, both by an index alone.
     pub(super) async fn count(&self, collection: &str) -> Result<u64, Trouble> {
         let all = self.command(doc! {"count": collection, "query": {"_id": {"$gte": ""}}}).await?;
-        let deleted = self.command(doc! {"count": collection, "query": {"deleted": true}}).await?;
+        let deleted = self.command(doc! {"count": collection, "query": {"latest.deleted": true}}).await?;
         let count = number(&all, "n").saturating_sub(number(&deleted, "n"));
         self.unless_gone(collection, count == 0).await?;
         Ok(u64::try_from(count).unwrap_or(0))
@@ -137,7 +137,7 @@ impl Store {
 
 /// The fields that are read.
 fn shown() -> Bson {
-    doc! {"position": 1, "body": 1}
+    doc! {"latest.position": 1, "latest.body": 1}
 }
 
 fn page_of(sort: Bson, projection: Bson, skip: usize, limit: usize) -> FindOptions {
@@ -154,7 +154,7 @@ fn batch_size(documents: usize) -> u32 {
 }
 
 fn filter(key_prefix: Option<&str>, equal: &[(Field, Value)]) -> Result<Vec<Bson>, ReadModelError> {
-    let mut conditions = vec![doc! {"body": {"$exists": true}}];
+    let mut conditions = vec![doc! {"latest.body": {"$exists": true}}];
     if let Some(prefix) = key_prefix {
         conditions.push(doc! {"_id": {"$gte": prefix, "$lt": names::past_prefix(prefix)?}});
     }
@@ -165,7 +165,7 @@ fn filter(key_prefix: Option<&str>, equal: &[(Field, Value)]) -> Result<Vec<Bson
 }
 
 fn path(field: Field) -> Result<String, ReadModelError> {
-    Ok(format!("body.{}", names::field(field.name)?))
+    Ok(format!("latest.body.{}", names::field(field.name)?))
 }
 
 fn value(value: &Value) -> mongodb::bson::Bson {
@@ -182,9 +182,10 @@ fn document(Stored { key, position, body }: Stored) -> Option<Document> {
 fn stored(collection: &str, raw: &RawDocument) -> Result<Stored, ReadModelError> {
     let key = raw.get_str("_id").map_err(|error| damaged(collection, "", &error))?.to_owned();
     let damaged = |error: &dyn std::fmt::Display| damaged(collection, &key, error);
-    let position = raw.get_i64("position").map_err(|error| damaged(&error))?;
+    let latest = raw.get_document("latest").map_err(|error| damaged(&error))?;
+    let position = latest.get_i64("position").map_err(|error| damaged(&error))?;
     let position = names::from_stored(collection, position)?;
-    let body = raw.get("body").map_err(|error| damaged(&error))?;
+    let body = latest.get("body").map_err(|error| damaged(&error))?;
     let body = body.map(body::to_json).transpose().map_err(|error| damaged(&error))?;
     Ok(Stored { key, position, body })
 }

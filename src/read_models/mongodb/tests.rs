@@ -107,7 +107,7 @@ async fn a_duplicate_on_another_unique_index_is_an_error() {
     let Some(lent) = Lent::new().await else { return };
     let store = &lent.store;
     store.create(contract::new_build("unique@1")).await.unwrap();
-    let index = doc! {"name": "one of a kind", "key": {"body.kind": 1}, "unique": true};
+    let index = doc! {"name": "one of a kind", "key": {"latest.body.kind": 1}, "unique": true};
     lent.database.run_command(doc! {"createIndexes": "unique@1", "indexes": [index]}).await.unwrap();
     let (cat, dog) = (r#"{"kind":"cat","size":1}"#, r#"{"kind":"dog","size":1}"#);
     store.write("unique@1", contract::batch(&[("a", 5, Some(cat))], 5).into()).await.unwrap();
@@ -144,7 +144,7 @@ async fn indexes_are_made_anew_when_they_change() {
         let found =
             there.iter().find(|index| index.as_document().unwrap().get_str("name").ok() == Some(name));
         let key = found.unwrap().as_document().unwrap().get_document("key").unwrap();
-        assert_eq!(key.keys().collect::<Vec<_>>(), ["body.weight", "_id"]);
+        assert_eq!(key.keys().collect::<Vec<_>>(), ["latest.body.weight", "_id"]);
     }
     lent.end().await;
 }
@@ -157,7 +157,7 @@ async fn admins_can_ask_for_typed_fields() {
     let body = r#"{"kind":"cat","size":9007199254740992,"paws":{"left.$1":[1,null,true]}}"#;
     store.write("typed@1", contract::batch(&[("a", 1, Some(body)), ("b", 2, None)], 2).into()).await.unwrap();
     let documents = lent.database.collection::<Bson>("typed@1");
-    let query = doc! {"body.size": {"$gt": 5_000_000_000_i64}, "body.paws.left%2E$1": 1};
+    let query = doc! {"latest.body.size": {"$gt": 5_000_000_000_i64}, "latest.body.paws.left%2E$1": 1};
     let found = documents.find_one(query).await.unwrap().unwrap();
     assert_eq!(found.get_str("_id").unwrap(), "a");
     assert_eq!(store.get("typed@1", "a").await.unwrap().unwrap().body, body);
@@ -168,9 +168,10 @@ async fn admins_can_ask_for_typed_fields() {
 async fn what_a_cut_off_drop_or_write_left_is_gone_from_a_new_build() {
     let Some(lent) = Lent::new().await else { return };
     let store = &lent.store;
+    assert_eq!(store.builds().await.unwrap(), []);
     lent.database
         .collection::<Bson>("left@1")
-        .insert_one(doc! {"_id": "old", "position": 1_i64, "body": 1})
+        .insert_one(doc! {"_id": "old", "latest": {"position": 1_i64, "body": 1}})
         .await
         .unwrap();
     store.create(contract::new_build("left@1")).await.unwrap();
@@ -193,4 +194,33 @@ async fn without_a_server_calls_fail_at_once_and_say_so() {
     let error = store.builds().await.unwrap_err();
     assert!(matches!(&error, ReadModelError::Failure { reason } if !reason.contains("s3cret")), "{error}");
     assert!(store.health().trouble.is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_said_to_refuse() {
+    let options =
+        Options { operation_timeout: Duration::from_secs(1), ..options("mongodb://127.0.0.1:9/", "none") };
+    let store = MongoReadModels::open(options).unwrap();
+    let error = store.builds().await.unwrap_err().to_string();
+    assert!(error.contains("refused") && !error.contains("labels"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_application_or_release_is_left_alone() {
+    let Some(lent) = Lent::new().await else { return };
+    lent.store.create(contract::new_build("things@1")).await.unwrap();
+    let uri = std::env::var("DRAMATIS_TEST_MONGODB_URI").unwrap();
+    let refused = async |name: &str| {
+        let store = MongoReadModels::open(options(&uri, name)).unwrap();
+        store.builds().await.unwrap_err().to_string()
+    };
+    let formats = lent.database.collection::<Bson>("meta.format");
+    formats.update_one(doc! {}, doc! {"$set": {"format": 99}}).await.unwrap();
+    let newer = refused(lent.database.name()).await;
+    assert!(newer.contains("of format 99"), "{newer}");
+    formats.drop().await.unwrap();
+    let foreign = refused(lent.database.name()).await;
+    assert!(foreign.contains("not ours"), "{foreign}");
+    assert!(lent.database.list_collection_names().await.unwrap().contains(&"things@1".to_owned()));
+    lent.end().await;
 }

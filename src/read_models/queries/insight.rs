@@ -47,6 +47,13 @@ pub async fn statistics(
     // A query goes on past a place: past the hour before the first.
     let before = from.map(|from| UnixMillis::new(from.get().saturating_sub(HOUR_MS)));
     let before = before.and_then(|before| Statistics::key(room, before));
+    let last = to.and_then(|to| Statistics::key(room, to));
+    // Beyond every calendar there are no hours.
+    let late = before.is_none() && from.is_some_and(|from| from.get() > 0);
+    let early = last.is_none() && to.is_some_and(|to| to.get() < 0);
+    if late || early {
+        return Ok(Listing { items: Vec::new(), next: None });
+    }
     let query = Query {
         key_prefix: Some(format!("{room}/")),
         equal: Vec::new(),
@@ -55,7 +62,6 @@ pub async fn statistics(
         after: before.map(|key| Place { value: None, key }),
         limit,
     };
-    let last = to.and_then(|to| Statistics::key(room, to));
     let (documents, more) = page(store, Statistics::NAME, query).await?;
     let found = documents.len();
     let within = |document: &Document| last.as_ref().is_none_or(|last| document.key <= *last);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::errors::failed;
 use super::{checkpoint, schema};
-use crate::read_models::{Batch, ReadModelError, names, text};
+use crate::read_models::{Batch, Checkpoint, ReadModelError, names, text};
 
 /// Documents, dead letters and checkpoint in one transaction.
 pub(super) fn batch(
@@ -16,16 +16,15 @@ pub(super) fn batch(
 ) -> Result<(), ReadModelError> {
     let failed = |e: rusqlite::Error| failed(place, &e);
     let table = schema::table(collection)?;
-    let epoch: Option<String> = transaction
-        .prepare_cached("SELECT epoch FROM builds WHERE collection = ?")
-        .and_then(|mut statement| statement.query_row([collection], |row| row.get(0)).optional())
+    let build: Option<(String, Option<i64>)> = transaction
+        .prepare_cached("SELECT epoch, position FROM builds WHERE collection = ?")
+        .and_then(|mut statement| {
+            statement.query_row([collection], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+        })
         .map_err(failed)?;
-    let epoch = epoch.ok_or_else(|| ReadModelError::NoBuild { collection: collection.to_owned() })?;
-    let stored = checkpoint(place, &epoch, None)?.epoch;
-    let got = batch.checkpoint.epoch;
-    if stored != got {
-        return Err(ReadModelError::OtherEpoch { collection: collection.to_owned(), stored, got });
-    }
+    let (epoch, position) =
+        build.ok_or_else(|| ReadModelError::NoBuild { collection: collection.to_owned() })?;
+    goes_on_from(collection, checkpoint(place, &epoch, position)?, batch)?;
     let words = fields_searched(transaction, collection).map_err(failed)?;
     let words = words.map(|fields| Words::new(collection, fields)).transpose()?;
     let sql = format!(
@@ -60,6 +59,20 @@ pub(super) fn batch(
         transaction.execute(sql, params![names::to_stored(position)?, collection]).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Whether a batch was folded from what is stored.
+fn goes_on_from(collection: &str, stored: Checkpoint, batch: &Batch) -> Result<(), ReadModelError> {
+    let collection = collection.to_owned();
+    let Checkpoint { epoch: stored, position } = stored;
+    let got = batch.checkpoint.epoch;
+    match batch.after {
+        _ if stored != got => Err(ReadModelError::OtherEpoch { collection, stored, got }),
+        Some(acknowledged) if position < Some(acknowledged) => {
+            Err(ReadModelError::SetBack { collection, acknowledged })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The fields whose words a collection indexes; `None` if it is not searched.

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::Api;
-use crate::projector::{Health, Status};
+use crate::projector::{Health, Status, another_log};
 use crate::telemetry::metrics::OfProjection;
 
 /// A projection that is behind for longer than this is said so, milliseconds.
@@ -52,6 +52,9 @@ fn troubles(status: &Status) -> Vec<String> {
             Some(format!("projection {} failed {failures} times in a row: {error}", status.projection))
         }
         Health::Frozen { reason } => Some(format!("projection {}: {reason}", status.projection)),
+        Health::Foreign { holder, epoch } => {
+            Some(format!("projection {}: {}", status.projection, another_log(holder, *epoch)))
+        }
         Health::CatchingUp
         | Health::Live
         | Health::Standby { .. }

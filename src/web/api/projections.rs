@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, problem};
-use crate::projector::{AdminError, Completion, Difference, Health, JobProgress, Kept, Purpose, Status};
+use crate::projector::{
+    AdminError, Completion, Difference, Health, JobProgress, Kept, Purpose, Status, another_log,
+};
 use crate::protocol::ErrorCode;
-use crate::read_models::ReadModelError;
 
 pub(super) mod documents;
 pub(super) mod jobs;
@@ -33,7 +34,8 @@ pub(super) struct Standing {
     #[schema(value_type = Option<String>)]
     head: Option<Position>,
     /// `catching_up`, `live`, `frozen` (queries get an older build as it stands), `standby`
-    /// (another process runs it), `retrying`, `unsupported` (the store cannot keep it) or `stopped`.
+    /// (another process runs it), `foreign` (another process keeps another log's there), `retrying`,
+    /// `unsupported` (the store cannot keep it) or `stopped`.
     state: &'static str,
     /// What failed, why it is frozen or not kept, or who runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +46,7 @@ pub(super) struct Standing {
     lag_ms: u64,
     /// Events folded since the process started.
     events: u64,
-    /// Documents in the live build; left out if they were not to be counted.
+    /// Documents in the live build; left out if they were not to be counted, or cannot be now.
     #[serde(skip_serializing_if = "Option::is_none")]
     documents: Option<u64>,
     /// Keys parked in the live build.
@@ -156,10 +158,7 @@ const fn yes() -> bool {
 pub(super) async fn list(api: web::Data<Api>, query: web::Query<ListQuery>) -> HttpResponse {
     let mut standings = Vec::new();
     for status in api.projector.status() {
-        match standing(&api, status, query.counts).await {
-            Ok(standing) => standings.push(standing),
-            Err(error) => return problem(ErrorCode::Unavailable, error.to_string()),
-        }
+        standings.push(standing(&api, status, query.counts).await);
     }
     HttpResponse::Ok().json(standings)
 }
@@ -175,31 +174,26 @@ pub(super) async fn one(
 ) -> HttpResponse {
     let status = api.projector.status().into_iter().find(|status| status.projection == name.as_str());
     let Some(status) = status else { return refused(&AdminError::Unknown(name.into_inner())) };
-    match standing(&api, status, query.counts).await {
-        Ok(standing) => HttpResponse::Ok().json(standing),
-        Err(error) => problem(ErrorCode::Unavailable, error.to_string()),
-    }
+    HttpResponse::Ok().json(standing(&api, status, query.counts).await)
 }
 
-async fn standing(api: &Api, status: Status, counts: bool) -> Result<Standing, ReadModelError> {
+async fn standing(api: &Api, status: Status, counts: bool) -> Standing {
     let documents = match status.collection.as_str() {
         _ if !counts => None,
         "" => Some(0),
-        // It may be dropped between a look at the status and the count.
-        collection => match api.read_models.count(collection).await {
-            Err(ReadModelError::NoBuild { .. }) => None,
-            counted => Some(counted?),
-        },
+        // Whoever looks into a trouble of the store is not to be without the rest.
+        collection => api.read_models.count(collection).await.ok(),
     };
     let (state, lag_events) = (status.health.as_str(), status.lag_events());
     let error = match status.health {
         Health::CatchingUp | Health::Live | Health::Stopped => None,
         Health::Frozen { reason } | Health::Unsupported { reason } => Some(reason),
+        Health::Foreign { holder, epoch } => Some(another_log(&holder, epoch)),
         Health::Standby { holder } => Some(format!("the projector {holder} runs it")),
         Health::Retrying { error, .. } => Some(error),
     };
     let job = api.projector.job(status.projection).ok().flatten();
-    Ok(Standing {
+    Standing {
         name: status.projection,
         version: status.version,
         build: status.collection,
@@ -215,7 +209,7 @@ async fn standing(api: &Api, status: Status, counts: bool) -> Result<Standing, R
         parked: status.parked.len(),
         job: job.map(JobView::from),
         kept: status.kept.into_iter().map(KeptView::from).collect(),
-    })
+    }
 }
 
 impl From<JobProgress> for JobView {
@@ -271,6 +265,7 @@ fn refused(error: &AdminError) -> HttpResponse {
         AdminError::WholeLog { .. } | AdminError::TooMuch { .. } => ErrorCode::Malformed,
         AdminError::BeforeTheLog => ErrorCode::AheadOfLog,
         AdminError::Elsewhere { .. }
+        | AdminError::NotFound { .. }
         | AdminError::Unsupported { .. }
         | AdminError::Run(_)
         | AdminError::Stopped => ErrorCode::Unavailable,

@@ -62,7 +62,7 @@ pub(super) async fn wait(
     position: Option<MinPosition>,
 ) -> Result<(), HttpResponse> {
     let kept = api.projector.watch(projection);
-    if let Some(why) = kept.as_ref().and_then(|status| status.borrow().unsupported().map(str::to_owned)) {
+    if let Some(why) = kept.as_ref().and_then(|status| status.borrow().refuses()) {
         return Err(problem(ErrorCode::Unavailable, format!("{projection} is not kept: {why}")));
     }
     let Some(position) = position else { return Ok(()) };

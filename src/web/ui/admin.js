@@ -10,6 +10,7 @@ const STATES = {
   catching_up: ["catching up", "wait"],
   frozen: ["older build serves", "bad"],
   standby: ["run elsewhere", "wait"],
+  foreign: ["store of another log", "bad"],
   retrying: ["failing, tries again", "bad"],
   unsupported: ["not kept by this store", ""],
   stopped: ["stopped", "bad"],
@@ -178,7 +179,7 @@ function jobOf(name, job) {
     isActive(job) ? jobButtons(name, job) : null);
 }
 
-function deadLetters(name) {
+function deadLetters(name, parked) {
   const rows = (letters.get(name) ?? []).map((letter) => make("li", "",
     make("div", "row-head", make("span", "key", letter.key),
       button("Retry", () => act(name, `/retry?key=${encodeURIComponent(letter.key)}`)),
@@ -187,7 +188,8 @@ function deadLetters(name) {
         `It is left out of ${letter.key} for good, in this build and in later ones. What waits behind it is folded.`,
         "Skip it", () => act(name, `/skip?key=${encodeURIComponent(letter.key)}`)))),
     make("div", "dim", `${letter.event} at position ${letter.position}: ${letter.error}`)));
-  return make("details", "", make("summary", "", `${several(rows.length, "parked key")}: later events wait`), make("ul", "rows", ...rows));
+  const more = parked > rows.length ? make("p", "dim", `The first ${rows.length} are shown; \`dramatis projections dead-letters ${name}\` lists all.`) : null;
+  return make("details", "", make("summary", "", `${several(parked, "parked key")}: later events wait`), make("ul", "rows", ...rows), more);
 }
 
 function kept(standing) {
@@ -222,7 +224,7 @@ function card(standing) {
     figures(standing),
     standing.error ? make("p", standing.state === "unsupported" ? "job-line" : "why", standing.error) : null,
     standing.job ? jobOf(standing.name, standing.job) : null,
-    standing.parked > 0 && letters.has(standing.name) ? deadLetters(standing.name) : null,
+    standing.parked > 0 && letters.has(standing.name) ? deadLetters(standing.name, standing.parked) : null,
     kept(standing),
     buttons(standing),
   ].filter(Boolean);
@@ -257,7 +259,7 @@ async function refresh() {
     delete standing.documents;
     delete standing.events;
     if (standing.parked === 0) letters.delete(standing.name);
-    else letters.set(standing.name, await ask(pathOf(standing.name, "/dead_letters")));
+    else letters.set(standing.name, (await ask(pathOf(standing.name, "/dead_letters"))).letters);
     draw(standing);
   }
   const health = await ask("/api/health");

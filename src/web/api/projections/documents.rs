@@ -238,13 +238,12 @@ pub(in crate::web::api) async fn why(
     query: web::Query<WhyQuery>,
 ) -> HttpResponse {
     let WhyQuery { key, after, limit } = query.into_inner();
-    match api.projector.why(&name, &key).await {
+    let limit = page_len(limit);
+    // One more than asked for tells whether there is a next page.
+    match api.projector.why(&name, &key, after, limit + 1).await {
         Ok(causes) => {
-            let mut events: Vec<_> =
-                causes.iter().filter(|cause| Some(cause.recorded.position) > after).collect();
-            let more = events.len() > page_len(limit);
-            events.truncate(page_len(limit));
-            HttpResponse::Ok().json(Causes { events: events.into_iter().map(CauseView::of).collect(), more })
+            let events = causes.iter().take(limit).map(CauseView::of).collect();
+            HttpResponse::Ok().json(Causes { events, more: causes.len() > limit })
         }
         Err(error) => refused(&error),
     }

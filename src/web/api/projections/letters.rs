@@ -2,11 +2,14 @@
 
 use actix_web::{HttpResponse, web};
 use dramatis_events::Position;
+use dramatis_projections::DeadLetter;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::Api;
+use super::super::reading::PageQuery;
 use super::refused;
+use crate::read_models::{Place, Value};
 
 /// A parked key.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,22 +25,52 @@ pub(in crate::web::api) struct Letter {
     error: String,
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::web::api) struct Letters {
+    letters: Vec<Letter>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
 /// The parked keys of the live build, in log order.
-#[utoipa::path(get, path = "/api/projections/{name}/dead_letters", params(("name" = String, Path)),
-    responses((status = 200, description = "Parked keys", body = [Letter]),
+#[utoipa::path(get, path = "/api/projections/{name}/dead_letters", params(("name" = String, Path), PageQuery),
+    responses((status = 200, description = "Parked keys", body = Letters),
     (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
-pub(in crate::web::api) async fn list(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+pub(in crate::web::api) async fn list(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<PageQuery>,
+) -> HttpResponse {
+    let (after, limit) = match query.opened(&api, &[name.as_str()]).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
+    };
     match api.projector.dead_letters(&name).await {
-        Ok(letters) => {
-            let letters = letters.into_iter().map(|letter| Letter {
-                key: letter.key,
-                position: letter.position,
-                event: letter.event,
-                error: letter.error,
-            });
-            HttpResponse::Ok().json(letters.collect::<Vec<_>>())
+        Ok(mut letters) => {
+            letters.retain(|letter| after.as_ref().is_none_or(|after| is_past(letter, after)));
+            let more = letters.len() > limit;
+            letters.truncate(limit);
+            let next = letters.last().filter(|_| more).map(|last| format!("{}/{}", last.position, last.key));
+            HttpResponse::Ok()
+                .json(Letters { letters: letters.into_iter().map(Letter::from).collect(), next })
         }
         Err(error) => refused(&error),
+    }
+}
+
+fn is_past(letter: &DeadLetter, after: &Place) -> bool {
+    let position = i64::try_from(letter.position.to_engine()).unwrap_or(i64::MAX);
+    let after = (&after.value, after.key.as_str());
+    match after {
+        (Some(Value::Integer(at)), key) => (position, letter.key.as_str()) > (*at, key),
+        _ => true,
+    }
+}
+
+impl From<DeadLetter> for Letter {
+    fn from(DeadLetter { key, position, event, error }: DeadLetter) -> Self {
+        Self { key, position, event, error }
     }
 }
 
