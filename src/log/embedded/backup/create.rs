@@ -1,5 +1,6 @@
 //! Taking a backup beside the process that writes: nothing is locked, nothing waits.
 
+use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -187,11 +188,12 @@ fn hold(store: &Path, own: &Path) -> Result<Option<File>, BackupError> {
 /// Removes what is left of a backup, unless it is being made or holds anything else. What cannot be
 /// removed is in nobody's way.
 fn remove_stopped(dir: &Path) {
+    // Looked at once it is held: until then it may be finished.
     let Ok(held) = File::open(dir) else { return };
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let Some(entries) = held.try_lock().ok().and_then(|()| std::fs::read_dir(dir).ok()) else { return };
     let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-    let is_ours = |name: &&std::ffi::OsString| LEFT_BEHIND.iter().any(|known| name.as_os_str() == *known);
-    if held.try_lock().is_ok() && !names.is_empty() && names.iter().all(|name| is_ours(&name)) {
+    let is_ours = |name: &OsString| LEFT_BEHIND.iter().any(|known| name.as_os_str() == *known);
+    if !names.is_empty() && names.iter().all(is_ours) {
         for name in names {
             let _ = std::fs::remove_file(dir.join(name));
         }
