@@ -243,6 +243,8 @@ pub struct Filter {
     pub stream: Option<StreamId>,
     /// Only events of these names; empty means any.
     pub names: Vec<EventName>,
+    /// No events of these names.
+    pub except: Vec<EventName>,
     /// Only events recorded at this time or after it.
     pub recorded_from: Option<UnixMillis>,
     /// Only events recorded before this time.
@@ -280,6 +282,7 @@ impl Filter {
             && self.category.as_ref().is_none_or(|wanted| wanted.as_str().as_bytes() == header.category())
             && (self.names.is_empty()
                 || self.names.iter().any(|wanted| wanted.as_str().as_bytes() == header.name))
+            && !self.except.iter().any(|unwanted| unwanted.as_str().as_bytes() == header.name)
             && self.recorded_from.is_none_or(|from| header.recorded_at >= from)
             && self.recorded_before.is_none_or(|before| header.recorded_at < before)
     }

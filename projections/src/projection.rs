@@ -15,7 +15,8 @@ pub trait Projection: Send + Sync + 'static {
     const NAME: &'static str;
     /// Raised with every change to what the fold makes of the same events.
     const VERSION: u32;
-    /// The names of the events it folds; others never reach [`Projection::fold`].
+    /// The names of the events it folds; others never reach [`Projection::fold`]. One that the category
+    /// does not know is refused: its stream waits.
     const EVENTS: &'static [&'static str];
     /// What the store is to index.
     const INDEXES: &'static [Index];
@@ -60,8 +61,8 @@ pub trait DynProjection: Send + Sync + 'static {
     fn version(&self) -> u32;
     /// The stream category it reads.
     fn category(&self) -> &'static str;
-    /// The names of the events it folds.
-    fn event_names(&self) -> &'static [&'static str];
+    /// The names of the category's events that it does not fold.
+    fn passed_over(&self) -> Vec<&'static str>;
     /// What the store is to index.
     fn indexes(&self) -> &'static [Index];
     /// What full-text search looks into.
@@ -88,8 +89,9 @@ impl<P: Projection> DynProjection for P {
         P::Event::CATEGORY
     }
 
-    fn event_names(&self) -> &'static [&'static str] {
-        P::EVENTS
+    fn passed_over(&self) -> Vec<&'static str> {
+        let names = P::Event::NAMES.iter().map(|(name, _)| *name);
+        names.filter(|name| !P::EVENTS.contains(name)).collect()
     }
 
     fn indexes(&self) -> &'static [Index] {
@@ -117,9 +119,12 @@ impl<P: Projection> DynProjection for P {
     }
 }
 
-/// Whether a projection folds this event.
+/// Whether a projection folds this event, or would refuse it: of one that a newer release recorded
+/// nobody can tell what it changes.
 pub(crate) fn wants<P: Projection>(recorded: &Recorded) -> bool {
-    recorded.stream.category() == P::Event::CATEGORY && P::EVENTS.contains(&recorded.envelope.name.as_str())
+    let name = recorded.envelope.name.as_str();
+    let is_known = || P::Event::NAMES.iter().any(|(known, _)| *known == name);
+    recorded.stream.category() == P::Event::CATEGORY && (P::EVENTS.contains(&name) || !is_known())
 }
 
 /// Fields that the store indexes together, in this order; the key follows as the last.

@@ -323,16 +323,19 @@ fn many_filters(begin: i64) -> Vec<Filter> {
         (Some("alpha"), Some("beta-main.0")),
         (None, Some("beta-main.9")),
     ];
-    let names: [&[&str]; 3] = [&[], &["Closed"], &["Opened", "Unknown"]];
+    let parse = |names: &[&str]| names.iter().map(|name| EventName::parse(name).unwrap()).collect::<Vec<_>>();
+    let names: [(&[&str], &[&str]); 4] =
+        [(&[], &[]), (&["Closed"], &[]), (&["Opened", "Unknown"], &[]), (&[], &["Opened", "Unknown"])];
     for (recorded_from, recorded_before) in
         [(None, None), (time(100), None), (None, time(101)), (time(50), time(120)), (time(90), time(90))]
     {
         for (category, room) in kinds {
-            for names in names {
+            for (names, except) in names {
                 filters.push(Filter {
                     category: category.map(|category| Category::parse(category).unwrap()),
                     stream: room.map(stream),
-                    names: names.iter().map(|name| EventName::parse(name).unwrap()).collect(),
+                    names: parse(names),
+                    except: parse(except),
                     recorded_from,
                     recorded_before,
                 });

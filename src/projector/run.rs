@@ -375,11 +375,11 @@ async fn start(
 pub(super) fn filter(projection: &'static dyn DynProjection) -> Result<Filter, RunError> {
     let refused = |name: &str| RunError::Name { projection: projection.name(), name: name.to_owned() };
     let category = projection.category();
-    let names = projection.event_names().iter();
-    let names = names.map(|name| EventName::parse(name).map_err(|_| refused(name)));
+    let passed_over = projection.passed_over();
+    let names = passed_over.iter().map(|name| EventName::parse(name).map_err(|_| refused(name)));
     Ok(Filter {
         category: Some(Category::parse(category).map_err(|_| refused(category))?),
-        names: names.collect::<Result<_, _>>()?,
+        except: names.collect::<Result<_, _>>()?,
         ..Filter::default()
     })
 }

@@ -77,9 +77,11 @@ impl Closed {
             Index::Memory(_) => true,
             Index::Stored(sidecar) => sidecar.kinds().is_none_or(|kinds| {
                 let named = |name: &str| kinds.names.iter().any(|known| known == name);
+                let unwanted = |known: &str| filter.except.iter().any(|name| name.as_str() == known);
                 let category = filter.category.as_ref();
                 category.is_none_or(|wanted| kinds.categories.iter().any(|known| known == wanted.as_str()))
                     && (filter.names.is_empty() || filter.names.iter().any(|name| named(name.as_str())))
+                    && (filter.except.is_empty() || kinds.names.iter().any(|known| !unwanted(known)))
             }),
         };
         in_time

@@ -212,6 +212,30 @@ async fn a_stream_that_cannot_be_read_goes_on_without_the_event() {
 }
 
 #[tokio::test]
+async fn an_event_that_a_newer_release_recorded_is_refused_by_all() {
+    let folder = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let position = log.write(
+        r#"den bob MessagePinned {"target":1}
+           den bob MessagePosted {"kind":"text","text":"waits"}
+           lobby alice MessagePosted {"kind":"text","text":"goes on"}"#,
+    );
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    for projection in dramatis_projections::all().iter().filter(|projection| projection.category() == "room")
+    {
+        let letters = projector.dead_letters(projection.name()).await.unwrap();
+        let keys: Vec<_> = letters.iter().map(|letter| letter.key.as_str()).collect();
+        assert_eq!(keys, ["room-main.den"], "{}", projection.name());
+        assert!(letters[0].error.contains("newer release"), "{}", letters[0].error);
+    }
+    let shown = dump(store.as_ref()).await;
+    assert!(shown.contains(r#""text":"goes on""#) && !shown.contains(r#""text":"waits""#), "{shown}");
+    projector.stop().await;
+}
+
+#[tokio::test]
 async fn documents_are_shown_as_they_were_and_why() {
     let folder = Place::new();
     let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
