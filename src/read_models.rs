@@ -4,7 +4,7 @@
 //! document; an engine applies it only over a lower position, so a batch may come again,
 //! overlap another or come late. Deleting leaves a tombstone with its position, hidden from
 //! every query. **Checkpoint.** It never runs ahead of the documents of its batch and never
-//! steps back; an engine may make both durable at once. **Durability.** A crash may lose the
+//! steps back, unless documents past it may be lost; an engine may make both durable at once. **Durability.** A crash may lose the
 //! last batches, whole: the checkpoint then says so, and the log brings them back.
 //! **Unknown outcomes.** After [`ReadModelError::Failure`] a write may have been applied; the
 //! same write made again has the same effect as once.
@@ -277,8 +277,8 @@ pub enum ReadModelError {
     },
     /// The store lost what it had acknowledged, or an older state of it was restored.
     #[error(
-        "build {collection:?} stands before position {acknowledged}, which it had got to: the store lost what \
-         it had acknowledged, or an older state of it was restored; going on from what is there"
+        "build {collection:?} may stand before position {acknowledged}, which it had got to: the store was gone \
+         for a moment, or an older state of it was restored; going on from what is there"
     )]
     SetBack {
         /// The collection.

@@ -251,6 +251,7 @@ async fn measure(options: &Options, address: Address) -> anyhow::Result<Found> {
         posters.push((client.link.clone(), Composer::new(room, options.event_bytes)));
         tasks.spawn_local(read(client, room.clone(), gauge.clone()));
     }
+    await_builds(address).await?;
     if let Some(projection) = options.rebuild.clone() {
         tasks.spawn_local(rebuild(query::Connection::open(address.socket).await?, projection));
     }
@@ -340,6 +341,17 @@ async fn answer(
         gauge.found.borrow_mut().note(&wish, sent, gauge.watch.nanos())?;
         gauge.answered.set(gauge.answered.get() + 1);
     }
+}
+
+/// Waits until every read model has its first build: a server takes a while to make them, and what
+/// came meanwhile would be measured for long.
+async fn await_builds(address: Address) -> anyhow::Result<()> {
+    let mut connection = query::Connection::open(address.socket).await?;
+    for projection in dramatis_projections::all() {
+        let path = format!("/api/projections/{}/documents?limit=1&min_position=0", projection.name());
+        connection.get(&path).await?;
+    }
+    Ok(())
 }
 
 /// Has a read model built anew, again and again.

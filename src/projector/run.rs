@@ -15,8 +15,8 @@ use super::record::Ledger;
 use crate::log::{Filter, LogError, Page, ReadLimit};
 use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
 
-/// How often a checkpoint is written down that moved past nothing but irrelevant events: a restart
-/// reads them again.
+/// How often the checkpoint of a build that keeps up is written down: who waits for a document need
+/// not wait for that, and what a restart folds again it skips by the documents' own positions.
 const SAVE_EVERY: Duration = Duration::from_millis(250);
 
 /// Why a step of a projection failed.
@@ -72,7 +72,7 @@ pub(super) struct Run {
     folded_to: Option<Position>,
     /// Where the store stands once all that is folded is written.
     stored_at: Option<Position>,
-    /// Since when the store has not been told of the position, past irrelevant events.
+    /// Since when the store has not been told of the position.
     unsaved_since: Option<Instant>,
     pub(super) collection: String,
     pub(super) epoch: Epoch,
@@ -86,6 +86,8 @@ pub(super) struct Run {
 
 struct Unwritten {
     batch: Arc<Batch>,
+    /// Up to where events are folded into it and those before.
+    to: Option<Position>,
     events: u64,
 }
 
@@ -197,7 +199,6 @@ impl Run {
                 "parked a key: its later events wait until it is tried again or the event is skipped"
             );
         }
-        let checkpoint = Checkpoint { epoch: self.epoch, position: reached };
         self.folded_to = reached;
         let nothing = folded.writes.is_empty() && folded.parked.is_empty() && self.unwritten.is_empty();
         if nothing && self.overlaps.is_none() {
@@ -205,9 +206,14 @@ impl Run {
             self.unsaved_since.get_or_insert_with(Instant::now);
             return self.rest().await.map(|_| true);
         }
-        let after = std::mem::replace(&mut self.stored_at, reached);
+        let mut checkpoint = Checkpoint { epoch: self.epoch, position: None };
+        let mut after = None;
+        if self.overlaps.is_some() || self.is_to_save() {
+            checkpoint.position = reached;
+            after = std::mem::replace(&mut self.stored_at, reached);
+        }
         let batch = Arc::new(Batch { writes: folded.writes, parked: folded.parked, checkpoint, after });
-        self.unwritten.push_back(Unwritten { batch, events: folded.events });
+        self.unwritten.push_back(Unwritten { batch, to: reached, events: folded.events });
         if self.overlaps.is_some() {
             while self.unwritten.len() > 1 {
                 self.write().await?;
@@ -222,10 +228,14 @@ impl Run {
     /// Waits until all that is folded is written, and has the store told of the position now and
     /// then; tells whether there was something.
     async fn rest(&mut self) -> Result<bool, RunError> {
-        if self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_EVERY) {
+        if self.is_to_save() {
             self.save().await?;
         }
         self.settle().await
+    }
+
+    fn is_to_save(&self) -> bool {
+        self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_EVERY)
     }
 
     /// Has the store told of the position.
@@ -302,8 +312,11 @@ impl Run {
         // The outcome of a failed write is unknown; made again it has the effect of one.
         let broke = |error: tokio::task::JoinError| ReadModelError::Failure { reason: error.to_string() };
         writing.await.map_err(broke)??;
-        if let Some(Unwritten { batch, events }) = self.unwritten.pop_front() {
-            (self.position, self.unsaved_since) = (batch.checkpoint.position, None);
+        if let Some(Unwritten { batch, to, events }) = self.unwritten.pop_front() {
+            let saved = batch.checkpoint.position.is_some();
+            let unsaved_since = || Some(self.unsaved_since.unwrap_or_else(Instant::now));
+            self.unsaved_since = if saved { None } else { unsaved_since() };
+            self.position = to;
             self.events += events;
             if !batch.parked.is_empty() {
                 Arc::make_mut(&mut self.parked).extend(batch.parked.iter().cloned());

@@ -38,6 +38,7 @@ impl Worker {
     pub(super) async fn wait_after(&mut self, error: RunError, stop: &mut watch::Receiver<bool>) {
         let wait = match &error {
             RunError::Store(ReadModelError::Unsupported { .. }) => self.cannot(&error),
+            RunError::Store(ReadModelError::SetBack { .. }) => self.goes_back(&error),
             _ => self.failed(&error),
         };
         let (until, store) = (Instant::now() + wait, self.shared.store.clone());
@@ -62,6 +63,15 @@ impl Worker {
         }
         self.publish(Some(Health::Retrying { error: error.to_string(), failures }));
         wait
+    }
+
+    /// It is no failure to go on from: the wait is there for a store that is set back again and again.
+    fn goes_back(&mut self, error: &RunError) -> Duration {
+        if self.backoff.is_worth_saying() {
+            tracing::warn!(projection = self.projection.name(), %error, "folding again what may be lost");
+        }
+        self.publish(None);
+        self.shared.options.backoff_min
     }
 
     fn cannot(&mut self, error: &RunError) -> Duration {

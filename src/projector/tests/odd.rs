@@ -93,6 +93,10 @@ impl ReadModels for Odd {
     }
 
     fn write(&self, collection: &str, batch: Arc<Batch>) -> Answer<()> {
+        if batch.checkpoint.position.is_some() {
+            // Only told.
+            let _ = (self.decide)("checkpoint", collection);
+        }
         match (self.decide)("write", collection) {
             Fate::Forgotten => Box::pin(async { Ok(()) }),
             fate => self.meet(fate, |store| store.write(collection, batch)),

@@ -198,21 +198,28 @@ async fn a_question_to_a_build_that_was_switched_from_is_asked_again() {
 async fn what_a_store_acknowledged_and_lost_is_written_again() {
     let place = Place::new();
     let (log, forgets) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
-    let next = forgets.clone();
+    let (next, saved) = (forgets.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = saved.clone();
     let store = Odd::over(place.store(), move |call, _| {
+        counted.fetch_add(usize::from(call == "checkpoint"), Ordering::SeqCst);
         if call == "write" && next.load(Ordering::SeqCst) { Fate::Forgotten } else { Fate::Answered }
     });
-    let position = log.write(STORY);
+    log.write(STORY);
     let projector = timeline(&log, &store, 2);
-    projector.wait_for("timeline", position, LONG).await.unwrap();
-    forgets.store(true, Ordering::SeqCst);
+    let mut said = 0;
+    for forgotten in [false, true, false] {
+        forgets.store(forgotten, Ordering::SeqCst);
+        // Until the next checkpoint is written, too.
+        let before = saved.load(Ordering::SeqCst);
+        while saved.load(Ordering::SeqCst) == before {
+            let position = log.write(MORE);
+            said += 1;
+            projector.wait_for("timeline", position, LONG).await.unwrap();
+        }
+    }
     let position = log.write(MORE);
     projector.wait_for("timeline", position, LONG).await.unwrap();
-    assert_eq!(store.count("timeline@1").await.unwrap(), 2, "it is lost");
-    forgets.store(false, Ordering::SeqCst);
-    let position = log.write(MORE);
-    projector.wait_for("timeline", position, LONG).await.unwrap();
-    assert_eq!(store.count("timeline@1").await.unwrap(), 4);
+    assert_eq!(store.count("timeline@1").await.unwrap(), 2 + said + 1);
 
     // The same while a build is made.
     let lost = AtomicUsize::new(0);
@@ -222,29 +229,46 @@ async fn what_a_store_acknowledged_and_lost_is_written_again() {
     });
     projector.stop().await;
     let projector = timeline(&log, &forgetful, 1);
-    assert_eq!(rebuilt(&projector).await.completion.unwrap().documents, 4);
+    assert_eq!(rebuilt(&projector).await.completion.unwrap().documents, 2 + said + 1);
     projector.stop().await;
 }
 
-#[tokio::test]
-async fn events_that_concern_nobody_cost_the_store_nothing_each() {
-    let place = Place::new();
-    let (log, writes) = (ScriptedLog::new(EPOCH), Arc::new(AtomicUsize::new(0)));
-    let counted = writes.clone();
-    let store = Odd::over(place.store(), move |call, _| {
-        counted.fetch_add(usize::from(call == "write"), Ordering::SeqCst);
-        Fate::Answered
-    });
-    let sessions = dramatis_projections::named("sessions").unwrap();
-    let mut run = run::Run::create(&shared(&log, &store, 100), sessions, "sessions@1".into()).await.unwrap();
-    for _ in 0..50 {
-        let position = log.write(MORE);
-        assert!(run.step().await.unwrap());
-        assert_eq!(run.position, Some(position), "and it is known how far it is");
+#[tokio::test(start_paused = true)]
+async fn checkpoints_are_written_now_and_then() {
+    for (projection, batches) in [("timeline", 50), ("sessions", 0)] {
+        let place = Place::new();
+        let (log, writes) = (ScriptedLog::new(EPOCH), Arc::new(AtomicUsize::new(0)));
+        let counted = writes.clone();
+        let store = Odd::over(place.store(), move |call, _| {
+            counted.fetch_add(usize::from(call == "write"), Ordering::SeqCst);
+            Fate::Answered
+        });
+        let named = dramatis_projections::named(projection).unwrap();
+        let shared = shared(&log, &store, 100);
+        let mut run = run::Run::create(&shared, named, "built@1".into()).await.unwrap();
+        let saved = async || store.builds().await.unwrap()[0].checkpoint.position;
+        for _ in 0..50 {
+            let position = log.write(MORE);
+            assert!(run.step().await.unwrap());
+            assert_eq!(run.position, Some(position), "it is known how far it is");
+        }
+        assert_eq!((writes.load(Ordering::SeqCst), saved().await), (batches, None), "{projection}");
+        // In time, with what comes next or without it, and when it is to be.
+        tokio::time::advance(Duration::from_secs(1)).await;
+        log.write(MORE);
+        run.step().await.unwrap();
+        assert_eq!(saved().await, run.position, "{projection}");
+        log.write(MORE);
+        run.step().await.unwrap();
+        assert!(saved().await < run.position, "{projection}");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!run.step().await.unwrap());
+        assert_eq!(saved().await, run.position, "{projection}");
+        log.write(MORE);
+        run.step().await.unwrap();
+        run.save().await.unwrap();
+        assert_eq!(saved().await, run.position, "{projection}");
     }
-    assert!(writes.load(Ordering::SeqCst) < 50, "{writes:?}");
-    run.save().await.unwrap();
-    assert_eq!(store.builds().await.unwrap()[0].checkpoint.position, run.position);
 }
 
 #[tokio::test]

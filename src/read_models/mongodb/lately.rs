@@ -1,6 +1,7 @@
 //! What builds were lately known to be, so that not every batch has to ask.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,20 @@ const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// Builds by their collections: those that were written to lately.
 #[derive(Default)]
-pub(super) struct Lately(Mutex<HashMap<String, (Instant, Standing)>>);
+pub(super) struct Lately {
+    known: Mutex<HashMap<String, (Instant, Standing)>>,
+    /// Those with documents past their checkpoints, and how often connections had broken when the
+    /// first of these was written.
+    unsaved: Mutex<HashMap<String, u64>>,
+}
 
 impl Lately {
     fn known(&self) -> MutexGuard<'_, HashMap<String, (Instant, Standing)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsaved(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -41,5 +51,24 @@ impl Store {
     /// Has the next batch ask again.
     pub(super) fn forget_standing(&self, collection: &str) {
         self.lately.known().remove(collection);
+        self.lately.unsaved().remove(collection);
+    }
+
+    /// Documents are about to be written.
+    pub(super) fn begin_unsaved(&self, collection: &str) {
+        let breaks = self.breaks.load(Ordering::Relaxed);
+        self.lately.unsaved().entry(collection.to_owned()).or_insert(breaks);
+    }
+
+    /// Whether no connection broke since the first document past the checkpoint was written: a server
+    /// that died meanwhile may have lost some and keep the checkpoint that is written next.
+    pub(super) fn keeps_unsaved(&self, collection: &str) -> bool {
+        let breaks = self.breaks.load(Ordering::Relaxed);
+        self.lately.unsaved().get(collection).is_none_or(|before| *before == breaks)
+    }
+
+    /// The checkpoint stands for all that is written.
+    pub(super) fn end_unsaved(&self, collection: &str) {
+        self.lately.unsaved().remove(collection);
     }
 }

@@ -1,7 +1,6 @@
 //! Writing a batch.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use dramatis_events::{Epoch, Position};
 use dramatis_projections::Write;
@@ -34,20 +33,36 @@ impl Store {
         if epoch != got {
             return Err(other_epoch(collection, epoch, got));
         }
-        let breaks = self.breaks.load(Ordering::Relaxed);
+        if !batch.writes.is_empty() {
+            self.begin_unsaved(collection);
+        }
         for bulk in bulks(batch.clone(), text).await? {
             self.write_all(collection, &bulk).await?;
         }
         self.park(collection, &batch.parked).await?;
-        if let Some(position) = batch.checkpoint.position {
+        let Some(position) = batch.checkpoint.position else { return Ok(()) };
+        if self.keeps_unsaved(collection) {
             self.move_checkpoint(collection, position, &batch).await?;
         }
-        if self.breaks.load(Ordering::Relaxed) != breaks && !batch.writes.is_empty() {
-            // A server that died in between may have lost the documents and kept the checkpoint.
-            let reason = "a connection broke while a batch was written".to_owned();
-            return Err(ReadModelError::Failure { reason }.into());
+        if self.keeps_unsaved(collection) {
+            self.end_unsaved(collection);
+            return Ok(());
         }
-        Ok(())
+        self.move_back(collection, &batch).await?;
+        self.end_unsaved(collection);
+        Err(ReadModelError::SetBack { collection: collection.to_owned(), acknowledged: position }.into())
+    }
+
+    /// Has the checkpoint stand where it stood before documents that may be lost.
+    async fn move_back(&self, collection: &str, batch: &Batch) -> Result<(), Trouble> {
+        let mut build = standing(collection);
+        build.insert("epoch", batch.checkpoint.epoch.to_string());
+        let back = if let Some(after) = batch.after {
+            doc! {"$min": {"position": names::to_stored(after)?}}
+        } else {
+            doc! {"$unset": {"position": ""}}
+        };
+        self.update(BUILDS, build, back, false).await.map(drop)
     }
 
     async fn move_checkpoint(
@@ -63,18 +78,16 @@ impl Store {
         }
         let forward = doc! {"$max": {"position": names::to_stored(position)?}};
         let (found, _) = self.update(BUILDS, build, forward, false).await?;
-        match (found, batch.after) {
-            (1.., _) => Ok(()),
-            (0, after) => {
-                // What was known of it a moment ago holds no more.
-                self.forget_standing(collection);
-                let stored = self.standing(collection).await?.epoch;
-                let Some(acknowledged) = after.filter(|_| stored == epoch) else {
-                    return Err(other_epoch(collection, stored, epoch));
-                };
-                Err(ReadModelError::SetBack { collection: collection.to_owned(), acknowledged }.into())
-            }
+        if found > 0 {
+            return Ok(());
         }
+        // What was known of it a moment ago holds no more.
+        self.forget_standing(collection);
+        let stored = self.standing(collection).await?.epoch;
+        let Some(acknowledged) = batch.after.filter(|_| stored == epoch) else {
+            return Err(other_epoch(collection, stored, epoch));
+        };
+        Err(ReadModelError::SetBack { collection: collection.to_owned(), acknowledged }.into())
     }
 
     /// Inserts what is new and changes what is there, which costs a server less than a write that may

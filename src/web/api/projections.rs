@@ -7,9 +7,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, problem};
 use crate::projector::{
-    AdminError, Completion, Difference, Health, JobProgress, Kept, Purpose, Status, another_log,
+    AdminError, Completion, Difference, Health, JobProgress, Kept, Purpose, RunError, Status, another_log,
 };
 use crate::protocol::ErrorCode;
+use crate::read_models::ReadModelError;
 
 pub(super) mod documents;
 pub(super) mod jobs;
@@ -255,7 +256,9 @@ impl From<Kept> for KeptView {
 /// What an admin is told instead.
 fn refused(error: &AdminError) -> HttpResponse {
     let code = match error {
-        AdminError::Unknown(_) | AdminError::NotParked { .. } => ErrorCode::NotFound,
+        AdminError::Unknown(_)
+        | AdminError::NotParked { .. }
+        | AdminError::Run(RunError::Store(ReadModelError::NoBuild { .. })) => ErrorCode::NotFound,
         AdminError::Busy { .. }
         | AdminError::NoJob { .. }
         | AdminError::NotNow { .. }

@@ -138,7 +138,11 @@ pub(in crate::web::api) async fn accept(api: web::Data<Api>, name: web::Path<Str
 
 async fn wish(api: &Api, name: &str, wish: Wish) -> HttpResponse {
     match api.projector.wish(name, wish).await {
-        Ok(job) => HttpResponse::Ok().json(JobView::from(JobProgress::begun(job))),
+        Ok(job) => {
+            let known = api.projector.job(name).ok().flatten();
+            let known = known.filter(|known| known.job.collection == job.collection);
+            HttpResponse::Ok().json(JobView::from(known.unwrap_or_else(|| JobProgress::begun(job))))
+        }
         Err(error) => refused(&error),
     }
 }
