@@ -9,6 +9,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{TelemetryConfig, TelemetryFormat};
 
+/// What clients send wrong is answered, and no error of ours: whoever likes could fill the disk with
+/// lines about it. Named in the directives it is logged again.
+const UNLOGGED: &str = "actix_http::h1::dispatcher=off";
+
 /// Sets up logging for the process. `RUST_LOG` overrides the configured level.
 pub fn init(config: &TelemetryConfig) -> anyhow::Result<()> {
     let directives = std::env::var("RUST_LOG").unwrap_or_default();
@@ -17,7 +21,7 @@ pub fn init(config: &TelemetryConfig) -> anyhow::Result<()> {
     } else {
         ("RUST_LOG", directives.as_str())
     };
-    let filter = EnvFilter::try_new(directives).map_err(|error| {
+    let filter = EnvFilter::try_new(format!("{UNLOGGED},{directives}")).map_err(|error| {
         anyhow::anyhow!(
             "{name} must be a level such as info, or directives such as info,dramatis::log=debug; got \
              {directives:?}: {error}"

@@ -13,6 +13,8 @@
 mod raw;
 mod support;
 
+use std::io::{Read as _, Seek as _};
+
 use raw::{Heard, PING, Raw, TEXT, put_frame};
 use serde_json::json;
 use support::{Client, Server};
@@ -193,6 +195,21 @@ fn pings_whose_answers_nobody_reads_do_not_pile_up() {
     put_frame(&mut last, TEXT, b"?");
     assert!(mallory.send(&last));
     assert_eq!(mallory.listen(1), Heard { rejects: 1, closed: None }, "the newest answers wait, not all");
+}
+
+#[test]
+fn requests_that_make_no_sense_are_answered_and_not_logged() {
+    let data = tempfile::tempdir().unwrap();
+    let mut said = tempfile::tempfile().unwrap();
+    let child = support::serve(data.path()).stderr(said.try_clone().unwrap()).spawn().unwrap();
+    let server = Server::once_it_listens(child).unwrap();
+    for nonsense in ["GET / HTTP/1.1\r\nno header\r\n\r\n", "?\r\n\r\n", "GET / HTTP/9.9\r\n\r\n"] {
+        assert_eq!(support::http(server.address, nonsense).0, 400, "{nonsense:?}");
+    }
+    let mut text = String::new();
+    said.rewind().unwrap();
+    said.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "");
 }
 
 /// How many files this process may have open.

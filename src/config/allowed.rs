@@ -66,14 +66,13 @@ impl Allowed {
             word if word.ends_with(".deliveries_per_second_max") => Self::Integer(100, 10_000_000),
             "socket.presence.grace_ms" => Self::Integer(0, 600_000),
             "socket.presence.interval_ms" | "socket.presence.large_interval_ms" => Self::Integer(10, 60_000),
-            "socket.presence.listed_max" | "read_models.mongodb.pool_min" => Self::Integer(0, 1_000),
+            "socket.presence.listed_max" => Self::Integer(0, 1_000),
             "socket.outbox_bytes_max" => Self::Integer(16_384, 67_108_864),
-            "socket.write_timeout_ms" | "socket.body_timeout_ms" | "projections.lease_ms" => {
-                Self::Integer(1_000, 600_000)
-            }
+            "socket.write_timeout_ms" | "socket.body_timeout_ms" => Self::Integer(1_000, 600_000),
             "socket.in_flight_commands_max" => Self::Integer(1, 65_536),
             "socket.reconnect.base_ms" | "log.sync_interval_ms" => Self::Integer(1, 60_000),
             "socket.reconnect.cap_ms" | "user.seen_every_ms" => Self::Integer(1, 600_000),
+            "projections.lease_ms" => Self::Integer(1_000, 600_000),
             "projections.warm_ms" => Self::Integer(0, 86_400_000),
             "projections.retention_ms" => Self::Integer(0, 31_536_000_000),
             "projections.rebuild_share_percent" => Self::Integer(1, 100),
@@ -94,6 +93,7 @@ impl Allowed {
             "read_models.engine" => Self::Word(&["sqlite", "mongodb"]),
             "read_models.mongodb.uri" => Self::Secret,
             "read_models.mongodb.database" => Self::Text,
+            "read_models.mongodb.pool_min" => Self::Integer(0, 1_000),
             "read_models.mongodb.pool_max" => Self::Integer(1, 1_000),
             "read_models.mongodb.connect_timeout_ms" | "read_models.mongodb.operation_timeout_ms" => {
                 Self::Integer(100, 600_000)
