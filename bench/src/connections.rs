@@ -2,8 +2,9 @@
 //!
 //! | variant | what |
 //! |---|---|
-//! | `idle` | resident memory each, when all clients have said hello and are live in their rooms |
+//! | `entered` | resident memory each, as soon as all clients have said hello and are live in their rooms |
 //! | `idle-cpu` | processor time each, while nothing happens but heartbeats |
+//! | `idle` | resident memory each after that time: what entering took and needs no more is gone |
 //! | `after-burst` | resident memory each, after every client has been sent a burst of events |
 //! | `ws-…`, `socketio-…`, `nchan-…` | the peers |
 
@@ -84,7 +85,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let burst = [("burst", format!("{} events of {EVENT_BYTES} bytes to every connection", options.burst))];
     for (who, found) in who.iter().zip(&results) {
         let named = |variant: &str| format!("{}{variant}", who.prefix());
-        report.values(&named("idle"), "KiB/connection", &found.idle, None, &[]);
+        report.values(&named("entered"), "KiB/connection", &found.entered, None, &[]);
+        report.values(&named("idle"), "KiB/connection", &found.idle, None, &idling);
         report.values(&named("idle-cpu"), "us/s/connection", &found.cpu, None, &idling);
         let idle = Some(("idle", found.idle.as_slice()));
         report.values(&named("after-burst"), "KiB/connection", &found.after_burst, idle, &burst);
@@ -94,6 +96,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 #[derive(Debug, Clone, Default)]
 struct Found {
+    entered: Vec<f64>,
     idle: Vec<f64>,
     cpu: Vec<f64>,
     after_burst: Vec<f64>,
@@ -114,11 +117,12 @@ async fn measure(options: &Options, server: &Server, found: &mut Found) -> anyho
     })
     .await?;
     let connections = f64::from(u32::try_from(options.connections)?);
-    found.idle.push((server.resident_kib()? - before) / connections);
+    found.entered.push((server.resident_kib()? - before) / connections);
     let from = server.busy()?;
     let mut clients = idle(clients, Duration::from_secs(options.idle_seconds.into())).await?;
     let busy = server.busy()?.saturating_sub(from).as_secs_f64() * 1e6;
     found.cpu.push(busy / f64::from(options.idle_seconds) / connections);
+    found.idle.push((server.resident_kib()? - before) / connections);
     // Anew: whoever waits so long without a word is closed.
     burst(options, &poster().await?, &mut clients).await?;
     found.after_burst.push((server.resident_kib()? - before) / connections);
