@@ -124,8 +124,9 @@ fn a_changed_byte_anywhere_in_a_backup_is_found() {
     }
     let chain = place.store().join("only").join("chain");
     let sound = std::fs::read(&chain).unwrap();
-    let line = sound.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    std::fs::write(&chain, &sound[..line]).unwrap();
+    // The last one: of how many segments there are batches decide, and so the machine's load.
+    let last = sound[..sound.len() - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    std::fs::write(&chain, &sound[..last]).unwrap();
     assert_eq!(place.run(&["verify", "only"]).0, Some(2), "a line that is gone is damage too");
     std::fs::remove_file(&chain).unwrap();
     assert_eq!(place.run(&["verify", "only"]).0, Some(2));
