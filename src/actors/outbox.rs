@@ -327,6 +327,10 @@ impl Outbox {
         self.taken.set(self.taken.get().saturating_sub(bytes));
         self.bytes.set(self.bytes.get().saturating_sub(bytes));
         self.share.give(bytes);
+        if self.pinged.get() && self.bytes.get() == 0 {
+            // Nothing was said for long, and nothing is.
+            *self.queue.borrow_mut() = VecDeque::new();
+        }
         if self.is_low() {
             self.let_read();
             wake(&self.pump);

@@ -32,37 +32,39 @@ thread_local! {
 
 /// Writes until the end was asked for, or the socket takes nothing for too long. A client that
 /// does not read is dropped: a goodbye would wait behind what it does not read.
+///
+/// What waits for a socket waits in a box: the many that do not wait need no room for it.
 pub(super) async fn run(io: Rc<TcpStream>, outbox: &Outbox, timeout: Duration) {
     loop {
-        let written = match std::future::poll_fn(|cx| outbox.poll_next(cx, WRITE_BYTES)).await {
-            Next::Write(messages) => {
-                let size = messages.iter().map(Bytes::len).sum();
-                let left = write_frame(&io, &messages);
-                drop(messages);
-                let written = match left {
-                    Ok(left) => left.is_empty() || write(&io, outbox, &left, timeout).await,
-                    Err(_) => false,
-                };
-                outbox.drained(size);
-                written
-            }
-            Next::Control(control) => write(&io, outbox, &control, timeout).await,
+        let (size, left) = match std::future::poll_fn(|cx| outbox.poll_next(cx, WRITE_BYTES)).await {
+            Next::Write(messages) => (messages.iter().map(Bytes::len).sum(), write_frame(&io, &messages)),
+            Next::Control(control) => (0, Ok(control.into())),
             Next::Close(code) => {
-                if write(&io, outbox, &goodbye(code), GOODBYE_WITHIN).await {
-                    if code.ends_reading() {
-                        // What comes now cannot be understood, so neither can an answer.
-                        let _ = rustix::net::shutdown(&*io, rustix::net::Shutdown::Write);
-                    }
-                    let _ = actix_rt::time::timeout(GOODBYE_WITHIN, outbox.peer_is_done()).await;
-                }
-                false
+                Box::pin(say_goodbye(&io, outbox, code)).await;
+                break;
             }
         };
+        let written = match left {
+            Ok(left) => left.is_empty() || Box::pin(write(&io, outbox, &left, timeout)).await,
+            Err(_) => false,
+        };
+        outbox.drained(size);
         if !written {
             break;
         }
     }
     outbox.finish();
+}
+
+async fn say_goodbye(io: &TcpStream, outbox: &Outbox, code: CloseCode) {
+    if !write(io, outbox, &goodbye(code), GOODBYE_WITHIN).await {
+        return;
+    }
+    if code.ends_reading() {
+        // What comes now cannot be understood, so neither can an answer.
+        let _ = rustix::net::shutdown(io, rustix::net::Shutdown::Write);
+    }
+    let _ = actix_rt::time::timeout(GOODBYE_WITHIN, outbox.peer_is_done()).await;
 }
 
 /// The answer to a ping.
@@ -140,4 +142,26 @@ async fn write(io: &TcpStream, outbox: &Outbox, mut bytes: &[u8], timeout: Durat
 /// Writes what the socket takes, whether or not it is said to take anything.
 fn try_anyway(io: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(io, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use prometheus_client::metrics::gauge::Gauge;
+
+    use super::*;
+    use crate::actors::share::Share;
+
+    /// Every connection has one of these, from its first to its last moment.
+    #[test]
+    fn a_writer_that_does_not_wait_is_small() {
+        actix_rt::System::new().block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let io = Rc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20));
+            let outbox = Outbox::new(share, 1 << 18, 1);
+            let size = size_of_val(&run(io, &outbox, Duration::from_secs(1)));
+            assert!(size <= 192, "{size} bytes");
+        });
+    }
 }
