@@ -1,9 +1,10 @@
 //! Priorities of threads.
 
-/// The priority of what keeps read models up with the log, as `nice` counts it: a tenth of the usual
+/// The priority of what keeps read models up with the log, as `nice` counts it: a third of the usual
 /// share. Whoever waits for a room's events waits for nothing else, and a read model that falls behind
-/// catches up in larger batches. Not further back: it writes files, see [`step_back`].
-pub(crate) const READ_MODELS: i32 = 10;
+/// catches up in larger batches. Not further back: at 10 it lags half as much again, and it writes
+/// files, see [`step_back`].
+pub(crate) const READ_MODELS: i32 = 5;
 
 /// Lets all threads of a higher priority go before this one, from now on; 1 (a little) to 19 (as
 /// far as it goes), as `nice` counts it. Never forward: the whole process may stand further back.
