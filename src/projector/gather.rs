@@ -76,6 +76,7 @@ mod tests {
         gathering.gather(Some(Position::from_engine(7)), &mut stopped).await;
         assert_eq!(start.elapsed(), GATHER_MIN * 2, "what was waited for is there");
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_store_that_takes_long_gets_larger_batches() {
         let (_wants, wanted) = watch::channel(None);

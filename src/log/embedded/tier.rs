@@ -87,6 +87,7 @@ fn fits(hot: &Path, mine: Option<&str>, cold: Option<&Path>, its: Option<&str>) 
 fn draw() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
+
 fn shown(dir: &Path) -> String {
     dir.join(FILE).display().to_string()
 }
