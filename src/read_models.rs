@@ -4,8 +4,9 @@
 //! document; an engine applies it only over a lower position, so a batch may come again,
 //! overlap another or come late. Deleting leaves a tombstone with its position, hidden from
 //! every query. **Checkpoint.** It never runs ahead of the documents of its batch and never
-//! steps back, unless documents past it may be lost; an engine may make both durable at once. **Durability.** A crash may lose the
-//! last batches, whole: the checkpoint then says so, and the log brings them back.
+//! steps back, unless documents past it may be lost; an engine may make both durable at once.
+//! **Durability.** A crash may lose the last batches, whole: the checkpoint then says so, and the log
+//! brings them back.
 //! **Unknown outcomes.** After [`ReadModelError::Failure`] a write may have been applied; the
 //! same write made again has the same effect as once.
 

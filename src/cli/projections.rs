@@ -257,12 +257,13 @@ fn mend(of: &Of, what: &str, key: String) -> anyhow::Result<()> {
 }
 
 fn dead_letters(of: &Of) -> anyhow::Result<Value> {
-    let (mut letters, mut query) = (Vec::new(), vec![("limit", "500".to_owned())]);
+    let (mut letters, limit) = (Vec::new(), ("limit", "500".to_owned()));
+    let mut query = vec![limit.clone()];
     loop {
         let page = of.get("/dead_letters", &query)?;
         letters.extend(page.get("letters").and_then(Value::as_array).into_iter().flatten().cloned());
         let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(letters.into()) };
-        query = vec![("limit", "500".to_owned()), ("after", next.to_owned())];
+        query = vec![limit.clone(), ("after", next.to_owned())];
     }
 }
 

@@ -92,9 +92,7 @@ impl Health {
             Self::Stopped => "stopped",
         }
     }
-}
 
-impl Health {
     /// Who runs it, if that is another projector.
     pub(super) fn holder(&self) -> Option<&str> {
         match self {

@@ -7,8 +7,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::priority::{READ_MODELS, step_back};
 
-/// The priority of builds beside the live ones, as `nice` counts it. Both threads compute; engines write on
-/// theirs.
+/// The priority of builds beside the live ones, as `nice` counts it. Both threads compute; engines
+/// write on theirs.
 const BUILDS: i32 = 10;
 
 /// Threads to run a projector on. They end when this is dropped, outside of any runtime, with what

@@ -34,15 +34,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Has a read model built anew, unless that is under way; tells whether it was begun.
-    pub(super) async fn rebuild(&mut self, projection: &str) -> anyhow::Result<bool> {
+    /// Has a read model built anew, unless that is under way.
+    pub(super) async fn rebuild(&mut self, projection: &str) -> anyhow::Result<()> {
         let path = format!("/api/projections/{projection}/rebuild");
         self.ask("POST", &path).await?;
         let said = || String::from_utf8_lossy(&self.answer);
         let (begun, busy) =
             (self.answer.starts_with(b"HTTP/1.1 2"), self.answer.starts_with(b"HTTP/1.1 409"));
         ensure!(begun || busy, "expected {path} to be begun or under way, got: {}", said());
-        Ok(begun)
+        Ok(())
     }
 
     async fn ask(&mut self, method: &str, path: &str) -> anyhow::Result<()> {

@@ -42,19 +42,15 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new(shared: Arc<Shared>, lines: Reading, options: &Options) -> Self {
         const BROKEN: &str = "the chain of segment hashes is broken: run `dramatis log verify`";
-        let chain = match lines {
-            Ok(Ok(chain)) => Some(chain),
-            Ok(Err(broken)) => {
-                tracing::error!(offset = broken.offset, reason = broken.reason, "{BROKEN}");
-                shared.note(Trouble::Chain, Some(BROKEN.to_owned()));
-                None
-            }
-            Err(error) => {
-                tracing::error!(%error, "{BROKEN}");
-                shared.note(Trouble::Chain, Some(BROKEN.to_owned()));
-                None
-            }
-        };
+        match &lines {
+            Ok(Ok(_)) => {}
+            Ok(Err(broken)) => tracing::error!(offset = broken.offset, reason = broken.reason, "{BROKEN}"),
+            Err(error) => tracing::error!(%error, "{BROKEN}"),
+        }
+        let chain = lines.ok().and_then(Result::ok);
+        if chain.is_none() {
+            shared.note(Trouble::Chain, Some(BROKEN.to_owned()));
+        }
         Self {
             shared,
             chain,
