@@ -152,6 +152,12 @@ fn reset(server: &Server, room: &str, epoch: &str) -> Value {
     subscribed(server, room, Some(epoch))["how"].clone()
 }
 
+fn left_by_a_stopped_restore(data: &str) -> PathBuf {
+    let left = Path::new(data).join("log.unfinished");
+    std::fs::create_dir_all(&left).unwrap();
+    left
+}
+
 #[test]
 fn what_cannot_be_restored_is_refused_and_says_why() {
     let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -177,7 +183,7 @@ fn what_cannot_be_restored_is_refused_and_says_why() {
     refused(&["create", "--name", "none", "--data", free], "holds no log");
     assert!(!Path::new(free).exists(), "a refused restore leaves nothing behind");
 
-    let part = store.path().join(made["parts"][1]["file"].as_str().unwrap());
+    let part = store.path().join(made["parts"][0]["file"].as_str().unwrap());
     let mut bytes = std::fs::read(&part).unwrap();
     bytes[777] ^= 1;
     std::fs::write(&part, &bytes).unwrap();
@@ -187,8 +193,16 @@ fn what_cannot_be_restored_is_refused_and_says_why() {
         let left = Path::new(free).read_dir().is_ok_and(|mut entries| entries.next().is_some());
         assert!(!left, "a restore that failed leaves nothing behind");
     }
-    std::fs::create_dir_all(Path::new(free).join("log.unfinished")).unwrap();
-    refused(&["restore", "only", "--into", free], "log.unfinished is what a restore left that was stopped");
+    let held = std::fs::File::open(free).unwrap();
+    held.lock().unwrap();
+    refused(&["restore", "only", "--into", free], "another restore is at work there");
+    drop(held);
+    bytes[777] ^= 1;
+    std::fs::write(&part, &bytes).unwrap();
+    file(&left_by_a_stopped_restore(free), "00000000000000000007.segment", "of another backup");
+    assert_eq!(backup(&["restore", "only", "--into", free], store.path()).status.code(), Some(0));
+    let log = Path::new(free).join("log");
+    assert!(log.is_dir() && !log.join("00000000000000000007.segment").exists());
     bytes.truncate(800);
     std::fs::write(&part, &bytes).unwrap();
     refused(&["verify", "only"], "the manifest says");

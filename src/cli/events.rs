@@ -5,8 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use dramatis_events::UnixMillis;
+use serde::Deserialize;
 
-use super::{Target, http};
+use super::{ServerUrl, Target, http};
 use crate::clock::parse_time;
 
 /// What to do with the events.
@@ -64,8 +65,30 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
         Events::Tail(selection) => (selection, true),
     };
     let body = http::get(&selection.target.url, "/api/events", &query(&selection, follow))?;
-    copy(body.into_reader(), std::io::stdout().lock())
+    let mut body = body.into_reader();
+    let copied = copy(&mut body, std::io::stdout().lock());
+    copied.map_err(|error| {
+        match error.is::<Cut>().then(|| reasons(&selection.target.url)).flatten() {
+            Some(reasons) => anyhow::anyhow!("{error:#}; the server's health says: {reasons}"),
+            None => error,
+        }
+    })
 }
+
+/// What a server that still answers says is wrong with it.
+fn reasons(url: &ServerUrl) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Health {
+        reasons: Vec<String>,
+    }
+    let health: Health = http::get(url, "/api/health", &[]).ok()?.read_json().ok()?;
+    Some(health.reasons.join("; "))
+}
+
+/// An answer that ended before it was whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the server stopped before the end of the events")]
+struct Cut(#[source] std::io::Error);
 
 fn query(selection: &Selection, follow: bool) -> Vec<(&'static str, String)> {
     let mut query = Vec::new();
@@ -90,7 +113,7 @@ fn copy(mut from: impl Read, mut to: impl Write) -> anyhow::Result<()> {
             Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error).context("the server stopped before the end of the events"),
+            Err(error) => return Err(Cut(error).into()),
         };
         let written = to.write_all(buffer.get(..count).unwrap_or_default()).and_then(|()| to.flush());
         match written {

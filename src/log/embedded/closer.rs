@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,10 +19,14 @@ use super::format::{index_name, segment_name};
 use super::segment::{Closed, Index};
 use super::shared::{Shared, Trouble};
 use super::sidecar::Sidecar;
+use super::storage::StoredFile;
 use crate::priority::step_back;
 
 /// Segments that may wait; the writer waits when there are more, for each holds its index in memory.
 const WAITING_MAX: usize = 2;
+
+/// How often work that is done behind all others is looked up from.
+const LOOK_UP_EVERY: Duration = Duration::from_millis(50);
 
 /// The priority of what nobody waits for, unless [`WAITING_MAX`] is reached, as `nice` counts it.
 const PRIORITY: i32 = 19;
@@ -37,7 +42,11 @@ pub(super) struct Work {
     /// Bytes of lookup filters that stay in memory.
     filter_bytes_max: u64,
     waiting: VecDeque<Arc<Closed>>,
+    /// Whether somebody waits for the end.
+    ending: Ending,
 }
+
+type Ending = Arc<AtomicBool>;
 
 impl Work {
     pub(super) fn new(shared: Arc<Shared>, lines: Reading, options: &Options) -> Self {
@@ -58,6 +67,7 @@ impl Work {
             moving_patience: options.moving_patience,
             filter_bytes_max: options.filter_bytes_max,
             waiting: VecDeque::new(),
+            ending: Ending::default(),
         }
     }
 
@@ -97,14 +107,20 @@ impl Work {
         self.bound_filters();
     }
 
-    fn finish(&mut self, segment: &Closed) -> io::Result<()> {
+    fn finish(&mut self, segment: &Arc<Closed>) -> io::Result<()> {
         let storage = self.shared.storage.clone();
-        let file = storage.open(&segment_name(segment.first()))?;
+        let file: Arc<dyn StoredFile> = storage.open(&segment_name(segment.first()))?;
         if file.size()? > segment.facts.end {
             file.set_size(segment.facts.end)?;
         }
-        if let Index::Memory(index) = &segment.index {
-            let (sidecar, bytes) = behind(|| Sidecar::build(segment.facts, index))?;
+        let closed = segment.clone();
+        let build = move || match &closed.index {
+            Index::Memory(index) => Some(Sidecar::build(closed.facts, index)),
+            Index::Stored(_) => None,
+        };
+        if let Index::Memory(_) = &segment.index
+            && let Some((sidecar, bytes)) = behind(&self.ending, build)?
+        {
             storage.replace(&index_name(segment.first()), &bytes)?;
             let stored =
                 Closed { storage: storage.clone(), facts: segment.facts, index: Index::Stored(sidecar) };
@@ -113,7 +129,8 @@ impl Work {
         if let Some(chain) = &mut self.chain
             && chain.last().is_none_or(|last| last < segment.first())
         {
-            chain.add_segment(segment.first(), behind(|| sum(&*file, segment.facts.end))??);
+            let end = segment.facts.end;
+            chain.add_segment(segment.first(), behind(&self.ending, move || sum(&*file, end))??);
             chain.write(&*storage)?;
         }
         Ok(())
@@ -137,22 +154,36 @@ impl Work {
 
 /// Does what takes the processor for long, but nothing else, on a thread that lets all others go
 /// first. Files are written at the closer's own priority: a file system's journal waits for whoever
-/// is within it, and so would the writer's syncs.
-fn behind<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let named = std::thread::Builder::new().name("log-closer-cpu".to_owned());
-        let thread = named.spawn_scoped(scope, || {
+/// is within it, and so would the writer's syncs. Once somebody waits for the end it is done here, and
+/// again if that thread is still at it: on a busy machine that could take minutes.
+fn behind<T: Send + 'static>(
+    ending: &AtomicBool,
+    work: impl Fn() -> T + Send + Sync + 'static,
+) -> io::Result<T> {
+    let work = Arc::new(work);
+    let (done, outcome) = sync_channel(1);
+    if !ending.load(Ordering::Relaxed) {
+        let work = work.clone();
+        std::thread::Builder::new().name("log-closer-cpu".to_owned()).spawn(move || {
             step_back(PRIORITY);
-            work()
+            // Nobody may want it any longer.
+            let _ = done.send(work());
         })?;
-        thread.join().map_err(|_| io::Error::other("it panicked"))
-    })
+    }
+    while !ending.load(Ordering::Relaxed) {
+        match outcome.recv_timeout(LOOK_UP_EVERY) {
+            Ok(made) => return Ok(made),
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("it panicked")),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+    Ok(work())
 }
 
 /// Where the writer hands closed segments to.
 pub(super) enum Closer {
     /// On a thread of its own.
-    Beside(SyncSender<Arc<Closed>>, JoinHandle<()>),
+    Beside(SyncSender<Arc<Closed>>, JoinHandle<()>, Ending),
     /// Within the hand-over: one thing after the other, for tests that must replay.
     #[cfg(test)]
     Within(Box<Work>),
@@ -161,6 +192,7 @@ pub(super) enum Closer {
 impl Closer {
     pub(super) fn beside(mut work: Work) -> io::Result<Self> {
         let (segments, arriving): (_, Receiver<Arc<Closed>>) = sync_channel(WAITING_MAX);
+        let ending = work.ending.clone();
         let cooler = Cooler::start(work.shared.clone(), work.hot_segments, work.moving_patience)?;
         let thread = std::thread::Builder::new().name("log-closer".to_owned()).spawn(move || {
             work.begin();
@@ -171,12 +203,12 @@ impl Closer {
             }
             cooler.end();
         })?;
-        Ok(Self::Beside(segments, thread))
+        Ok(Self::Beside(segments, thread, ending))
     }
 
     pub(super) fn take(&mut self, segment: Arc<Closed>) {
         match self {
-            Self::Beside(segments, _) => {
+            Self::Beside(segments, ..) => {
                 if segments.send(segment).is_err() {
                     tracing::error!("the log's closer has ended: closed segments keep their index in memory");
                 }
@@ -189,12 +221,45 @@ impl Closer {
     /// Finishes what waits.
     pub(super) fn end(self) {
         match self {
-            Self::Beside(segments, thread) => {
+            Self::Beside(segments, thread, ending) => {
+                ending.store(true, Ordering::Relaxed);
                 drop(segments);
                 let _ = thread.join();
             }
             #[cfg(test)]
             Self::Within(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn the_end_does_not_wait_for_what_all_others_go_before() {
+        let ending = Ending::default();
+        // The first to come in is stuck until this test is over.
+        let (over, stuck) = channel::<()>();
+        let (stuck, first, at_end) = (Mutex::new(stuck), AtomicBool::new(true), ending.clone());
+        let made = behind(&ending, move || {
+            if first.swap(false, Ordering::Relaxed) {
+                at_end.store(true, Ordering::Relaxed);
+                let _ = stuck.lock().unwrap().recv();
+            }
+            std::thread::current().name().map(str::to_owned)
+        });
+        assert_eq!(made.unwrap().as_deref(), std::thread::current().name());
+        drop(over);
+    }
+
+    #[test]
+    fn what_panics_is_told() {
+        let made = behind(&AtomicBool::new(false), || -> u8 { std::panic::panic_any(()) });
+        assert_eq!(made.unwrap_err().to_string(), "it panicked");
     }
 }

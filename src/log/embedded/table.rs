@@ -186,8 +186,9 @@ impl Table {
             segment_count_length: fields.u32()?,
         };
         let prints = to_usize(u64::from(fields.u32()?));
-        let mut stored = Fields(fields.take(prints.checked_mul(2)?)?);
-        let fingerprints: Box<[u16]> = (0..prints).map_while(|_| stored.u16()).collect();
+        // As long as is known before: what grows on its way leaves memory behind that nobody needs.
+        let (stored, _) = fields.take(prints.checked_mul(2)?)?.as_chunks();
+        let fingerprints: Box<[u16]> = stored.iter().map(|print| u16::from_le_bytes(*print)).collect();
         let filter = if prints == 0 {
             None
         } else {

@@ -1,5 +1,6 @@
 //! Restoring a backup, whole or up to a point, as a log of its own epoch.
 
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ const UNFINISHED: &str = "log.unfinished";
 
 /// Restores a backup into a directory that is empty or not there. It is whole once this returns:
 /// before that the log lies in `log.unfinished`, which no server opens, and which is gone after an error.
+/// What a restore left of it that was stopped makes room for this one.
 pub fn restore(
     store: &Path,
     name: &str,
@@ -58,13 +60,12 @@ pub fn restore(
     let manifest = Manifest::find(store, name)?;
     reach(&manifest, until)?;
     make_dir(data)?;
-    if let Some(found) = std::fs::read_dir(data).map_err(at(data))?.next() {
-        let found = found.map_err(at(data))?.file_name().to_string_lossy().into_owned();
-        let stopped =
-            if found == UNFINISHED { " is what a restore left that was stopped" } else { " is there" };
-        return Err(BackupError::NotEmpty { dir: data.to_owned(), found: format!("{found}{stopped}") });
-    }
+    let _alone = alone(data)?;
     let unfinished = data.join(UNFINISHED);
+    match std::fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&unfinished)(error)),
+        _ => {}
+    }
     std::fs::create_dir(&unfinished).map_err(at(&unfinished))?;
     let restored = restore_into(&unfinished, store, manifest, until, now, progress);
     let moved = restored.and_then(|restored| {
@@ -74,9 +75,26 @@ pub fn restore(
         Ok(restored)
     });
     moved.inspect_err(|_| {
-        // If that fails too, the next restore says that it is there.
+        // If that fails too, the next restore does it.
         let _ = std::fs::remove_dir_all(&unfinished);
     })
+}
+
+/// Holds the directory, in which nothing is but what a restore may have left that was stopped.
+fn alone(data: &Path) -> Result<File, BackupError> {
+    let refused = |found| Err(BackupError::NotEmpty { dir: data.to_owned(), found });
+    let held = File::open(data).map_err(at(data))?;
+    if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) {
+        return refused("another restore is at work there".to_owned());
+    }
+    // Not every file system locks directories.
+    for found in std::fs::read_dir(data).map_err(at(data))? {
+        let found = found.map_err(at(data))?.file_name();
+        if found != UNFINISHED {
+            return refused(format!("{} is there", found.to_string_lossy()));
+        }
+    }
+    Ok(held)
 }
 
 /// Makes the log in an empty directory.
