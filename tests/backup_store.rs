@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use support::imports::{chat_log, file, imported};
+use support::imports::imported_by_days;
 use support::{Server, dramatis};
 
 /// A data directory with some closed segments, and an empty store.
@@ -23,18 +23,14 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Self::of_lines(900)
+        Self::of_days(3)
     }
 
-    fn of_lines(lines: u64) -> Self {
+    fn of_days(days: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let small = [("DRAMATIS__LOG__SEGMENT_BYTES", "65536")];
         let server = Server::start_with(&dir.path().join("data"), &[], &small);
-        // A day at a time: under load all of an import may be one batch, and a batch is in one segment.
-        for day in 1..=lines / 300 {
-            let log = file(dir.path(), &format!("den-2010-03-{day:02}.txt"), chat_log(300, day));
-            imported(&server, &[log], &["--room", "den"]);
-        }
+        imported_by_days(&server, dir.path(), "den", days);
         assert_eq!(server.terminate(), Some(0));
         Self { dir }
     }
@@ -82,7 +78,7 @@ fn flip(path: &Path, at: usize) {
 
 #[test]
 fn backups_made_at_a_time_share_what_they_copy() {
-    let place = Place::of_lines(4_000);
+    let place = Place::of_days(10);
     let names: Vec<String> = (0..8).map(|number| format!("at-once-{number}")).collect();
     let making: Vec<_> = names
         .iter()

@@ -13,7 +13,7 @@ mod support;
 use std::time::Instant;
 
 use serde_json::json;
-use support::imports::{chat_log, file, imported};
+use support::imports::imported_by_days;
 use support::unsynced::preloadable;
 use support::{PATIENCE, Server};
 
@@ -34,8 +34,7 @@ fn a_read_that_hangs_does_not_keep_the_process() {
         ("DRAMATIS__DRAIN__PATIENCE_MS", "0"),
     ];
     let server = Server::start_with(&path("data"), &[], &settings);
-    let log = file(dir.path(), "den-2010-03-08.txt", chat_log(900, 7));
-    imported(&server, &[log], &["--room", "den"]);
+    imported_by_days(&server, dir.path(), "den", 3);
     let events = server.events(&[]);
     // What still has to move does so at its leisure.
     let started = Instant::now();

@@ -222,7 +222,7 @@ fn verified_beside_a_server(settings: &[(&str, &str)]) {
     assert_eq!(ended.code(), Some(0));
     println!("verified {walks} times beside the import");
     let document = verify();
-    assert!(document["segments"].as_u64().unwrap() > 3, "{document:#}");
+    assert!(document["segments"].as_u64().unwrap() > 1, "{document:#}");
     assert_eq!(document["events"], u64::try_from(spawning(|| server.events(&[])).len()).unwrap());
     assert_eq!(spawning(|| server.terminate()), Some(0));
     assert_eq!(verify()["notes"], serde_json::json!([]));

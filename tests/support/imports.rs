@@ -100,6 +100,15 @@ pub fn imported(server: &Server, files: &[PathBuf], arguments: &[&str]) -> BTree
     summary(&output)
 }
 
+/// Imports days of a chat log into one room, one after the other, each of them more than a small
+/// segment takes: a busy machine may make one batch of an import, and a batch is in one segment.
+pub fn imported_by_days(server: &Server, dir: &Path, room: &str, days: u64) {
+    for day in 1..=days {
+        let log = file(dir, &format!("{room}-2010-03-{day:02}.txt"), chat_log(400, day));
+        imported(server, &[log], &["--room", room]);
+    }
+}
+
 /// The counts of an import's summary by their names.
 pub fn summary(output: &Output) -> BTreeMap<String, u64> {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
