@@ -12,11 +12,12 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use support::imports::caught_up;
 use support::small_disk::{Filler, on_a_small_disk};
-use support::{Client, Server};
+use support::{Client, Server, dramatis};
 
 const ROOM: &str = "den";
 
@@ -210,5 +211,28 @@ fn a_start_on_a_full_disk_serves_what_is_there_and_goes_on_once_there_is_space()
             server.kill();
             poster.assert_all_there(&Server::start_with(&data, &[], &SETTINGS));
         }
+    });
+}
+
+/// A system often goes on with a failing disk as one that is read only.
+#[test]
+fn a_disk_that_is_read_only_can_be_looked_at() {
+    on_a_small_disk("a_disk_that_is_read_only_can_be_looked_at", 16, |disk| {
+        let data = disk.join("data");
+        let server = Server::start_with(&data, &[], &SETTINGS);
+        let mut poster = Poster::new(&server);
+        for _ in 0..20 {
+            assert_eq!(poster.post()["type"], "ack");
+        }
+        assert_eq!(server.terminate(), Some(0));
+        std::fs::remove_file(data.join("log").join("LOCK")).unwrap();
+        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(disk).status().unwrap();
+        assert!(remounted.success());
+        for command in ["verify", "info", "repair"] {
+            let output = dramatis().args(["log", command, "--data"]).arg(&data).output().unwrap();
+            assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let refused = Server::try_start(&data, &SETTINGS).err().unwrap();
+        assert!(refused.contains("ead-only"), "{refused}");
     });
 }

@@ -67,11 +67,9 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
     let body = http::get(&selection.target.url, "/api/events", &query(&selection, follow))?;
     let mut body = body.into_reader();
     let copied = copy(&mut body, std::io::stdout().lock());
-    copied.map_err(|error| {
-        match error.is::<Cut>().then(|| reasons(&selection.target.url)).flatten() {
-            Some(reasons) => anyhow::anyhow!("{error:#}; the server's health says: {reasons}"),
-            None => error,
-        }
+    copied.map_err(|error| match error.is::<Cut>().then(|| reasons(&selection.target.url)).flatten() {
+        Some(reasons) => anyhow::anyhow!("{error:#}; the server's health says: {reasons}"),
+        None => error,
     })
 }
 
