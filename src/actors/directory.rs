@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use actix::prelude::{Message, Recipient};
+use actix::WeakRecipient;
+use actix::prelude::Message;
 use dramatis_events::{CommandId, MemberId};
 
 use super::shrink::shrink;
@@ -23,11 +24,14 @@ type Key = (MemberId, CommandId);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Arrival(u64);
 
+/// The connection that a session is on, by a handle that costs a connection next to nothing.
+type Entered = (Arrival, WeakRecipient<Replaced>);
+
 /// See the module.
 #[derive(Default)]
 pub struct Directory {
     arrivals: AtomicU64,
-    sessions: Mutex<HashMap<Key, (Arrival, Recipient<Replaced>)>>,
+    sessions: Mutex<HashMap<Key, Entered>>,
 }
 
 impl Directory {
@@ -44,7 +48,7 @@ impl Directory {
         user: &MemberId,
         session: &CommandId,
         arrival: Arrival,
-        connection: Recipient<Replaced>,
+        connection: WeakRecipient<Replaced>,
     ) {
         let key = (user.clone(), session.clone());
         let mut sessions = self.lock();
@@ -53,22 +57,22 @@ impl Directory {
             _ => sessions.insert(key, (arrival, connection)).map(|(_, earlier)| earlier),
         };
         drop(sessions);
-        if let Some(replaced) = replaced {
+        if let Some(replaced) = replaced.and_then(|replaced| replaced.upgrade()) {
             replaced.do_send(Replaced);
         }
     }
 
     /// Takes a session out, unless another connection has its place by now.
-    pub fn leave(&self, user: &MemberId, session: &CommandId, connection: &Recipient<Replaced>) {
+    pub fn leave(&self, user: &MemberId, session: &CommandId, arrival: Arrival) {
         let key = (user.clone(), session.clone());
         let mut sessions = self.lock();
-        if sessions.get(&key).is_some_and(|(_, known)| known == connection) {
+        if sessions.get(&key).is_some_and(|(known, _)| *known == arrival) {
             sessions.remove(&key);
             shrink(&mut sessions);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (Arrival, Recipient<Replaced>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Entered>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,19 +113,20 @@ mod tests {
                 let (user, session) = (MemberId::parse("alice").unwrap(), CommandId::parse("tab").unwrap());
                 let (told, mut replaced) = mpsc::unbounded_channel();
                 let mut arrived = ["earlier", "later"].map(|name| {
-                    let connection = Connection(name, told.clone()).start().recipient();
-                    (directory.arrive(), connection)
+                    (directory.arrive(), Connection(name, told.clone()).start())
                 });
-                let later = arrived[1].1.clone();
+                let [earlier, later] = [arrived[0].0, arrived[1].0];
                 if later_speaks_first {
                     arrived.reverse();
                 }
-                for (arrival, connection) in arrived {
-                    directory.enter(&user, &session, arrival, connection);
+                for (arrival, connection) in &arrived {
+                    directory.enter(&user, &session, *arrival, connection.downgrade().recipient());
                 }
                 assert_eq!(replaced.recv().await, Some("earlier"));
-                assert!(directory.lock().values().all(|(_, connection)| *connection == later));
-                directory.leave(&user, &session, &later);
+                directory.leave(&user, &session, earlier);
+                assert!(directory.lock().values().all(|(arrival, _)| *arrival == later));
+                assert_eq!(directory.lock().len(), 1, "the earlier one has its place no longer");
+                directory.leave(&user, &session, later);
                 assert!(directory.lock().is_empty());
             }
         });

@@ -15,12 +15,14 @@ use governor::clock::MonotonicClock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use super::places::Places;
 use crate::config::{LimitsConfig, RateConfig};
 
+mod account;
 mod book;
 mod toll;
 
+use account::Pace;
+pub use account::{Account, Seat};
 use book::Book;
 pub use toll::{Taken, Toll};
 
@@ -61,15 +63,6 @@ fn take(limiter: Option<&Limiter>, cells: NonZeroU32) -> Result<(), Duration> {
     }
 }
 
-/// What one user, or one address, shares over all connections.
-pub struct Account {
-    meter: Meter,
-    /// Connections open at a time.
-    pub connections: Arc<Places>,
-    /// Rooms followed at a time, by all connections together.
-    pub rooms: Arc<Places>,
-}
-
 /// Every account of the process.
 pub struct Meters {
     config: LimitsConfig,
@@ -97,11 +90,7 @@ impl Meters {
         } else {
             (of_user.rate(), of_user.connections_max, of_user.rooms_max)
         };
-        self.users.open(user, || Account {
-            meter: Meter::new(rate, *burst_s),
-            connections: Arc::new(Places::new(connections)),
-            rooms: Arc::new(Places::new(rooms)),
-        })
+        self.users.open(user, || Account::new(Pace::new(rate, *burst_s), connections, rooms))
     }
 
     /// The account of an address; none of one that is not limited. Whoever has an IPv6 network
@@ -111,21 +100,19 @@ impl Meters {
         if address.to_canonical().is_loopback() && !of_address.loopback {
             return None;
         }
-        let account = || Account {
-            meter: Meter::new(of_address.rate(), *burst_s),
-            connections: Arc::new(Places::new(of_address.connections_max)),
-            rooms: Arc::new(Places::new(0)),
-        };
+        let account =
+            || Account::new(Pace::new(of_address.rate(), *burst_s), of_address.connections_max, 0);
         Some(self.addresses.open(&network(address), account))
     }
 
-    /// What a session pays with.
-    pub fn toll(&self, user: &MemberId, address: Option<Arc<Account>>) -> Toll {
+    /// What a session pays with, out of one of the connections that its user may have.
+    pub fn toll(&self, user: &MemberId, address: Option<Arc<Account>>) -> Option<Toll> {
         let session = match user.kind() {
             MemberKind::Integration => None,
-            _ => Some(Meter::new(self.config.session, self.config.burst_s)),
+            _ => Some(Pace::new(self.config.session, self.config.burst_s)),
         };
-        Toll::new(session, self.user(user), address, self.config.refused_per_minute_max)
+        let seat = self.user(user).connect()?;
+        Some(Toll::new(session, seat, address, self.config.refused_per_minute_max))
     }
 }
 

@@ -3,21 +3,24 @@
 //! reading while too much waits. All live on one thread.
 
 mod fleeting;
+mod pen;
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use actix::prelude::{Message, Recipient};
+use actix::WeakRecipient;
+use actix::prelude::Message;
 use bytes::Bytes;
 use dramatis_events::StreamId;
 
 pub use fleeting::Fate;
 use fleeting::Fleeting;
+pub use pen::Pen;
 
 use super::line::Line;
 use super::share::{LEAST_BYTES, Share};
@@ -34,36 +37,47 @@ const IDLE_CAPACITY_MAX: usize = 8;
 /// How many answers of the transport's own may wait; the oldest give way.
 const CONTROLS_MAX: usize = 32;
 
-/// See the module.
+/// See the module. There is one for each connection, idle or not: what few need is in a box.
 pub struct Outbox {
     queue: RefCell<VecDeque<Bytes>>,
     bytes: Cell<usize>,
-    bytes_max: usize,
     /// How many of them the writer has taken and not yet reported as drained.
     taken: Cell<usize>,
+    bounds: Bounds,
     share: Rc<Share>,
     /// Where the writer waits for its turn; without one it has it at once.
     line: Option<Rc<Line>>,
     fleeting: RefCell<Fleeting>,
+    controls: RefCell<Option<Box<VecDeque<Bytes>>>>,
     connection: Cell<u64>,
-    controls: RefCell<VecDeque<Bytes>>,
+    in_flight: Cell<usize>,
+    catch_up: OnceCell<WeakRecipient<CatchUp>>,
+    /// When something was last heard; before its hello, when the connection was opened.
+    heard: Cell<Instant>,
     closing: Cell<Option<CloseCode>>,
     peer_done: Cell<bool>,
     finished: Cell<bool>,
-    in_flight: Cell<usize>,
-    in_flight_max: usize,
     behind: Cell<bool>,
-    catch_up: RefCell<Option<Recipient<CatchUp>>>,
-    opened: Instant,
-    heard: Cell<Instant>,
     greeted: Cell<bool>,
     leaving: Cell<bool>,
     pinged: Cell<bool>,
-    writer: Cell<Option<Waker>>,
-    reader: Cell<Option<Waker>>,
+    /// A ping has gone out that no message has answered.
+    pong_due: Cell<bool>,
     /// Whether the reader waits for room, and not only for the end.
     reader_waits: Cell<bool>,
+    /// Whether the pen stands in the line, or waits for its socket.
+    called: Cell<bool>,
+    pen: OnceCell<(Weak<Self>, Rc<dyn Pen>)>,
+    writer: Cell<Option<Waker>>,
+    reader: Cell<Option<Waker>>,
     pump: Cell<Option<Waker>>,
+}
+
+/// What one client may hold.
+#[derive(Clone, Copy)]
+struct Bounds {
+    bytes: u32,
+    in_flight: u32,
 }
 
 /// What the writer is to do next.
@@ -80,32 +94,34 @@ impl Outbox {
     /// An outbox that holds so many bytes, out of the share of its thread, for a client that may
     /// have so many requests in flight.
     pub fn new(share: Rc<Share>, bytes_max: usize, in_flight_max: usize) -> Self {
-        let now = Instant::now();
+        let bound = |max: usize| u32::try_from(max).unwrap_or(u32::MAX);
+        let bounds = Bounds { bytes: bound(bytes_max), in_flight: bound(in_flight_max) };
         Self {
             queue: RefCell::default(),
             bytes: Cell::new(0),
-            bytes_max,
             taken: Cell::new(0),
+            bounds,
             share,
             line: None,
             fleeting: RefCell::default(),
-            connection: Cell::new(0),
             controls: RefCell::default(),
+            connection: Cell::new(0),
+            in_flight: Cell::new(0),
+            catch_up: OnceCell::new(),
+            heard: Cell::new(Instant::now()),
             closing: Cell::new(None),
             peer_done: Cell::new(false),
             finished: Cell::new(false),
-            in_flight: Cell::new(0),
-            in_flight_max,
             behind: Cell::new(false),
-            catch_up: RefCell::new(None),
-            opened: now,
-            heard: Cell::new(now),
             greeted: Cell::new(false),
             leaving: Cell::new(false),
             pinged: Cell::new(false),
+            pong_due: Cell::new(false),
+            reader_waits: Cell::new(false),
+            called: Cell::new(false),
+            pen: OnceCell::new(),
             writer: Cell::new(None),
             reader: Cell::new(None),
-            reader_waits: Cell::new(false),
             pump: Cell::new(None),
         }
     }
@@ -119,14 +135,14 @@ impl Outbox {
     /// Queues messages. Answers are always taken: the reader stops before they can pile up.
     pub fn push(&self, messages: Bytes) {
         if self.queue_up(messages) {
-            wake(&self.writer);
+            self.call_writer();
         }
     }
 
     /// Queues what many are sent at once, which is written when it is this one's turn.
     pub(super) fn push_in_turn(&self, messages: Bytes) {
         if self.queue_up(messages) {
-            self.call_writer();
+            self.call_writer_in_turn();
         }
     }
 
@@ -161,17 +177,8 @@ impl Outbox {
         self.share.take(fleeting.bytes());
         self.share.give(before);
         self.share.note(self.bytes.get().saturating_add(fleeting.bytes()));
-        self.call_writer();
+        self.call_writer_in_turn();
         fate
-    }
-
-    /// There is something to write, for many at once.
-    fn call_writer(&self) {
-        match (&self.line, self.writer.take()) {
-            (Some(line), Some(writer)) => line.enter(writer),
-            (None, Some(writer)) => writer.wake(),
-            (_, None) => {}
-        }
     }
 
     /// Drops what waits of a room's ephemerals and presence.
@@ -185,16 +192,19 @@ impl Outbox {
     /// For the reader: bytes of the transport's own, such as the answer to a ping. Few may wait.
     pub fn control(&self, bytes: Bytes) {
         let mut controls = self.controls.borrow_mut();
-        if controls.len() >= CONTROLS_MAX {
-            controls.pop_front();
+        let waiting = controls.get_or_insert_default();
+        if waiting.len() >= CONTROLS_MAX {
+            waiting.pop_front();
         }
-        controls.push_back(bytes);
-        wake(&self.writer);
+        waiting.push_back(bytes);
+        drop(controls);
+        self.call_writer();
     }
 
     /// The bytes that may wait now: few while the process holds too much in all.
     pub fn bytes_max_now(&self) -> usize {
-        if self.share.is_over() { self.bytes_max.min(LEAST_BYTES) } else { self.bytes_max }
+        let max = usize::try_from(self.bounds.bytes).unwrap_or(usize::MAX);
+        if self.share.is_over() { max.min(LEAST_BYTES) } else { max }
     }
 
     /// Whether so much waits that rooms are no longer pushed.
@@ -211,7 +221,7 @@ impl Outbox {
     pub fn close(&self, code: CloseCode) {
         if self.closing.get().is_none() {
             self.closing.set(Some(code));
-            wake(&self.writer);
+            self.call_writer();
             wake(&self.pump);
             wake(&self.reader);
         }
@@ -281,14 +291,22 @@ impl Outbox {
 
     /// For the writer: waits for something to do; takes messages up to about `bytes` at a time.
     pub fn poll_next(&self, cx: &Context<'_>, bytes: usize) -> Poll<Next> {
-        if let Some(control) = self.controls.borrow_mut().pop_front() {
-            return Poll::Ready(Next::Control(control));
+        let next = self.take_next(bytes);
+        if next.is_none() {
+            self.writer.set(Some(cx.waker().clone()));
+        }
+        next.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn take_next(&self, bytes: usize) -> Option<Next> {
+        if let Some(control) = self.take_control() {
+            return Some(Next::Control(control));
         }
         let mut queue = self.queue.borrow_mut();
         if queue.is_empty()
             && let Some(code) = self.closing.get()
         {
-            return Poll::Ready(Next::Close(code));
+            return Some(Next::Close(code));
         }
         let (mut taken, mut size) = (Vec::new(), 0);
         while let Some(front) = queue.front()
@@ -304,11 +322,17 @@ impl Outbox {
         if queue.is_empty() {
             self.take_fleeting(&mut taken, bytes.saturating_sub(size));
         }
-        if taken.is_empty() {
-            self.writer.set(Some(cx.waker().clone()));
-            return Poll::Pending;
+        (!taken.is_empty()).then_some(Next::Write(taken))
+    }
+
+    fn take_control(&self) -> Option<Bytes> {
+        let mut controls = self.controls.borrow_mut();
+        let waiting = controls.as_mut()?;
+        let control = waiting.pop_front();
+        if waiting.is_empty() {
+            *controls = None;
         }
-        Poll::Ready(Next::Write(taken))
+        control
     }
 
     fn take_fleeting(&self, taken: &mut Vec<Bytes>, mut bytes: usize) {
@@ -349,13 +373,13 @@ impl Outbox {
     }
 
     /// Who is asked to catch up; set once by the session.
-    pub fn on_behind(&self, session: Recipient<CatchUp>) {
-        *self.catch_up.borrow_mut() = Some(session);
+    pub fn on_behind(&self, session: WeakRecipient<CatchUp>) {
+        let _ = self.catch_up.set(session);
     }
 
     fn ask_catch_up(&self) {
         self.behind.set(false);
-        if let Some(session) = &*self.catch_up.borrow() {
+        if let Some(session) = self.catch_up.get().and_then(WeakRecipient::upgrade) {
             session.do_send(CatchUp);
         }
     }
@@ -394,7 +418,7 @@ impl Outbox {
 
     /// Whether as many requests are in flight as may be.
     pub fn is_busy(&self) -> bool {
-        self.in_flight.get() >= self.in_flight_max
+        self.in_flight.get() >= usize::try_from(self.bounds.in_flight).unwrap_or(usize::MAX)
     }
 
     /// The process ends: nothing more is read, what is in flight is answered, and then the
@@ -430,7 +454,9 @@ impl Outbox {
 
     /// Something was heard of the client, or it took bytes that had waited for it.
     pub fn heard(&self, now: Instant) {
-        self.heard.set(now);
+        if self.greeted.get() {
+            self.heard.set(now);
+        }
         self.pinged.set(false);
     }
 
@@ -452,7 +478,13 @@ impl Outbox {
     /// A ping goes out.
     pub fn ping(&self, message: Bytes) {
         self.pinged.set(true);
+        self.pong_due.set(true);
         self.push(message);
+    }
+
+    /// Whether the next message may be the answer to a ping, which was asked for. Said once a ping.
+    pub fn take_pong_due(&self) -> bool {
+        self.pong_due.take()
     }
 
     /// Which connection this is of.
@@ -465,9 +497,9 @@ impl Outbox {
         self.connection.set(id);
     }
 
-    /// When the connection was opened, and when something was last heard.
-    pub fn times(&self) -> (Instant, Instant) {
-        (self.opened, self.heard.get())
+    /// When something was last heard; before its hello, when the connection was opened.
+    pub fn heard_at(&self) -> Instant {
+        self.heard.get()
     }
 }
 

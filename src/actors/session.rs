@@ -27,7 +27,6 @@ use super::directory::{Arrival, Replaced};
 use super::hub::{Follow, Rooms};
 use super::meters::Account;
 use super::outbox::{CatchUp, Outbox};
-use super::places::Place;
 use super::presence::Leaving;
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed, message_id,
@@ -66,8 +65,6 @@ pub struct Session {
     address: Option<Arc<Account>>,
     identity: Option<Identity>,
     follows: Vec<Rc<Follow>>,
-    /// As many as rooms are followed, of those that the user has.
-    room_places: Vec<Place>,
     catching_up: bool,
     malformed: Malformed,
     ephemeral_rate: ephemerals::Rate,
@@ -94,7 +91,7 @@ impl Session {
     {
         Self::create(move |ctx| {
             ctx.add_stream(inbound);
-            outbox.on_behind(ctx.address().recipient());
+            outbox.on_behind(ctx.address().downgrade().recipient());
             rooms.connect(connection, outbox.clone());
             Self {
                 stage,
@@ -105,7 +102,6 @@ impl Session {
                 address,
                 identity: None,
                 follows: Vec::new(),
-                room_places: Vec::new(),
                 catching_up: false,
                 malformed: Malformed::default(),
                 ephemeral_rate: ephemerals::Rate::default(),
@@ -263,11 +259,6 @@ impl Session {
         self.give_back_places();
     }
 
-    /// Keeps as many of the user's places as rooms are followed.
-    fn give_back_places(&mut self) {
-        self.room_places.truncate(self.follows.len());
-    }
-
     /// Of what was sent, so much was shown. What was not sent cannot have been.
     fn seen(&mut self, user: &MemberId, seen: &Seen) {
         let stream = StreamId::room(&seen.room);
@@ -309,12 +300,12 @@ impl Actor for Session {
         ctx.set_mailbox_capacity(SESSION_MAILBOX_LEN);
     }
 
-    fn stopped(&mut self, ctx: &mut Self::Context) {
+    fn stopped(&mut self, _: &mut Self::Context) {
         for follow in self.follows.drain(..) {
             self.rooms.unfollow(&follow, Leaving::Gone);
         }
         if let Some(identity) = &self.identity {
-            self.stage.directory.leave(&identity.user, &identity.session, &ctx.address().recipient());
+            self.stage.directory.leave(&identity.user, &identity.session, self.arrival);
         }
         self.rooms.disconnect(self.connection);
         // Wakes the writer, which else would keep the socket open.

@@ -49,6 +49,10 @@ const EXIT_CUT_SHORT: i32 = 1;
 /// Runs the server until SIGTERM or SIGINT. With `wait_for_lock` it is the successor of a server
 /// that has the data still: it waits until that has gone, and takes its place.
 pub fn run(config: Config, wait_for_lock: bool) -> anyhow::Result<()> {
+    // A huge page stays while one object in it does: what many clients need for a moment, when they
+    // come, would be kept for as long as they are there.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let keys = config.auth.token_key_file().map(Keys::read).transpose()?;
     let engines = open(&config, wait_for_lock)?;
     let projecting = projector::Threads::start().context("the projector's threads do not start")?;

@@ -46,6 +46,7 @@ use super::poll::Take;
 use super::socket::{Door, connection_id};
 use crate::actors::directory::Arrival;
 use crate::actors::outbox::Outbox;
+use crate::actors::meters::Seat;
 use crate::actors::places::Place;
 use crate::actors::session::Session;
 use crate::protocol::{CloseCode, Cursor, ErrorCode, Reject};
@@ -124,7 +125,7 @@ pub(super) struct Started {
     /// Where the client stands, to be moved by what goes out.
     pub(super) cursor: Cursor,
     _entered: Entered,
-    _places: (Place, Option<Place>),
+    _places: (Place, Option<Seat>),
 }
 
 impl Drop for Started {
@@ -157,11 +158,11 @@ pub(super) fn start(
 }
 
 /// A place in the process, and one of the address, if that is limited.
-fn places(door: &Door, address: Option<IpAddr>) -> Result<(Place, Option<Place>), Reject> {
+fn places(door: &Door, address: Option<IpAddr>) -> Result<(Place, Option<Seat>), Reject> {
     let account = address.and_then(|address| door.stage.meters.address(address));
     let full = || refusal(CloseCode::TooManyConnections);
     let of_process = door.connections.enter().ok_or_else(full)?;
-    let of_address = account.map(|account| account.connections.enter().ok_or_else(full)).transpose()?;
+    let of_address = account.map(|account| account.connect().ok_or_else(full)).transpose()?;
     Ok((of_process, of_address))
 }
 

@@ -26,10 +26,12 @@ use super::api::{PROBLEM_TYPE, problem_text};
 use super::guard::Guard;
 use super::peer::Proxies;
 use super::stalled;
+use reader::Reader;
+use writer::Wire;
 use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
-use crate::actors::meters::Account;
+use crate::actors::meters::{Account, Seat};
 use crate::actors::outbox::Outbox;
 use crate::actors::places::{Place, Places};
 use crate::actors::session::{Inbound, Session};
@@ -95,7 +97,7 @@ pub async fn take_over(
 /// What a connection takes up: a place in the process, and one of its address.
 struct Entry {
     address: Option<Arc<Account>>,
-    places: Vec<Place>,
+    places: (Option<Place>, Option<Seat>),
     refused: bool,
 }
 
@@ -103,10 +105,9 @@ impl Entry {
     fn take(door: &Door, io: &TcpStream, headers: &HeaderMap) -> Self {
         let client = io.peer_addr().ok().map(|peer| door.proxies.client(peer.ip(), headers));
         let address = client.and_then(|client| door.stage.meters.address(client));
-        let mut places = vec![door.connections.enter()];
-        places.extend(address.as_ref().map(|address| address.connections.enter()));
-        let refused = places.iter().any(Option::is_none);
-        Self { address, places: places.into_iter().flatten().collect(), refused }
+        let places = (door.connections.enter(), address.as_ref().and_then(Account::connect));
+        let refused = places.0.is_none() || (address.is_some() && places.1.is_none());
+        Self { address, places, refused }
     }
 }
 
@@ -139,16 +140,9 @@ pub fn carry<Kept: 'static>(
 ) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);
     stalled::is_watched(&io);
-    let io = Rc::new(io);
-    let write_timeout = Duration::from_millis(limits.write_timeout_ms);
-    actix_rt::spawn({
-        let (io, outbox) = (io.clone(), outbox.clone());
-        async move {
-            writer::run(io, &outbox, write_timeout).await;
-            drop(kept);
-        }
-    });
-    reader::Reader::new(io, outbox.clone(), limits, early)
+    let wire = Rc::new(Wire::new(io, Duration::from_millis(limits.write_timeout_ms), kept));
+    outbox.carried_by(wire.clone());
+    Reader::new(wire, outbox.clone(), limits, early)
 }
 
 fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry) {

@@ -59,12 +59,12 @@ pub(super) enum Verdict {
 
 /// What a connection's silence calls for now.
 pub(super) fn judge(outbox: &Outbox, limits: &SocketConfig, now: Instant) -> Verdict {
-    let (opened, heard) = outbox.times();
+    let heard = outbox.heard_at();
     let heartbeat = Duration::from_millis(limits.heartbeat_ms);
     let ping_at = heard + heartbeat;
     let gone_at = ping_at + Duration::from_millis(limits.heartbeat_grace_ms);
     if !outbox.is_greeted() {
-        let until = opened + Duration::from_millis(limits.hello_timeout_ms);
+        let until = heard + Duration::from_millis(limits.hello_timeout_ms);
         // Greeted soon after this look, it must not wait longer for its first ping.
         return if now >= until {
             Verdict::Close(CloseCode::NoHello)
@@ -111,7 +111,7 @@ mod tests {
         let mut limits = Config::defaults().unwrap().socket;
         (limits.hello_timeout_ms, limits.heartbeat_ms, limits.heartbeat_grace_ms) = (10_000, 25_000, 10_000);
         let outbox = Outbox::new(Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20)), 1_000, 1);
-        let (opened, _) = outbox.times();
+        let opened = outbox.heard_at();
         let judge = |after: u32| judge(&outbox, &limits, opened + SECOND * after);
         let at = |after: u32| opened + SECOND * after;
         assert_eq!(judge(1), Verdict::Wait(at(10)));

@@ -75,6 +75,11 @@ impl Rooms {
         self.greetings.acquire().await.ok()
     }
 
+    /// The name that those who follow this room here share already; the same again if nobody does.
+    pub(crate) fn name_of(&self, stream: StreamId) -> StreamId {
+        self.followed.borrow().get_key_value(&stream).map_or(stream, |(known, _)| known.clone())
+    }
+
     /// Registers a place: from now on the hub keeps the room's head in mind, and the reader is
     /// present in the room.
     pub fn follow(&self, follow: &Rc<Follow>) {
@@ -175,7 +180,6 @@ impl Rooms {
     /// ones in chunks, between which everything else on the thread has its turn. To be awaited
     /// before the next events: so each follower gets them in order.
     pub(super) async fn broadcast(&self, events: &[Arc<Recorded>]) {
-        self.line.renew();
         for (followers, batch) in self.deliver_small(events) {
             for chunk in followers.chunks(CHUNK) {
                 self.count(batch.deliver(chunk.iter().map(AsRef::as_ref)));

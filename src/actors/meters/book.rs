@@ -80,15 +80,12 @@ impl<Key: Eq + Hash> Accounts<Key> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
-    use super::super::Meter;
+    use super::super::Pace;
     use super::*;
-    use crate::actors::places::Places;
     use crate::config::RateConfig;
 
     fn account() -> Account {
-        let rate = RateConfig { commands_per_s: 1, bytes_per_s: 0 };
-        let places = || Arc::new(Places::new(0));
-        Account { meter: Meter::new(rate, 10), connections: places(), rooms: places() }
+        Account::new(Pace::new(RateConfig { commands_per_s: 1, bytes_per_s: 0 }, 10), 0, 0)
     }
 
     #[test]

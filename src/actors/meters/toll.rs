@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Account, Meter};
+use super::{Account, Pace, Seat};
 
 /// Refusals are counted in windows of this length.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -21,8 +21,8 @@ pub enum Taken {
 
 /// See the module.
 pub struct Toll {
-    session: Option<Meter>,
-    user: Arc<Account>,
+    session: Option<Pace>,
+    user: Seat,
     address: Option<Arc<Account>>,
     refused: u32,
     refused_max: u32,
@@ -31,31 +31,31 @@ pub struct Toll {
 
 impl Toll {
     pub(super) fn new(
-        session: Option<Meter>,
-        user: Arc<Account>,
+        session: Option<Pace>,
+        user: Seat,
         address: Option<Arc<Account>>,
         refused_max: u32,
     ) -> Self {
         Self { session, user, address, refused: 0, refused_max, since: None }
     }
 
-    /// The user's account.
-    pub fn user(&self) -> &Account {
-        &self.user
+    /// What the connection has of its user's account.
+    pub fn seat(&mut self) -> &mut Seat {
+        &mut self.user
     }
 
     /// Pays for one message of so many bytes.
     pub fn take(&mut self, bytes: usize) -> Taken {
-        let meters = [
-            self.session.as_ref(),
-            Some(&self.user.meter),
-            self.address.as_ref().map(|address| &address.meter),
-        ];
-        let taken = meters.into_iter().flatten().try_for_each(|meter| meter.take(bytes));
-        match taken {
+        match self.take_all(bytes) {
             Ok(()) => Taken::Yes,
             Err(after) => self.refuse(after, Instant::now()),
         }
+    }
+
+    fn take_all(&self, bytes: usize) -> Result<(), Duration> {
+        self.session.as_ref().map_or(Ok(()), |session| session.take(bytes))?;
+        self.user.account().take(bytes)?;
+        self.address.as_ref().map_or(Ok(()), |address| address.take(bytes))
     }
 
     fn refuse(&mut self, after: Duration, now: Instant) -> Taken {
@@ -65,12 +65,5 @@ impl Toll {
         }
         self.refused = self.refused.saturating_add(1);
         if self.refused > self.refused_max { Taken::Abuse } else { Taken::After(after) }
-    }
-}
-
-impl Account {
-    /// Pays for one request of so many bytes; else says when it would be taken.
-    pub fn take(&self, bytes: usize) -> Result<(), Duration> {
-        self.meter.take(bytes)
     }
 }

@@ -7,7 +7,6 @@ use dramatis_events::{CommandId, EntityId, MemberId, UnixMillis};
 
 use super::Session;
 use crate::actors::meters::{Taken, Toll};
-use crate::actors::places::Place;
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
 use crate::protocol::{
@@ -15,13 +14,14 @@ use crate::protocol::{
     ServerMessage, Token, message_id,
 };
 
+/// The longest answer to a ping.
+const PONG_BYTES_MAX: usize = 64;
+
 /// The client's name, the session it named, and what it goes by.
 pub(super) struct Identity {
     pub(super) user: MemberId,
     pub(super) session: CommandId,
     toll: Toll,
-    /// One of the connections that the user may have.
-    _place: Place,
     /// `None` in local mode.
     pass: Option<Pass>,
     /// What is next to come of the token.
@@ -29,14 +29,8 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn new(
-        user: MemberId,
-        session: CommandId,
-        toll: Toll,
-        place: Place,
-        pass: Option<Pass>,
-    ) -> Self {
-        Self { user, session, toll, _place: place, pass, next: None }
+    pub(super) fn new(user: MemberId, session: CommandId, toll: Toll, pass: Option<Pass>) -> Self {
+        Self { user, session, toll, pass, next: None }
     }
 
     /// Why the client's token does not let it say this.
@@ -99,6 +93,10 @@ impl Session {
 
     /// Pays for a message; `true` if it is not to be taken.
     pub(super) fn is_too_fast(&mut self, text: &str) -> bool {
+        // Who was asked whether they are there need not pay for saying so.
+        if text.len() <= PONG_BYTES_MAX && self.outbox.take_pong_due() {
+            return false;
+        }
         let taken = match &mut self.identity {
             Some(identity) => identity.toll.take(text.len()),
             None => Taken::Yes,
@@ -122,10 +120,14 @@ impl Session {
 
     /// Takes one of the rooms that the user may follow.
     pub(super) fn take_room_place(&mut self) -> bool {
-        let place = self.identity.as_ref().and_then(|identity| identity.toll.user().rooms.enter());
-        let is_there = place.is_some();
-        self.room_places.extend(place);
-        is_there
+        self.identity.as_mut().is_some_and(|identity| identity.toll.seat().take_room())
+    }
+
+    /// Keeps as many of them as rooms are followed.
+    pub(super) fn give_back_places(&mut self) {
+        if let Some(identity) = &mut self.identity {
+            identity.toll.seat().keep_rooms(self.follows.len());
+        }
     }
 
     pub(super) fn object(&self, code: ErrorCode, id: Option<CommandId>) {

@@ -39,19 +39,16 @@ impl Session {
             }
         };
         let Hello { session, device, .. } = hello;
-        let toll = self.stage.meters.toll(&user, self.address.clone());
-        let Some(place) = toll.user().connections.enter() else {
+        let Some(mut toll) = self.stage.meters.toll(&user, self.address.clone()) else {
             self.outbox.close(CloseCode::TooManyConnections);
             return Then::GoOn;
         };
-        let wanted = rooms.len().min(self.stage.limits.rooms_per_session_max);
-        self.room_places.extend(std::iter::from_fn(|| toll.user().rooms.enter()).take(wanted));
-        let max = self.room_places.len();
+        let max = toll.seat().take_rooms(rooms.len().min(self.stage.limits.rooms_per_session_max));
         let denied: Vec<bool> = rooms.iter().map(|cursor| !opens(pass.as_ref(), cursor)).collect();
         self.outbox.greeted();
-        self.stage.directory.enter(&user, &session, self.arrival, ctx.address().recipient());
+        self.stage.directory.enter(&user, &session, self.arrival, ctx.address().downgrade().recipient());
         self.stage.note_session(&user, &session, device);
-        self.identity = Some(Identity::new(user.clone(), session, toll, place, pass));
+        self.identity = Some(Identity::new(user.clone(), session, toll, pass));
         self.watch_token(ctx);
         let (stage, hub, reader) = (self.stage.clone(), self.rooms.clone(), user.clone());
         let taking = async move {
@@ -166,6 +163,7 @@ impl Session {
     fn follow(&mut self, place: Place, user: &MemberId) {
         self.unfollow(&place.stream);
         let Place { stream, next, rights, wants_state } = place;
+        let stream = self.rooms.name_of(stream);
         let follow = Follow::new(stream, user.clone(), next, self.outbox.clone(), rights);
         follow.wants_state.set(wants_state);
         let follow = Rc::new(follow);

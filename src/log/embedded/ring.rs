@@ -84,8 +84,13 @@ impl Ring {
         self.bytes += block.weight();
         self.next = block.end();
         self.blocks.push_back(Arc::new(block));
+        self.keep(self.bytes_max)
+    }
+
+    /// Keeps the newest batches, so many bytes at the most; gives back the others.
+    pub(super) fn keep(&mut self, bytes_max: usize) -> Vec<Arc<Block>> {
         let mut gone = Vec::new();
-        while self.bytes > self.bytes_max {
+        while self.bytes > bytes_max {
             let Some(oldest) = self.blocks.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(oldest.weight());
             gone.push(oldest);
@@ -108,5 +113,32 @@ impl Ring {
     pub(super) fn get(&self, position: u64) -> Option<Live> {
         let block = self.blocks.get(self.blocks.partition_point(|block| block.end() <= position))?;
         (position >= block.first).then(|| Live { block: block.clone(), position })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three events, in bytes that nobody decodes.
+    fn block(first: u64) -> Block {
+        Block::new(first, vec![0; 100], vec![0, 30, 60])
+    }
+
+    #[test]
+    fn the_newest_batches_stay_and_lead_up_to_the_head() {
+        let weight = block(1).weight();
+        let mut ring = Ring::new(1, 3 * weight);
+        for first in [1, 4, 7] {
+            assert!(ring.push(block(first)).is_empty());
+        }
+        assert_eq!(ring.push(block(10)).len(), 1);
+        assert_eq!((ring.from(3, 1).is_none(), ring.from(4, 100).map(|blocks| blocks.len())), (true, Some(3)));
+        assert_eq!(ring.keep(weight).len(), 2);
+        assert_eq!((ring.from(9, 1).is_none(), ring.from(12, 100).map(|blocks| blocks.len())), (true, Some(1)));
+        assert_eq!(ring.keep(0).len(), 1);
+        assert_eq!((ring.from(12, 1).is_none(), ring.from(13, 1).map(|blocks| blocks.len())), (true, Some(0)));
+        assert!(ring.push(block(13)).is_empty());
+        assert_eq!(ring.from(13, 1).map(|blocks| blocks.len()), Some(1));
     }
 }

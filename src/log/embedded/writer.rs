@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dramatis_events::{Position, StreamId, UnixMillis};
 use foldhash::fast::RandomState;
@@ -52,6 +52,11 @@ pub(super) const IN_FLIGHT_MAX: usize = 2;
 /// Stream heads kept in memory; past this, old ones are looked up in the segments again.
 const HEADS_MAX: usize = 262_144;
 
+/// Nothing having come for this long, readers have read what is in memory: most of it may go.
+const REST_AFTER: Duration = Duration::from_secs(5);
+/// What of it stays.
+const REST_BYTES: usize = 256 * 1024;
+
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Arc<dyn Clock>,
@@ -65,6 +70,8 @@ pub(super) struct Writer {
     pub(super) poisoned: Option<String>,
     /// When what was answered must be synced, in the relaxed mode.
     pub(super) sync_at: Option<Instant>,
+    /// When memory is given back, if nothing comes.
+    pub(super) rest_at: Option<Instant>,
     /// What is put together.
     pub(super) batch: Batch,
     /// What is on its way to the disk, in order.
@@ -108,17 +115,26 @@ impl Writer {
         }
     }
 
-    /// Waits for one message, or for the time to sync.
+    /// Waits for one message, or for the time to sync or to rest.
     fn wait(&mut self) {
-        let message = match self.sync_at {
+        let message = match [self.sync_at, self.rest_at].into_iter().flatten().min() {
             None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => self.messages.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
         match message {
             Ok(message) => self.hear(message),
-            Err(RecvTimeoutError::Timeout) => self.sync_late(),
+            Err(RecvTimeoutError::Timeout) if self.sync_at.is_some_and(|at| at <= Instant::now()) => {
+                self.sync_late();
+            }
+            Err(RecvTimeoutError::Timeout) => self.rest(),
             Err(RecvTimeoutError::Disconnected) => self.closing = true,
         }
+    }
+
+    fn rest(&mut self) {
+        self.rest_at = None;
+        let gone = self.shared.state.write().unwrap_or_else(PoisonError::into_inner).ring.keep(REST_BYTES);
+        drop(gone);
     }
 
     fn hear(&mut self, message: Message) {
@@ -363,6 +379,7 @@ impl Writer {
         // Nobody waits for their memory.
         batch.answer();
         drop(gone);
+        self.rest_at = Instant::now().checked_add(REST_AFTER);
         self.forget();
     }
 

@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::task::yield_now;
 
 use super::frames::{Frame, Joiner};
-use super::writer::pong;
+use super::writer::{Wire, pong};
 use crate::actors::outbox::Outbox;
 use crate::actors::session::Inbound;
 use crate::config::SocketConfig;
@@ -34,8 +34,8 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
-pub(super) struct Reader {
-    io: Rc<TcpStream>,
+pub(super) struct Reader<Kept> {
+    wire: Rc<Wire<Kept>>,
     outbox: Rc<Outbox>,
     frame_bytes_max: usize,
     /// The same before a hello: who is nobody yet holds no more than that takes.
@@ -57,10 +57,15 @@ enum Heard {
     Less,
 }
 
-impl Reader {
-    pub(super) fn new(io: Rc<TcpStream>, outbox: Rc<Outbox>, limits: &SocketConfig, early: &[u8]) -> Self {
+impl<Kept> Reader<Kept> {
+    pub(super) fn new(
+        wire: Rc<Wire<Kept>>,
+        outbox: Rc<Outbox>,
+        limits: &SocketConfig,
+        early: &[u8],
+    ) -> Self {
         Self {
-            io,
+            wire,
             outbox,
             frame_bytes_max: limits.frame_bytes_max,
             first_bytes_max: limits.frame_bytes_max.min(limits.message_bytes_max),
@@ -107,11 +112,11 @@ impl Reader {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
-            if ready!(self.io.poll_read_ready(cx)).is_err() {
+            if ready!(self.wire.io.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(false);
             }
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                let read = receive(&self.io, scratch)?;
+                let read = receive(&self.wire.io, scratch)?;
                 self.buffer.extend_from_slice(scratch.get(..read).unwrap_or_default());
                 Ok::<_, io::Error>(read)
             });
@@ -140,7 +145,7 @@ fn receive(io: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     received.map_or(asked, Ok)
 }
 
-impl Stream for Reader {
+impl<Kept> Stream for Reader<Kept> {
     type Item = Inbound;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Inbound>> {
@@ -176,6 +181,8 @@ impl Stream for Reader {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
+    use std::time::Duration;
+
     use actix_http::ws::{OpCode, Parser};
     use futures_util::task::noop_waker;
     use prometheus_client::metrics::gauge::Gauge;
@@ -198,10 +205,11 @@ mod tests {
         let behind = if code == OpCode::Continue { code } else { OpCode::Text };
         Parser::write_message(&mut early, "behind", behind, true, true);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let io = Rc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let wire = Rc::new(Wire::new(io, Duration::from_secs(1), ()));
         let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20));
         let (outbox, limits) = (Rc::new(Outbox::new(share, 1 << 18, 1)), Config::defaults().unwrap().socket);
-        let mut reader = Reader::new(io, outbox, &limits, &early);
+        let mut reader = Reader::new(wire, outbox, &limits, &early);
         for turn in 1.. {
             match Pin::new(&mut reader).poll_next(&mut Context::from_waker(&noop_waker())) {
                 Poll::Pending => assert!(turn <= FRAMES, "the message never came"),

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use rustix::net::{SendFlags, send};
 
 use super::frames::write_header;
-use crate::actors::outbox::{Next, Outbox};
+use crate::actors::outbox::{Next, Outbox, Pen};
 use crate::protocol::CloseCode;
 
 /// Bytes of messages put into one write.
@@ -30,30 +30,65 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(WRITE_BYTES * 2));
 }
 
-/// Writes until the end was asked for, or the socket takes nothing for too long. A client that
-/// does not read is dropped: a goodbye would wait behind what it does not read.
-///
-/// What waits for a socket waits in a box: the many that do not wait need no room for it.
-pub(super) async fn run(io: Rc<TcpStream>, outbox: &Outbox, timeout: Duration) {
-    loop {
-        let (size, left) = match std::future::poll_fn(|cx| outbox.poll_next(cx, WRITE_BYTES)).await {
-            Next::Write(messages) => (messages.iter().map(Bytes::len).sum(), write_frame(&io, &messages)),
-            Next::Control(control) => (0, Ok(control.into())),
-            Next::Close(code) => {
-                Box::pin(say_goodbye(&io, outbox, code)).await;
-                break;
-            }
-        };
-        let written = match left {
-            Ok(left) => left.is_empty() || Box::pin(write(&io, outbox, &left, timeout)).await,
-            Err(_) => false,
-        };
+/// A connection's socket. Who waits for it does so in a task: the many that do not need none.
+pub(super) struct Wire<Kept> {
+    pub(super) io: TcpStream,
+    timeout: Duration,
+    /// Dropped at the end.
+    kept: RefCell<Option<Kept>>,
+}
+
+impl<Kept: 'static> Wire<Kept> {
+    /// A socket that may take nothing for so long, and what goes when it does.
+    pub(super) fn new(io: TcpStream, timeout: Duration, kept: Kept) -> Self {
+        Self { io, timeout, kept: RefCell::new(Some(kept)) }
+    }
+
+    /// Waits until the rest of what counts as so many bytes is written, and goes on. A client that
+    /// does not read is dropped: a goodbye would wait behind what it does not read.
+    async fn wait(self: Rc<Self>, outbox: Rc<Outbox>, size: usize, rest: Vec<u8>) {
+        let written = write(&self.io, &outbox, &rest, self.timeout).await;
         outbox.drained(size);
-        if !written {
-            break;
+        if written { self.write(&outbox) } else { self.end(&outbox) }
+    }
+
+    async fn leave(self: Rc<Self>, outbox: Rc<Outbox>, code: CloseCode) {
+        say_goodbye(&self.io, &outbox, code).await;
+        self.end(&outbox);
+    }
+
+    fn end(&self, outbox: &Outbox) {
+        outbox.finish();
+        self.kept.take();
+    }
+}
+
+impl<Kept: 'static> Pen for Wire<Kept> {
+    fn write(self: Rc<Self>, outbox: &Rc<Outbox>) {
+        while let Some(next) = outbox.next(WRITE_BYTES) {
+            let (size, left) = match next {
+                Next::Write(messages) => {
+                    (messages.iter().map(Bytes::len).sum(), write_frame(&self.io, &messages))
+                }
+                Next::Control(control) => (0, write_some(&self.io, &control)),
+                Next::Close(code) => {
+                    actix_rt::spawn(self.leave(outbox.clone(), code));
+                    return;
+                }
+            };
+            match left {
+                Ok(rest) if rest.is_empty() => outbox.drained(size),
+                Ok(rest) => {
+                    actix_rt::spawn(self.wait(outbox.clone(), size, rest));
+                    return;
+                }
+                Err(_) => {
+                    outbox.drained(size);
+                    return self.end(outbox);
+                }
+            }
         }
     }
-    outbox.finish();
 }
 
 async fn say_goodbye(io: &TcpStream, outbox: &Outbox, code: CloseCode) {
@@ -82,8 +117,7 @@ fn goodbye(code: CloseCode) -> Bytes {
     bytes.freeze()
 }
 
-/// Writes one text frame that holds all of these messages, as far as the socket takes it at once;
-/// what is left, mostly nothing, is a copy that holds on to nothing else.
+/// Writes one text frame that holds all of these messages, as far as the socket takes it at once.
 fn write_frame(io: &TcpStream, messages: &[Bytes]) -> io::Result<Vec<u8>> {
     let len = messages.iter().map(Bytes::len).sum::<usize>() + messages.len().saturating_sub(1);
     SCRATCH.with_borrow_mut(|scratch| {
@@ -96,14 +130,20 @@ fn write_frame(io: &TcpStream, messages: &[Bytes]) -> io::Result<Vec<u8>> {
             }
             scratch.extend_from_slice(message);
         }
-        let written = match io.try_write(scratch) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
-        };
-        Ok(scratch.get(written..).unwrap_or_default().to_vec())
+        write_some(io, scratch)
     })
+}
+
+/// Writes as much as the socket takes at once; what is left, mostly nothing, is a copy that holds on
+/// to nothing else.
+fn write_some(io: &TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let written = match io.try_write(bytes) {
+        Ok(0) => return Err(ErrorKind::WriteZero.into()),
+        Ok(written) => written,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(bytes.get(written..).unwrap_or_default().to_vec())
 }
 
 /// Writes all of it; `false` when the other side is gone or takes nothing for too long.
@@ -145,23 +185,15 @@ fn try_anyway(io: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
-    use prometheus_client::metrics::gauge::Gauge;
-
     use super::*;
-    use crate::actors::share::Share;
+    use crate::actors::meters::Seat;
+    use crate::actors::places::Place;
 
     /// Every connection has one of these, from its first to its last moment.
     #[test]
-    fn a_writer_that_does_not_wait_is_small() {
-        actix_rt::System::new().block_on(async {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let io = Rc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
-            let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20));
-            let outbox = Outbox::new(share, 1 << 18, 1);
-            let size = size_of_val(&run(io, &outbox, Duration::from_secs(1)));
-            assert!(size <= 192, "{size} bytes");
-        });
+    fn what_a_socket_is_written_by_is_small() {
+        let size = size_of::<Wire<(Option<Place>, Option<Seat>)>>();
+        assert!(size <= 96, "{size} bytes");
     }
 }

@@ -1,0 +1,147 @@
+//! What one user, or one address, shares over all connections. There is one for each user who is
+//! there: what says nothing holds no more than counts.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::Meter;
+use crate::config::RateConfig;
+
+/// A meter that takes up memory once something is metered.
+pub(super) struct Pace {
+    rate: RateConfig,
+    burst_s: u32,
+    meter: OnceLock<Box<Meter>>,
+}
+
+impl Pace {
+    /// Nothing is used up: `burst_s` seconds' worth of each rate is left.
+    pub(super) fn new(rate: RateConfig, burst_s: u32) -> Self {
+        Self { rate, burst_s, meter: OnceLock::new() }
+    }
+
+    /// Takes one message of so many bytes; else says when it would be taken.
+    pub(super) fn take(&self, bytes: usize) -> Result<(), Duration> {
+        if (self.rate.commands_per_s, self.rate.bytes_per_s) == (0, 0) {
+            return Ok(());
+        }
+        self.meter.get_or_init(|| Box::new(Meter::new(self.rate, self.burst_s))).take(bytes)
+    }
+}
+
+/// See the module.
+pub struct Account {
+    pace: Pace,
+    /// Connections open at a time.
+    connections: Count,
+    /// Rooms followed at a time, by all connections together.
+    rooms: Count,
+}
+
+impl Account {
+    /// Of so many connections and rooms at a time; 0 is no limit.
+    pub(super) fn new(pace: Pace, connections_max: usize, rooms_max: usize) -> Self {
+        Self { pace, connections: Count::to(connections_max), rooms: Count::to(rooms_max) }
+    }
+
+    /// Pays for one message or request of so many bytes; else says when it would be taken.
+    pub fn take(&self, bytes: usize) -> Result<(), Duration> {
+        self.pace.take(bytes)
+    }
+
+    /// Takes one of the connections that there may be; `None` if there are as many.
+    pub fn connect(self: &Arc<Self>) -> Option<Seat> {
+        self.connections.add().then(|| Seat { account: self.clone(), rooms: 0 })
+    }
+}
+
+/// One connection of an account and the rooms that it follows; given back when dropped.
+pub struct Seat {
+    account: Arc<Account>,
+    rooms: u32,
+}
+
+impl Seat {
+    /// Whose it is.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Takes up to so many rooms of those that may be followed; how many there were.
+    pub fn take_rooms(&mut self, wanted: usize) -> usize {
+        let taken = (0..wanted).take_while(|_| self.take_room()).count();
+        debug_assert!(taken <= wanted);
+        taken
+    }
+
+    /// Takes one of the rooms that may be followed.
+    pub fn take_room(&mut self) -> bool {
+        let taken = self.account.rooms.add();
+        self.rooms = self.rooms.saturating_add(u32::from(taken));
+        taken
+    }
+
+    /// Gives rooms back, but for so many.
+    pub fn keep_rooms(&mut self, kept: usize) {
+        let kept = u32::try_from(kept).unwrap_or(u32::MAX).min(self.rooms);
+        self.account.rooms.remove(self.rooms.saturating_sub(kept));
+        self.rooms = kept;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.account.rooms.remove(self.rooms);
+        self.account.connections.remove(1);
+    }
+}
+
+/// How many there are, of so many that may be.
+struct Count {
+    taken: AtomicU32,
+    max: u32,
+}
+
+impl Count {
+    fn to(max: usize) -> Self {
+        let max = if max == 0 { u32::MAX } else { u32::try_from(max).unwrap_or(u32::MAX) };
+        Self { taken: AtomicU32::new(0), max }
+    }
+
+    fn add(&self) -> bool {
+        let add = |taken: u32| (taken < self.max).then(|| taken.saturating_add(1));
+        self.taken.try_update(Ordering::AcqRel, Ordering::Acquire, add).is_ok()
+    }
+
+    fn remove(&self, count: u32) {
+        self.taken.fetch_sub(count, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_takes_is_given_back_with_it() {
+        let pace = Pace::new(RateConfig { commands_per_s: 0, bytes_per_s: 0 }, 10);
+        let account = Arc::new(Account::new(pace, 2, 5));
+        let (mut one, mut two) = (account.connect().unwrap(), account.connect().unwrap());
+        assert!(account.connect().is_none());
+        assert_eq!((one.take_rooms(4), two.take_rooms(4)), (4, 1));
+        assert!(!one.take_room());
+        one.keep_rooms(2);
+        assert_eq!((two.take_rooms(9), one.take_room()), (2, false));
+        drop(two);
+        assert!(one.take_room() && account.connect().is_some());
+    }
+
+    /// Every user who is there has one, whether or not they ever say a word.
+    #[test]
+    fn an_account_of_who_says_nothing_is_small() {
+        let size = size_of::<Account>();
+        assert!(size <= 64, "{size} bytes");
+    }
+}
