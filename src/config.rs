@@ -134,6 +134,8 @@ pub struct SocketConfig {
     pub message_bytes_max: usize,
     /// One frame from a client, bytes.
     pub frame_bytes_max: usize,
+    /// Bytes of messages that have come in part, of all clients together.
+    pub unfinished_bytes_max: usize,
     /// Bytes that wait for a slow client.
     pub outbox_bytes_max: usize,
     /// Bytes that wait for all clients together.

@@ -8,8 +8,15 @@
     reason = "tests may fail loudly"
 )]
 
+#[path = "support/raw.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part of it is used")]
+mod raw;
 mod support;
 
+use std::io::Write as _;
+use std::net::Shutdown;
+
+use raw::{Raw, TEXT, put_frame};
 use serde_json::json;
 use support::{Client, Server};
 use tempfile::TempDir;
@@ -130,4 +137,39 @@ fn a_room_that_a_client_never_catches_up_on_keeps_no_other_from_it() {
         taken += 1;
         assert!(taken < 3 * MESSAGES, "{taken} events of the lobby, and none of the other room");
     }
+}
+
+/// Who asks for more answers than may wait is not read from; what was asked for already has its place.
+#[test]
+fn answers_that_nobody_reads_stay_within_what_may_wait() {
+    const COMMANDS: usize = 8_000;
+    let (_data, server, mut alice) = start(&[("DRAMATIS__SERVER__WORKERS", "1")]);
+    let room = "r".repeat(120);
+    server.open_room(&room, "alice");
+    let mut flood = Vec::new();
+    for number in 0..COMMANDS {
+        let id = format!("{number:0>128}");
+        let wish = json!({"type": "command", "id": id, "room": room, "name": "leave", "data": {}});
+        put_frame(&mut flood, TEXT, wish.to_string().as_bytes());
+    }
+    let hello = json!({"type": "hello", "user": "mallory", "session": "s", "rooms": []}).to_string();
+    let mut early = Vec::new();
+    put_frame(&mut early, TEXT, hello.as_bytes());
+    let mallory = Raw::connect(server.address, &early);
+    // It ends when the connection does: the server reads no further.
+    let flooding = std::thread::spawn({
+        let mut writer = mallory.writer();
+        move || writer.write_all(&flood).is_ok()
+    });
+    while server.metric("dramatis_outbox_bytes") < OUTBOX_BYTES / 2 {
+        post(&mut alice);
+    }
+    for _ in 0..50 {
+        post(&mut alice);
+    }
+    let most = server.metric("dramatis_outbox_bytes_most");
+    println!("{most} bytes of answers waited at the most, of {OUTBOX_BYTES}");
+    assert!(most <= OUTBOX_BYTES, "{most}");
+    mallory.writer().shutdown(Shutdown::Both).unwrap();
+    let _ = flooding.join().unwrap();
 }

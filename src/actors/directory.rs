@@ -112,9 +112,8 @@ mod tests {
                 let directory = Directory::default();
                 let (user, session) = (MemberId::parse("alice").unwrap(), CommandId::parse("tab").unwrap());
                 let (told, mut replaced) = mpsc::unbounded_channel();
-                let mut arrived = ["earlier", "later"].map(|name| {
-                    (directory.arrive(), Connection(name, told.clone()).start())
-                });
+                let mut arrived = ["earlier", "later"]
+                    .map(|name| (directory.arrive(), Connection(name, told.clone()).start()));
                 let [earlier, later] = [arrived[0].0, arrived[1].0];
                 if later_speaks_first {
                     arrived.reverse();

@@ -21,8 +21,8 @@ mod account;
 mod book;
 mod toll;
 
-use account::Pace;
 pub use account::{Account, Seat};
+use account::{Pace, UNLIMITED};
 use book::Book;
 pub use toll::{Taken, Toll};
 
@@ -100,19 +100,17 @@ impl Meters {
         if address.to_canonical().is_loopback() && !of_address.loopback {
             return None;
         }
-        let account =
-            || Account::new(Pace::new(of_address.rate(), *burst_s), of_address.connections_max, 0);
+        let account = || Account::new(Pace::new(of_address.rate(), *burst_s), of_address.connections_max, 0);
         Some(self.addresses.open(&network(address), account))
     }
 
     /// What a session pays with, out of one of the connections that its user may have.
     pub fn toll(&self, user: &MemberId, address: Option<Arc<Account>>) -> Option<Toll> {
-        let session = match user.kind() {
-            MemberKind::Integration => None,
-            _ => Some(Pace::new(self.config.session, self.config.burst_s)),
+        let rate = match user.kind() {
+            MemberKind::Integration => UNLIMITED,
+            _ => self.config.session,
         };
-        let seat = self.user(user).connect()?;
-        Some(Toll::new(session, seat, address, self.config.refused_per_minute_max))
+        Some(Toll::new(rate, self.user(user).connect()?, address, &self.config))
     }
 }
 

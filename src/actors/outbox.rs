@@ -2,8 +2,10 @@
 //! the session and the hub push, the transport's writer drains, the transport's reader stops
 //! reading while too much waits. All live on one thread.
 
+mod bounds;
 mod fleeting;
 mod pen;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -18,18 +20,24 @@ use actix::prelude::Message;
 use bytes::Bytes;
 use dramatis_events::StreamId;
 
+use bounds::Bounds;
 pub use fleeting::Fate;
 use fleeting::Fleeting;
 pub use pen::Pen;
 
 use super::line::Line;
-use super::share::{LEAST_BYTES, Share};
+use super::share::Share;
 use crate::protocol::CloseCode;
 
-/// Asks a session to read the rooms it is behind in from the log again.
+/// What a session is called for.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct CatchUp;
+pub enum Call {
+    /// To read the rooms it is behind in from the log again.
+    CatchUp,
+    /// To look at what its client's token calls for by now.
+    Token,
+}
 
 /// How far the queue's buffer may stay grown while nothing waits.
 const IDLE_CAPACITY_MAX: usize = 8;
@@ -48,10 +56,12 @@ pub struct Outbox {
     /// Where the writer waits for its turn; without one it has it at once.
     line: Option<Rc<Line>>,
     fleeting: RefCell<Fleeting>,
-    controls: RefCell<Option<Box<VecDeque<Bytes>>>>,
+    controls: Cell<Option<Box<VecDeque<Bytes>>>>,
     connection: Cell<u64>,
-    in_flight: Cell<usize>,
-    catch_up: OnceCell<WeakRecipient<CatchUp>>,
+    in_flight: Cell<u32>,
+    /// Bytes that the answers to these may take.
+    reserved: Cell<u32>,
+    session: OnceCell<WeakRecipient<Call>>,
     /// When something was last heard; before its hello, when the connection was opened.
     heard: Cell<Instant>,
     closing: Cell<Option<CloseCode>>,
@@ -73,13 +83,6 @@ pub struct Outbox {
     pump: Cell<Option<Waker>>,
 }
 
-/// What one client may hold.
-#[derive(Clone, Copy)]
-struct Bounds {
-    bytes: u32,
-    in_flight: u32,
-}
-
 /// What the writer is to do next.
 pub enum Next {
     /// Write these messages, one text each or several newline-joined.
@@ -94,8 +97,7 @@ impl Outbox {
     /// An outbox that holds so many bytes, out of the share of its thread, for a client that may
     /// have so many requests in flight.
     pub fn new(share: Rc<Share>, bytes_max: usize, in_flight_max: usize) -> Self {
-        let bound = |max: usize| u32::try_from(max).unwrap_or(u32::MAX);
-        let bounds = Bounds { bytes: bound(bytes_max), in_flight: bound(in_flight_max) };
+        let bounds = Bounds::new(bytes_max, in_flight_max);
         Self {
             queue: RefCell::default(),
             bytes: Cell::new(0),
@@ -104,10 +106,11 @@ impl Outbox {
             share,
             line: None,
             fleeting: RefCell::default(),
-            controls: RefCell::default(),
+            controls: Cell::default(),
             connection: Cell::new(0),
             in_flight: Cell::new(0),
-            catch_up: OnceCell::new(),
+            reserved: Cell::new(0),
+            session: OnceCell::new(),
             heard: Cell::new(Instant::now()),
             closing: Cell::new(None),
             peer_done: Cell::new(false),
@@ -159,21 +162,21 @@ impl Outbox {
 
     /// Queues an ephemeral behind all else, in place of an older one of its key.
     pub fn push_newest(&self, stream: &StreamId, key: u64, message: Bytes) -> Fate {
-        self.fleet(|fleeting| fleeting.push_newest(stream, key, message))
+        self.fleet(|fleeting, room| fleeting.push_newest(stream, key, message, room))
     }
 
     /// Queues presence behind events and answers; refused, it must be told anew as a whole.
     pub fn push_presence(&self, stream: &StreamId, message: Bytes) -> Fate {
-        self.fleet(|fleeting| fleeting.push_whole(stream, message))
+        self.fleet(|fleeting, room| fleeting.push_whole(stream, message, room))
     }
 
-    fn fleet(&self, push: impl FnOnce(&mut Fleeting) -> Fate) -> Fate {
+    fn fleet(&self, push: impl FnOnce(&mut Fleeting, usize) -> Fate) -> Fate {
         if self.is_closing() || self.share.is_scarce() {
             return Fate::Refused;
         }
         let mut fleeting = self.fleeting.borrow_mut();
         let before = fleeting.bytes();
-        let fate = push(&mut fleeting);
+        let fate = push(&mut fleeting, self.left());
         self.share.take(fleeting.bytes());
         self.share.give(before);
         self.share.note(self.bytes.get().saturating_add(fleeting.bytes()));
@@ -191,30 +194,13 @@ impl Outbox {
 
     /// For the reader: bytes of the transport's own, such as the answer to a ping. Few may wait.
     pub fn control(&self, bytes: Bytes) {
-        let mut controls = self.controls.borrow_mut();
-        let waiting = controls.get_or_insert_default();
-        if waiting.len() >= CONTROLS_MAX {
-            waiting.pop_front();
+        let mut controls = self.controls.take().unwrap_or_default();
+        if controls.len() >= CONTROLS_MAX {
+            controls.pop_front();
         }
-        waiting.push_back(bytes);
-        drop(controls);
+        controls.push_back(bytes);
+        self.controls.set(Some(controls));
         self.call_writer();
-    }
-
-    /// The bytes that may wait now: few while the process holds too much in all.
-    pub fn bytes_max_now(&self) -> usize {
-        let max = usize::try_from(self.bounds.bytes).unwrap_or(usize::MAX);
-        if self.share.is_over() { max.min(LEAST_BYTES) } else { max }
-    }
-
-    /// Whether so much waits that rooms are no longer pushed.
-    pub fn is_full(&self) -> bool {
-        self.bytes.get() >= self.bytes_max_now()
-    }
-
-    /// Whether so many more bytes of a room may be pushed.
-    pub fn takes(&self, bytes: usize) -> bool {
-        self.bytes.get().saturating_add(bytes) <= self.bytes_max_now()
     }
 
     /// Ends the connection after what waits; the first reason stands.
@@ -326,12 +312,9 @@ impl Outbox {
     }
 
     fn take_control(&self) -> Option<Bytes> {
-        let mut controls = self.controls.borrow_mut();
-        let waiting = controls.as_mut()?;
-        let control = waiting.pop_front();
-        if waiting.is_empty() {
-            *controls = None;
-        }
+        let mut controls = self.controls.take()?;
+        let control = controls.pop_front();
+        self.controls.set(Some(controls).filter(|left| !left.is_empty()));
         control
     }
 
@@ -372,16 +355,21 @@ impl Outbox {
         }
     }
 
-    /// Who is asked to catch up; set once by the session.
-    pub fn on_behind(&self, session: WeakRecipient<CatchUp>) {
-        let _ = self.catch_up.set(session);
+    /// Who is called; set once by the session.
+    pub fn calls(&self, session: WeakRecipient<Call>) {
+        let _ = self.session.set(session);
+    }
+
+    /// Calls the session.
+    pub fn call(&self, call: Call) {
+        if let Some(session) = self.session.get().and_then(WeakRecipient::upgrade) {
+            session.do_send(call);
+        }
     }
 
     fn ask_catch_up(&self) {
         self.behind.set(false);
-        if let Some(session) = self.catch_up.get().and_then(WeakRecipient::upgrade) {
-            session.do_send(CatchUp);
-        }
+        self.call(Call::CatchUp);
     }
 
     /// For whoever reads rooms from the log: waits for room; `false` once the end was asked for.
@@ -397,28 +385,6 @@ impl Outbox {
             }
         })
         .await
-    }
-
-    /// Whether there is room for reading rooms from the log.
-    fn is_low(&self) -> bool {
-        self.bytes.get() <= self.bytes_max_now() / 2
-    }
-
-    /// For the session: one more request is in flight.
-    pub fn begin(&self) {
-        self.in_flight.set(self.in_flight.get().saturating_add(1));
-    }
-
-    /// For the session: so many requests are answered.
-    pub fn end(&self, requests: usize) {
-        self.in_flight.set(self.in_flight.get().saturating_sub(requests));
-        self.let_read();
-        self.leave_once_answered();
-    }
-
-    /// Whether as many requests are in flight as may be.
-    pub fn is_busy(&self) -> bool {
-        self.in_flight.get() >= usize::try_from(self.bounds.in_flight).unwrap_or(usize::MAX)
     }
 
     /// The process ends: nothing more is read, what is in flight is answered, and then the
@@ -452,41 +418,6 @@ impl Outbox {
         }
     }
 
-    /// Something was heard of the client, or it took bytes that had waited for it.
-    pub fn heard(&self, now: Instant) {
-        if self.greeted.get() {
-            self.heard.set(now);
-        }
-        self.pinged.set(false);
-    }
-
-    /// The client has said hello.
-    pub fn greeted(&self) {
-        self.greeted.set(true);
-    }
-
-    /// Whether the client has said hello.
-    pub fn is_greeted(&self) -> bool {
-        self.greeted.get()
-    }
-
-    /// Whether a ping is out and nothing was heard since.
-    pub fn is_pinged(&self) -> bool {
-        self.pinged.get()
-    }
-
-    /// A ping goes out.
-    pub fn ping(&self, message: Bytes) {
-        self.pinged.set(true);
-        self.pong_due.set(true);
-        self.push(message);
-    }
-
-    /// Whether the next message may be the answer to a ping, which was asked for. Said once a ping.
-    pub fn take_pong_due(&self) -> bool {
-        self.pong_due.take()
-    }
-
     /// Which connection this is of.
     pub fn connection(&self) -> u64 {
         self.connection.get()
@@ -495,11 +426,6 @@ impl Outbox {
     /// For the hub: which connection this is of.
     pub(super) fn set_connection(&self, id: u64) {
         self.connection.set(id);
-    }
-
-    /// When something was last heard; before its hello, when the connection was opened.
-    pub fn heard_at(&self) -> Instant {
-        self.heard.get()
     }
 }
 

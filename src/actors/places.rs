@@ -1,5 +1,5 @@
-//! A bounded number of places, shared by threads: connections of the process, of an address, of
-//! a user; rooms that a user follows.
+//! A bounded number of places, shared by threads: the connections of the process. What a user or an
+//! address may hold is counted in [`meters`](super::meters).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

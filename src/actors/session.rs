@@ -26,7 +26,7 @@ use super::answer::Answers;
 use super::directory::{Arrival, Replaced};
 use super::hub::{Follow, Rooms};
 use super::meters::Account;
-use super::outbox::{CatchUp, Outbox};
+use super::outbox::{Call, Outbox};
 use super::presence::Leaving;
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed, message_id,
@@ -91,7 +91,7 @@ impl Session {
     {
         Self::create(move |ctx| {
             ctx.add_stream(inbound);
-            outbox.on_behind(ctx.address().downgrade().recipient());
+            outbox.calls(ctx.address().downgrade().recipient());
             rooms.connect(connection, outbox.clone());
             Self {
                 stage,
@@ -204,7 +204,7 @@ impl Session {
             (ClientMessage::Pong, _) => {}
             (ClientMessage::Ephemeral(ephemeral), user) => self.ephemeral(&user, &ephemeral),
             (ClientMessage::Seen(seen), user) => self.seen(&user, &seen),
-            (ClientMessage::Authenticate(request), _) => self.authenticate(request, ctx),
+            (ClientMessage::Authenticate(request), _) => self.authenticate(request),
             (ClientMessage::Hello(_), _) => {
                 self.malformed(None, "hello is only the first message of a connection".to_owned());
             }
@@ -337,19 +337,23 @@ impl Handler<Answers> for Session {
     type Result = ();
 
     fn handle(&mut self, Answers(answers): Answers, ctx: &mut Self::Context) {
+        let kept = answers.iter().map(|answer| commands::answer_bytes(&answer.id, &answer.stream)).sum();
         self.outbox.push(commands::encode_answers(&answers));
-        self.outbox.end(answers.len());
+        self.outbox.end(answers.len(), kept);
         if !self.rest.is_done() && !self.outbox.is_busy() {
             self.go_on(ctx);
         }
     }
 }
 
-impl Handler<CatchUp> for Session {
+impl Handler<Call> for Session {
     type Result = ();
 
-    fn handle(&mut self, _: CatchUp, ctx: &mut Self::Context) {
-        self.catch_up(ctx);
+    fn handle(&mut self, call: Call, ctx: &mut Self::Context) {
+        match call {
+            Call::CatchUp => self.catch_up(ctx),
+            Call::Token => self.token_is_due(),
+        }
     }
 }
 
@@ -371,4 +375,21 @@ fn join(messages: impl Iterator<Item = Bytes>) -> Bytes {
         text.extend_from_slice(&message);
     }
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every connection has one of these, from its hello to its last moment.
+    #[test]
+    fn a_session_that_says_nothing_is_small() {
+        let size = size_of::<Session>();
+        println!(
+            "session {size}, identity {}, context {}",
+            size_of::<Identity>(),
+            size_of::<Context<Session>>()
+        );
+        assert!(size <= 320, "{size} bytes");
+    }
 }

@@ -1,5 +1,5 @@
-//! One byte budget over all outboxes of the process, so that very many slow clients together
-//! cannot hold more than one machine has.
+//! One byte budget of the process over what all clients hold of a kind, so that very many slow ones
+//! together cannot hold more than one machine has: what waits for them, what has come of them in part.
 //!
 //! Each worker thread counts for itself and settles with the process's sum now and then: a
 //! push costs no shared cache line.
@@ -9,8 +9,8 @@ use std::cell::Cell;
 use prometheus_client::metrics::gauge::Gauge;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// While the budget is used up an outbox may still hold so many bytes: who drains gets on, and
-/// only those with much waiting are read from the log later.
+/// While the budget is used up a client may still hold so many bytes: who drains gets on, and only
+/// those with much waiting are read from the log later.
 pub const LEAST_BYTES: usize = 4 * 1024;
 
 /// A thread settles when it is off by this, in bytes; by less where the budget is small.

@@ -33,6 +33,10 @@ pub(super) enum Allowed {
     Level,
 }
 
+/// In bytes.
+const MEBIBYTE: i64 = 1_048_576;
+const TEBIBYTE: i64 = 1_099_511_627_776;
+
 impl Allowed {
     #[expect(clippy::match_same_arms, reason = "keys stand by their section, not by their bounds")]
     pub(super) fn of(key: &str) -> Option<Self> {
@@ -53,14 +57,14 @@ impl Allowed {
             "entity.snapshot_every_events" | "log.hot_segments_max" => Self::Integer(0, 1_000_000),
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
             "log.durability" => Self::Word(&["sync", "interval"]),
-            "log.reserve_bytes" | "log.filter_bytes_max" => Self::Integer(0, 1_099_511_627_776),
+            "log.reserve_bytes" | "log.filter_bytes_max" => Self::Integer(0, TEBIBYTE),
             "log.cold_dir" | "auth.token_key_file" => Self::TextOrNone,
             "socket.hello_timeout_ms" | "socket.heartbeat_ms" | "socket.heartbeat_grace_ms" => {
                 Self::Integer(100, 600_000)
             }
             "socket.message_bytes_max" => Self::Integer(1_024, 1_048_576),
             "socket.frame_bytes_max" => Self::Integer(1_024, 16_777_216),
-            "socket.outboxes_bytes_max" => Self::Integer(1_048_576, 1_099_511_627_776),
+            "socket.outboxes_bytes_max" | "socket.unfinished_bytes_max" => Self::Integer(MEBIBYTE, TEBIBYTE),
             "socket.send_buffer_bytes" => Self::Integer(0, 16_777_216),
             "socket.ephemeral.data_bytes_max" => Self::Integer(16, 65_536),
             word if word.ends_with(".deliveries_per_second_max") => Self::Integer(100, 10_000_000),

@@ -112,7 +112,7 @@ impl Default for Options {
         Self {
             segment_bytes: 128 * 1024 * 1024,
             append_queue_len_max: 16_384,
-            live_bytes_max: 16 * 1024 * 1024,
+            live_bytes_max: 4 * 1024 * 1024,
             filter_bytes_max: 128 * 1024 * 1024,
             durability: Durability::Sync,
             reserve_bytes: 0,

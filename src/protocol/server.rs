@@ -321,6 +321,13 @@ impl EventFrame {
         }
     }
 
+    /// How many bytes the message has for this reader, at the most.
+    pub fn bytes_for(&self, reader: &MemberId) -> usize {
+        let own = self.command.as_ref().filter(|_| *reader == self.author);
+        // Of the command's id every letter may need a backslash.
+        self.text.len() + own.map_or(0, |command| 16 + command.as_str().len() * 2)
+    }
+
     /// The message for this reader as JSON.
     pub fn to_json(&self, reader: &MemberId) -> Option<Box<RawValue>> {
         let mut text = Vec::new();

@@ -84,6 +84,8 @@ pub struct Metrics {
     pub outbox_bytes: Gauge<i64, AtomicI64>,
     /// The most bytes that ever waited for one of them.
     pub outbox_bytes_most: Gauge<i64, AtomicI64>,
+    /// Bytes of messages that have come in part.
+    pub unfinished_bytes: Gauge<i64, AtomicI64>,
     /// Ephemerals by what became of them.
     pub ephemerals: EphemeralMetrics,
     /// Presence messages handed to followers.
@@ -165,6 +167,7 @@ impl Default for Metrics {
             fell_behind: live.fell_behind,
             outbox_bytes: live.outbox_bytes,
             outbox_bytes_most: live.outbox_bytes_most,
+            unfinished_bytes: live.unfinished_bytes,
             ephemerals: live.ephemerals,
             presence_deliveries: live.presence_deliveries,
             closes: live.closes,
@@ -271,6 +274,7 @@ struct LiveMetrics {
     fell_behind: Counter<u64, AtomicU64>,
     outbox_bytes: Gauge<i64, AtomicI64>,
     outbox_bytes_most: Gauge<i64, AtomicI64>,
+    unfinished_bytes: Gauge<i64, AtomicI64>,
     ephemerals: EphemeralMetrics,
     presence_deliveries: Counter<u64, AtomicU64>,
     closes: Family<OfClose, Counter<u64, AtomicU64>>,
@@ -279,18 +283,28 @@ struct LiveMetrics {
 impl LiveMetrics {
     fn register(registry: &mut Registry) -> Self {
         let (fell_behind, presence_deliveries) = (Counter::default(), Counter::default());
-        let (outbox_bytes, outbox_bytes_most, closes) =
-            (Gauge::default(), Gauge::default(), Family::default());
-        let fates = Family::default();
+        let (outbox_bytes, outbox_bytes_most, unfinished_bytes) =
+            (Gauge::default(), Gauge::default(), Gauge::default());
+        let (closes, fates) = (Family::default(), Family::default());
         registry.register("fell_behind", "Times a follower had to read the log", fell_behind.clone());
         registry.register("outbox_bytes", "Bytes that wait for clients", outbox_bytes.clone());
         let most = "The most bytes that ever waited for one client";
         registry.register("outbox_bytes_most", most, outbox_bytes_most.clone());
+        let unfinished = "Bytes of clients' messages that have come in part";
+        registry.register("unfinished_bytes", unfinished, unfinished_bytes.clone());
         registry.register("ephemerals", "Ephemerals by what became of them", fates.clone());
         registry.register("presence_deliveries", "Presence messages handed on", presence_deliveries.clone());
         registry.register("closes", "Connections that ended, by close code", closes.clone());
         let ephemerals = EphemeralMetrics::of(&fates);
-        Self { fell_behind, outbox_bytes, outbox_bytes_most, ephemerals, presence_deliveries, closes }
+        Self {
+            fell_behind,
+            outbox_bytes,
+            outbox_bytes_most,
+            unfinished_bytes,
+            ephemerals,
+            presence_deliveries,
+            closes,
+        }
     }
 }
 

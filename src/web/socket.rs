@@ -26,8 +26,6 @@ use super::api::{PROBLEM_TYPE, problem_text};
 use super::guard::Guard;
 use super::peer::Proxies;
 use super::stalled;
-use reader::Reader;
-use writer::Wire;
 use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
@@ -35,8 +33,11 @@ use crate::actors::meters::{Account, Seat};
 use crate::actors::outbox::Outbox;
 use crate::actors::places::{Place, Places};
 use crate::actors::session::{Inbound, Session};
+use crate::actors::share::Share;
 use crate::config::SocketConfig;
 use crate::protocol::{CloseCode, ErrorCode, Reject, SUBPROTOCOL, ServerMessage};
+use reader::Reader;
+use writer::Wire;
 
 /// What an upgrade needs on its worker thread.
 #[derive(Clone)]
@@ -130,19 +131,21 @@ pub async fn shake_hands(
 }
 
 /// Carries a connection: writes what `outbox` holds until its end, then drops `kept`; what the
-/// client sends is the stream, read as it is pulled.
+/// client sends is the stream, read as it is pulled. What has come of it in part is counted in
+/// `unfinished`.
 pub fn carry<Kept: 'static>(
     io: TcpStream,
     early: &[u8],
     outbox: &Rc<Outbox>,
     limits: &SocketConfig,
+    unfinished: &Rc<Share>,
     kept: Kept,
 ) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);
     stalled::is_watched(&io);
     let wire = Rc::new(Wire::new(io, Duration::from_millis(limits.write_timeout_ms), kept));
     outbox.carried_by(wire.clone());
-    Reader::new(wire, outbox.clone(), limits, early)
+    Reader::new(wire, outbox.clone(), limits, unfinished.clone(), early)
 }
 
 fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry) {
@@ -151,7 +154,7 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry
     if refused {
         outbox.close(CloseCode::TooManyConnections);
     }
-    let inbound = carry(io, early, &outbox, &door.stage.limits, places);
+    let inbound = carry(io, early, &outbox, &door.stage.limits, door.rooms.unfinished(), places);
     if outbox.is_closing() {
         return;
     }

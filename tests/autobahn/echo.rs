@@ -53,9 +53,9 @@ async fn echo(
 ) -> Result<(), TakeOverError> {
     let (io, early) = shake_hands(&request, framed).await?;
     let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), FRAME_BYTES_MAX * 4));
-    let outbox = Rc::new(Outbox::new(share, 1, 1));
+    let outbox = Rc::new(Outbox::new(share.clone(), 1, 1));
     outbox.greeted();
-    let mut inbound = Box::pin(carry(io, &early, &outbox, &limits, ()));
+    let mut inbound = Box::pin(carry(io, &early, &outbox, &limits, &share, ()));
     while let Some(message) = inbound.next().await {
         match message {
             Inbound::Text(text) => outbox.push(text.into()),

@@ -43,6 +43,11 @@ impl Raw {
         raw
     }
 
+    /// Another handle, to write by.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.get_ref().try_clone().unwrap()
+    }
+
     /// What comes from here on, as bytes.
     pub fn into_stream(self) -> BufReader<TcpStream> {
         self.stream

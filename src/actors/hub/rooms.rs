@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dramatis_events::{MemberKind, Recorded, Revision, StreamId};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::batch::{Batch, Delivered};
@@ -14,7 +15,7 @@ use super::follow::Follow;
 use super::heartbeats::{Heartbeats, Verdict, judge};
 use crate::actors::Stage;
 use crate::actors::line::Line;
-use crate::actors::outbox::Outbox;
+use crate::actors::outbox::{Call, Outbox};
 use crate::actors::presence::Leaving;
 use crate::actors::share::Share;
 use crate::actors::shrink::shrink;
@@ -41,7 +42,10 @@ pub struct Rooms {
     followed: RefCell<HashMap<StreamId, Room>>,
     connections: RefCell<HashMap<u64, Rc<Outbox>>>,
     heartbeats: Heartbeats,
+    /// The same for what connections' tokens call for: a timer for each would be dear.
+    tokens: Heartbeats,
     share: Rc<Share>,
+    unfinished: Rc<Share>,
     pub(super) line: Rc<Line>,
     greetings: Semaphore,
 }
@@ -50,13 +54,17 @@ impl Rooms {
     pub(super) fn new(stage: Arc<Stage>, hub: usize) -> Self {
         let (held, most) = (stage.metrics.outbox_bytes.clone(), stage.metrics.outbox_bytes_most.clone());
         let share = Share::new(held, most, stage.limits.outboxes_bytes_max);
+        let unfinished = stage.metrics.unfinished_bytes.clone();
+        let unfinished = Share::new(unfinished, Gauge::default(), stage.limits.unfinished_bytes_max);
         Self {
             stage,
             hub,
             followed: RefCell::default(),
             connections: RefCell::default(),
             heartbeats: Heartbeats::new(),
+            tokens: Heartbeats::new(),
             share: Rc::new(share),
+            unfinished: Rc::new(unfinished),
             line: Rc::default(),
             greetings: Semaphore::new(GREETINGS_MAX),
         }
@@ -67,6 +75,11 @@ impl Rooms {
         let limits = &self.stage.limits;
         let (bytes_max, in_flight_max) = (limits.outbox_bytes_max, limits.in_flight_commands_max);
         Rc::new(Outbox::new(self.share.clone(), bytes_max, in_flight_max).in_line(self.line.clone()))
+    }
+
+    /// This thread's share in what may be kept of messages that have come in part.
+    pub fn unfinished(&self) -> &Rc<Share> {
+        &self.unfinished
     }
 
     /// Waits for a place among those whose hello is looked into now. All others stand in line: when
@@ -147,6 +160,11 @@ impl Rooms {
         self.stage.metrics.connections.inc();
     }
 
+    /// Calls a connection's session for its token at this time.
+    pub(crate) fn look_at_token(&self, connection: u64, time: Instant) {
+        self.tokens.look_at(connection, time);
+    }
+
     /// When a new connection must have said hello, or may need its first ping.
     fn first_look(&self) -> Duration {
         let limits = &self.stage.limits;
@@ -221,10 +239,15 @@ impl Rooms {
         self.followed.borrow().get(stream).map(|room| room.followers.clone()).unwrap_or_default()
     }
 
-    /// Looks at the connections whose time has come for silence.
+    /// Looks at the connections whose time has come, for silence and for tokens.
     pub(super) fn sweep(&self, now: Instant) {
         let limits = &self.stage.limits;
         let connections = self.connections.borrow();
+        for id in self.tokens.take_due(now) {
+            if let Some(outbox) = connections.get(&id) {
+                outbox.call(Call::Token);
+            }
+        }
         let ping = ServerMessage::Ping.encode();
         for id in self.heartbeats.take_due(now) {
             let Some(outbox) = connections.get(&id).filter(|outbox| !outbox.is_closing()) else { continue };

@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::Meter;
 use crate::config::RateConfig;
 
+/// Whatever comes is taken.
+pub(super) const UNLIMITED: RateConfig = RateConfig { commands_per_s: 0, bytes_per_s: 0 };
+
 /// A meter that takes up memory once something is metered.
 pub(super) struct Pace {
     rate: RateConfig,
@@ -23,7 +26,7 @@ impl Pace {
 
     /// Takes one message of so many bytes; else says when it would be taken.
     pub(super) fn take(&self, bytes: usize) -> Result<(), Duration> {
-        if (self.rate.commands_per_s, self.rate.bytes_per_s) == (0, 0) {
+        if self.rate == UNLIMITED {
             return Ok(());
         }
         self.meter.get_or_init(|| Box::new(Meter::new(self.rate, self.burst_s))).take(bytes)

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Account, Pace, Seat};
+use super::account::UNLIMITED;
+use super::{Account, Meter, Seat};
+use crate::config::{LimitsConfig, RateConfig};
 
 /// Refusals are counted in windows of this length.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -21,22 +23,32 @@ pub enum Taken {
 
 /// See the module.
 pub struct Toll {
-    session: Option<Pace>,
+    /// Made once the session says something.
+    session: Option<Box<Meter>>,
+    rate: RateConfig,
+    burst_s: u32,
     user: Seat,
     address: Option<Arc<Account>>,
-    refused: u32,
+    refusals: Option<Box<Refusals>>,
     refused_max: u32,
-    since: Option<Instant>,
+}
+
+/// Few are ever refused.
+struct Refusals {
+    count: u32,
+    since: Instant,
 }
 
 impl Toll {
+    /// For a session of this pace, which has this of its user's account.
     pub(super) fn new(
-        session: Option<Pace>,
+        rate: RateConfig,
         user: Seat,
         address: Option<Arc<Account>>,
-        refused_max: u32,
+        limits: &LimitsConfig,
     ) -> Self {
-        Self { session, user, address, refused: 0, refused_max, since: None }
+        let (burst_s, refused_max) = (limits.burst_s, limits.refused_per_minute_max);
+        Self { session: None, rate, burst_s, user, address, refusals: None, refused_max }
     }
 
     /// What the connection has of its user's account.
@@ -52,18 +64,21 @@ impl Toll {
         }
     }
 
-    fn take_all(&self, bytes: usize) -> Result<(), Duration> {
-        self.session.as_ref().map_or(Ok(()), |session| session.take(bytes))?;
+    fn take_all(&mut self, bytes: usize) -> Result<(), Duration> {
+        if self.rate != UNLIMITED {
+            let make = || Box::new(Meter::new(self.rate, self.burst_s));
+            self.session.get_or_insert_with(make).take(bytes)?;
+        }
         self.user.account().take(bytes)?;
         self.address.as_ref().map_or(Ok(()), |address| address.take(bytes))
     }
 
     fn refuse(&mut self, after: Duration, now: Instant) -> Taken {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
-            self.since = Some(now);
-            self.refused = 0;
+        let refusals = self.refusals.get_or_insert_with(|| Box::new(Refusals { count: 0, since: now }));
+        if now.saturating_duration_since(refusals.since) >= WINDOW {
+            **refusals = Refusals { count: 0, since: now };
         }
-        self.refused = self.refused.saturating_add(1);
-        if self.refused > self.refused_max { Taken::Abuse } else { Taken::After(after) }
+        refusals.count = refusals.count.saturating_add(1);
+        if refusals.count > self.refused_max { Taken::Abuse } else { Taken::After(after) }
     }
 }

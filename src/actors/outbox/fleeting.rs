@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use dramatis_events::StreamId;
 
-/// The most bytes that wait for one client; one item always fits.
+/// The most bytes that wait for one client.
 const BYTES_MAX: usize = 16 * 1024;
 /// The most items that wait for one client.
 const ITEMS_MAX: usize = 64;
@@ -41,13 +41,18 @@ pub enum Fate {
 
 impl Fleeting {
     /// An ephemeral: takes the place of an older one of its key, or of the oldest if there are many.
-    pub(super) fn push_newest(&mut self, stream: &StreamId, key: u64, bytes: Bytes) -> Fate {
-        self.0.get_or_insert_default().push_newest(stream, key, bytes)
+    /// `room` is for so many bytes in all.
+    pub(super) fn push_newest(&mut self, stream: &StreamId, key: u64, bytes: Bytes, room: usize) -> Fate {
+        let fate = self.0.get_or_insert_default().push_newest(stream, key, bytes, room);
+        self.shrink();
+        fate
     }
 
     /// Presence: in order and complete, or refused.
-    pub(super) fn push_whole(&mut self, stream: &StreamId, bytes: Bytes) -> Fate {
-        self.0.get_or_insert_default().push_whole(stream, bytes)
+    pub(super) fn push_whole(&mut self, stream: &StreamId, bytes: Bytes, room: usize) -> Fate {
+        let fate = self.0.get_or_insert_default().push_whole(stream, bytes, room);
+        self.shrink();
+        fate
     }
 
     /// Drops what waits of this room.
@@ -87,14 +92,18 @@ impl Fleeting {
 }
 
 impl Waiting {
-    fn push_newest(&mut self, stream: &StreamId, key: u64, bytes: Bytes) -> Fate {
+    fn push_newest(&mut self, stream: &StreamId, key: u64, bytes: Bytes, room: usize) -> Fate {
         if let Some(item) = self.items.iter_mut().find(|item| item.key == Some(key)) {
-            self.bytes = self.bytes.saturating_sub(item.bytes.len()).saturating_add(bytes.len());
+            let others = self.bytes.saturating_sub(item.bytes.len());
+            if others.saturating_add(bytes.len()) > room {
+                return Fate::Refused;
+            }
+            self.bytes = others.saturating_add(bytes.len());
             item.bytes = bytes;
             return Fate::Replaced;
         }
         let mut fate = Fate::Waits;
-        while !self.fits(bytes.len()) {
+        while !self.fits(bytes.len(), room) {
             let Some(oldest) = self.items.iter().position(|item| item.key.is_some()) else {
                 return Fate::Refused;
             };
@@ -105,17 +114,18 @@ impl Waiting {
         fate
     }
 
-    fn push_whole(&mut self, stream: &StreamId, bytes: Bytes) -> Fate {
-        if !self.fits(bytes.len()) {
+    fn push_whole(&mut self, stream: &StreamId, bytes: Bytes, room: usize) -> Fate {
+        if !self.fits(bytes.len(), room) {
             return Fate::Refused;
         }
         self.add(stream, None, bytes);
         Fate::Waits
     }
 
-    fn fits(&self, bytes: usize) -> bool {
-        self.items.is_empty()
-            || (self.items.len() < ITEMS_MAX && self.bytes.saturating_add(bytes) <= BYTES_MAX)
+    /// One item may be larger than several together.
+    fn fits(&self, bytes: usize, room: usize) -> bool {
+        let then = self.bytes.saturating_add(bytes);
+        then <= room && (self.items.is_empty() || (self.items.len() < ITEMS_MAX && then <= BYTES_MAX))
     }
 
     fn add(&mut self, stream: &StreamId, key: Option<u64>, bytes: Bytes) {
@@ -135,6 +145,9 @@ impl Waiting {
 mod tests {
     use super::*;
 
+    /// For more than may wait anyway.
+    const ROOM: usize = 2 * BYTES_MAX;
+
     fn room(name: &str) -> StreamId {
         StreamId::parse(&format!("room-main.{name}")).unwrap()
     }
@@ -147,7 +160,7 @@ mod tests {
     fn the_newest_of_a_key_takes_the_place_of_the_older() {
         let (mut fleeting, den) = (Fleeting::default(), room("den"));
         for (key, text) in [(1, "a1"), (2, "b1"), (1, "a2"), (1, "a3")] {
-            fleeting.push_newest(&den, key, Bytes::from(text));
+            fleeting.push_newest(&den, key, Bytes::from(text), ROOM);
         }
         assert_eq!(all(&mut fleeting), ["a3", "b1"]);
         assert!(fleeting.0.is_none());
@@ -156,26 +169,27 @@ mod tests {
     #[test]
     fn the_oldest_ephemerals_give_way_and_presence_does_not() {
         let (mut fleeting, den) = (Fleeting::default(), room("den"));
-        assert_eq!(fleeting.push_whole(&den, Bytes::from("presence")), Fate::Waits);
+        assert_eq!(fleeting.push_whole(&den, Bytes::from("presence"), ROOM), Fate::Waits);
         for key in 0..1_000 {
-            assert_ne!(fleeting.push_newest(&den, key, Bytes::from(vec![0; 1_000])), Fate::Refused);
+            assert_ne!(fleeting.push_newest(&den, key, Bytes::from(vec![0; 1_000]), ROOM), Fate::Refused);
             assert!(fleeting.bytes() <= BYTES_MAX);
         }
         let left = all(&mut fleeting);
         assert_eq!((left.len(), left.first().unwrap().as_ref()), (17, b"presence".as_slice()));
 
         let large = Bytes::from(vec![0; BYTES_MAX + 1]);
-        assert_eq!(fleeting.push_whole(&den, large.clone()), Fate::Waits);
-        assert_eq!(fleeting.push_whole(&den, Bytes::from("more")), Fate::Refused);
-        assert_eq!(fleeting.push_newest(&den, 1, Bytes::from("more")), Fate::Refused);
+        assert_eq!(fleeting.push_whole(&den, large.clone(), BYTES_MAX), Fate::Refused);
+        assert_eq!(fleeting.push_whole(&den, large.clone(), ROOM), Fate::Waits);
+        assert_eq!(fleeting.push_whole(&den, Bytes::from("more"), ROOM), Fate::Refused);
+        assert_eq!(fleeting.push_newest(&den, 1, Bytes::from("more"), ROOM), Fate::Refused);
         assert_eq!(all(&mut fleeting), [large]);
     }
 
     #[test]
     fn a_room_that_is_left_is_forgotten() {
         let mut fleeting = Fleeting::default();
-        fleeting.push_newest(&room("den"), 1, Bytes::from("den"));
-        fleeting.push_whole(&room("attic"), Bytes::from("attic"));
+        fleeting.push_newest(&room("den"), 1, Bytes::from("den"), ROOM);
+        fleeting.push_whole(&room("attic"), Bytes::from("attic"), ROOM);
         fleeting.forget(&room("den"));
         assert_eq!(fleeting.bytes(), 5);
         assert_eq!(fleeting.pop(4, false), None);

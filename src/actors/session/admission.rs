@@ -1,8 +1,7 @@
 //! Who a client is and whether it may go on: its token, its pace, the rooms that are open to it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actix::prelude::*;
 use dramatis_events::{CommandId, EntityId, MemberId, UnixMillis};
 
 use super::Session;
@@ -24,8 +23,17 @@ pub(super) struct Identity {
     toll: Toll,
     /// `None` in local mode.
     pass: Option<Pass>,
-    /// What is next to come of the token.
-    next: Option<SpawnHandle>,
+    /// What is next to come of the token, and when.
+    next: Option<(Instant, TokenStep)>,
+}
+
+/// What comes of a token that is not renewed.
+#[derive(Debug, Clone, Copy)]
+enum TokenStep {
+    /// A fresh one is asked for.
+    Ask,
+    /// The connection ends.
+    Close,
 }
 
 impl Identity {
@@ -139,38 +147,42 @@ impl Session {
     }
 
     /// Asks for a fresh token ahead of time; without one takes nothing more, then closes.
-    pub(super) fn watch_token(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn watch_token(&mut self) {
         let Some(expires_at) = self.token_expires_at() else { return };
         let ahead = Duration::from_millis(self.stage.auth.refresh_ahead_ms);
         let left = until(expires_at, SystemClock.now());
         // A token that lives shorter than that is asked for once half of it is gone: else each fresh
         // one would be asked for at once, for ever.
-        self.token_next(ctx, left.saturating_sub(ahead).max(left / 2), move |session, ctx| {
-            session.send(&ServerMessage::Authenticate(AuthenticateBy { by: expires_at }));
-            let grace = Duration::from_millis(session.stage.auth.expired_grace_ms);
-            let left = until(expires_at, SystemClock.now()).saturating_add(grace);
-            session.token_next(ctx, left, |session, _| session.outbox.close(CloseCode::Token));
-        });
+        self.token_next(left.saturating_sub(ahead).max(left / 2), TokenStep::Ask);
     }
 
-    fn token_next(
-        &mut self,
-        ctx: &mut Context<Self>,
-        after: Duration,
-        then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
-    ) {
-        let next = ctx.run_later(after, then);
-        if let Some(identity) = &mut self.identity {
-            identity.next = Some(next);
+    fn token_next(&mut self, after: Duration, step: TokenStep) {
+        let (Some(identity), Some(at)) = (&mut self.identity, Instant::now().checked_add(after)) else {
+            return;
+        };
+        identity.next = Some((at, step));
+        self.rooms.look_at_token(self.connection, at);
+    }
+
+    /// Takes the next step, if it is time for that; a fresh token has put it off.
+    pub(super) fn token_is_due(&mut self) {
+        let (Some(expires_at), Some(identity)) = (self.token_expires_at(), &mut self.identity) else {
+            return;
+        };
+        let Some((_, step)) = identity.next.take_if(|(at, _)| *at <= Instant::now()) else { return };
+        match step {
+            TokenStep::Ask => {
+                self.send(&ServerMessage::Authenticate(AuthenticateBy { by: expires_at }));
+                let grace = Duration::from_millis(self.stage.auth.expired_grace_ms);
+                let left = until(expires_at, SystemClock.now()).saturating_add(grace);
+                self.token_next(left, TokenStep::Close);
+            }
+            TokenStep::Close => self.outbox.close(CloseCode::Token),
         }
     }
 
     /// Swaps the client's token for a fresh one of the same user.
-    pub(super) fn authenticate(
-        &mut self,
-        Authenticate { id, token, .. }: Authenticate,
-        ctx: &mut Context<Self>,
-    ) {
+    pub(super) fn authenticate(&mut self, Authenticate { id, token, .. }: Authenticate) {
         let (Some(keys), Some(identity)) = (&self.stage.keys, &mut self.identity) else {
             return self
                 .malformed(Some(id), "this server has no key for tokens: there is none to renew".to_owned());
@@ -188,11 +200,8 @@ impl Session {
             Ok(pass) => {
                 let token_expires_at = Some(pass.expires_at);
                 identity.pass = Some(pass);
-                if let Some(next) = identity.next.take() {
-                    ctx.cancel_future(next);
-                }
                 self.send(&ServerMessage::Authenticated(Authenticated { id, token_expires_at }));
-                return self.watch_token(ctx);
+                return self.watch_token();
             }
             Err(error @ TokenError::Expired) => {
                 return self.reject(Some(id), ErrorCode::TokenExpired, error.to_string());

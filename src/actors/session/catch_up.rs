@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use dramatis_events::user::UserEvent;
-use dramatis_events::{Event, Recorded, Revision};
+use dramatis_events::{Event, MemberId, Recorded, Revision};
 use serde_json::value::RawValue;
 
 use super::{Session, presented};
@@ -131,16 +131,32 @@ async fn state_of(stage: &Stage, follow: &Follow) -> Option<(Box<RawValue>, Revi
 /// Pushes a page; `false` if there was nothing to push. What the reader may no longer read is
 /// left out.
 fn push(outbox: &Outbox, follow: &Follow, page: &[Arc<Recorded>]) -> bool {
+    let mut frames = fitting(page, outbox.room(), &follow.reader);
+    let page = page.get(..frames.len()).unwrap_or_default();
     let ends = follow.rights.end_at(&Changes::among(page), &follow.reader);
-    let page = page.split_at(page.partition_point(|event| ends.is_none_or(|end| event.revision <= end))).0;
-    let Some(last) = page.last() else { return false };
-    let frames: Vec<_> = page.iter().map(|event| EventFrame::encode(event)).collect();
+    frames.truncate(page.partition_point(|event| ends.is_none_or(|end| event.revision <= end)));
+    let Some(last) = frames.len().checked_sub(1).and_then(|last| page.get(last)) else { return false };
     outbox.push(joined(&frames, &follow.reader));
     follow.next.set(last.revision.next());
     if ends.is_some() {
         end(outbox, follow);
     }
     true
+}
+
+/// The first of these events that fit into so many bytes, and one at the least.
+fn fitting(page: &[Arc<Recorded>], mut room: usize, reader: &MemberId) -> Vec<EventFrame> {
+    let mut frames = Vec::with_capacity(page.len());
+    for event in page {
+        let frame = EventFrame::encode(event);
+        let size = frame.bytes_for(reader) + 1;
+        if size > room && !frames.is_empty() {
+            break;
+        }
+        room = room.saturating_sub(size);
+        frames.push(frame);
+    }
+    frames
 }
 
 /// Tells the reader that nothing more comes.

@@ -34,6 +34,15 @@ pub(crate) enum Asked {
     User(Request<User>),
 }
 
+impl Asked {
+    fn id(&self) -> &CommandId {
+        match self {
+            Self::Room(request) => &request.id,
+            Self::User(request) => &request.id,
+        }
+    }
+}
+
 impl Batch {
     fn push(&mut self, stream: StreamId, asked: Asked) {
         if let Some((last, run)) = self.0.last_mut().filter(|(last, _)| *last == stream) {
@@ -59,7 +68,7 @@ impl Session {
     pub(super) fn command(&mut self, user: &MemberId, frame: CommandFrame, batch: &mut Batch) {
         match prepare(user, frame) {
             Ok((stream, asked)) => {
-                self.outbox.begin();
+                self.outbox.begin(answer_bytes(asked.id(), &stream));
                 batch.push(stream, asked);
             }
             Err(reject) if reject.code == ErrorCode::Malformed => self.malformed(reject.id, reject.message),
@@ -93,11 +102,13 @@ impl Session {
             .map(|request| Pending { request, reply: ReplyTo::Session(session.clone()) })
             .collect();
         let Err(refused) = registry.submit(stream, pending) else { return };
+        let mut kept = 0;
         for pending in &refused {
+            kept += answer_bytes(&pending.request.id, stream);
             let reject = overloaded(pending.request.id.clone());
             self.send(&ServerMessage::Reject(reject));
         }
-        self.outbox.end(refused.len());
+        self.outbox.end(refused.len(), kept);
     }
 }
 
@@ -140,6 +151,30 @@ pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId,
     }
 }
 
+/// What of an answer is not the command's id or its stream's name, in bytes.
+const ANSWER_BYTES_MAX: usize = 320;
+/// A sentence is cut that is longer, so that an answer holds no more than that, in bytes.
+const SENTENCE_BYTES_MAX: usize = 160;
+
+/// How many bytes a command's answer has at the most, with the line break before it.
+pub(super) fn answer_bytes(id: &CommandId, stream: &StreamId) -> usize {
+    ANSWER_BYTES_MAX + id.as_str().len() + stream.as_str().len()
+}
+
+/// The sentence as far as it may go into an answer.
+fn cut(sentence: &str) -> String {
+    let mut bytes = 0;
+    let fits = |letter: &char| {
+        bytes += match letter {
+            '"' | '\\' => 2,
+            letter if letter.is_control() => 6,
+            letter => letter.len_utf8(),
+        };
+        bytes <= SENTENCE_BYTES_MAX
+    };
+    sentence.chars().take_while(fits).collect()
+}
+
 /// Answers as newline-joined messages.
 pub(super) fn encode_answers(answers: &[Answer]) -> Bytes {
     join(answers.iter().map(|answer| encode_answer(answer).encode()))
@@ -156,11 +191,44 @@ pub(crate) fn encode_answer(answer: &Answer) -> ServerMessage<'_> {
             duplicate: *duplicate,
         }),
         Err(refused) => {
-            let mut reject = Reject::new(Some(answer.id.clone()), refused.code, refused.message.clone());
+            let mut reject = Reject::new(Some(answer.id.clone()), refused.code, cut(&refused.message));
             if let (ErrorCode::Rule, Some(rule)) = (refused.code, refused.rule) {
                 reject.detail = Some(std::mem::replace(&mut reject.message, rule.to_owned()));
             }
             ServerMessage::Reject(reject)
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use dramatis_events::{EntityId, Position, Revision};
+
+    use super::*;
+    use crate::actors::answer::Refused;
+
+    #[test]
+    fn an_answer_is_no_longer_than_what_was_kept_for_it() {
+        let id = CommandId::parse(&"i".repeat(128)).unwrap();
+        let stream = StreamId::room(&EntityId::parse(&"r".repeat(128)).unwrap());
+        let accepted = Accepted {
+            revision: Some(Revision::new(u64::MAX)),
+            position: Some(Position::from_engine(u64::MAX)),
+            duplicate: false,
+        };
+        let mut outcomes = vec![Ok(accepted)];
+        for letter in ["x", "\"", "\u{1}", "ö", "🦀"] {
+            let mut refused = Refused::new(ErrorCode::Rule, letter.repeat(10_000));
+            refused.rule = Some("invitation_not_found_or_longer");
+            outcomes.push(Err(refused));
+            outcomes.push(Err(Refused::new(ErrorCode::CommandIdReused, letter.repeat(10_000))));
+        }
+        for outcome in outcomes {
+            let answer = Answer { id: id.clone(), stream: stream.clone(), outcome };
+            let text = encode_answers(&[answer]);
+            let most = answer_bytes(&id, &stream);
+            assert!(text.len() < most, "{} bytes, of {most}: {text:?}", text.len());
         }
     }
 }

@@ -49,7 +49,7 @@ impl Session {
         self.stage.directory.enter(&user, &session, self.arrival, ctx.address().downgrade().recipient());
         self.stage.note_session(&user, &session, device);
         self.identity = Some(Identity::new(user.clone(), session, toll, pass));
-        self.watch_token(ctx);
+        self.watch_token();
         let (stage, hub, reader) = (self.stage.clone(), self.rooms.clone(), user.clone());
         let taking = async move {
             let _place = hub.greeting().await;

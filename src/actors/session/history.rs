@@ -27,7 +27,10 @@ impl Session {
         let reading = async move { read(&stage, &outbox, &reader, request).await };
         ctx.wait(reading.into_actor(self).map(move |read, session, ctx| {
             match read {
-                Ok(Ok(events)) => session.send(&ServerMessage::Page(page(id, room, &user, &events))),
+                Ok(Ok(events)) => {
+                    let bytes = session.outbox.bytes_max_now() / 4;
+                    session.send(&ServerMessage::Page(page(id, room, &user, &events, bytes)));
+                }
                 Ok(Err(code)) => session.reject(Some(id), code, why_not(code, &Followed::from(room))),
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
             }
@@ -60,13 +63,23 @@ async fn read(
     }
     outbox.has_room().await;
     let events = usize::try_from(limit.clamp(1, HISTORY_EVENTS_MAX)).unwrap_or(1);
-    let limit = ReadLimit { events, bytes: outbox.bytes_max_now() / 2 };
+    let limit = ReadLimit { events, bytes: outbox.bytes_max_now() / 4 };
     stage.log.read_stream_backwards(&stream, before, limit).await.map(Ok)
 }
 
-/// A page of the past, ascending, from events that descend.
-fn page(id: CommandId, room: EntityId, user: &MemberId, events: &[Arc<Recorded>]) -> Page {
-    let more = events.last().is_some_and(|oldest| oldest.revision.get() > 0);
-    let events = events.iter().rev().filter_map(|event| EventFrame::encode(event).to_json(user)).collect();
-    Page { id, room, events, more }
+/// A page of the past, ascending, from events that descend: as many of the newest as fit into so
+/// many bytes, and one at the least.
+fn page(id: CommandId, room: EntityId, user: &MemberId, events: &[Arc<Recorded>], mut bytes: usize) -> Page {
+    let (mut shown, mut oldest) = (Vec::with_capacity(events.len()), None);
+    for event in events {
+        let Some(json) = EventFrame::encode(event).to_json(user) else { continue };
+        if json.get().len() > bytes && oldest.is_some() {
+            break;
+        }
+        bytes = bytes.saturating_sub(json.get().len() + 1);
+        oldest = Some(event.revision);
+        shown.push(json);
+    }
+    shown.reverse();
+    Page { id, room, events: shown, more: oldest.is_some_and(|oldest| oldest.get() > 0) }
 }

@@ -133,11 +133,20 @@ mod tests {
             assert!(ring.push(block(first)).is_empty());
         }
         assert_eq!(ring.push(block(10)).len(), 1);
-        assert_eq!((ring.from(3, 1).is_none(), ring.from(4, 100).map(|blocks| blocks.len())), (true, Some(3)));
+        assert_eq!(
+            (ring.from(3, 1).is_none(), ring.from(4, 100).map(|blocks| blocks.len())),
+            (true, Some(3))
+        );
         assert_eq!(ring.keep(weight).len(), 2);
-        assert_eq!((ring.from(9, 1).is_none(), ring.from(12, 100).map(|blocks| blocks.len())), (true, Some(1)));
+        assert_eq!(
+            (ring.from(9, 1).is_none(), ring.from(12, 100).map(|blocks| blocks.len())),
+            (true, Some(1))
+        );
         assert_eq!(ring.keep(0).len(), 1);
-        assert_eq!((ring.from(12, 1).is_none(), ring.from(13, 1).map(|blocks| blocks.len())), (true, Some(0)));
+        assert_eq!(
+            (ring.from(12, 1).is_none(), ring.from(13, 1).map(|blocks| blocks.len())),
+            (true, Some(0))
+        );
         assert!(ring.push(block(13)).is_empty());
         assert_eq!(ring.from(13, 1).map(|blocks| blocks.len()), Some(1));
     }

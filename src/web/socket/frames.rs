@@ -37,6 +37,11 @@ struct Partial {
 }
 
 impl Joiner {
+    /// The bytes that it keeps room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.payload.capacity())
+    }
+
     /// The next frame in the buffer; `None` until more bytes have come.
     pub(super) fn next(
         &mut self,

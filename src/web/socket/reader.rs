@@ -21,7 +21,9 @@ use super::frames::{Frame, Joiner};
 use super::writer::{Wire, pong};
 use crate::actors::outbox::Outbox;
 use crate::actors::session::Inbound;
+use crate::actors::share::{LEAST_BYTES, Share};
 use crate::config::SocketConfig;
+use crate::protocol::CloseCode;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -43,6 +45,9 @@ pub(super) struct Reader<Kept> {
     /// What has come and was not yet handed on.
     buffer: BytesMut,
     joiner: Joiner,
+    /// Where it is counted what of that has not come whole, and as how much.
+    unfinished: Rc<Share>,
+    counted: usize,
     /// The bytes make no sense any more: they are thrown away until the other side ends.
     broken: bool,
     ended: bool,
@@ -62,9 +67,12 @@ impl<Kept> Reader<Kept> {
         wire: Rc<Wire<Kept>>,
         outbox: Rc<Outbox>,
         limits: &SocketConfig,
+        unfinished: Rc<Share>,
         early: &[u8],
     ) -> Self {
         Self {
+            unfinished,
+            counted: 0,
             wire,
             outbox,
             frame_bytes_max: limits.frame_bytes_max,
@@ -82,7 +90,7 @@ impl<Kept> Reader<Kept> {
         match self.joiner.next(&mut self.buffer, bytes_max) {
             Ok(None) => {
                 self.shrink();
-                Heard::Less
+                if self.keeps() { Heard::Less } else { self.give_up(CloseCode::Overloaded) }
             }
             Ok(Some(Frame::Text(text))) => Heard::Message(Inbound::Text(text)),
             Ok(Some(Frame::Binary(bytes))) => Heard::Message(Inbound::Binary(bytes)),
@@ -96,10 +104,33 @@ impl<Kept> Reader<Kept> {
                 self.ended = true;
                 Heard::Nothing
             }
-            Err(code) => {
-                self.broken = true;
-                Heard::Message(Inbound::Violation(code))
-            }
+            Err(code) => self.give_up(code),
+        }
+    }
+
+    fn give_up(&mut self, code: CloseCode) -> Heard {
+        self.broken = true;
+        self.throw_away();
+        Heard::Message(Inbound::Violation(code))
+    }
+
+    fn throw_away(&mut self) {
+        (self.buffer, self.joiner) = (BytesMut::new(), Joiner::default());
+        self.count();
+    }
+
+    /// Counts what has not come whole; whether that may be kept.
+    fn keeps(&mut self) -> bool {
+        self.count();
+        self.counted <= LEAST_BYTES || !self.unfinished.is_over()
+    }
+
+    fn count(&mut self) {
+        let kept = self.buffer.capacity() + self.joiner.capacity();
+        if kept != self.counted {
+            self.unfinished.take(kept);
+            self.unfinished.give(self.counted);
+            self.counted = kept;
         }
     }
 
@@ -145,6 +176,12 @@ fn receive(io: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     received.map_or(asked, Ok)
 }
 
+impl<Kept> Drop for Reader<Kept> {
+    fn drop(&mut self) {
+        self.unfinished.give(self.counted);
+    }
+}
+
 impl<Kept> Stream for Reader<Kept> {
     type Item = Inbound;
 
@@ -161,7 +198,7 @@ impl<Kept> Stream for Reader<Kept> {
                 return pin!(yield_now()).poll(cx).map(|()| None);
             }
             if reader.broken {
-                reader.buffer.clear();
+                reader.throw_away();
             }
             match reader.next_frame() {
                 Heard::Message(message) if !reader.outbox.is_closing() => return Poll::Ready(Some(message)),
@@ -188,7 +225,6 @@ mod tests {
     use prometheus_client::metrics::gauge::Gauge;
 
     use super::*;
-    use crate::actors::share::Share;
     use crate::config::Config;
 
     const FRAMES: usize = 10_000;
@@ -208,8 +244,9 @@ mod tests {
         let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let wire = Rc::new(Wire::new(io, Duration::from_secs(1), ()));
         let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20));
-        let (outbox, limits) = (Rc::new(Outbox::new(share, 1 << 18, 1)), Config::defaults().unwrap().socket);
-        let mut reader = Reader::new(wire, outbox, &limits, &early);
+        let outbox = Rc::new(Outbox::new(share.clone(), 1 << 18, 1));
+        let limits = Config::defaults().unwrap().socket;
+        let mut reader = Reader::new(wire, outbox, &limits, share, &early);
         for turn in 1.. {
             match Pin::new(&mut reader).poll_next(&mut Context::from_waker(&noop_waker())) {
                 Poll::Pending => assert!(turn <= FRAMES, "the message never came"),

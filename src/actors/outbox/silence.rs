@@ -1,0 +1,50 @@
+//! What is known of the other side: whether it has said hello, when it was last heard, whether it was
+//! asked if it is still there.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Outbox;
+
+impl Outbox {
+    /// Something was heard of the client, or it took bytes that had waited for it.
+    pub fn heard(&self, now: Instant) {
+        if self.greeted.get() {
+            self.heard.set(now);
+        }
+        self.pinged.set(false);
+    }
+
+    /// The client has said hello.
+    pub fn greeted(&self) {
+        self.greeted.set(true);
+    }
+
+    /// Whether the client has said hello.
+    pub fn is_greeted(&self) -> bool {
+        self.greeted.get()
+    }
+
+    /// Whether a ping is out and nothing was heard since.
+    pub fn is_pinged(&self) -> bool {
+        self.pinged.get()
+    }
+
+    /// A ping goes out.
+    pub fn ping(&self, message: Bytes) {
+        self.pinged.set(true);
+        self.pong_due.set(true);
+        self.push(message);
+    }
+
+    /// Whether the next message may be the answer to a ping, which was asked for. Said once a ping.
+    pub fn take_pong_due(&self) -> bool {
+        self.pong_due.take()
+    }
+
+    /// When something was last heard; before its hello, when the connection was opened.
+    pub fn heard_at(&self) -> Instant {
+        self.heard.get()
+    }
+}
