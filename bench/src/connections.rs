@@ -8,16 +8,19 @@
 //! | `after-burst` | resident memory each, after every client has been sent a burst of events |
 //! | `ws-…`, `socketio-…`, `nchan-…` | the peers |
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use dramatis::auth::Keys;
 use tokio::task::JoinSet;
 
 use crate::Common;
 use crate::link::Message;
+use crate::pinning::Pinning;
 use crate::report::Report;
-use crate::server::{Server, ServerOptions};
+use crate::server::{Server, ServerOptions, Who};
 use crate::stage::{self, Client, Composer, stamp};
 
 /// Options of `connections`: one round takes most of a minute for each server.
@@ -49,6 +52,9 @@ const ROOM_FOLLOWERS: usize = 100;
 /// Bytes of an event's payload.
 const EVENT_BYTES: usize = 300;
 
+/// What tokens are signed with: no secret, since nobody else reaches the server.
+const TOKEN_KEY: &str = "the key of a benchmark, and of nothing else";
+
 /// How long a burst may take.
 const READ_WITHIN: Duration = Duration::from_mins(1);
 
@@ -65,7 +71,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         for (who, found) in who.iter().zip(&mut results) {
             if options.common.wants(&format!("{}idle", who.prefix())) {
                 let scratch = options.common.scratch()?;
-                let server = options.server.start_one(*who, pinning, scratch.path())?;
+                let server = start(options, *who, pinning, scratch.path())?;
                 stage::block_on(measure(options, &server, found))?;
             }
         }
@@ -76,6 +82,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         &[
             ("connections", options.connections.to_string()),
             ("rooms", format!("{} a connection", options.rooms)),
+            ("tokens", "one each, of an hour; the peers' clients have none".to_owned()),
             ("counted", "growth of the server's VmRSS over one with its rooms open".to_owned()),
             ("pinning", pinning.describe()),
             ("server_workers", options.server.describe_workers()),
@@ -92,6 +99,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         report.values(&named("after-burst"), "KiB/connection", &found.after_burst, idle, &burst);
     }
     report.print(options.common.json)
+}
+
+/// Starts a server; ours takes clients with tokens only.
+fn start(options: &Options, who: Who, pinning: Pinning, dir: &Path) -> anyhow::Result<Server> {
+    if who != Who::Dramatis {
+        return options.server.start_one(who, pinning, dir);
+    }
+    let file = dir.join("token.key");
+    std::fs::write(&file, TOKEN_KEY)?;
+    let settings = [("DRAMATIS__AUTH__TOKEN_KEY_FILE", file.to_str().context("a path that is no text")?)];
+    let mut server = options.server.start_with(pinning, dir, &settings)?;
+    // It lives as long as the measuring does.
+    server.address.keys = Some(Box::leak(Box::new(Keys::read(&file)?)));
+    Ok(server)
 }
 
 #[derive(Debug, Clone, Default)]

@@ -4,11 +4,11 @@
 //! into them; nothing is parsed as JSON. Frames are masked with a key of zero, which is a valid
 //! key, so that masking costs the driver nothing; the server unmasks as ever.
 
+mod address;
 mod nchan;
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
@@ -16,6 +16,8 @@ use memchr::memmem;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
+
+pub(crate) use address::{Address, Dialect};
 
 /// Bytes read at a time, by all links of a thread into one buffer.
 const READ_BYTES: usize = 256 * 1024;
@@ -37,26 +39,6 @@ pub(crate) enum Message<'a> {
     Live,
     /// Anything else that is no trouble.
     Other,
-}
-
-/// How messages are wrapped on their way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    /// As text frames.
-    Plain,
-    /// As Socket.IO's events of the name `message`.
-    SocketIo,
-    /// As what nchan hands on: each text frame is an event, there is neither hello nor ack.
-    Nchan,
-    /// As requests of HTTP that publish to nchan.
-    NchanPublisher,
-}
-
-/// Where a server listens, and how it is spoken to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Address {
-    pub(crate) socket: SocketAddr,
-    pub(crate) dialect: Dialect,
 }
 
 /// A connection; cheap to share, but only one may send and one may read.

@@ -137,7 +137,7 @@ impl ServerOptions {
         command.arg("-p").arg(dir).args(["-c", "nginx.conf"]).stdin(Stdio::null());
         let child =
             command.stderr(File::create(dir.join("stderr.txt"))?).spawn().context("nginx does not start")?;
-        let server = Server { child, address: Address { socket, dialect: Dialect::Nchan } };
+        let server = Server { child, address: Address::new(socket, Dialect::Nchan) };
         let asked = Instant::now();
         while TcpStream::connect(socket).is_err() {
             if asked.elapsed() > LISTENS_WITHIN {
@@ -216,7 +216,7 @@ impl Server {
         };
         // Read on, so that the server never waits for room in the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { child, address: Address { socket, dialect: Dialect::Plain } })
+        Ok(Self { child, address: Address::new(socket, Dialect::Plain) })
     }
 
     /// Time on a processor so far.

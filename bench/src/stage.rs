@@ -39,7 +39,10 @@ impl Client {
         }
         let mut client = Self { link: Link::open(address).await?, inbox: Inbox::default() };
         let cursors: Vec<_> = rooms.iter().map(|room| serde_json::json!({ "room": room })).collect();
-        let hello = serde_json::json!({"type": "hello", "user": user, "session": user, "rooms": cursors});
+        let mut hello = serde_json::json!({"type": "hello", "user": user, "session": user, "rooms": cursors});
+        if let Some(token) = address.token_for(user)? {
+            hello["token"] = token.into();
+        }
         client.link.send(hello.to_string().as_bytes()).await?;
         let is_first = |message: Message<'_>| matches!(message, Message::Live | Message::Other);
         // `ready` counts too; without rooms it is all that comes.
