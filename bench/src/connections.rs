@@ -55,6 +55,9 @@ const EVENT_BYTES: usize = 300;
 /// What tokens are signed with: no secret, since nobody else reaches the server.
 const TOKEN_KEY: &str = "the key of a benchmark, and of nothing else";
 
+/// What entering set off, such as read models, is done by then: processor time counts from there.
+const SETTLE: Duration = Duration::from_secs(8);
+
 /// How long a burst may take.
 const READ_WITHIN: Duration = Duration::from_mins(1);
 
@@ -139,6 +142,7 @@ async fn measure(options: &Options, server: &Server, found: &mut Found) -> anyho
     .await?;
     let connections = f64::from(u32::try_from(options.connections)?);
     found.entered.push((server.resident_kib()? - before) / connections);
+    let clients = idle(clients, SETTLE).await?;
     let from = server.busy()?;
     let mut clients = idle(clients, Duration::from_secs(options.idle_seconds.into())).await?;
     let busy = server.busy()?.saturating_sub(from).as_secs_f64() * 1e6;

@@ -40,8 +40,8 @@ impl Client {
         let mut client = Self { link: Link::open(address).await?, inbox: Inbox::default() };
         let cursors: Vec<_> = rooms.iter().map(|room| serde_json::json!({ "room": room })).collect();
         let mut hello = serde_json::json!({"type": "hello", "user": user, "session": user, "rooms": cursors});
-        if let Some(token) = address.token_for(user)? {
-            hello["token"] = token.into();
+        if let (Some(token), Some(hello)) = (address.token_for(user)?, hello.as_object_mut()) {
+            hello.insert("token".to_owned(), token.into());
         }
         client.link.send(hello.to_string().as_bytes()).await?;
         let is_first = |message: Message<'_>| matches!(message, Message::Live | Message::Other);

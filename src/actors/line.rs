@@ -166,7 +166,9 @@ mod tests {
             tokio::task::yield_now().await;
         }
         for _ in 0..2 {
-            many.iter().for_each(|outbox| outbox.push_in_turn("event".into()));
+            for outbox in many {
+                outbox.push_in_turn("event".into());
+            }
         }
         for _ in 0..2 {
             alone.push("answer".into());

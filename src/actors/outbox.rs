@@ -56,6 +56,7 @@ pub struct Outbox {
     /// Where the writer waits for its turn; without one it has it at once.
     line: Option<Rc<Line>>,
     fleeting: RefCell<Fleeting>,
+    #[allow(clippy::box_collection, reason = "a pointer for the many that have none")]
     controls: Cell<Option<Box<VecDeque<Bytes>>>>,
     connection: Cell<u64>,
     in_flight: Cell<u32>,
