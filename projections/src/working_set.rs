@@ -62,8 +62,7 @@ pub struct Folded {
     pub events: u64,
 }
 
-/// A running fold: [`Fold::begin`], then [`Fold::load`], then [`Fold::finish`]. One that was begun and
-/// not finished is of no further use.
+/// A running fold: [`Fold::begin`], then [`Fold::load`], then [`Fold::finish`].
 pub trait Fold: Send + Sync {
     /// Takes a batch of events in log order; answers the keys whose documents it does not hold.
     fn begin(&mut self, events: &[Arc<Recorded>]) -> Vec<String>;
@@ -109,14 +108,9 @@ pub struct WorkingSet<P: Projection> {
     only: Option<String>,
     /// Whether it holds every document there is.
     holds_all: bool,
-    /// The events that wait for documents to be loaded; all others are folded as they come, while they
-    /// are in the processor's cache.
-    waiting: Vec<Waiting<P::Event>>,
-    /// The slots that those events wait for, one event after the other.
+    batch: Vec<Arriving<P::Event>>,
+    /// The slots that the events of the batch touch, one event after the other.
     places: Vec<usize>,
-    /// The slots that the batch has changed.
-    touched: Vec<usize>,
-    made: Folded,
     batches: u64,
     documents_max: usize,
 }
@@ -127,14 +121,12 @@ struct Slot<D> {
     used_in: u64,
     changed: bool,
     is_new: bool,
-    /// Whether its document is to be loaded first.
-    is_missing: bool,
 }
 
-struct Waiting<E> {
+struct Arriving<E> {
     recorded: Arc<Recorded>,
-    event: E,
-    /// Where in the places its own are.
+    event: Result<E, FoldError>,
+    /// Where in the batch's places its own are.
     places: Range<usize>,
 }
 
@@ -147,48 +139,37 @@ impl<P: Projection> WorkingSet<P> {
             skipped: HashSet::new(),
             only: None,
             holds_all: false,
-            waiting: Vec::new(),
+            batch: Vec::new(),
             places: Vec::new(),
-            touched: Vec::new(),
-            made: Folded::default(),
             batches: 0,
             documents_max,
         }
     }
 
-    /// Folds an event into its documents, or has it wait for those that must be loaded, whose keys it
-    /// adds.
+    /// Takes an event into the batch, and a place for each document it touches; adds the keys of
+    /// those that must be loaded.
     fn arrive(&mut self, recorded: &Arc<Recorded>, keys: &mut Vec<String>, missing: &mut Vec<String>) {
-        let event = match P::Event::from_envelope(&recorded.envelope) {
-            Ok(event) => event,
-            Err(error) => return self.park_stream(recorded, &error.into()),
-        };
-        P::keys(recorded, &event, keys);
-        if let Some(only) = self.only.as_ref().filter(|only| **only != *recorded.stream.as_str()) {
-            keys.retain(|key| key == only);
-        }
-        let is_missing = !self.holds_all && !P::is_first(&event);
+        let event = P::Event::from_envelope(&recorded.envelope).map_err(FoldError::from);
         let from = self.places.len();
-        for key in keys.drain(..) {
-            let entry = self.slots.entry(key);
-            let (place, batch) = (entry.index(), self.batches);
-            let slot = entry.or_insert_with_key(|key| {
-                if is_missing {
-                    missing.push(key.clone());
-                }
-                Slot::new(is_missing)
-            });
-            slot.used_in = batch;
-            if slot.is_missing {
-                self.places.push(place);
-            } else {
-                self.fold_into(place, recorded, &event);
+        if let Ok(event) = &event {
+            P::keys(recorded, event, keys);
+            if let Some(only) = self.only.as_ref().filter(|only| **only != *recorded.stream.as_str()) {
+                keys.retain(|key| key == only);
+            }
+            let is_new = self.holds_all || P::is_first(event);
+            for key in keys.drain(..) {
+                let entry = self.slots.entry(key);
+                self.places.push(entry.index());
+                let batch = self.batches;
+                entry.and_modify(|slot| slot.used_in = batch).or_insert_with_key(|key| {
+                    if !is_new {
+                        missing.push(key.clone());
+                    }
+                    Slot::new(batch)
+                });
             }
         }
-        let places = from..self.places.len();
-        if !places.is_empty() {
-            self.waiting.push(Waiting { recorded: recorded.clone(), event, places });
-        }
+        self.batch.push(Arriving { recorded: recorded.clone(), event, places: from..self.places.len() });
     }
 
     /// A key waits from the event on that could not be folded: what came before is folded
@@ -202,11 +183,11 @@ impl<P: Projection> WorkingSet<P> {
         !self.skipped.is_empty() && self.skipped.contains(&Skipped { key: key.to_owned(), position })
     }
 
-    fn park_at(&mut self, key: &str, recorded: &Recorded, error: &FoldError) {
+    fn park_at(&mut self, key: &str, recorded: &Recorded, error: &FoldError, folded: &mut Folded) {
         let known = self.parked.get(key).is_some_and(|from| *from <= recorded.position);
         if !known {
             self.parked.insert(key.to_owned(), recorded.position);
-            self.made.parked.push(DeadLetter {
+            folded.parked.push(DeadLetter {
                 key: key.to_owned(),
                 position: recorded.position,
                 event: recorded.envelope.name.to_string(),
@@ -215,35 +196,56 @@ impl<P: Projection> WorkingSet<P> {
         }
     }
 
-    /// Nobody can tell which documents the event would change: the whole stream waits.
-    fn park_stream(&mut self, recorded: &Recorded, error: &FoldError) {
-        let stream = recorded.stream.as_str();
-        let is_mine = self.only.as_deref().is_none_or(|only| only == stream);
-        if is_mine && !self.is_skipped(stream, recorded.position) {
-            self.park_at(stream, recorded, error);
+    fn fold_one(&mut self, arriving: Arriving<P::Event>, folded: &mut Folded, touched: &mut Vec<usize>) {
+        let Arriving { recorded, event, places } = arriving;
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                // Nobody can tell which documents it would change: the whole stream waits.
+                let (stream, position) = (recorded.stream.as_str(), recorded.position);
+                if self.only.as_deref().is_none_or(|only| only == stream)
+                    && !self.is_skipped(stream, position)
+                {
+                    self.park_at(stream, &recorded, &error, folded);
+                }
+                return;
+            }
+        };
+        for place in places {
+            let Some(place) = self.places.get(place).copied() else { continue };
+            if let Err((key, error)) = self.fold_into(place, &recorded, &event, folded, touched) {
+                self.park_at(&key, &recorded, &error, folded);
+            }
         }
     }
 
-    fn fold_into(&mut self, place: usize, recorded: &Recorded, event: &P::Event) {
-        let Some((key, _)) = self.slots.get_index(place) else { return };
+    fn fold_into(
+        &mut self,
+        place: usize,
+        recorded: &Recorded,
+        event: &P::Event,
+        folded: &mut Folded,
+        touched: &mut Vec<usize>,
+    ) -> Result<(), (String, FoldError)> {
+        let Some((key, _)) = self.slots.get_index(place) else { return Ok(()) };
         if self.is_parked(key, recorded) {
-            return;
+            return Ok(());
         }
         let skipped = self.is_skipped(key, recorded.position);
-        let Some((key, slot)) = self.slots.get_index_mut(place) else { return };
+        let Some((key, slot)) = self.slots.get_index_mut(place) else { return Ok(()) };
         if slot.position >= Some(recorded.position) {
-            return;
+            return Ok(());
         }
-        if !skipped && let Err(error) = P::fold(&mut slot.document, recorded, event) {
-            let key = key.clone();
-            return self.park_at(&key, recorded, &error);
+        if !skipped {
+            P::fold(&mut slot.document, recorded, event).map_err(|error| (key.clone(), error))?;
         }
         slot.position = Some(recorded.position);
         if !slot.changed {
             slot.changed = true;
-            self.touched.push(place);
+            touched.push(place);
         }
-        self.made.events += 1;
+        folded.events += 1;
+        Ok(())
     }
 
     fn collect(&mut self, touched: &[usize]) -> Result<Vec<Write>, FoldError> {
@@ -295,14 +297,16 @@ fn json(document: &impl Serialize, like: usize) -> Result<String, String> {
 }
 
 impl<D> Slot<D> {
-    fn new(is_missing: bool) -> Self {
-        Self { position: None, document: None, used_in: 0, changed: false, is_new: true, is_missing }
+    fn new(batch: u64) -> Self {
+        Self { position: None, document: None, used_in: batch, changed: false, is_new: true }
     }
 }
 
 impl<P: Projection> Fold for WorkingSet<P> {
     fn begin(&mut self, events: &[Arc<Recorded>]) -> Vec<String> {
         self.batches += 1;
+        self.batch.clear();
+        self.places.clear();
         let (mut keys, mut missing) = (Vec::new(), Vec::new());
         for recorded in events.iter().filter(|recorded| wants::<P>(recorded)) {
             self.arrive(recorded, &mut keys, &mut missing);
@@ -316,29 +320,17 @@ impl<P: Projection> Fold for WorkingSet<P> {
             let document =
                 document.map_err(|e| FoldError::Document { key: key.clone(), reason: e.to_string() })?;
             let (position, used_in) = (Some(position), self.batches);
-            let slot = Slot { position, document, used_in, changed: false, is_new: false, is_missing: false };
+            let slot = Slot { position, document, used_in, changed: false, is_new: false };
             self.slots.insert(key, slot);
         }
         Ok(())
     }
 
     fn finish(&mut self) -> Result<Folded, FoldError> {
-        let places = std::mem::take(&mut self.places);
-        for Waiting { recorded, event, places: own } in std::mem::take(&mut self.waiting) {
-            for place in places.get(own).unwrap_or_default() {
-                // What was not loaded is not there.
-                if let Some((_, slot)) = self.slots.get_index_mut(*place) {
-                    slot.is_missing = false;
-                }
-                self.fold_into(*place, &recorded, &event);
-            }
+        let (mut folded, mut touched) = (Folded::default(), Vec::new());
+        for arriving in std::mem::take(&mut self.batch) {
+            self.fold_one(arriving, &mut folded, &mut touched);
         }
-        let touched = std::mem::take(&mut self.touched);
-        let mut folded = std::mem::take(&mut self.made);
-        // What waited comes later than what stands behind it in the log.
-        folded.parked.sort_by_key(|letter| letter.position);
-        let mut told = HashSet::new();
-        folded.parked.retain(|letter| told.insert(letter.key.clone()));
         folded.writes = self.collect(&touched)?;
         self.forget_cold();
         Ok(folded)
