@@ -93,7 +93,9 @@ impl Worker {
         while !*stop.borrow_and_update() {
             let last = *head.borrow_and_update();
             self.gathering.begin();
-            let moved = match self.step().await {
+            let stepped = self.step().await;
+            self.gathering.end();
+            let moved = match stepped {
                 Ok(Some(moved)) => moved,
                 Ok(None) => {
                     self.stand_by(&mut stop).await;
@@ -104,7 +106,6 @@ impl Worker {
                     continue;
                 }
             };
-            self.gathering.end();
             self.recovered();
             self.publish(None);
             if moved && self.is_behind(last) {
