@@ -329,6 +329,7 @@ impl Worker {
             (None, alias) => self.first_build(alias).await?,
         }
         self.warm_up(&record, &builds).await;
+        self.retry_newer().await;
         Ok(())
     }
 
