@@ -224,6 +224,7 @@ fn documents_are_shown_as_they_were_and_why() {
     assert_eq!(page["documents"][0]["document"]["text"], "one");
     let head = server.get_json("/api/projections/timeline");
     assert_ne!(head["build"], build);
+    dropped_before_its_time(&server, build, head["build"].as_str().unwrap());
     // A position of another history is refused, one of this is waited for.
     let epoch = head["epoch"].as_str().unwrap();
     let with = |epoch: &str| server.get(&format!("/api/rooms/den/timeline?min_position={epoch}:{now}"));
@@ -233,6 +234,21 @@ fn documents_are_shown_as_they_were_and_why() {
     let output = server.run(&["projections", "retry", "timeline", &key]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is not parked"));
+}
+
+fn dropped_before_its_time(server: &Server, build: &str, live: &str) {
+    let drop = |build: &str| server.run(&["projections", "drop", "timeline", build]);
+    for other in [live, "timeline@99", "rooms@1"] {
+        let refused = drop(other);
+        assert_eq!(refused.status.code(), Some(1), "{other}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("no build of timeline as of a position"));
+    }
+    let told = String::from_utf8(drop(build).stdout).unwrap();
+    assert!(told.starts_with(&format!("timeline: {build}, which showed position ")), "{told}");
+    assert_eq!(standing(server, "timeline")["kept"], json!([]));
+    let (status, answer) = server.get(&format!("/api/projections/timeline/documents?build={build}"));
+    assert_eq!(status, 404, "{answer}");
+    assert_eq!(drop(build).status.code(), Some(1), "it is gone");
 }
 
 #[test]

@@ -151,6 +151,14 @@ impl Worker {
                 let mended = self.mend(&key, skip).await;
                 let _ = answer.send(mended);
             }
+            Ask::Drop { build, answer } => {
+                let dropped = self.drop_past(&build).await;
+                if dropped.is_ok() {
+                    self.kept.retain(|kept| kept.collection != build);
+                    self.publish(None);
+                }
+                let _ = answer.send(dropped);
+            }
         }
         self.ticked = None;
         self.publish(None);
