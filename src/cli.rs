@@ -259,6 +259,7 @@ mod tests {
             "projections get rooms room-main.lobby --as-of-time 2024-01-31T12:00:00Z",
             "projections why rooms room-main.lobby",
             "projections as-of rooms --position 7",
+            "projections drop rooms rooms@2",
             "backup create --store b --data d --name n",
             "backup list --store b --json",
             "backup verify --store b n",

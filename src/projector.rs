@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::clock::{Clock, SystemClock};
 use crate::log::{EventLog, ReadLimit};
 use crate::read_models::ReadModels;
+use gather::Turns;
 use threads::Handles;
 
 mod admin;
@@ -115,6 +116,7 @@ struct Shared {
     holder: Arc<str>,
     stop: watch::Receiver<bool>,
     handles: Handles,
+    turns: Turns,
 }
 
 /// The running projections.
@@ -228,7 +230,8 @@ impl Projector {
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let holder = format!("{:016x}", options.node).into();
-        let shared = Shared { log, store, clock, options, holder, stop: stopped, handles };
+        let shared =
+            Shared { log, store, clock, options, holder, stop: stopped, handles, turns: Turns::new() };
         let running = projections.iter().map(|&projection| Running::start(projection, &shared)).collect();
         Self { shared, stop, running }
     }
@@ -291,7 +294,7 @@ impl Running {
         let (progress, _) = watch::channel(None);
         let (wake, wakes) = watch::channel(0);
         let (wanted, wants) = watch::channel(None);
-        let gathering = gather::Gathering::new(wants);
+        let gathering = gather::Gathering::new(wants, shared.turns.clone());
         let worker =
             worker::Worker::new(projection, shared.clone(), publish, arriving, wake.clone(), gathering);
         let builder = builder::Builder::new(

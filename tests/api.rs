@@ -88,6 +88,7 @@ fn the_description_lists_every_path_and_each_is_served() {
         "/api/projections/{name}/dead_letters",
         "/api/projections/{name}/document",
         "/api/projections/{name}/documents",
+        "/api/projections/{name}/drop",
         "/api/projections/{name}/pause",
         "/api/projections/{name}/rebuild",
         "/api/projections/{name}/resume",

@@ -9,20 +9,20 @@
 )]
 
 mod support;
+#[path = "support/traffic.rs"]
+mod traffic;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use support::documents::{Documents, documents};
-use support::http::Request;
 use support::imports::{Chance, caught_up, chat_log, file, imported, long_tier};
 use support::{Client, PATIENCE, Server};
-use tokio_tungstenite::tungstenite::Message;
+use traffic::{POSTED_TOGETHER, Pace, Seen, post_until_gone, read_until_gone};
 
 /// Batches small enough that there is much to interrupt.
 const SMALL: [(&str, &str); 1] = [("DRAMATIS__PROJECTIONS__BATCH_EVENTS", "100")];
@@ -55,22 +55,6 @@ fn shown(data: &Path, name: &str) -> Documents {
     let mut documents = documents(data).remove(name).unwrap();
     documents.retain(|(_, _, body)| body.is_some());
     documents
-}
-
-/// Commands a second, as many as a slow machine can fold too.
-fn rate() -> u32 {
-    if long_tier() && !cfg!(debug_assertions) { 2_000 } else { 500 }
-}
-
-/// What people saw of a server that was killed again and again.
-#[derive(Default)]
-struct Seen {
-    /// Messages acknowledged, by their revision.
-    posted: BTreeSet<u64>,
-    /// The newest message that a query showed.
-    newest: u64,
-    /// Queries answered.
-    asked: u64,
 }
 
 #[test]
@@ -145,46 +129,6 @@ fn killed_within_a_rebuild(server: Server, chance: &mut Chance) -> (bool, bool) 
     (ordered, at["job"]["state"] != "done")
 }
 
-/// Posts at the rate until the server is gone, and notes what was acknowledged.
-fn post_until_gone(address: SocketAddr, posted: &mut BTreeSet<u64>, begun: &mpsc::Sender<()>) {
-    let mut client = Client::connect(address);
-    client.hello("poster", "session-of-poster", &json!([]));
-    client.ask("den", "join", &json!({}));
-    begun.send(()).unwrap();
-    let mut pace = Pace::new();
-    for batch in 0.. {
-        pace.wait();
-        for number in 0..POSTED_TOGETHER {
-            let id = format!("{}-{batch}-{number}", address.port());
-            let data = json!({"text": id});
-            let command =
-                json!({"type": "command", "id": id, "room": "den", "name": "post_message", "data": data});
-            if client.socket().send(Message::text(command.to_string())).is_err() {
-                return;
-            }
-        }
-        for _ in 0..POSTED_TOGETHER {
-            let Ok(answer) = client.try_receive() else { return };
-            assert_eq!(answer["type"], "ack", "{answer}");
-            posted.insert(answer["revision"].as_u64().unwrap());
-        }
-    }
-}
-
-/// Asks for the newest message until the server is gone: no answer fails or goes back in time,
-/// over restarts too.
-fn read_until_gone(address: SocketAddr, newest: &mut u64, asked: &mut u64) {
-    let path = "/api/rooms/den/timeline?limit=1";
-    while let Ok(answer) = (Request { method: "GET", path, headers: &[], body: "" }).send(address) {
-        let status = answer.status;
-        let Ok(page) = answer.json() else { return };
-        assert_eq!(status, 200, "{page}");
-        let revision = page["messages"][0]["revision"].as_u64().unwrap();
-        assert!(revision >= *newest, "back from {newest} to {revision}");
-        (*newest, *asked) = (revision, *asked + 1);
-    }
-}
-
 #[test]
 fn queries_never_fail_or_go_back_in_time_while_builds_come_and_go() {
     let data = tempfile::tempdir().unwrap();
@@ -217,27 +161,6 @@ fn queries_never_fail_or_go_back_in_time_while_builds_come_and_go() {
     let live = shown(data.path(), "timeline");
     assert!(server.run(&["projections", "rollback", "timeline"]).status.success());
     assert_eq!(shown(data.path(), "timeline"), live);
-}
-
-/// Messages sent before their answers are read.
-const POSTED_TOGETHER: u32 = 32;
-
-/// A fixed rate, so that a machine is not asked for more than it can fold; what came late is not
-/// made up for.
-struct Pace {
-    due: Instant,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self { due: Instant::now() }
-    }
-
-    fn wait(&mut self) {
-        let now = Instant::now();
-        std::thread::sleep(self.due.saturating_duration_since(now));
-        self.due = self.due.max(now) + Duration::from_secs(1) * POSTED_TOGETHER / rate();
-    }
 }
 
 fn post_until(client: &mut Client, done: &AtomicBool) -> u64 {
@@ -301,6 +224,7 @@ fn documents_are_shown_as_they_were_and_why() {
     assert_eq!(page["documents"][0]["document"]["text"], "one");
     let head = server.get_json("/api/projections/timeline");
     assert_ne!(head["build"], build);
+    dropped_before_its_time(&server, build, head["build"].as_str().unwrap());
     // A position of another history is refused, one of this is waited for.
     let epoch = head["epoch"].as_str().unwrap();
     let with = |epoch: &str| server.get(&format!("/api/rooms/den/timeline?min_position={epoch}:{now}"));
@@ -310,6 +234,21 @@ fn documents_are_shown_as_they_were_and_why() {
     let output = server.run(&["projections", "retry", "timeline", &key]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is not parked"));
+}
+
+fn dropped_before_its_time(server: &Server, build: &str, live: &str) {
+    let drop = |build: &str| server.run(&["projections", "drop", "timeline", build]);
+    for other in [live, "timeline@99", "rooms@1"] {
+        let refused = drop(other);
+        assert_eq!(refused.status.code(), Some(1), "{other}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("no build of timeline as of a position"));
+    }
+    let told = String::from_utf8(drop(build).stdout).unwrap();
+    assert!(told.starts_with(&format!("timeline: {build}, which showed position ")), "{told}");
+    assert_eq!(standing(server, "timeline")["kept"], json!([]));
+    let (status, answer) = server.get(&format!("/api/projections/timeline/documents?build={build}"));
+    assert_eq!(status, 404, "{answer}");
+    assert_eq!(drop(build).status.code(), Some(1), "it is gone");
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! | `sqlite`, `mongodb` | the timeline rebuilt beside the live build by the projector, as `dramatis projections rebuild` has it done, until all its documents are written | `bulk-write` |
 //! | `sqlite-proven`, `mongodb-proven` | the same, until every document is compared with the live build's as well | `bulk-write` |
 //! | `sqlite-events`, `mongodb-events` | the same as the first, in events | |
+//! | `…-events-first-tenth`, `…-events-last-tenth` | the same, of the first and the last tenth of the events | |
+//! | `…-memory` | the most memory that the process had, the log's and the store's own threads in it | |
 //! | `sqlite-statistics`, `mongodb-statistics` | the read model in which many events make one document, until it is written | |
 //! | `sqlite-bulk-write`, `mongodb-bulk-write` | the limit: the very same documents, made before, written in the order of their keys under the same guard into a collection with the same indexes | |
 //! | `…-bulk-write-unsorted` | the same in the order of the log, in which a rebuild makes them | |
@@ -47,6 +49,9 @@ pub(crate) struct Options {
     /// Events folded between two writes, in `fold`; the others take what a server takes.
     #[arg(long, default_value_t = 2_000)]
     batch: usize,
+    /// Leave out the limits, which have all documents in memory.
+    #[arg(long)]
+    without_limits: bool,
     /// A `MongoDB` server, for databases of this run's own that are dropped after it.
     #[arg(long, env = "DRAMATIS_TEST_MONGODB_URI", hide_env_values = true)]
     mongodb: Option<String>,
@@ -143,6 +148,10 @@ fn rows(report: &mut Report, names: &Names, measured: &Measured) {
     report.values(names.built, "docs/s", &measured.built, limit, &extra);
     report.values(names.proven, "docs/s", &measured.proven, limit, &extra);
     report.values(names.events, "events/s", &measured.events, None, &extra);
+    for (tenth, rates) in [("first", &measured.first_tenth), ("last", &measured.last_tenth)] {
+        report.values(&format!("{}-{tenth}-tenth", names.events), "events/s", rates, None, &[]);
+    }
+    report.values(&format!("{}-memory", names.built), "MiB", &measured.memory, None, &[]);
     report.values(names.sorted, "docs/s", &measured.sorted, None, &extra);
     report.values(names.unsorted, "docs/s", &measured.unsorted, limit, &extra);
     let many = [("documents", measured.many_documents.to_string()), ("projection", product::MANY.to_owned())];

@@ -99,6 +99,9 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// What the messages of those end with that a newer release may not have.
+    pub const UPGRADE: &'static str = "upgrade before reading on";
+
     pub(crate) fn payload(name: &str, error: &serde_json::Error) -> Self {
         let kind = match error.classify() {
             JsonErrorKind::Data => "",

@@ -148,6 +148,14 @@ pub enum Projections {
         #[arg(long, value_name = "TIME", conflicts_with = "position")]
         time: Option<String>,
     },
+    /// Drops a read model as it was, that `as-of` made, before its time
+    Drop {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+        /// Its build, as `list` shows it
+        build: String,
+    },
 }
 
 /// Which projection, of which server.
@@ -222,6 +230,10 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
         Projections::Rollback { of } => {
             let back = of.post("/rollback", &[])?;
             told(&of, &back, &show::rolled_back(&of.name, &back))
+        }
+        Projections::Drop { of, build } => {
+            let dropped = of.post("/drop", &[("build", build)])?;
+            told(&of, &dropped, &show::dropped(&of.name, &dropped))
         }
         Projections::DeadLetters { of } => {
             let letters = dead_letters(&of)?;

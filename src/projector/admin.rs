@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::asks::{Ask, Mended};
 use super::history::{self, AsOf, Cause, Past};
-use super::record::{Job, JobState, Purpose, Record};
+use super::record::{Job, JobState, Kept, Purpose, Record};
 use super::run::{RunError, next_collection};
 use super::status::JobProgress;
 use super::{Health, Projector, Running, names};
@@ -54,8 +54,9 @@ pub enum AdminError {
     },
     /// Too many builds as of positions are kept.
     #[error(
-        "{projection} keeps {max} builds as of positions already, which is the limit: read those, or ask again \
-         after {} (Unix milliseconds), when the first is dropped", .until.get()
+        "{projection} keeps {max} builds as of positions already, which is the limit: drop one with `dramatis \
+         projections drop {projection} BUILD`, or ask again after {} (Unix milliseconds), when the first goes",
+        .until.get()
     )]
     TooManyKept {
         /// The projection.
@@ -70,6 +71,17 @@ pub enum AdminError {
     NothingKept {
         /// The projection.
         projection: &'static str,
+    },
+    /// It is no build as of a position.
+    #[error(
+        "{build:?} is no build of {projection} as of a position: `dramatis projections list` shows those that are \
+         kept"
+    )]
+    NotKept {
+        /// The projection.
+        projection: &'static str,
+        /// What was named.
+        build: String,
     },
     /// The key is not parked.
     #[error("{key:?} is not parked: `dramatis projections dead-letters` lists what is")]
@@ -282,6 +294,15 @@ impl Projector {
         let running = self.running_here(projection)?;
         let (answer, answered) = oneshot::channel();
         running.asks.send(Ask::RollBack(answer)).await.map_err(|_| AdminError::Stopped)?;
+        answered.await.map_err(|_| AdminError::Stopped)?
+    }
+
+    /// Drops a build as of a position before its time; answers what it was.
+    pub async fn drop_past(&self, projection: &str, build: &str) -> Result<Kept, AdminError> {
+        let running = self.running_here(projection)?;
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask::Drop { build: build.to_owned(), answer };
+        running.asks.send(ask).await.map_err(|_| AdminError::Stopped)?;
         answered.await.map_err(|_| AdminError::Stopped)?
     }
 

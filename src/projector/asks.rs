@@ -29,6 +29,8 @@ pub(super) enum Ask {
     RollBack(oneshot::Sender<Result<RolledBack, AdminError>>),
     /// To fold a parked key again, without the event that parked it if it is to be skipped.
     Mend { key: String, skip: bool, answer: oneshot::Sender<Result<Mended, AdminError>> },
+    /// To drop a build as of a position before its time.
+    Drop { build: String, answer: oneshot::Sender<Result<Kept, AdminError>> },
 }
 
 /// What came of trying a parked key again.
@@ -73,6 +75,7 @@ impl Ask {
             }
             Self::RollBack(answer) => drop(answer.send(Err(error()))),
             Self::Mend { answer, .. } => drop(answer.send(Err(error()))),
+            Self::Drop { answer, .. } => drop(answer.send(Err(error()))),
         }
     }
 
@@ -82,6 +85,7 @@ impl Ask {
             Self::Switch(switch) => drop(switch.answer.send(Err(error))),
             Self::RollBack(answer) => drop(answer.send(Err(error.into()))),
             Self::Mend { answer, .. } => drop(answer.send(Err(error.into()))),
+            Self::Drop { answer, .. } => drop(answer.send(Err(error.into()))),
         }
     }
 }
@@ -213,6 +217,25 @@ impl Worker {
             self.shared.store.drop_build(&kept.collection).await?;
         }
         Ok(())
+    }
+
+    /// Drops a build as of a position. Those that were live before are left alone: they are the way
+    /// back, and one of them may be kept up with the log.
+    pub(super) async fn drop_past(&mut self, build: &str) -> Result<Kept, AdminError> {
+        let name = self.projection.name();
+        let record = self.ledger.read().await.map_err(RunError::Store)?;
+        let past = |kept: &&Kept| kept.collection == build && kept.as_of.is_some();
+        let Some(kept) = record.kept.iter().find(past).cloned() else {
+            return Err(AdminError::NotKept { projection: name, build: build.to_owned() });
+        };
+        // In this order, as a drop that is cut off is made again in its time.
+        self.shared.store.drop_build(build).await.map_err(RunError::Store)?;
+        let forget = |record: &mut Record| {
+            record.kept.retain(|kept| kept.collection != build);
+            Ok::<_, RunError>(())
+        };
+        self.ledger.update(forget).await?;
+        Ok(kept)
     }
 
     /// Makes the build before live again: at once if it is warm, else after it has caught up.

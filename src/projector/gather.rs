@@ -1,11 +1,12 @@
 //! The pace of a projection that keeps up: it lets events gather for a moment, so that a busy log
-//! costs a few larger batches and not one for each of its own; nobody waits longer for that who
-//! asks for a position.
+//! costs a few larger batches and not one for each of its own, and they take turns, so that many at
+//! once do not make each other slow. Nobody waits longer for that who asks for a position.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dramatis_events::Position;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 /// The time from one batch to the next, at the least, while nobody waits.
@@ -17,6 +18,18 @@ const GATHER_MAX: Duration = Duration::from_millis(40);
 /// batches write a document less often.
 const GATHER_TIMES: u32 = 5;
 
+/// The turns of the projections of a store. Whoever asks for a position waits for the batch that is
+/// on its way and for the next one: the fewer others the store has at the time, the shorter are both.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    /// One projection at a time, of those that nobody waits for.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
 pub(super) struct Gathering {
     /// When the last batch was begun.
     begun: Option<Instant>,
@@ -24,11 +37,14 @@ pub(super) struct Gathering {
     wait: Duration,
     /// The last position that somebody waits or waited for.
     wanted: watch::Receiver<Option<Position>>,
+    turns: Turns,
+    /// Held until the batch is written.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Gathering {
-    pub(super) fn new(wanted: watch::Receiver<Option<Position>>) -> Self {
-        Self { begun: None, wait: GATHER_MIN, wanted }
+    pub(super) fn new(wanted: watch::Receiver<Option<Position>>, turns: Turns) -> Self {
+        Self { begun: None, wait: GATHER_MIN, wanted, turns, turn: None }
     }
 
     /// A batch begins.
@@ -36,20 +52,27 @@ impl Gathering {
         self.begun = Some(Instant::now());
     }
 
-    /// It is written.
+    /// It is written, or failed.
     pub(super) fn end(&mut self) {
         let took = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         self.wait = (took * GATHER_TIMES).clamp(GATHER_MIN, GATHER_MAX);
+        self.turn = None;
     }
 
     /// Waits until the next batch is due for a projection that stands at this position.
     pub(super) async fn gather(&mut self, position: Option<Position>, stop: &mut watch::Receiver<bool>) {
         let Some(begun) = self.begun else { return };
-        tokio::select! {
-            () = tokio::time::sleep_until(begun + self.wait) => {}
-            _ = self.wanted.wait_for(|wanted| *wanted > position) => {}
-            _ = stop.changed() => {}
-        }
+        let (turns, due_at) = (self.turns.0.clone(), begun + self.wait);
+        let due = async {
+            tokio::time::sleep_until(due_at).await;
+            turns.clone().acquire_owned().await.ok()
+        };
+        self.turn = tokio::select! {
+            turn = due => turn,
+            // Others hold back meanwhile if none has begun.
+            _ = self.wanted.wait_for(|wanted| *wanted > position) => turns.clone().try_acquire_owned().ok(),
+            _ = stop.changed() => None,
+        };
     }
 }
 
@@ -62,7 +85,7 @@ mod tests {
     async fn events_gather_unless_somebody_waits() {
         let (wants, wanted) = watch::channel(None);
         let (_stop, mut stopped) = watch::channel(false);
-        let mut gathering = Gathering::new(wanted);
+        let mut gathering = Gathering::new(wanted, Turns::new());
         let start = Instant::now();
         gathering.gather(None, &mut stopped).await;
         assert_eq!(start.elapsed(), Duration::ZERO, "the first batch is due at once");
@@ -78,10 +101,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_goes_after_the_other_unless_somebody_waits() {
+        let (turns, (_stop, mut stopped)) = (Turns::new(), watch::channel(false));
+        let (_nobody, wanted) = watch::channel(None);
+        let (wants, also_wanted) = watch::channel(None);
+        let (mut one, mut other) =
+            (Gathering::new(wanted, turns.clone()), Gathering::new(also_wanted, turns.clone()));
+        one.begin();
+        one.gather(None, &mut stopped).await;
+        other.begin();
+        let start = Instant::now();
+        {
+            let mut held_back = std::pin::pin!(other.gather(None, &mut stopped));
+            let long = tokio::time::timeout(GATHER_MAX * 10, held_back.as_mut());
+            assert!(long.await.is_err(), "the other one is at its batch");
+            wants.send_replace(Some(Position::from_engine(7)));
+            held_back.await;
+            assert_eq!(start.elapsed(), GATHER_MAX * 10, "somebody waits: at once");
+        }
+        other.begin();
+        other.end();
+        one.end();
+        other.gather(Some(Position::from_engine(7)), &mut stopped).await;
+        assert_eq!(start.elapsed(), GATHER_MAX * 10 + GATHER_MIN, "the turn was given back");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_store_that_takes_long_gets_larger_batches() {
         let (_wants, wanted) = watch::channel(None);
         let (_stop, mut stopped) = watch::channel(false);
-        let mut gathering = Gathering::new(wanted);
+        let mut gathering = Gathering::new(wanted, Turns::new());
         for (took_ms, next_ms) in [(1, 10), (3, 15), (7, 35), (20, 40), (100, 100), (1, 10)] {
             let start = Instant::now();
             gathering.begin();

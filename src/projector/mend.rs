@@ -1,12 +1,14 @@
 //! A parked key, folded again from the event that parked it.
 
-use dramatis_events::Position;
+use dramatis_events::{DecodeError, Position};
 use dramatis_projections::{DeadLetter, DynProjection};
 
 use super::Shared;
 use super::asks::Mended;
 use super::record::Ledger;
 use super::run::{Run, RunError, filter};
+use super::worker::Worker;
+use crate::log::ReadLimit;
 use crate::read_models::{Batch, Checkpoint};
 
 /// Folds what waited, up to where the build is, and takes the key from the dead letters. The
@@ -57,4 +59,44 @@ pub(super) async fn mend(
     }
     shared.store.remove_dead_letter(&run.collection, &letter.key, letter.position).await?;
     Ok(mended)
+}
+
+impl Worker {
+    /// Tries streams again that wait for a newer release, if this is one. What fails is left to admins.
+    pub(super) async fn retry_newer(&mut self) {
+        let letters = self.run.iter().flat_map(|run| run.parked.iter());
+        let waiting: Vec<_> =
+            letters.filter(|letter| letter.error.ends_with(DecodeError::UPGRADE)).cloned().collect();
+        for letter in waiting {
+            let (projection, key) = (self.projection.name(), &letter.key);
+            let tried = match self.can_read(&letter).await {
+                Ok(false) => continue,
+                Ok(true) => self.mend(key, false).await,
+                Err(error) => Err(error.into()),
+            };
+            match tried {
+                Ok(mended) => {
+                    tracing::info!(
+                        projection,
+                        key,
+                        events = mended.events,
+                        parked = mended.parked,
+                        "tried a stream again that waited for a newer release"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(projection, key, %error, "a stream waits still that this release can read");
+                }
+            }
+        }
+    }
+
+    async fn can_read(&self, letter: &DeadLetter) -> Result<bool, RunError> {
+        let before = letter.position.to_engine().checked_sub(1).map(Position::from_engine);
+        let filter = filter(self.projection)?;
+        let page = self.shared.log.read_all(before, filter, ReadLimit::events(1)).await?;
+        let parked = page.events.first().filter(|event| event.position == letter.position);
+        // One that is not among what this projection folds it has no trouble with.
+        Ok(parked.is_none_or(|event| self.projection.keys_of(event).is_ok()))
+    }
 }

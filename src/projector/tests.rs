@@ -213,7 +213,8 @@ fn options(events: usize) -> Options {
 fn shared(log: &Arc<ScriptedLog>, store: &Arc<dyn ReadModels>, page: usize) -> Shared {
     let (_, stop) = watch::channel(false);
     let (log, store, clock, holder) = (log.clone(), store.clone(), Arc::new(SystemClock), "me".into());
-    Shared { log, store, clock, options: options(page), holder, stop, handles: Handles::here() }
+    let (handles, turns) = (Handles::here(), Turns::new());
+    Shared { log, store, clock, options: options(page), holder, stop, handles, turns }
 }
 
 async fn reached(projector: &Projector, position: Position) {

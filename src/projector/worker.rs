@@ -93,7 +93,9 @@ impl Worker {
         while !*stop.borrow_and_update() {
             let last = *head.borrow_and_update();
             self.gathering.begin();
-            let moved = match self.step().await {
+            let stepped = self.step().await;
+            self.gathering.end();
+            let moved = match stepped {
                 Ok(Some(moved)) => moved,
                 Ok(None) => {
                     self.stand_by(&mut stop).await;
@@ -104,7 +106,6 @@ impl Worker {
                     continue;
                 }
             };
-            self.gathering.end();
             self.recovered();
             self.publish(None);
             if moved && self.is_behind(last) {
@@ -149,6 +150,14 @@ impl Worker {
             Ask::Mend { key, skip, answer } => {
                 let mended = self.mend(&key, skip).await;
                 let _ = answer.send(mended);
+            }
+            Ask::Drop { build, answer } => {
+                let dropped = self.drop_past(&build).await;
+                if dropped.is_ok() {
+                    self.kept.retain(|kept| kept.collection != build);
+                    self.publish(None);
+                }
+                let _ = answer.send(dropped);
             }
         }
         self.ticked = None;
@@ -328,6 +337,7 @@ impl Worker {
             (None, alias) => self.first_build(alias).await?,
         }
         self.warm_up(&record, &builds).await;
+        self.retry_newer().await;
         Ok(())
     }
 

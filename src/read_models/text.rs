@@ -2,8 +2,12 @@
 //! depend on the store.
 //!
 //! A word is a run of letters, digits and their marks, in lower case and without the accents of
-//! Latin, Greek and Cyrillic. Chinese characters and Japanese kana are words by themselves, as
-//! nothing there separates words. All else separates.
+//! Latin, Greek and Cyrillic. Where nothing separates words, each letter with its marks is one by
+//! itself: Chinese characters, Japanese kana, Thai, Lao, Burmese and Khmer. So is each emoji, whatever
+//! its skin; it is spelt, as `emoji1f602`, since engines take signs for what separates. All else
+//! separates.
+
+use std::fmt::Write as _;
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -17,21 +21,42 @@ pub const SEARCH_WORDS_MAX: usize = 32;
 /// The words of a text, joined by one space.
 pub fn words(text: &str) -> String {
     let mut words = String::with_capacity(text.len());
-    let mut inside = false;
+    let mut after = After::Nothing;
     for letter in letters(text) {
-        // The voice marks of kana belong to what they follow.
-        let alone = stands_alone(letter) && !is_combining_mark(letter);
-        if letter.is_alphanumeric() || (inside && is_combining_mark(letter)) {
-            if !words.is_empty() && (alone || !inside) {
-                words.push(' ');
-            }
+        let is_mark = is_combining_mark(letter);
+        let alone = !is_mark && stands_alone(letter);
+        let is_word = letter.is_alphanumeric() || (is_mark && after != After::Nothing);
+        let is_emoji = !is_word && is_emoji(letter);
+        let joins = match after {
+            After::Nothing => false,
+            After::Alone => is_mark,
+            After::Letter => is_word && !alone,
+        };
+        if (is_word || is_emoji) && !joins && !words.is_empty() {
+            words.push(' ');
+        }
+        after = match after {
+            _ if !is_word => After::Nothing,
+            After::Alone if is_mark => After::Alone,
+            _ if alone => After::Alone,
+            _ => After::Letter,
+        };
+        if is_word {
             words.push(letter);
-            inside = !alone;
-        } else {
-            inside = false;
+        } else if is_emoji {
+            let _ = write!(words, "emoji{:x}", u32::from(letter));
         }
     }
     words
+}
+
+/// What a letter comes after.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    Nothing,
+    /// One that stands alone, with its marks.
+    Alone,
+    Letter,
 }
 
 /// What a search asks for: each phrase, words joined by one space, must occur as it is. Text
@@ -64,11 +89,20 @@ fn letters(text: &str) -> impl Iterator<Item = char> {
     text.nfkd().filter(move |letter| !accents.contains(letter)).flat_map(char::to_lowercase).nfc()
 }
 
-/// Han and kana, by their main blocks.
+/// The blocks of pictures and signs in which emoji are; modifiers of the skin are none by themselves.
+fn is_emoji(letter: char) -> bool {
+    matches!(letter,
+        '\u{2300}'..='\u{23ff}' | '\u{2600}'..='\u{27bf}' | '\u{2b00}'..='\u{2bff}'
+        | '\u{1f000}'..='\u{1f3fa}' | '\u{1f400}'..='\u{1faff}')
+        && !letter.is_alphanumeric()
+}
+
+/// Han and kana, and the letters of the south east of Asia, by their main blocks.
 fn stands_alone(letter: char) -> bool {
     matches!(letter,
         '\u{3040}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
-        | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
+        | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}'
+        | '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}')
 }
 
 #[cfg(test)]
@@ -89,7 +123,12 @@ mod tests {
             ("ﬁne ①", "fine 1"),
             ("私は日本人abc", "私 は 日 本 人 abc"),
             ("हिन्दी में", "हिन्दी में"),
-            ("a😂b", "a b"),
+            ("a😂b", "a emoji1f602 b"),
+            ("👍🏽👍 ❤️", "emoji1f44d emoji1f44d emoji2764"),
+            ("👩\u{200d}💻", "emoji1f469 emoji1f4bb"),
+            ("สวัสดี", "ส วั ส ดี"),
+            ("ກ\u{eb4}ນ က\u{102d}\u{102f}", "ກ\u{eb4} ນ က\u{102d}\u{102f}"),
+            ("ខ\u{17d2}មែរ 7", "ខ\u{17d2} មែ រ 7"),
             ("ᮀ\u{3099}", "ᮀ\u{3099}"),
         ] {
             assert_eq!(words(text), expected, "{text:?}");

@@ -96,6 +96,7 @@ fn of_projections(config: &mut web::ServiceConfig) {
         .route("/api/projections/{name}/cancel", web::post().to(jobs::cancel))
         .route("/api/projections/{name}/accept", web::post().to(jobs::accept))
         .route("/api/projections/{name}/rollback", web::post().to(jobs::roll_back))
+        .route("/api/projections/{name}/drop", web::post().to(jobs::drop_past))
         .route("/api/projections/{name}/dead_letters", web::get().to(letters::list))
         .route("/api/projections/{name}/retry", web::post().to(letters::retry))
         .route("/api/projections/{name}/skip", web::post().to(letters::skip))

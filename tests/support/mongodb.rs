@@ -1,5 +1,6 @@
 //! Databases for tests on a `MongoDB` server, and such servers.
 #![allow(unreachable_pub, reason = "as all that tests share")]
+#![allow(dead_code, reason = "not every suite has all that may go wrong")]
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
 use std::io::{BufRead as _, BufReader};

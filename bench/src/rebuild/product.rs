@@ -9,6 +9,7 @@ use dramatis::projector::{self, JobProgress, JobState, Order, Projector, Purpose
 use dramatis::read_models::ReadModels;
 
 use super::Options;
+use crate::memory;
 
 /// The read model in which every message is a document.
 const TIMELINE: &str = "timeline";
@@ -26,6 +27,11 @@ pub(super) struct Measured {
     pub(super) built: Vec<f64>,
     pub(super) proven: Vec<f64>,
     pub(super) events: Vec<f64>,
+    /// The same, of the first and of the last tenth of the events.
+    pub(super) first_tenth: Vec<f64>,
+    pub(super) last_tenth: Vec<f64>,
+    /// The most memory that this process had, MiB.
+    pub(super) memory: Vec<f64>,
     pub(super) sorted: Vec<f64>,
     pub(super) unsorted: Vec<f64>,
     pub(super) many: Vec<f64>,
@@ -66,7 +72,7 @@ pub(super) async fn measure<B: BulkWrite>(
         }
     }
     let live = store.alias(TIMELINE).await?.context("the timeline has no live build")?;
-    let mut limit = limit(live).await?;
+    let mut limit = if options.without_limits { None } else { Some(limit(live).await?) };
     let mut measured = Measured::default();
     for round in 0..options.common.rounds {
         let made = rebuild(&projector, &*store, TIMELINE).await?;
@@ -74,10 +80,12 @@ pub(super) async fn measure<B: BulkWrite>(
         measured.built.push(made.documents_in(made.built));
         measured.proven.push(made.documents_in(made.proven));
         measured.events.push(made.events_a_second());
-        for (sorted, rates) in
-            [(Sorted::ByKey, &mut measured.sorted), (Sorted::AsInTheLog, &mut measured.unsorted)]
-        {
-            rates.push(made.documents_in(limit.write(sorted).await?));
+        measured.first_tenth.push(made.events_a_second_between(0, 1));
+        measured.last_tenth.push(made.events_a_second_between(9, 10));
+        measured.memory.push(memory::kib("self", "VmHWM")? / 1_024.0);
+        if let Some(limit) = &mut limit {
+            measured.sorted.push(made.documents_in(limit.write(Sorted::ByKey).await?));
+            measured.unsorted.push(made.documents_in(limit.write(Sorted::AsInTheLog).await?));
         }
         let many = rebuild(&projector, &*store, MANY).await?;
         measured.many_documents = many.documents;
@@ -96,6 +104,8 @@ struct Made {
     built: Duration,
     /// Until they were compared, too.
     proven: Duration,
+    /// How many events were folded when, while it was built.
+    folded: Vec<(u64, Duration)>,
 }
 
 impl Made {
@@ -105,6 +115,16 @@ impl Made {
 
     fn events_a_second(&self) -> f64 {
         rate(self.events, self.built)
+    }
+
+    /// Between so many tenths of the events.
+    fn events_a_second_between(&self, from: u64, to: u64) -> f64 {
+        let at = |tenths: u64| {
+            let reached = self.folded.iter().find(|(events, _)| *events >= self.events * tenths / 10);
+            reached.copied().unwrap_or((self.events, self.built))
+        };
+        let ((before, began), (after, ended)) = (at(from), at(to));
+        rate(after.saturating_sub(before), ended.saturating_sub(began))
     }
 }
 
@@ -126,8 +146,10 @@ async fn rebuild(projector: &Projector, store: &dyn ReadModels, name: &str) -> a
             .cloned()
     };
     let (mut built, ended) = (None, started + DONE_WITHIN);
+    let mut folded = vec![(0, Duration::ZERO)];
     let done = loop {
         let noted = state(&progress.borrow_and_update());
+        folded.extend(noted.as_ref().map(|noted| (noted.events, started.elapsed())));
         match noted.as_ref().map(|noted| noted.state) {
             None | Some(JobState::Building) => {}
             Some(JobState::Proving) => {
@@ -147,5 +169,5 @@ async fn rebuild(projector: &Projector, store: &dyn ReadModels, name: &str) -> a
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let built = built.unwrap_or(proven);
-    Ok(Made { documents: completion.documents, events: done.events, built, proven })
+    Ok(Made { documents: completion.documents, events: done.events, built, proven, folded })
 }

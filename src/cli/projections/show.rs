@@ -81,6 +81,11 @@ fn kept(name: &str, kept: &Value) -> String {
     format!("{name}: {} {what} is kept until {at}\n", field(kept, "build"))
 }
 
+/// A build that is there no more.
+pub(super) fn dropped(name: &str, kept: &Value) -> String {
+    format!("{name}: {}, which showed position {}, is dropped\n", field(kept, "build"), field(kept, "as_of"))
+}
+
 /// So many of something that has an `s` if they are several.
 fn several(number: &str, what: &str) -> String {
     if number == "1" { format!("1 {what}") } else { format!("{number} {what}s") }

@@ -1,9 +1,11 @@
 //! Poison events, and the past of a document.
 
-use dramatis_projections::{FoldError, Room, Rooms};
+use dramatis_events::DecodeError;
+use dramatis_projections::{DeadLetter, FoldError, Room, Rooms};
 
 use super::odd::{Fate, Odd};
 use super::*;
+use crate::read_models::{Batch, Checkpoint};
 
 rooms_folded!(
     /// The fold of rooms with a fault: what eve does cannot be folded.
@@ -232,6 +234,48 @@ async fn an_event_that_a_newer_release_recorded_is_refused_by_all() {
     }
     let shown = dump(store.as_ref()).await;
     assert!(shown.contains(r#""text":"goes on""#) && !shown.contains(r#""text":"waits""#), "{shown}");
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_newer_release_goes_on_with_it() {
+    let folder = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    let before = log.write(STORY);
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, before).await;
+    projector.stop().await;
+    // As an older release leaves them that knows neither this event nor what comes in another hall.
+    let position = log.write(
+        r#"den bob MessagePosted {"kind":"text","text":"of a newer release"}
+           den bob MessagePosted {"kind":"text","text":"after it"}
+           hall bob MessagePinned {"target":1}
+           hall bob MessagePosted {"kind":"text","text":"waits on"}"#,
+    );
+    let unknown = |name: &str| DecodeError::UnknownName { category: "room", name: name.into() }.to_string();
+    let next = |events: u64| Position::from_engine(before.to_engine() + 3 * events);
+    for projection in ["timeline", "rooms"] {
+        let letters = [("den", 1, "MessagePosted"), ("hall", 3, "MessagePinned")];
+        let parked = letters.map(|(room, events, event)| DeadLetter {
+            key: format!("room-main.{room}"),
+            position: next(events),
+            event: event.into(),
+            error: unknown(event),
+        });
+        let checkpoint = Checkpoint { epoch: EPOCH, position: Some(position) };
+        let batch = Batch { writes: Vec::new(), parked: parked.into(), checkpoint, after: Some(before) };
+        store.write(&format!("{projection}@1"), batch.into()).await.unwrap();
+    }
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    let keys = async |projection: &str| {
+        let letters = projector.dead_letters(projection).await.unwrap();
+        letters.into_iter().map(|letter| letter.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys("timeline").await, ["room-main.hall"], "what this release cannot read waits on");
+    let shown = dump(store.as_ref()).await;
+    assert!(shown.contains("of a newer release") && shown.contains("after it"), "{shown}");
+    assert!(!shown.contains("waits on"), "{shown}");
     projector.stop().await;
 }
 

@@ -28,6 +28,9 @@ pub(super) async fn run(store: &dyn ReadModels) {
         // Apart by a vowel sign alone, and letters that came late to Unicode.
         ("s/8", document("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}", "", 8)),
         ("s/9", document("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{941}", "\u{1e7e0}\u{1e7e1}", 9)),
+        // "Greetings, all of you", without a blank, and two emoji, of which one has a colour of skin.
+        ("t/1", document("สวัสดีทุกคน", "so\u{1f602}\u{2764}\u{fe0f}", 10)),
+        ("t/2", document("คน", "\u{1f44d}\u{1f3fd}", 11)),
     ];
     let writes: Vec<_> =
         (1..).zip(&documents).map(|(at, (key, body))| (*key, at, Some(body.as_str()))).collect();
@@ -39,7 +42,7 @@ pub(super) async fn run(store: &dyn ReadModels) {
 }
 
 async fn finds(store: &dyn ReadModels) {
-    let cases: [(&str, &[&str]); 22] = [
+    let cases: [(&str, &[&str]); 29] = [
         ("cat", &["r/1", "s/6"]),
         ("CATS", &["r/1", "r/2"]),
         ("cats dog", &["r/2"]),
@@ -60,6 +63,13 @@ async fn finds(store: &dyn ReadModels) {
         ("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{941}", &["s/9"]),
         ("\u{1e7e0}\u{1e7e1}", &["s/9"]),
         ("\u{1e7e1}", &[]),
+        ("สวัสดี", &["t/1"]),
+        ("ทุกคน", &["t/1"]),
+        ("คน", &["t/1", "t/2"]),
+        ("นค", &[]),
+        ("\u{1f602}", &["t/1"]),
+        ("\u{2764} so", &["t/1"]),
+        ("\u{1f44d}", &["t/2"]),
         ("-cat", &["r/1", "s/6"]),
         ("?! \"\"", &[]),
     ];

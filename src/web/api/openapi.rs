@@ -44,6 +44,7 @@ use utoipa::openapi::PathItem;
         super::projections::jobs::cancel,
         super::projections::jobs::accept,
         super::projections::jobs::roll_back,
+        super::projections::jobs::drop_past,
         super::projections::letters::list,
         super::projections::letters::retry,
         super::projections::letters::skip,

@@ -257,6 +257,7 @@ impl From<Kept> for KeptView {
 fn refused(error: &AdminError) -> HttpResponse {
     let code = match error {
         AdminError::Unknown(_)
+        | AdminError::NotKept { .. }
         | AdminError::NotParked { .. }
         | AdminError::Run(RunError::Store(ReadModelError::NoBuild { .. })) => ErrorCode::NotFound,
         AdminError::Busy { .. }

@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::reading::MinPosition;
 use super::super::{Api, problem};
-use super::{JobView, refused};
+use super::{JobView, KeptView, refused};
 use crate::clock::parse_time;
 use crate::projector::{AsOf, JobProgress, Order, Purpose, Wish};
 use crate::protocol::ErrorCode;
@@ -143,6 +143,31 @@ async fn wish(api: &Api, name: &str, wish: Wish) -> HttpResponse {
             let known = known.filter(|known| known.job.collection == job.collection);
             HttpResponse::Ok().json(JobView::from(known.unwrap_or_else(|| JobProgress::begun(job))))
         }
+        Err(error) => refused(&error),
+    }
+}
+
+/// Which build.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web::api) struct DropQuery {
+    /// Its name, as `as_of` answered it.
+    build: String,
+}
+
+/// Drops a build as of a position or time before its time; who reads it then is told that it is
+/// not there.
+#[utoipa::path(post, path = "/api/projections/{name}/drop", params(("name" = String, Path), DropQuery),
+    responses((status = 200, description = "It is dropped", body = KeptView),
+    (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
+pub(in crate::web::api) async fn drop_past(
+    api: web::Data<Api>,
+    name: web::Path<String>,
+    query: web::Query<DropQuery>,
+) -> HttpResponse {
+    match api.projector.drop_past(&name, &query.build).await {
+        Ok(kept) => HttpResponse::Ok().json(KeptView::from(kept)),
         Err(error) => refused(&error),
     }
 }
