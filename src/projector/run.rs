@@ -228,18 +228,21 @@ impl Run {
     /// Waits until all that is folded is written, and has the store told of the position now and
     /// then; tells whether there was something.
     async fn rest(&mut self) -> Result<bool, RunError> {
+        let some = self.settle().await?;
         if self.is_to_save() {
             self.save().await?;
         }
-        self.settle().await
+        Ok(some)
     }
 
     fn is_to_save(&self) -> bool {
         self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_EVERY)
     }
 
-    /// Has the store told of the position.
+    /// Has the store told of the position, once all that is folded is written: what waits may have a
+    /// later one with it.
     pub(super) async fn save(&mut self) -> Result<(), RunError> {
+        self.settle().await?;
         if self.unsaved_since.is_none() {
             return Ok(());
         }

@@ -271,6 +271,32 @@ async fn checkpoints_are_written_now_and_then() {
     }
 }
 
+/// A batch that waits for the store may have a checkpoint of its own with it.
+#[tokio::test(start_paused = true)]
+async fn no_checkpoint_is_written_past_a_batch_that_failed() {
+    let place = Place::new();
+    let (log, down) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
+    let is_down = down.clone();
+    let store = Odd::over(place.store(), move |_, _| {
+        if is_down.load(Ordering::SeqCst) { Fate::failed() } else { Fate::Answered }
+    });
+    let shared = shared(&log, &store, 100);
+    let timeline = dramatis_projections::named("timeline").unwrap();
+    let mut run = run::Run::create(&shared, timeline, "built@1".into()).await.unwrap();
+    log.write(MORE);
+    run.step().await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let position = log.write(MORE);
+    down.store(true, Ordering::SeqCst);
+    run.step().await.unwrap_err();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    down.store(false, Ordering::SeqCst);
+    run.step().await.unwrap();
+    assert_eq!(run.position, Some(position));
+    assert_eq!(store.builds().await.unwrap()[0].checkpoint.position, Some(position));
+    assert_eq!(store.count("built@1").await.unwrap(), 2);
+}
+
 #[tokio::test]
 async fn a_store_that_answers_again_is_gone_on_with_at_once() {
     let place = Place::new();

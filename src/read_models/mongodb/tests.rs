@@ -2,6 +2,7 @@
 //! `DRAMATIS_TEST_MONGODB_URI` names one that is there.
 
 use std::io::Write as _;
+use std::sync::atomic::Ordering;
 
 use dramatis_projections::TextField;
 use mongodb::Client;
@@ -222,5 +223,37 @@ async fn a_database_of_another_application_or_release_is_left_alone() {
     let foreign = refused(lent.database.name()).await;
     assert!(foreign.contains("not ours"), "{foreign}");
     assert!(lent.database.list_collection_names().await.unwrap().contains(&"things@1".to_owned()));
+    lent.end().await;
+}
+
+/// A server that died between two batches may have lost the first and kept what the second stands on.
+#[tokio::test]
+async fn documents_that_may_be_lost_set_the_checkpoint_back_and_never_forward() {
+    let Some(lent) = Lent::new().await else { return };
+    lent.store.create(contract::new_build("probe@1")).await.unwrap();
+    let written = async |at: u64, position: Option<u64>, after: Option<u64>| {
+        let [position, after] = [position, after].map(|at| at.map(Position::from_engine));
+        let mut batch = contract::batch(&[("a", at, Some("1"))], at);
+        (batch.checkpoint.position, batch.after) = (position, after);
+        lent.store.write("probe@1", batch.into()).await
+    };
+    let breaks = || lent.store.store.breaks.fetch_add(1, Ordering::Relaxed);
+    let stands = async || lent.store.builds().await.unwrap()[0].checkpoint.position.map(Position::to_engine);
+    let set_back = |written: Result<(), ReadModelError>| {
+        let error = written.unwrap_err();
+        assert!(matches!(error, ReadModelError::SetBack { .. }), "{error}");
+    };
+    written(1, None, None).await.unwrap();
+    breaks();
+    set_back(written(2, None, None).await);
+    written(2, None, None).await.unwrap();
+    breaks();
+    set_back(written(5, Some(5), Some(4)).await);
+    assert_eq!(stands().await, None, "it never got as far as that");
+    written(5, Some(5), None).await.unwrap();
+    written(6, None, None).await.unwrap();
+    breaks();
+    set_back(written(7, Some(7), Some(5)).await);
+    assert_eq!(stands().await, Some(5));
     lent.end().await;
 }
