@@ -140,23 +140,26 @@ impl Worker {
         self.run.iter().chain(&self.warm).any(|run| run.position < last)
     }
 
+    /// Whoever is answered finds it done: how things stand is published before.
     async fn attend(&mut self, ask: Ask) {
         match ask {
             Ask::Switch(switch) => self.switch(*switch).await,
             Ask::RollBack(answer) => {
                 let made = self.roll_back().await;
+                self.publish(None);
                 let _ = answer.send(made);
             }
             Ask::Mend { key, skip, answer } => {
                 let mended = self.mend(&key, skip).await;
+                self.publish(None);
                 let _ = answer.send(mended);
             }
             Ask::Drop { build, answer } => {
                 let dropped = self.drop_past(&build).await;
                 if dropped.is_ok() {
                     self.kept.retain(|kept| kept.collection != build);
-                    self.publish(None);
                 }
+                self.publish(None);
                 let _ = answer.send(dropped);
             }
         }
