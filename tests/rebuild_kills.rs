@@ -17,7 +17,6 @@ mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use database::Database;
@@ -26,7 +25,7 @@ use serde_json::{Value, json};
 use support::imports::{Chance, caught_up, chat_log, file, imported, long_tier};
 use support::{PATIENCE, Server};
 use tempfile::TempDir;
-use traffic::{Seen, post_until_gone, read_until_gone};
+use traffic::Seen;
 
 /// Small batches, and builds that are kept warm and kept at all for so short that both end here.
 const ENVIRONMENT: [(&str, &str); 3] = [
@@ -192,14 +191,7 @@ fn killed_in_every_phase(place: &Place) {
     for kill in 0..kills_wanted {
         let server = place.serve();
         let address = server.address;
-        std::thread::scope(|scope| {
-            let Seen { posted, newest, asked } = &mut seen;
-            let (begun, begins) = mpsc::channel();
-            scope.spawn(move || post_until_gone(address, posted, &begun));
-            scope.spawn(|| read_until_gone(address, newest, asked));
-            begins.recv().expect("somebody posts");
-            killed_at(server, AIMS[kill % AIMS.len()], &mut chance);
-        });
+        seen.until_gone(address, || killed_at(server, AIMS[kill % AIMS.len()], &mut chance));
         *hits.entry(place.phase()).or_default() += 1;
     }
     let (posted, asked) = (seen.posted.len(), seen.asked);

@@ -15,14 +15,13 @@ mod traffic;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use support::documents::{Documents, documents};
 use support::imports::{Chance, caught_up, chat_log, file, imported, long_tier};
 use support::{Client, PATIENCE, Server};
-use traffic::{POSTED_TOGETHER, Pace, Seen, post_until_gone, read_until_gone};
+use traffic::{POSTED_TOGETHER, Pace, Seen};
 
 /// Batches small enough that there is much to interrupt.
 const SMALL: [(&str, &str); 1] = [("DRAMATIS__PROJECTIONS__BATCH_EVENTS", "100")];
@@ -69,16 +68,9 @@ fn a_rebuild_killed_at_random_under_load_ends_right() {
     while kills < kills_wanted {
         let server = Server::start_with(data.path(), &[], &SMALL);
         let address = server.address;
-        std::thread::scope(|scope| {
-            let Seen { posted, newest, asked } = &mut seen;
-            let (begun, begins) = mpsc::channel();
-            scope.spawn(move || post_until_gone(address, posted, &begun));
-            scope.spawn(|| read_until_gone(address, newest, asked));
-            begins.recv().expect("somebody posts");
-            let (rebuilding, killed) = killed_within_a_rebuild(server, &mut chance);
-            rebuilds += u64::from(rebuilding);
-            kills += u64::from(killed);
-        });
+        let (rebuilding, killed) = seen.until_gone(address, || killed_within_a_rebuild(server, &mut chance));
+        rebuilds += u64::from(rebuilding);
+        kills += u64::from(killed);
     }
     let (posted, took) = (seen.posted.len(), started.elapsed());
     let server = Server::start_with(data.path(), &[], &SMALL);

@@ -2,16 +2,41 @@
 //! address may hold is counted in [`meters`](super::meters).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Places {
-    taken: AtomicUsize,
-    max: usize,
+    count: Count,
     emptied: Notify,
+}
+
+/// How many there are, of so many that may be.
+#[derive(Debug)]
+pub(super) struct Count {
+    taken: AtomicU32,
+    max: u32,
+}
+
+impl Count {
+    /// Up to `max`; 0 is no limit.
+    pub(super) fn to(max: usize) -> Self {
+        let max = if max == 0 { u32::MAX } else { u32::try_from(max).unwrap_or(u32::MAX) };
+        Self { taken: AtomicU32::new(0), max }
+    }
+
+    /// One more, if there may be.
+    pub(super) fn add(&self) -> bool {
+        let add = |taken: u32| (taken < self.max).then(|| taken.saturating_add(1));
+        self.taken.try_update(Ordering::AcqRel, Ordering::Acquire, add).is_ok()
+    }
+
+    /// So many fewer; how many there were.
+    pub(super) fn remove(&self, count: u32) -> u32 {
+        self.taken.fetch_sub(count, Ordering::AcqRel)
+    }
 }
 
 /// One place that is taken; given back when dropped.
@@ -21,14 +46,12 @@ pub struct Place(Arc<Places>);
 impl Places {
     /// At most `max` at a time; 0 is no limit.
     pub fn new(max: usize) -> Self {
-        let max = if max == 0 { usize::MAX } else { max };
-        Self { taken: AtomicUsize::new(0), max, emptied: Notify::new() }
+        Self { count: Count::to(max), emptied: Notify::new() }
     }
 
     /// Takes a place, if there is one.
     pub fn enter(self: &Arc<Self>) -> Option<Place> {
-        let place = Place(self.clone());
-        (self.taken.fetch_add(1, Ordering::AcqRel) < self.max).then_some(place)
+        self.count.add().then(|| Place(self.clone()))
     }
 
     /// Waits until every place was given back.
@@ -36,7 +59,7 @@ impl Places {
         loop {
             let mut emptied = std::pin::pin!(self.emptied.notified());
             emptied.as_mut().enable();
-            if self.taken.load(Ordering::Acquire) == 0 {
+            if self.count.taken.load(Ordering::Acquire) == 0 {
                 return;
             }
             emptied.await;
@@ -46,7 +69,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.0.taken.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.0.count.remove(1) == 1 {
             self.0.emptied.notify_waiters();
         }
     }

@@ -385,11 +385,6 @@ mod tests {
     #[test]
     fn a_session_that_says_nothing_is_small() {
         let size = size_of::<Session>();
-        println!(
-            "session {size}, identity {}, context {}",
-            size_of::<Identity>(),
-            size_of::<Context<Session>>()
-        );
         assert!(size <= 320, "{size} bytes");
     }
 }

@@ -31,8 +31,23 @@ pub struct Seen {
     pub asked: u64,
 }
 
+impl Seen {
+    /// Has people post and read until the server is gone, which this is to bring about once somebody
+    /// posts.
+    pub fn until_gone<T>(&mut self, address: SocketAddr, end: impl FnOnce() -> T) -> T {
+        let Self { posted, newest, asked } = self;
+        std::thread::scope(|scope| {
+            let (begun, begins) = mpsc::channel();
+            scope.spawn(move || post_until_gone(address, posted, &begun));
+            scope.spawn(|| read_until_gone(address, newest, asked));
+            begins.recv().expect("somebody posts");
+            end()
+        })
+    }
+}
+
 /// Posts at the rate until the server is gone, and notes what was acknowledged.
-pub fn post_until_gone(address: SocketAddr, posted: &mut BTreeSet<u64>, begun: &mpsc::Sender<()>) {
+fn post_until_gone(address: SocketAddr, posted: &mut BTreeSet<u64>, begun: &mpsc::Sender<()>) {
     let mut client = Client::connect(address);
     client.hello("poster", "session-of-poster", &json!([]));
     client.ask("den", "join", &json!({}));
@@ -59,7 +74,7 @@ pub fn post_until_gone(address: SocketAddr, posted: &mut BTreeSet<u64>, begun: &
 
 /// Asks for the newest message until the server is gone: no answer fails or goes back in time,
 /// over restarts too.
-pub fn read_until_gone(address: SocketAddr, newest: &mut u64, asked: &mut u64) {
+fn read_until_gone(address: SocketAddr, newest: &mut u64, asked: &mut u64) {
     let path = "/api/rooms/den/timeline?limit=1";
     while let Ok(answer) = (Request { method: "GET", path, headers: &[], body: "" }).send(address) {
         let status = answer.status;

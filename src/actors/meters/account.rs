@@ -1,11 +1,11 @@
 //! What one user, or one address, shares over all connections. There is one for each user who is
 //! there: what says nothing holds no more than counts.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::Meter;
+use crate::actors::places::Count;
 use crate::config::RateConfig;
 
 /// Whatever comes is taken.
@@ -95,28 +95,6 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.account.rooms.remove(self.rooms);
         self.account.connections.remove(1);
-    }
-}
-
-/// How many there are, of so many that may be.
-struct Count {
-    taken: AtomicU32,
-    max: u32,
-}
-
-impl Count {
-    fn to(max: usize) -> Self {
-        let max = if max == 0 { u32::MAX } else { u32::try_from(max).unwrap_or(u32::MAX) };
-        Self { taken: AtomicU32::new(0), max }
-    }
-
-    fn add(&self) -> bool {
-        let add = |taken: u32| (taken < self.max).then(|| taken.saturating_add(1));
-        self.taken.try_update(Ordering::AcqRel, Ordering::Acquire, add).is_ok()
-    }
-
-    fn remove(&self, count: u32) {
-        self.taken.fetch_sub(count, Ordering::AcqRel);
     }
 }
 

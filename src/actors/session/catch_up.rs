@@ -145,7 +145,7 @@ fn push(outbox: &Outbox, follow: &Follow, page: &[Arc<Recorded>]) -> bool {
 }
 
 /// The first of these events that fit into so many bytes, and one at the least.
-fn fitting(page: &[Arc<Recorded>], mut room: usize, reader: &MemberId) -> Vec<EventFrame> {
+pub(super) fn fitting(page: &[Arc<Recorded>], mut room: usize, reader: &MemberId) -> Vec<EventFrame> {
     let mut frames = Vec::with_capacity(page.len());
     for event in page {
         let frame = EventFrame::encode(event);

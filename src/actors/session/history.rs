@@ -6,14 +6,13 @@ use actix::prelude::*;
 use dramatis_events::{CommandId, EntityId, MemberId, Recorded};
 
 use super::attach::{reading, unreadable};
+use super::catch_up::fitting;
 use super::greet::why_not;
 use super::{Session, Then};
 use crate::actors::Stage;
 use crate::actors::outbox::Outbox;
 use crate::log::{LogError, ReadLimit};
-use crate::protocol::{
-    ErrorCode, EventFrame, Followed, HISTORY_EVENTS_MAX, HistoryRequest, Page, ServerMessage,
-};
+use crate::protocol::{ErrorCode, Followed, HISTORY_EVENTS_MAX, HistoryRequest, Page, ServerMessage};
 
 impl Session {
     pub(super) fn history(
@@ -69,17 +68,10 @@ async fn read(
 
 /// A page of the past, ascending, from events that descend: as many of the newest as fit into so
 /// many bytes, and one at the least.
-fn page(id: CommandId, room: EntityId, user: &MemberId, events: &[Arc<Recorded>], mut bytes: usize) -> Page {
-    let (mut shown, mut oldest) = (Vec::with_capacity(events.len()), None);
-    for event in events {
-        let Some(json) = EventFrame::encode(event).to_json(user) else { continue };
-        if json.get().len() > bytes && oldest.is_some() {
-            break;
-        }
-        bytes = bytes.saturating_sub(json.get().len() + 1);
-        oldest = Some(event.revision);
-        shown.push(json);
-    }
-    shown.reverse();
-    Page { id, room, events: shown, more: oldest.is_some_and(|oldest| oldest.get() > 0) }
+fn page(id: CommandId, room: EntityId, user: &MemberId, events: &[Arc<Recorded>], bytes: usize) -> Page {
+    let frames = fitting(events, bytes, user);
+    let oldest = frames.len().checked_sub(1).and_then(|last| events.get(last));
+    let more = oldest.is_some_and(|oldest| oldest.revision.get() > 0);
+    let events = frames.iter().rev().filter_map(|frame| frame.to_json(user)).collect();
+    Page { id, room, events, more }
 }

@@ -177,7 +177,8 @@ fn behind<T: Send + 'static>(
             Err(RecvTimeoutError::Timeout) => {}
         }
     }
-    Ok(work())
+    // It may have been done in that moment.
+    Ok(outcome.try_recv().unwrap_or_else(|_| work()))
 }
 
 /// Where the writer hands closed segments to.
