@@ -69,6 +69,7 @@ mod read;
 mod record;
 mod recovery;
 mod ring;
+mod scan;
 mod segment;
 mod shared;
 mod sidecar;
@@ -80,6 +81,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tier;
+mod window;
 mod writer;
 
 /// How the log keeps its files.

@@ -26,7 +26,6 @@ mod info;
 mod reindex;
 mod repair;
 mod walk;
-mod window;
 mod within;
 
 pub use self::check::{Verified, verify};

@@ -9,20 +9,20 @@ use std::sync::Arc;
 use dramatis_events::{Epoch, Position, UnixMillis};
 
 use super::manifest::{SEGMENTS, is_name, is_there};
-use super::{BackupError, Manifest, Part, Progress, at, make_dir, put, sync_dir};
+use super::{BackupError, Manifest, Part, Progress, at, make_dir, sync_dir};
 use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
 use crate::log::embedded::format::{index_name, parse_segment_name, segment_name};
-use crate::log::embedded::recovery::{Read, is_begun, proves_more, read_segment};
+use crate::log::embedded::scan::{Read, is_begun, read_segment};
 use crate::log::embedded::sidecar::{Facts, Sidecar};
-use crate::log::embedded::storage::{Directory, Storage, StoredFile, read_up_to};
+use crate::log::embedded::storage::{Directory, Storage, StoredFile};
+use crate::log::embedded::window::Window;
 use crate::log::embedded::{OpenError, epoch, tier};
 
 /// Bytes copied at a time.
 const CHUNK_BYTES: u64 = 1024 * 1024;
 /// What a backup that is not whole may hold.
-const LEFT_BEHIND: [&str; 8] =
-    [PART, TAIL, "tail.tmp", "chain", "chain.tmp", "b3sums", "b3sums.tmp", "manifest.tmp"];
+const LEFT_BEHIND: [&str; 7] = [PART, TAIL, "chain", "chain.tmp", "b3sums", "b3sums.tmp", "manifest.tmp"];
 /// A segment on its way into the store.
 const PART: &str = "segment.part";
 /// What the open segment held.
@@ -93,7 +93,7 @@ impl Source {
         {
             return Ok(sidecar.facts);
         }
-        let facts = read_segment(&self.bytes_of(first)?, &segment_name(first), log)?.facts;
+        let facts = read_segment(&mut self.window(first)?, &segment_name(first), log)?.facts;
         if facts.holds(&(first..next)) {
             return Ok(facts);
         }
@@ -105,29 +105,31 @@ impl Source {
         .into())
     }
 
-    fn bytes_of(&self, first: u64) -> Result<Vec<u8>, BackupError> {
-        let name = segment_name(first);
-        read_up_to(&*self.open(&name)?, 0, u64::MAX).map_err(at(&self.dir.join(&name)))
+    fn window(&self, first: u64) -> Result<Window, BackupError> {
+        Ok(Window::new(self.open(&segment_name(first))?))
     }
 
-    /// What the open segment holds, and its bytes: the end may be unfinished, but nothing that was
-    /// acknowledged is left out. `None` if it is only being begun.
-    fn read_open(&self, first: u64, log: u64) -> Result<Option<(Facts, Vec<u8>)>, BackupError> {
+    /// What the open segment holds: the end may be unfinished, but nothing that was acknowledged is
+    /// left out. `None` if it is only being begun.
+    fn open_facts(&self, first: u64, log: u64) -> Result<Option<Facts>, BackupError> {
+        let name = segment_name(first);
+        let failed = |error| at(&self.dir.join(&name))(error);
+        let mut window = self.window(first)?;
         let mut unread_at = None;
         loop {
-            let bytes = self.bytes_of(first)?;
-            if is_begun(&bytes) {
+            window.forget();
+            if is_begun(&mut window).map_err(failed)? {
                 return Ok(None);
             }
-            let Read { facts, stop, .. } = read_segment(&bytes, &segment_name(first), log)?;
-            let rest = bytes.get(to_usize(facts.end)..).unwrap_or_default();
-            let Some(reason) = stop.filter(|_| proves_more(rest, log, facts.next_batch)) else {
-                return Ok(Some((facts, bytes)));
-            };
+            let Read { facts, stop, .. } = read_segment(&mut window, &name, log)?;
+            let Some(reason) = stop else { return Ok(Some(facts)) };
+            if !window.proves(facts.end, log, facts.next_batch).map_err(failed)? {
+                return Ok(Some(facts));
+            }
             // A server may have finished it after the first look; now it is proven to be finished.
             if unread_at.replace(facts.end) == Some(facts.end) {
-                let (file, reason) = (segment_name(first), reason.to_owned());
-                return Err(OpenError::Damaged { file, offset: facts.end, reason }.into());
+                let reason = reason.to_owned();
+                return Err(OpenError::Damaged { file: name, offset: facts.end, reason }.into());
             }
         }
     }
@@ -290,13 +292,11 @@ impl Copy<'_> {
 
     /// The open segment, up to its last whole batch.
     fn tail(&mut self, first: u64) -> Result<(), BackupError> {
-        let Some((facts, bytes)) = self.source.read_open(first, self.epoch.log())? else { return Ok(()) };
-        let bytes = bytes.get(..to_usize(facts.end)).unwrap_or_default();
+        let Some(facts) = self.source.open_facts(first, self.epoch.log())? else { return Ok(()) };
         let file = Path::new(self.name).join(TAIL);
-        let there = self.store.join(&file);
-        put(&there, bytes)?;
+        let hash = copy(&*self.source.open(&segment_name(first))?, facts.end, &self.store.join(&file))?;
         self.new_bytes += facts.end;
-        self.parts.push(part(file, &facts, &blake3::hash(bytes)));
+        self.parts.push(part(file, &facts, &hash));
         Ok(())
     }
 }

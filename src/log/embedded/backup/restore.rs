@@ -17,9 +17,10 @@ use crate::log::embedded::format::{
     BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, index_name, segment_name,
 };
 use crate::log::embedded::record::{Raw, take_body};
-use crate::log::embedded::recovery::index_of;
+use crate::log::embedded::scan::index_of;
 use crate::log::embedded::storage::{Directory, Storage};
 use crate::log::embedded::tier;
+use crate::log::embedded::window::Window;
 
 /// How far a backup is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,13 +110,15 @@ fn restore_into(
     let storage: Arc<dyn Storage> = Arc::new(Directory::new(unfinished, None));
     let mut chain = manifest.chain(store)?;
     let (mut done, total, mut next, mut open) = (0, manifest.bytes(), 0, 0);
-    let mut closed: Option<(u64, Vec<u8>)> = None;
+    let mut closed = None;
     for part in &manifest.parts {
         let kept = take_part(store, part, manifest.epoch.log(), until)?;
         (next, open) = (part.first + kept.events, part.first);
         write(&*storage, part.first, &kept.bytes).map_err(at(unfinished))?;
-        if let Some((first, bytes)) = closed.replace((part.first, kept.bytes)) {
-            let index = index_of(&bytes, &segment_name(first), manifest.epoch.log())?;
+        if let Some(first) = closed.replace(part.first) {
+            let name = segment_name(first);
+            let mut window = Window::new(storage.open(&name).map_err(at(&unfinished.join(&name)))?);
+            let index = index_of(&mut window, &name, manifest.epoch.log())?;
             storage.replace(&index_name(first), &index).map_err(at(unfinished))?;
         }
         done += part.bytes;

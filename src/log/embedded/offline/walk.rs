@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use dramatis_events::{StreamId, UnixMillis};
 
-use super::window::Window;
 use super::within::{Within, record_len};
 use super::{Findings, OfflineError};
 use crate::log::Header;
@@ -20,9 +19,10 @@ use crate::log::embedded::format::{
     BATCH_HEADER_BYTES, BatchHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name,
 };
 use crate::log::embedded::index::MemoryIndex;
-use crate::log::embedded::recovery::{LOG_START, Start, facts_at, index_record, is_begun};
+use crate::log::embedded::scan::{LOG_START, Start, facts_at, index_record, is_begun};
 use crate::log::embedded::sidecar::Facts;
 use crate::log::embedded::storage::Storage;
+use crate::log::embedded::window::Window;
 
 /// The files of a log as they were listed.
 pub(super) struct Files {
@@ -100,7 +100,7 @@ pub(super) fn walk(
     let name = segment_name(first);
     let failed = OfflineError::io(&name);
     let file = files.storage.open(&name).map_err(&failed)?;
-    let mut window = Window::new(file);
+    let mut window = Window::patient(file);
     let size = window.size().map_err(&failed)?;
     let at = Start { position: first, ..LOG_START };
     let walked = Walked {
@@ -126,7 +126,7 @@ pub(super) fn walk(
         }
     }
     for (offset, error) in window.unread() {
-        walk.findings.damage(&walk.walked.name, *offset, format!("the disk does not give it back: {error}"));
+        walk.findings.damage(&walk.walked.name, offset, format!("the disk does not give it back: {error}"));
     }
     Ok(walk.end())
 }
@@ -214,10 +214,7 @@ impl Walk<'_, '_> {
                 self.placed = true;
             }
             Err(reason) => {
-                let begun = self.walked.is_last
-                    && is_begun(&bytes)
-                    && window.first_other(self.at).map_err(&failed)?.is_none();
-                if begun {
+                if self.walked.is_last && is_begun(window).map_err(&failed)? {
                     self.walked.tail = Tail::Unfinished(0);
                     return Ok(false);
                 }
@@ -329,7 +326,7 @@ impl Walk<'_, '_> {
         }
         let expected = self.expected().map_or(0, |next| next.chain.next_batch);
         // What stands here may itself prove it: the batch that was to come is gone then.
-        if window.find(self.at, self.log, |header| header.watermark > expected)?.is_none() {
+        if !window.proves(self.at, self.log, expected)? {
             self.walked.tail = Tail::Unfinished(self.at);
             return Ok(Gate::End);
         }
