@@ -8,6 +8,7 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::dirs;
 use crate::log::EventLog as _;
+use crate::log::embedded::backup::UNFINISHED;
 use crate::log::embedded::{Durability, EmbeddedLog, OpenError, Options};
 use crate::read_models::mongodb::{self, MongoReadModels, MongoUri};
 use crate::read_models::sqlite::SqliteReadModels;
@@ -35,6 +36,15 @@ pub enum EngineError {
         dir: String,
         /// Why.
         error: OpenError,
+    },
+    /// A restore into this directory was stopped on its way.
+    #[error(
+        "{dir} holds a restore that was not finished: run `dramatis backup restore` into it once more, or remove \
+         {UNFINISHED} there to begin an empty log"
+    )]
+    Unfinished {
+        /// The data directory.
+        dir: String,
     },
     /// The read models do not.
     #[error("the read models do not open: {0}")]
@@ -71,6 +81,9 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     let dir = &config.data.dir;
     dirs::make(dir).map_err(|error| EngineError::Directory { dir: shown(dir), error })?;
     let (log_dir, cold_dir) = log_dirs(config);
+    if dir.join(UNFINISHED).exists() && !log_dir.exists() {
+        return Err(EngineError::Unfinished { dir: shown(dir) });
+    }
     let options = Options {
         segment_bytes: config.log.segment_bytes,
         append_queue_len_max: config.log.append_queue_len_max,

@@ -247,3 +247,121 @@ fn what_is_made_is_for_its_owner_alone() {
         assert_eq!(mode & 0o777, 0o700, "{}", dir.display());
     }
 }
+
+/// A backup of a log, whatever becomes of it, takes nothing that is somebody's own.
+#[test]
+fn what_is_in_the_way_of_a_backup_stays() {
+    let place = Place::new();
+    let create = |store: &Path, name: &str| {
+        let mut command = dramatis();
+        command.args(["backup", "create", "--name", name, "--data"]).arg(place.data());
+        told(&command.arg("--store").arg(store).output().unwrap())
+    };
+    let thesis = place.store().join("documents").join("thesis");
+    std::fs::create_dir_all(thesis.parent().unwrap()).unwrap();
+    std::fs::write(&thesis, "years of work").unwrap();
+    let log = files(&place.data().join("log"));
+    let segment = log.iter().find(|path| path.extension().is_some_and(|it| it == "segment")).unwrap();
+    for is_damaged in [false, true] {
+        if is_damaged {
+            flip(segment, 300);
+        }
+        let (code, said) = create(&place.store(), "documents");
+        assert!(code == Some(1) && said.contains("thesis is in it: choose another name"), "{said}");
+        let (code, said) = create(&place.data(), "log");
+        assert!(code == Some(1) && said.contains("is there and no backup"), "{said}");
+    }
+    assert_ne!(create(&place.store(), "failed").0, Some(0));
+    assert!(!place.store().join("failed").exists(), "what failed leaves nothing behind");
+    assert!(thesis.exists());
+    assert_eq!(files(&place.data().join("log")), log);
+}
+
+#[test]
+fn a_log_that_lacks_events_is_not_backed_up() {
+    let place = Place::new();
+    let create = || place.run(&["create", "--name", "first", "--data", place.data().to_str().unwrap()]);
+    let mut segments = files(&place.data().join("log"));
+    segments.retain(|path| path.extension().is_some_and(|it| it == "segment"));
+    let aside = place.dir.path().join("aside");
+    for (lost, why) in
+        [(&segments[0], "no segment holds the events"), (&segments[segments.len() - 1], "is missing")]
+    {
+        std::fs::rename(lost, &aside).unwrap();
+        let (code, said) = create();
+        assert!(
+            code == Some(1) && said.contains("the log cannot be backed up") && said.contains(why),
+            "{said}"
+        );
+        std::fs::rename(&aside, lost).unwrap();
+    }
+    assert_eq!(create().0, Some(0));
+
+    // A backup made of such a log by an earlier release.
+    let own = place.store().join("first");
+    let text = std::fs::read_to_string(own.join("manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    manifest["parts"].as_array_mut().unwrap().remove(0);
+    std::fs::write(own.join("manifest.json"), manifest.to_string()).unwrap();
+    std::fs::remove_file(own.join("b3sums")).unwrap();
+    for (code, said) in [place.run(&["verify"]), place.restore("first", "into")] {
+        assert!(
+            matches!(code, Some(1 | 2)) && said.contains("it lacks the events from position 0 to"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_time_before_the_first_event_is_no_point_in_time() {
+    let place = Place::new();
+    place.create("only");
+    // Seconds where milliseconds are meant, and a year.
+    for time in ["1706702400", "2024"] {
+        let into = place.dir.path().join("into");
+        let arguments = ["restore", "only", "--into", into.to_str().unwrap(), "--until-time", time];
+        let (code, said) = place.run(&arguments);
+        assert!(code == Some(1) && said.contains("does not reach the time 1970-01-"), "{said}");
+        assert!(!into.exists());
+    }
+}
+
+#[test]
+fn the_latest_of_two_logs_and_a_renamed_backup_are_told() {
+    let (place, other) = (Place::new(), Place::of_days(1));
+    place.create("one");
+    let data = other.data();
+    assert_eq!(place.run(&["create", "--name", "two", "--data", data.to_str().unwrap()]).0, Some(0));
+    let (code, said) = place.restore("latest", "into");
+    assert!(code == Some(1) && said.contains("has backups of 2 logs"), "{said}");
+    assert_eq!(place.restore("two", "into").0, Some(0));
+
+    std::fs::rename(place.store().join("two"), place.store().join("deux")).unwrap();
+    for (code, said) in [place.run(&["verify", "deux"]), place.run(&["list"])] {
+        assert!(
+            code == Some(2) && said.contains("it was made as two: give its directory that name"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_restore_that_was_stopped_is_not_served_as_an_empty_log() {
+    let place = Place::new();
+    place.create("only");
+    let into = place.dir.path().join("into");
+    std::fs::create_dir_all(into.join("log.unfinished")).unwrap();
+    let Err(said) = Server::try_start(&into, &[]) else { panic!("it serves") };
+    assert!(said.contains("a restore that was not finished"), "{said}");
+    assert_eq!(place.restore("only", "into").0, Some(0));
+    assert!(Server::start(&into).events(&[]).len() > 100);
+}
+
+#[test]
+fn read_models_that_do_not_open_keep_nobody_from_a_backup() {
+    let place = Place::new();
+    std::fs::write(place.data().join("read-models.sqlite"), "").unwrap();
+    let (code, said) = place.run(&["create", "--name", "only", "--data", place.data().to_str().unwrap()]);
+    assert!(code == Some(0) && said.contains("the names of the read models are not noted"), "{said}");
+    assert_eq!(place.run(&["verify"]).0, Some(0));
+}

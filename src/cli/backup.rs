@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use dramatis_events::{Position, UnixMillis};
 use indicatif::HumanBytes;
@@ -117,8 +116,13 @@ fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::R
         None => Timestamp::from_millisecond(now.get())?.strftime("%Y%m%dT%H%M%SZ").to_string(),
     };
     let read_models = match config.read_models.engine {
-        ReadModelsEngine::Sqlite => sqlite::summary(&engines::read_models_file(&config))
-            .context("the names of the read models cannot be noted")?,
+        // They are derived: what is wrong with them keeps nobody from a backup.
+        ReadModelsEngine::Sqlite => {
+            sqlite::summary(&engines::read_models_file(&config)).unwrap_or_else(|error| {
+                eprintln!("dramatis: the names of the read models are not noted: {error}");
+                serde_json::Value::Null
+            })
+        }
         // A server has backups of its own, and needs none: all comes back from the log.
         ReadModelsEngine::Mongodb => serde_json::Value::Null,
     };

@@ -25,7 +25,7 @@ mod restore;
 
 pub use create::{Source, Wanted, create};
 pub use manifest::{Listed, Manifest, Part, list, verify};
-pub use restore::{Restored, Until, restore};
+pub use restore::{Restored, UNFINISHED, Until, restore};
 
 /// Why a backup is not made, read or restored.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +97,27 @@ pub enum BackupError {
         dir: PathBuf,
         /// What is in it.
         found: String,
+    },
+    /// A backup would be made where something else is.
+    #[error(
+        "{dir} is there and no backup, {} is in it: choose another name, or another store",
+        found.display()
+    )]
+    Occupied {
+        /// The directory.
+        dir: PathBuf,
+        /// What is in it.
+        found: std::ffi::OsString,
+    },
+    /// `latest` could be of another log.
+    #[error(
+        "{store} has backups of {logs} logs, `latest` does not say of which: name the backup, see `dramatis backup list`"
+    )]
+    Ambiguous {
+        /// The store.
+        store: PathBuf,
+        /// How many.
+        logs: usize,
     },
     /// A backup of this name is there already, or on its way.
     #[error("there is a backup {name} already, or it is being made: choose another name")]

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 
-use super::manifest::{SEGMENTS, is_name, is_there};
+use super::manifest::{FILE as MANIFEST, SEGMENTS, is_name, is_there};
 use super::{BackupError, Manifest, Part, Progress, at, make_dir, sync_dir};
 use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
 use crate::log::embedded::format::{index_name, parse_segment_name, segment_name};
-use crate::log::embedded::scan::{Read, is_begun, read_segment};
+use crate::log::embedded::recovery::{MISSING_AFTER, follows_on, lost_after};
+use crate::log::embedded::scan::{LOG_START, Read, damaged, is_begun, read_segment};
 use crate::log::embedded::sidecar::{Facts, Sidecar};
 use crate::log::embedded::storage::{Directory, Storage, StoredFile};
 use crate::log::embedded::window::Window;
@@ -162,14 +163,12 @@ pub fn create(
     let own = store.join(name);
     let free = hold(store, &own)?.filter(|_| !is_there(store, name));
     let _held = free.ok_or_else(|| BackupError::Exists { name: name.clone() })?;
-    create_in(source, store, epoch, wanted, progress).inspect_err(|_| {
-        // If that fails too, it is what was stopped.
-        let _ = std::fs::remove_dir_all(&own);
-    })
+    // If that fails too, it is what was stopped.
+    create_in(source, store, epoch, wanted, progress).inspect_err(|_| clear(&own))
 }
 
 /// Makes a backup's directory and holds it; `None` if another process does. What others left that were
-/// stopped is removed on the way.
+/// stopped is removed on the way; a directory that holds anything else is somebody's own.
 fn hold(store: &Path, own: &Path) -> Result<Option<File>, BackupError> {
     make_dir(store)?;
     let gate = File::open(store).map_err(at(store))?;
@@ -183,23 +182,40 @@ fn hold(store: &Path, own: &Path) -> Result<Option<File>, BackupError> {
     }
     make_dir(own)?;
     let held = File::open(own).map_err(at(own))?;
-    let is_free = !matches!(held.try_lock(), Err(TryLockError::WouldBlock));
-    Ok(is_free.then_some(held))
+    if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) {
+        return Ok(None);
+    }
+    let found = names(own).map_err(at(own))?.into_iter().find(|name| !is_ours(name));
+    match found.filter(|_| !own.join(MANIFEST).exists()) {
+        Some(found) => Err(BackupError::Occupied { dir: own.to_owned(), found }),
+        None => Ok(Some(held)),
+    }
 }
 
-/// Removes what is left of a backup, unless it is being made or holds anything else. What cannot be
-/// removed is in nobody's way.
+fn names(dir: &Path) -> std::io::Result<Vec<OsString>> {
+    std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+fn is_ours(name: &OsString) -> bool {
+    LEFT_BEHIND.iter().any(|known| name.as_os_str() == *known)
+}
+
+/// Removes what a backup that is not whole may hold, and its directory if nothing else is in it. What
+/// cannot be removed is in nobody's way.
+fn clear(dir: &Path) {
+    for name in LEFT_BEHIND {
+        let _ = std::fs::remove_file(dir.join(name));
+    }
+    let _ = std::fs::remove_dir(dir);
+}
+
+/// Removes what is left of a backup, unless it is being made or holds anything else.
 fn remove_stopped(dir: &Path) {
     // Looked at once it is held: until then it may be finished.
     let Ok(held) = File::open(dir) else { return };
-    let Some(entries) = held.try_lock().ok().and_then(|()| std::fs::read_dir(dir).ok()) else { return };
-    let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-    let is_ours = |name: &OsString| LEFT_BEHIND.iter().any(|known| name.as_os_str() == *known);
+    let Some(names) = held.try_lock().ok().and_then(|()| names(dir).ok()) else { return };
     if !names.is_empty() && names.iter().all(is_ours) {
-        for name in names {
-            let _ = std::fs::remove_file(dir.join(name));
-        }
-        let _ = std::fs::remove_dir(dir);
+        clear(dir);
     }
 }
 
@@ -220,6 +236,7 @@ fn create_in(
             reason: broken.reason.to_owned(),
         })?;
     let firsts = source.firsts()?;
+    is_all_there(&chain, &firsts)?;
     let mut copy = Copy { source, store, name: &name, epoch, chain: &chain, parts: Vec::new(), new_bytes: 0 };
     let total = source.bytes(&firsts)?;
     for pair in firsts.windows(2) {
@@ -249,6 +266,18 @@ fn create_in(
     manifest.write(store, &chain)?;
     sync_dir(store)?;
     Ok(manifest)
+}
+
+/// Nothing is missing before the first segment or after the last one; what is between them shows as
+/// they are read.
+fn is_all_there(chain: &Chain, firsts: &[u64]) -> Result<(), OpenError> {
+    if let Some(named) = lost_after(chain, firsts.last().copied()) {
+        return Err(damaged(&segment_name(named), 0, MISSING_AFTER));
+    }
+    match firsts.first() {
+        Some(first) => follows_on(&segment_name(*first), *first, &LOG_START),
+        None => Ok(()),
+    }
 }
 
 /// A backup being made.

@@ -1,5 +1,6 @@
 //! What a backup holds, as its manifest says and as its files prove.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{BackupError, Progress, at, put, sync_dir};
 use crate::log::embedded::chain::{Chain, Sum, sum};
 
-const FILE: &str = "manifest.json";
+pub(super) const FILE: &str = "manifest.json";
 const CHAIN: &str = "chain";
 /// Where the segments are that backups share.
 pub(super) const SEGMENTS: &str = "segments";
@@ -104,7 +105,26 @@ impl Manifest {
         if format > FORMAT {
             return Err(BackupError::Newer { path, format });
         }
-        serde_json::from_slice(&text).map_err(damaged)
+        let manifest: Self = serde_json::from_slice(&text).map_err(damaged)?;
+        match manifest.flaw(name) {
+            Some(reason) => Err(BackupError::Damaged { path, reason }),
+            None => Ok(manifest),
+        }
+    }
+
+    /// What keeps this from being the backup of that name, and whole.
+    fn flaw(&self, name: &str) -> Option<String> {
+        if self.name != name {
+            return Some(format!("it was made as {}: give its directory that name again", self.name));
+        }
+        let mut next = 0;
+        for part in &self.parts {
+            if part.first != next {
+                return Some(format!("it lacks the events from position {next} to {}", part.first));
+            }
+            next = part.first.saturating_add(part.events);
+        }
+        (next != self.events).then(|| format!("it tells of {} events, its parts of {next}", self.events))
     }
 
     /// The chain that came with the backup.
@@ -119,10 +139,14 @@ impl Manifest {
         if name == "latest" {
             let Listed { mut backups, unread } = list(store)?;
             // It may be the latest.
-            return match unread.into_iter().next() {
-                Some(error) => Err(error),
-                None => backups.pop().ok_or_else(unknown),
-            };
+            if let Some(error) = unread.into_iter().next() {
+                return Err(error);
+            }
+            let logs = backups.iter().map(|backup| backup.epoch.log()).collect::<BTreeSet<_>>().len();
+            if logs > 1 {
+                return Err(BackupError::Ambiguous { store: store.to_owned(), logs });
+            }
+            return backups.pop().ok_or_else(unknown);
         }
         if !is_name(name) || !is_there(store, name) {
             return Err(unknown());

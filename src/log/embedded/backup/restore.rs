@@ -44,8 +44,8 @@ pub struct Restored {
     pub last_position: Option<Position>,
 }
 
-/// Where the log lies until it is whole.
-const UNFINISHED: &str = "log.unfinished";
+/// Where the log lies in a data directory until it is whole.
+pub const UNFINISHED: &str = "log.unfinished";
 
 /// Restores a backup into a directory that is empty or not there. It is whole once this returns:
 /// before that the log lies in `log.unfinished`, which no server opens, and which is gone after an error.
@@ -151,7 +151,9 @@ fn reach(manifest: &Manifest, until: Until) -> Result<(), BackupError> {
         Until::Position(asked) if manifest.last_position.is_none_or(|last| asked > last) => {
             format!("position {asked}")
         }
-        Until::Time(time) if time > end => format!("the time {}", time_text(time)),
+        Until::Time(time) if time > end || manifest.times().is_some_and(|(first, _)| time < first) => {
+            format!("the time {}", time_text(time))
+        }
         _ => return Ok(()),
     };
     Err(BackupError::OutOfReach { asked, holds: holds() })
