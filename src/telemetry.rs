@@ -3,7 +3,7 @@
 
 pub mod metrics;
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Stderr, Write};
 
 use tracing_subscriber::EnvFilter;
 
@@ -33,11 +33,34 @@ pub fn init(config: &TelemetryConfig) -> anyhow::Result<()> {
         TelemetryFormat::Text => false,
         TelemetryFormat::Json => true,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Forgiving(io::stderr()))
+        .log_internal_errors(false);
     let set = if json {
         subscriber.json().flatten_event(true).try_init()
     } else {
         subscriber.with_ansi(terminal).try_init()
     };
     set.map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))
+}
+
+/// Standard error, whose loss is nobody's: a log line that cannot be written, as the disk is full or
+/// the reader of a pipe has gone, must not end what the process is there for.
+struct Forgiving(Stderr);
+
+impl Write for Forgiving {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            // Nor is any of it taken where nothing more fits.
+            Err(_) | Ok(0) => Ok(bytes.len()),
+            taken => taken,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
 }

@@ -194,23 +194,6 @@ fn a_successor_takes_over_and_every_client_comes_back_in_its_slot() {
     println!("{CLIENTS} clients, {} events, slots over {span} ms", recorded.len());
 }
 
-#[test]
-fn a_second_signal_ends_the_process_at_once() {
-    let data = tempfile::tempdir().unwrap();
-    let environment = [("DRAMATIS__DRAIN__NOTICE_MS", "60000")];
-    let server = Server::start_with(data.path(), &[], &environment);
-    let mut client = server.client("alice", &json!([]));
-    let terminate = || {
-        let pid = server.process_id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    };
-    terminate();
-    let drain = client.receive_type("drain");
-    assert_eq!(drain["in_ms"], 60_000);
-    assert!(drain["slot_ms"].is_u64(), "{drain}");
-    assert_eq!(server.terminate(), Some(1));
-}
-
 /// A connection that the server has answered once and keeps.
 fn kept(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();

@@ -1,7 +1,10 @@
 //! `dramatis serve`: the composition root. It opens the engines, starts the actors, the
 //! projector and the listener, and ends them in the reverse order.
 
-use std::io::ErrorKind;
+mod files;
+mod signals;
+
+use std::io::{ErrorKind, Write as _};
 use std::net::TcpListener;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -9,9 +12,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use self::signals::Signals;
 use crate::actors::Stage;
 use crate::actors::directory::Directory;
 use crate::actors::drain::Drain;
@@ -43,7 +46,7 @@ use crate::web::server;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What is done once clients have gone and segments have moved takes no longer, unless something hangs.
 const REST_MAX: Duration = Duration::from_secs(10);
-/// What the process exits with when its end is cut short, by a second signal or because it hangs.
+/// What the process exits with when its end is cut short, by another signal or because it hangs.
 const EXIT_CUT_SHORT: i32 = 1;
 
 /// Runs the server until SIGTERM or SIGINT. With `wait_for_lock` it is the successor of a server
@@ -54,15 +57,30 @@ pub fn run(config: Config, wait_for_lock: bool) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let keys = config.auth.token_key_file().map(Keys::read).transpose()?;
-    let engines = open(&config, wait_for_lock)?;
     let projecting = projector::Threads::start().context("the projector's threads do not start")?;
-    System::new().block_on(serve(config, engines, keys, wait_for_lock, &projecting))
+    System::new().block_on(async {
+        let mut signals = Signals::new()?;
+        let Some(engines) = open(&config, wait_for_lock, &mut signals).await? else { return Ok(()) };
+        let log = engines.log.clone();
+        if let Some(listener) = bind(&config, wait_for_lock, &mut signals).await? {
+            return serve(config, engines, keys, listener, signals, &projecting).await;
+        }
+        log.close();
+        Ok(())
+    })
 }
 
-fn open(config: &Config, wait_for_lock: bool) -> anyhow::Result<Engines> {
+/// Opens the engines; `None` if the process is to end before they are open.
+async fn open(
+    config: &Config,
+    wait_for_lock: bool,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<Engines>> {
     let mut told = false;
-    loop {
-        match engines::open(config) {
+    while !signals.came() {
+        let settings = config.clone();
+        let opening = actix_rt::task::spawn_blocking(move || engines::open(&settings));
+        match signals.during(opening).await.context("the thread that opens the log broke")? {
             // Both are given back when a process has gone, but not in one moment.
             Err(EngineError::Log {
                 error: OpenError::InUse { owner } | OpenError::TierInUse { owner, .. },
@@ -72,37 +90,48 @@ fn open(config: &Config, wait_for_lock: bool) -> anyhow::Result<Engines> {
                     tracing::info!(%owner, %dir, "waiting for the log's lock");
                     told = true;
                 }
-                std::thread::sleep(LOOK_EVERY);
+                signals.during(actix_rt::time::sleep(LOOK_EVERY)).await;
             }
-            opened => return Ok(opened?),
+            opened => return Ok(Some(opened?)),
         }
     }
+    Ok(None)
 }
 
-async fn bind(config: &Config, wait_for_lock: bool) -> anyhow::Result<TcpListener> {
+/// Takes the address; `None` if the process is to end before it is free.
+async fn bind(
+    config: &Config,
+    wait_for_lock: bool,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<TcpListener>> {
     let listen = config.server.listen;
-    loop {
+    let mut told = false;
+    while !signals.came() {
         match server::bind(listen) {
             Err(error) if wait_for_lock && error.kind() == ErrorKind::AddrInUse => {
-                actix_rt::time::sleep(LOOK_EVERY).await;
+                if !told {
+                    tracing::info!(%listen, "waiting for the address: another process listens on it");
+                    told = true;
+                }
+                signals.during(actix_rt::time::sleep(LOOK_EVERY)).await;
             }
             bound => {
-                return bound.with_context(|| {
-                    format!("cannot listen on {listen}: choose another address with --listen")
-                });
+                let unbound = || format!("cannot listen on {listen}: choose another address with --listen");
+                return bound.map(Some).with_context(unbound);
             }
         }
     }
+    Ok(None)
 }
 
 async fn serve(
     config: Config,
     engines: Engines,
     keys: Option<Keys>,
-    wait_for_lock: bool,
+    listener: TcpListener,
+    mut signals: Signals,
     projecting: &projector::Threads,
 ) -> anyhow::Result<()> {
-    let listener = bind(&config, wait_for_lock).await?;
     let Engines { log, read_models, snapshots } = engines;
     let workers = workers(config.server.workers);
     let entity_threads = EntityThreads::start(workers);
@@ -115,10 +144,12 @@ async fn serve(
     let checkpoint = Checkpoint::at(config.data.dir.join("reactors").join("invitations.json"));
     let invitations = Invitations::new(log.clone(), stage.users.clone(), checkpoint)?;
     let reacting = actix_rt::spawn(invitations.run(ended));
-    let connections = Arc::new(Places::new(config.server.connections_max));
+    let connections_max = config.server.connections_max;
+    let left = files::left_for(connections_max);
+    let connections = Arc::new(Places::new(connections_max.min(left)));
     let server_options = server::Options {
         workers,
-        connections_max: config.server.connections_max,
+        connections_per_worker_max: connections_max.min(left / workers).max(1),
         connections: connections.clone(),
         guard: guard(&config),
         proxies: Proxies::new(&config.server.proxies),
@@ -127,15 +158,11 @@ async fn serve(
     let (server, address) = server::serve(listener, &stage, &api, &server_options)?;
     let handle = server.handle();
     let serving = actix_rt::spawn(server);
-    println!("dramatis listens on http://{address}");
-    let mut signals = Signals::new()?;
-    signals.next().await;
+    // Whoever started the process may not listen to it.
+    let _ = writeln!(std::io::stdout(), "dramatis listens on http://{address}");
+    signals.first().await;
     tracing::info!("ending: clients are told, appends in flight are finished, sockets are closed");
-    actix_rt::spawn(async move {
-        signals.next().await;
-        tracing::warn!("ending at once: a second signal came");
-        std::process::exit(EXIT_CUT_SHORT);
-    });
+    actix_rt::spawn(async move { signals.during(std::future::pending::<()>()).await });
     end_within(stage.drain.notice() + 2 * stage.drain.patience() + REST_MAX)?;
     handle.pause().await;
     drain(&stage.drain, &connections).await;
@@ -306,25 +333,6 @@ impl EntityThreads {
         for thread in self.0 {
             thread.stop();
             let _ = thread.join();
-        }
-    }
-}
-
-/// The signals that end the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -38,9 +38,9 @@ use crate::actors::places::Places;
 pub struct Options {
     /// Worker threads.
     pub workers: usize,
-    /// Connections that may be open at a time, sockets and HTTP together.
-    pub connections_max: usize,
-    /// The places of sockets: as many.
+    /// Connections that each of them may have open at a time, sockets and HTTP together.
+    pub connections_per_worker_max: usize,
+    /// The places of sockets.
     pub connections: Arc<Places>,
     /// Which `Host` and `Origin` may come in.
     pub guard: Guard,
@@ -79,7 +79,7 @@ pub fn serve(
     let fallbacks = web::Data::new(Fallbacks::default());
     let server = Server::build()
         .workers(options.workers)
-        .max_concurrent_connections(options.connections_max)
+        .max_concurrent_connections(options.connections_per_worker_max)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
         .listen("http", listener, move || {
