@@ -213,8 +213,7 @@ impl EmbeddedLog {
             closing: false,
             refusing: false,
         };
-        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run());
-        let thread = thread.map_err(OpenError::io(THREADS))?;
+        let thread = writer.start().map_err(OpenError::io(THREADS))?;
         Ok(Self {
             shared,
             epoch,

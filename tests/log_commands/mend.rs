@@ -167,6 +167,22 @@ fn the_cold_tier_is_cut_too() {
     assert_eq!(goes_on(&data), events[..27]);
 }
 
+/// Then nothing is left of the segment, and the one before it is written to.
+#[test]
+fn a_cut_at_a_header_in_the_cold_tier_brings_the_segment_before_it_back() {
+    let (data, cold) = Data::with_cold_tier(90);
+    let events = data.events();
+    let segments = data.files("segment");
+    assert!(segments[0].starts_with(cold.path()) && segments[1].starts_with(cold.path()));
+    flip(&segments[1], 10);
+    data.told(&["repair", "--cut"], 0);
+    let files = data.files("segment");
+    assert_eq!(files.len(), 1);
+    assert!(files[0].starts_with(data.log_dir()), "what is written to is not cold: {files:?}");
+    let kept = goes_on(&data);
+    assert!(!kept.is_empty() && events.starts_with(&kept), "{} events", kept.len());
+}
+
 #[test]
 fn a_repair_that_was_stopped_is_made_again() {
     let whole = Data::new(90);

@@ -31,6 +31,14 @@ pub enum Durability {
     Interval(Duration),
 }
 
+/// Why there is no next segment.
+pub(super) enum NotRolled {
+    /// Its file cannot be made: all is as it was.
+    Untouched(io::Error),
+    /// What of it is on the disk is not known.
+    Unknown(io::Error),
+}
+
 /// The end of the chain of batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chain {
@@ -145,10 +153,16 @@ impl End {
     }
 
     /// Begins the next segment; gives what the one before it holds.
-    pub(super) fn roll(&mut self, first_recorded_at: i64) -> io::Result<(Facts, Open)> {
+    pub(super) fn roll(&mut self, first_recorded_at: i64) -> Result<(Facts, Open), NotRolled> {
         if self.synced < self.chain.next_batch {
-            self.sync()?;
+            self.sync().map_err(NotRolled::Unknown)?;
         }
+        // Mostly it is a file more that a process may not have, and not for long.
+        let file = self.storage.create(&segment_name(self.next_position)).map_err(NotRolled::Untouched)?;
+        self.begin(file, first_recorded_at).map_err(NotRolled::Unknown)
+    }
+
+    fn begin(&mut self, file: Arc<dyn StoredFile>, first_recorded_at: i64) -> io::Result<(Facts, Open)> {
         let closed = Facts {
             first: self.segment_first,
             count: to_u32(to_usize(self.next_position - self.segment_first)),
@@ -165,7 +179,6 @@ impl End {
             first_batch: self.chain.next_batch,
             previous: self.chain.last_crc,
         };
-        let file = self.storage.create(&segment_name(self.next_position))?;
         file.write_all_at(&header.encode(), 0)?;
         file.sync()?;
         self.storage.sync_names()?;

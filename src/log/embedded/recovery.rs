@@ -148,7 +148,7 @@ fn close(
 }
 
 /// An error if a segment is missing before this one, whose own bytes may be whole.
-fn follows_on(name: &str, first: u64, at: &Start) -> Result<(), OpenError> {
+pub(super) fn follows_on(name: &str, first: u64, at: &Start) -> Result<(), OpenError> {
     if first <= at.position {
         return Ok(());
     }
@@ -180,6 +180,8 @@ fn open_last(storage: &dyn Storage, first: u64, at: &Start, epoch: Epoch) -> Res
     let name = segment_name(first);
     follows_on(&name, first, at)?;
     let failed = |error| OpenError::io(&name)(error);
+    // It was a closed one if what came after it was cut.
+    storage.warm(&name).map_err(failed)?;
     let file = storage.open(&name).map_err(failed)?;
     let size = file.size().map_err(failed)?;
     let mut window = Window::new(file.clone());

@@ -15,11 +15,11 @@ pub(super) struct Shared {
     pub(super) state: RwLock<State>,
     pub(super) head: watch::Sender<Option<Position>>,
     pub(super) poisoned: Mutex<Option<String>>,
-    /// What is wrong although appends go on, the last of each kind.
+    /// What is wrong although the log goes on, the last of each kind.
     pub(super) troubles: Mutex<BTreeMap<Trouble, String>>,
 }
 
-/// What can be wrong although appends go on.
+/// What can be wrong although the log goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trouble {
     /// Stored bytes do not read back.
@@ -28,6 +28,8 @@ pub(super) enum Trouble {
     Chain,
     /// A closed segment has no index or no line in the chain yet.
     Index,
+    /// There is no next segment.
+    Rolling,
     /// Closed segments do not move to the cold tier.
     Moving,
 }

@@ -27,6 +27,8 @@ pub(super) trait Storage: Send + Sync + 'static {
     /// Moves a file that never changes to the cold tier, durably; it can be opened all the while.
     /// `false` if there is no cold tier or it lies there already.
     fn cool(&self, name: &str) -> io::Result<bool>;
+    /// Brings a file back from the cold tier, durably, if it lies there: it is to be written to.
+    fn warm(&self, name: &str) -> io::Result<()>;
 }
 
 /// What an error names if the names of files cannot be read or made durable.
@@ -110,6 +112,19 @@ fn staging(staged: &Path, put: impl FnOnce() -> io::Result<()>) -> io::Result<()
     })
 }
 
+/// Moves a file between file systems: it is there, whole, before it is gone here.
+fn move_over(from: &Path, to: &Path, name: &str) -> io::Result<()> {
+    let (here, there, staged) = (from.join(name), to.join(name), to.join(format!("{name}.tmp")));
+    staging(&staged, || {
+        std::fs::copy(&here, &staged)?;
+        File::open(&staged)?.sync_all()?;
+        std::fs::rename(&staged, &there)
+    })?;
+    dirs::sync(to)?;
+    std::fs::remove_file(&here)?;
+    dirs::sync(from)
+}
+
 impl Storage for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut all = Vec::new();
@@ -171,18 +186,19 @@ impl Storage for Directory {
     }
 
     fn cool(&self, name: &str) -> io::Result<bool> {
-        let hot = self.hot.join(name);
-        let Some(cold) = self.cold.as_ref().filter(|_| hot.exists()) else { return Ok(false) };
-        let (there, staged) = (cold.join(name), cold.join(format!("{name}.tmp")));
-        staging(&staged, || {
-            std::fs::copy(&hot, &staged)?;
-            File::open(&staged)?.sync_all()?;
-            std::fs::rename(&staged, &there)
-        })?;
-        dirs::sync(cold)?;
-        std::fs::remove_file(&hot)?;
-        dirs::sync(&self.hot)?;
-        Ok(true)
+        let Some(cold) = self.cold.as_ref().filter(|_| self.hot.join(name).exists()) else {
+            return Ok(false);
+        };
+        move_over(&self.hot, cold, name).map(|()| true)
+    }
+
+    fn warm(&self, name: &str) -> io::Result<()> {
+        match &self.cold {
+            Some(cold) if !self.hot.join(name).exists() && cold.join(name).exists() => {
+                move_over(cold, &self.hot, name)
+            }
+            _ => Ok(()),
+        }
     }
 }
 

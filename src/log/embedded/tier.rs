@@ -46,8 +46,21 @@ pub(super) fn check(hot: &Path, cold: Option<&Path>) -> Result<(), OpenError> {
 /// Takes the cold tier, which is locked, for this log and none of its copies.
 pub(super) fn take(hot: &Path, cold: &Path) -> Result<(), OpenError> {
     check(hot, Some(cold))?;
+    let its = read(cold)?;
+    match renew(hot, cold, its.as_deref()) {
+        // They know each other as they did before: a full disk need not keep the log from being read.
+        Err(error) if its.is_some() => {
+            tracing::warn!(%error, "the cold tier keeps its id: a copy of this log would be let in, too");
+            Ok(())
+        }
+        renewed => renewed,
+    }
+}
+
+/// Gives both a new id.
+fn renew(hot: &Path, cold: &Path, its: Option<&str>) -> Result<(), OpenError> {
     let id = draw();
-    let on_its_way = match read(cold)? {
+    let on_its_way = match its {
         Some(its) => format!("{its} {id}"),
         None if firsts(cold)?.0.is_empty() => format!("{id}{UNUSED}"),
         None => id.clone(),

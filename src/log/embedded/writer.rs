@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dramatis_events::{Position, StreamId, UnixMillis};
@@ -18,17 +19,30 @@ use super::batch::{Batch, Placed, Request, Waiting};
 use super::bytes::{to_u32, to_u64, to_usize};
 use super::closer::Closer;
 use super::draft::Draft;
-use super::end::{Durability, End};
+use super::end::{Durability, End, NotRolled};
 use super::epoch;
 use super::index::MemoryIndex;
 use super::ring::Block;
 use super::segment::{Closed, Index};
+use super::shared::Trouble;
 use super::state::{head_before, older_next_revision};
 use super::syncer::{Outcome, Syncer, Written};
 #[cfg(test)]
 use super::tests::bugs::{self, Bug};
 use crate::clock::Clock;
 use crate::log::{AppendError, Expected, LogError};
+
+/// Says that the log is poisoned if the writer's thread ends by a fault of its own.
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the thread that writes the log has ended by a fault, restart the process";
+            *self.0.poisoned.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
+    }
+}
 
 /// What the writer is told.
 pub(super) enum Message {
@@ -84,7 +98,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn run(mut self) {
+    /// Starts its thread.
+    pub(super) fn start(self) -> std::io::Result<JoinHandle<()>> {
+        let guard = Guard(self.shared.clone());
+        std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
+            let _guard = guard;
+            self.run();
+        })
+    }
+
+    fn run(mut self) {
         loop {
             if self.in_flight.is_empty() {
                 self.drain();
@@ -230,21 +253,18 @@ impl Writer {
             return;
         }
         if let Some(reason) = self.end.refuses(&batch.sealed) {
-            if !self.refusing {
-                tracing::warn!(%reason, "appends are refused");
-            }
-            self.refusing = true;
-            // All that was recorded is published: the state knows every head.
-            self.heads.clear();
-            batch.refuse(&reason);
-            batch.answer();
-            return;
+            return self.turn_away(batch, &reason);
         }
-        if self.end.is_full(&batch.sealed)
-            && let Err(error) = self.roll()
-        {
-            self.fail(batch, &error);
-            return;
+        if self.end.is_full(&batch.sealed) {
+            match self.roll() {
+                Ok(()) => self.shared.note(Trouble::Rolling, None),
+                Err(NotRolled::Untouched(error)) => {
+                    let reason = format!("the log's next segment cannot be made: it is tried again: {error}");
+                    self.shared.note(Trouble::Rolling, Some(reason.clone()));
+                    return self.turn_away(batch, &reason);
+                }
+                Err(NotRolled::Unknown(error)) => return self.fail(batch, &error),
+            }
         }
         self.refusing = false;
         if self.durability == Durability::Sync && batch.sealed.bytes.len() >= BESIDE_BYTES {
@@ -259,6 +279,18 @@ impl Writer {
             Ok(()) => self.publish(batch),
             Err(error) => self.fail(batch, &error),
         }
+    }
+
+    /// Nothing of the batch is written, and whatever comes next is tried again.
+    fn turn_away(&mut self, mut batch: Batch, reason: &str) {
+        if !self.refusing {
+            tracing::warn!(%reason, "appends are refused");
+        }
+        self.refusing = true;
+        // All that was recorded is published: the state knows every head.
+        self.heads.clear();
+        batch.refuse(reason);
+        batch.answer();
     }
 
     /// Sends a batch on its way. It is written only once all before it is durable, and says so.
@@ -417,7 +449,7 @@ impl Writer {
     }
 
     /// Closes the open segment and begins the next.
-    fn roll(&mut self) -> std::io::Result<()> {
+    fn roll(&mut self) -> Result<(), NotRolled> {
         let first_recorded_at = {
             let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
             state.open.index.first_recorded_at.unwrap_or(0)

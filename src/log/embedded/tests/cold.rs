@@ -272,6 +272,21 @@ async fn a_log_and_its_copy_do_not_share_a_cold_tier() {
     reads_right(&open(&moved, tiered(&cold, 1)).unwrap(), &events).await;
 }
 
+/// A full disk takes no new id; what is recorded can be read all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cold_tier_that_takes_no_new_id_keeps_its_own() {
+    let (_dir, hot, cold, events) = grown(1).await;
+    for dir in [&cold, &hot] {
+        // Nothing can be put in place through it.
+        std::fs::create_dir(dir.join("tier.tmp")).unwrap();
+        for _ in 0..2 {
+            reads_right(&open(&hot, tiered(&cold, 1)).unwrap(), &events).await;
+        }
+        std::fs::remove_dir(dir.join("tier.tmp")).unwrap();
+        reads_right(&open(&hot, tiered(&cold, 1)).unwrap(), &events).await;
+    }
+}
+
 struct Deaf;
 
 impl Observer for Deaf {

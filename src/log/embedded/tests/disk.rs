@@ -212,7 +212,7 @@ impl Disk {
         self.contents().dark = true;
     }
 
-    /// The `nth` time that a file with one of these endings is put in place, that fails.
+    /// The `nth` time that a file with one of these endings is made or put in place, that fails.
     pub(super) fn fail_only(&self, endings: &'static [&'static str], nth: usize) {
         self.contents().stuck = Some((endings, nth));
     }
@@ -366,6 +366,9 @@ impl Storage for Disk {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
+        if self.is_stuck(name) {
+            return Err(Fault::Write.error());
+        }
         self.whole(Op::Write)?;
         let mut contents = self.contents();
         contents.inodes.push(Inode::default());
@@ -401,6 +404,10 @@ impl Storage for Disk {
 
     fn cool(&self, _: &str) -> io::Result<bool> {
         Ok(false)
+    }
+
+    fn warm(&self, _: &str) -> io::Result<()> {
+        Ok(())
     }
 
     fn sync_names(&self) -> io::Result<()> {

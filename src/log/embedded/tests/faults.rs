@@ -64,6 +64,11 @@ async fn poisons(nth: usize, fault: Fault, options: Options, bytes: usize, reboo
     if result.is_ok() {
         return false;
     }
+    if matches!(result, Err(AppendError::Unavailable { .. })) {
+        assert_eq!(log.poisoned(), None, "the next segment's file was not made: nothing else was tried");
+        assert_eq!(all(&log).await, before);
+        return true;
+    }
     assert!(matches!(result, Err(AppendError::Failure { .. })), "{result:?}");
     for _ in 0..2 {
         let later = append(&log, &room, Expected::Any, vec![event("Later", "1")]).await;
@@ -107,6 +112,48 @@ async fn a_failed_write_or_sync_poisons_until_a_restart() {
             }
         }
     }
+}
+
+/// A process may have no file to spare for a moment.
+#[tokio::test]
+async fn a_segment_that_cannot_be_made_is_tried_again() {
+    let disk = Disk::default();
+    let log = open_disk(&disk, tiny()).unwrap();
+    let room = stream("room-main.lobby");
+    let post = || append(&log, &room, Expected::Any, vec![event("Posted", vec![b'x'; SMALL])]);
+    post().await.unwrap();
+    disk.fail_only(&[".segment"], 0);
+    let refused = post().await;
+    assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
+    let told = log.warnings().join(" ");
+    assert!(
+        told.contains("next segment cannot be made: it is tried again") && log.poisoned().is_none(),
+        "{told}"
+    );
+    post().await.unwrap();
+    assert_eq!((log.warnings(), all(&log).await.len()), (Vec::new(), 2));
+    drop(log);
+    assert_eq!(all(&open_disk(&disk.durable(), tiny()).unwrap()).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_writer_that_ends_by_a_fault_of_its_own_poisons() {
+    let disk = Disk::default();
+    let log = open_disk(&disk, Options::default()).unwrap();
+    let room = stream("room-main.lobby");
+    fill(&log, &room, 1, "before").await;
+    let (entered, release) = disk.hold(Op::Sync);
+    let envelopes = vec![event("Fated", "1")];
+    let fated = tokio::spawn(log.append(Append { stream: room.clone(), expected: Expected::Any, envelopes }));
+    while entered.try_recv().is_err() {
+        tokio::task::yield_now().await;
+    }
+    // The disk that waits for this has the thread panic.
+    drop(release);
+    assert!(matches!(fated.await.unwrap(), Err(AppendError::Failure { .. })));
+    log.close();
+    assert!(log.poisoned().unwrap().contains("ended by a fault, restart"));
+    assert_eq!(all(&log).await.len(), 1, "reads go on");
 }
 
 #[tokio::test]

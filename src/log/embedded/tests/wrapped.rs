@@ -67,6 +67,9 @@ impl Storage for Wrapped {
         }
         self.inner.cool(name)
     }
+    fn warm(&self, name: &str) -> io::Result<()> {
+        self.inner.warm(name)
+    }
 }
 
 /// A file on a bad spot of the disk.
