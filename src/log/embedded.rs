@@ -31,7 +31,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use self::batch::{Answer, Batch, Request};
 use self::bytes::{to_u64, to_usize};
 use self::closer::{Closer, Work};
-use self::draft::{Draft, give_place, unplaced};
+use self::draft::{Draft, Older, give_place, unplaced};
 pub use self::end::Durability;
 use self::end::{AHEAD_BYTES, End};
 pub use self::error::OpenError;
@@ -138,6 +138,8 @@ pub struct EmbeddedLog {
     epoch: Epoch,
     durability: Durability,
     reserve_bytes: u64,
+    /// Whether closed segments may lie where they are slow to read.
+    tiered: bool,
     requests: mpsc::Sender<Message>,
     places: Arc<Semaphore>,
     places_max: u32,
@@ -157,7 +159,9 @@ impl EmbeddedLog {
             tier::take(dir, cold)?;
         }
         let storage = Arc::new(Directory::new(dir, cold.as_deref()));
-        Self::open_storage(storage, locks, &options, clock, Closer::beside)
+        let mut log = Self::open_storage(storage, locks, &options, clock, Closer::beside)?;
+        log.tiered = cold.is_some();
+        Ok(log)
     }
 
     fn open_storage(
@@ -219,6 +223,7 @@ impl EmbeddedLog {
             epoch,
             durability: options.durability,
             reserve_bytes: options.reserve_bytes,
+            tiered: false,
             requests,
             places,
             places_max,
@@ -250,11 +255,16 @@ impl EventLog for EmbeddedLog {
         }
         let weight = weight(&append).min(self.places_max);
         let (places, requests) = (self.places.clone(), self.requests.clone());
+        let older = self.tiered.then(|| older(&self.shared, &append.stream));
         Box::pin(async move {
             let closed = || AppendError::Unavailable { reason: "it is being closed".to_owned() };
+            let mut draft = Draft::of(&append);
+            if let Some(older) = older {
+                draft.older = older.await?;
+            }
             let place = places.acquire_many_owned(weight).await.map_err(|_| closed())?;
             let (answer, answered) = oneshot::channel();
-            let request = Request { draft: Draft::of(&append), answer, place };
+            let request = Request { draft, answer, place };
             requests.send(Message::Append(request)).map_err(|_| closed())?;
             // While it is on its way there is time to make what is given back.
             let mut events = unplaced(append);
@@ -394,6 +404,23 @@ impl EventLog for EmbeddedLog {
             relaxed: self.durability != Durability::Sync,
         }
     }
+}
+
+/// Looks up where a stream stands if only closed segments can tell: the writer, for whom everybody
+/// waits, need not.
+fn older(shared: &Arc<Shared>, stream: &StreamId) -> BoxFuture<'static, Result<Option<Older>, AppendError>> {
+    let closed = {
+        let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
+        if state.next_revision(stream).is_some() {
+            return ready(Ok(None));
+        }
+        state.closed.clone()
+    };
+    let stream = stream.clone();
+    let looking = blocking(shared, move || {
+        Ok(Some(Older { next: older_next_revision(&closed, &stream)?, segments: closed.len() }))
+    });
+    Box::pin(async { looking.await.map_err(|error| AppendError::Unavailable { reason: error.to_string() }) })
 }
 
 /// Events of a stream ascending, wherever they are.

@@ -20,11 +20,22 @@ pub(super) struct Part {
     pub(super) command: Option<[u8; 16]>,
 }
 
+/// What closed segments said of a stream, before the append was on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Older {
+    /// The revision after the last one that they know.
+    pub(super) next: u64,
+    /// How many there were: it holds as long as there are no more.
+    pub(super) segments: usize,
+}
+
 /// An append, encoded but for what only the writer knows.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) stream: StreamId,
     pub(super) expected: Expected,
+    /// Where its stream stands, if that was looked up.
+    pub(super) older: Option<Older>,
     /// Room for a batch's header, so that a large draft can become one, then its records.
     pub(super) bytes: Vec<u8>,
     pub(super) parts: Vec<Part>,
@@ -43,6 +54,7 @@ impl Draft {
         let mut draft = Self {
             stream: append.stream.clone(),
             expected: append.expected,
+            older: None,
             bytes: Vec::with_capacity(BATCH_HEADER_BYTES + payload + count * METADATA_BYTES),
             parts: Vec::with_capacity(count),
             names: Vec::with_capacity(1),

@@ -191,7 +191,7 @@ impl Writer {
         if let Some(reason) = &self.poisoned {
             return Err(AppendError::Unavailable { reason: reason.clone() });
         }
-        let next = self.next_revision(&draft.stream)?;
+        let next = self.next_revision(draft)?;
         let fits = match draft.expected {
             Expected::NoStream => next == 0,
             Expected::Exact(revision) => next == revision.next().get(),
@@ -219,7 +219,8 @@ impl Writer {
         }
     }
 
-    fn next_revision(&self, stream: &StreamId) -> Result<u64, AppendError> {
+    fn next_revision(&self, draft: &Draft) -> Result<u64, AppendError> {
+        let stream = &draft.stream;
         if let Some(next) = self.heads.get(stream) {
             return Ok(*next);
         }
@@ -228,7 +229,10 @@ impl Writer {
             if let Some(next) = state.next_revision(stream) {
                 return Ok(next);
             }
-            state.closed.clone()
+            match draft.older {
+                Some(older) if older.segments == state.closed.len() => return Ok(older.next),
+                _ => state.closed.clone(),
+            }
         };
         let unavailable = |error: LogError| AppendError::Unavailable { reason: error.to_string() };
         older_next_revision(&closed, stream).map_err(unavailable)

@@ -10,7 +10,7 @@ use super::offline::{Damage, Observer, Place};
 use super::wrapped::Wrapped;
 use super::*;
 use crate::log::Expected;
-use crate::log::contract::{append, command, everything, fill, of_command, stream};
+use crate::log::contract::{append, command, event, everything, fill, of_command, stream};
 
 const PAGE: ReadLimit = ReadLimit { events: 100_000, bytes: usize::MAX };
 
@@ -342,6 +342,35 @@ async fn a_cold_tier_that_hangs_stops_no_append() {
     drop(log);
     assert_eq!(names(&hot, ".segment").len(), 1, "what waited has moved");
     assert!(all(&open(&hot, tiered(&cold, 0)).unwrap()).await == events);
+}
+
+/// A room that was quiet for long stands in the cold tier only: who posts there waits for it, others do
+/// not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_into_a_cold_tier_that_hangs_stops_no_other_append() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hot, cold) = (dir.path().join("hot"), dir.path().join("cold"));
+    let (quiet, busy, data) = (stream("room-main.quiet"), stream("room-main.busy"), "long data ".repeat(80));
+    let log = open(&hot, tiered(&cold, 1)).unwrap();
+    fill(&log, &quiet, 2, "said long ago").await;
+    fill(&log, &busy, 40, &data).await;
+    drop(log);
+    let storage = Arc::new(Wrapped::new(&hot, Some(&cold)));
+    let (clock, options) = (Arc::new(ManualClock::default()), Options { hot_segments_max: 1, ..tiny() });
+    let mut log =
+        EmbeddedLog::open_storage(storage.clone(), Vec::new(), &options, clock, Closer::beside).unwrap();
+    log.tiered = true;
+    let (hangs, release) = storage.hold_open(&names(&cold, ".index")[0]);
+    let (said, waits) = (vec![event("Said", "1")], Expected::Exact(Revision::new(1)));
+    let late = tokio::spawn(log.append(Append { stream: quiet.clone(), expected: waits, envelopes: said }));
+    hangs.recv().unwrap();
+    let filled = tokio::time::timeout(GUARD, fill(&log, &busy, 20, &data)).await;
+    assert!(!late.is_finished());
+    drop(release);
+    filled.expect("appends to a hot room wait for the cold tier");
+    // Segments were closed meanwhile: what was looked up is looked up again.
+    assert_eq!(late.await.unwrap().unwrap()[0].revision, Revision::new(2));
+    assert_eq!(log.read_stream(&quiet, Revision::FIRST, PAGE).await.unwrap().len(), 3);
 }
 
 /// What is not done is told to whoever looks at health, until it is done.

@@ -207,6 +207,11 @@ impl Disk {
         (contents.fault, contents.dark) = (None, false);
     }
 
+    /// Whether every operation fails by now.
+    pub(super) fn is_dark(&self) -> bool {
+        self.contents().dark
+    }
+
     /// Every later operation fails, until [`Disk::heal`] or [`Disk::crash`].
     pub(super) fn cut(&self) {
         self.contents().dark = true;

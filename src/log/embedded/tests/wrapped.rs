@@ -14,12 +14,24 @@ pub(in crate::log::embedded) struct Wrapped {
     /// What does not read, until it is put in place anew.
     unread: Mutex<BTreeSet<String>>,
     /// Tells that a file is to move, and waits until it may.
-    gate: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+    gate: Mutex<Option<Gate>>,
+    /// The same of a file with this name that is to be opened.
+    door: Mutex<Option<(String, Gate)>>,
+}
+
+type Gate = (mpsc::Sender<()>, mpsc::Receiver<()>);
+
+fn pass(gate: Option<Gate>) {
+    if let Some((entered, go)) = gate {
+        entered.send(()).unwrap();
+        let _ = go.recv();
+    }
 }
 
 impl Wrapped {
     pub(in crate::log::embedded) fn new(hot: &Path, cold: Option<&Path>) -> Self {
-        Self { inner: Directory::new(hot, cold), unread: Mutex::new(BTreeSet::new()), gate: Mutex::new(None) }
+        let inner = Directory::new(hot, cold);
+        Self { inner, unread: Mutex::new(BTreeSet::new()), gate: Mutex::new(None), door: Mutex::new(None) }
     }
 
     pub(in crate::log::embedded) fn without(self, name: &str) -> Self {
@@ -33,6 +45,13 @@ impl Wrapped {
         *self.gate.lock().unwrap() = Some((entered, go));
         (self, hears, release)
     }
+
+    /// Holds whoever opens this file next, likewise.
+    pub(in crate::log::embedded) fn hold_open(&self, name: &str) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let ((entered, hears), (release, go)) = (mpsc::channel(), mpsc::channel());
+        *self.door.lock().unwrap() = Some((name.to_owned(), (entered, go)));
+        (hears, release)
+    }
 }
 
 impl Storage for Wrapped {
@@ -40,6 +59,8 @@ impl Storage for Wrapped {
         self.inner.list()
     }
     fn open(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
+        let held = self.door.lock().unwrap().take_if(|(held, _)| held == name);
+        pass(held.map(|(_, gate)| gate));
         let file = self.inner.open(name)?;
         Ok(if self.unread.lock().unwrap().contains(name) { Arc::new(Unread(file)) } else { file })
     }
@@ -61,10 +82,7 @@ impl Storage for Wrapped {
     }
     fn cool(&self, name: &str) -> io::Result<bool> {
         let gate = self.gate.lock().unwrap().take();
-        if let Some((entered, go)) = gate {
-            entered.send(()).unwrap();
-            let _ = go.recv();
-        }
+        pass(gate);
         self.inner.cool(name)
     }
     fn warm(&self, name: &str) -> io::Result<()> {

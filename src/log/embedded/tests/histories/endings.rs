@@ -68,11 +68,13 @@ impl World {
             self.disk.cut();
         }
         self.counts.faults(&self.disk.fired());
+        // The power may have gone where the log goes on, as when a segment's file is made.
+        let is_dark = self.disk.is_dark();
         self.log = None;
         let fired = self.disk.fired();
         if self.options.durability != Durability::Sync {
             self.relaxed = match ending {
-                Ending::Close if fired.is_empty() && !poisoned => Relaxed::No,
+                Ending::Close if fired.is_empty() && !poisoned && !is_dark => Relaxed::No,
                 Ending::Close if !poisoned => Relaxed::Maybe,
                 _ => Relaxed::Yes,
             };
