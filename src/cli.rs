@@ -2,6 +2,7 @@
 //! files; the others are clients of a running one, over the same sockets and HTTP that everybody uses.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ mod failure;
 mod http;
 mod import;
 mod log;
+mod output;
 mod projections;
 pub mod serve;
 mod server_url;
@@ -147,15 +149,18 @@ pub fn main() -> ExitCode {
         Err(told) => {
             // Help and the version are told this way too; a bad command line ends with 1 like all
             // errors that have no code of their own.
-            let _ = told.print();
-            return ExitCode::from(u8::from(told.use_stderr()));
+            let unwritten = told.print().is_err_and(|error| error.kind() != ErrorKind::BrokenPipe);
+            return ExitCode::from(u8::from(unwritten || told.use_stderr()));
         }
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("dramatis: {error:#}");
-            ExitCode::from(error.downcast_ref::<Failure>().map_or(1, Failure::exit_code))
+            let failure = error.downcast_ref::<Failure>();
+            if !matches!(failure, Some(Failure::Unread)) {
+                output::tell(&format!("dramatis: {error:#}"));
+            }
+            ExitCode::from(failure.map_or(1, Failure::exit_code))
         }
     }
 }

@@ -56,12 +56,16 @@ pub enum Failure {
     /// A backup is damaged. Exit code 2.
     #[error(transparent)]
     DamagedBackup(BackupError),
+    /// Nobody reads what the command prints any more, and has seen enough. Exit code 0; nothing is said.
+    #[error("nobody reads the output any more")]
+    Unread,
 }
 
 impl Failure {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Unread => 0,
             Self::NoServer { .. } | Self::Damage { .. } | Self::DamagedBackup(_) => 2,
             Self::Unfinished { .. } | Self::Differs { .. } => 3,
             Self::HeldUp { .. } => 4,

@@ -1,7 +1,6 @@
 //! `dramatis import`: chat logs into rooms, over the same socket that every client uses.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,12 +8,18 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use jiff::civil::Date;
 
+use self::ended::Ended;
 use self::feed::Feed;
-use self::run::{Ended, Run};
-use super::{Failure, ServerUrl, Target};
+use self::importer::Importer;
+use self::report::Progress;
+use self::run::Run;
+use super::{Failure, ServerUrl, Target, output};
 
 mod answer;
+mod ended;
 mod feed;
+mod importer;
+mod lines;
 mod parse;
 mod plan;
 mod report;
@@ -36,13 +41,18 @@ pub enum Import {
     ///
     /// The commands' ids derive from the lines: an import that broke off goes on when the same
     /// command is run again, and nothing is recorded twice.
+    ///
+    /// Where the server wants tokens `DRAMATIS_TOKEN` holds that of an integration, and this is who
+    /// imports; elsewhere it is integration:irc-import.
     #[command(after_help = "Examples:
   dramatis import irc 2004-11-15.txt
   dramatis import irc logs/*.txt --room ubuntu --ledger acknowledged.txt
   dramatis import irc den.log --date 2010-03-08 --retry-for 60
+  zcat den.gz | dramatis import irc /dev/stdin --room den --date 2010-03-08
+  DRAMATIS_TOKEN=$(dramatis token --user integration:import --for 1h) dramatis import irc den.log
 
-Exit codes: 0 all lines were handled (some may have been refused), 2 no server,
-3 the connection was lost before the end.")]
+Exit codes: 0 all lines were handled (some may have been refused), 1 it could not be done or was
+refused, 2 no server, 3 the connection was lost before the end.")]
     Irc(Irc),
 }
 
@@ -74,6 +84,7 @@ pub struct Irc {
 /// Runs the subcommand.
 pub(super) fn run(import: Import) -> anyhow::Result<()> {
     let Import::Irc(arguments) = import;
+    let importer = Importer::new(super::token::shown())?;
     let feed = Feed::new(arguments.files, arguments.room, arguments.date)?;
     let ledger = match &arguments.ledger {
         None => None,
@@ -85,12 +96,12 @@ pub(super) fn run(import: Import) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let retry_for = Duration::from_secs(arguments.retry_for);
     runtime.block_on(async {
-        let mut run = Run::new(feed, arguments.in_flight, ledger);
+        let progress = Progress::new(feed.bytes());
+        let mut run = Run::new(importer, feed.start()?, progress, arguments.in_flight, ledger);
         let ended = keep_connected(&mut run, &arguments.target.url, retry_for).await;
         run.progress.finish(&mut run.report);
         if !matches!(&ended, Err(error) if is_no_server(error)) {
-            // Who closed the pipe does not want to read it.
-            let _ = writeln!(std::io::stdout(), "{}", run.report.summary(run.progress.elapsed()));
+            output::report(&format!("{}\n", run.report.summary(run.progress.elapsed())));
         }
         ended
     })
@@ -110,9 +121,16 @@ async fn keep_connected(run: &mut Run, url: &ServerUrl, retry_for: Duration) -> 
         if connected {
             (lost_at, ever_connected) = (None, true);
         }
+        let safe = || format!("{} commands were acknowledged and are safe", run.report.acknowledged());
         let (reason, found) = match ended {
             Ok(()) => return Ok(()),
             Err(Ended::Stop(error)) => return Err(error),
+            Err(Ended::Refused(reason)) => anyhow::bail!("the import was refused: {reason}. {}", safe()),
+            Err(Ended::Token(reason)) => anyhow::bail!(
+                "the import was refused: {reason}: {}, and run the same command again. {}",
+                run.importer.remedy(),
+                safe()
+            ),
             Err(Ended::NoServer(reason)) => (reason, ever_connected),
             Err(Ended::Lost(reason)) => (reason, true),
         };

@@ -11,7 +11,7 @@ use clap::Args;
 use dramatis_events::{EntityId, MemberId};
 use jiff::SignedDuration;
 
-use super::DataArguments;
+use super::{DataArguments, output};
 use crate::auth::{Claims, Keys, Kind};
 
 /// Where the client commands find the token that they show.
@@ -77,8 +77,7 @@ pub(super) fn run(token: &Token) -> anyhow::Result<()> {
         kind: Kind::of(user),
         rooms: (!token.rooms.is_empty()).then(|| token.rooms.clone()),
     };
-    println!("{}", keys.mint(&claims)?);
-    Ok(())
+    output::show(&format!("{}\n", keys.mint(&claims)?))
 }
 
 /// 64 hexadecimal digits: 244 bits by chance.

@@ -35,10 +35,17 @@ pub(super) enum Answer<'a> {
 
 /// Limits that the server holds its clients to.
 #[derive(Debug, Default, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "their names in the protocol")]
 pub(super) struct Limits {
     /// Unanswered commands of one connection.
     #[serde(default)]
     pub(super) in_flight_commands_max: Option<usize>,
+    /// Bytes of one message.
+    #[serde(default)]
+    pub(super) message_bytes_max: Option<usize>,
+    /// Bytes of one frame.
+    #[serde(default)]
+    pub(super) frame_bytes_max: Option<usize>,
 }
 
 /// Why a command is not done.
@@ -62,6 +69,11 @@ impl Reject<'_> {
     /// Whether the room was there already.
     pub(super) fn room_exists(&self) -> bool {
         self.code == "rule" && self.message == "room_exists"
+    }
+
+    /// Whether the token has run out: no command is taken any more.
+    pub(super) fn token_expired(&self) -> bool {
+        self.code == "token_expired"
     }
 
     /// The reason for people.
@@ -99,8 +111,13 @@ mod tests {
         let nothing =
             read(r#"{"type":"ack","id":"a","room":"r","revision":1,"position":null,"duplicate":false}"#);
         assert!(matches!(nothing, Answer::Ack { position: None, duplicate: false, .. }));
-        let ready = read(r#"{"type":"ready","rooms":[],"limits":{"in_flight_commands_max":9,"x":1}}"#);
-        assert!(matches!(ready, Answer::Ready { limits: Limits { in_flight_commands_max: Some(9) } }));
+        let Answer::Ready { limits } = read(
+            r#"{"type":"ready","rooms":[],"limits":{"in_flight_commands_max":9,"message_bytes_max":7,"x":1}}"#,
+        ) else {
+            panic!()
+        };
+        let told = (limits.in_flight_commands_max, limits.message_bytes_max, limits.frame_bytes_max);
+        assert_eq!(told, (Some(9), Some(7), None));
         assert!(matches!(read(r#"{"type":"live","room":"r","revision":1}"#), Answer::Other));
         assert!(matches!(read(r#"{"type":"ping"}"#), Answer::Ping));
     }

@@ -1,102 +1,172 @@
-//! The files of a run, read line by line into commands.
+//! The files of a run, read line by line into commands, on a thread of its own: a pipe may stand
+//! still for as long as whoever fills it likes, and the connection must not.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use dramatis_events::EntityId;
 use jiff::civil::Date;
+use tokio::sync::mpsc;
 
-use super::parse::{self, Line};
-use super::plan::{self, Command, FileState, Planner};
-use super::report::Report;
+use super::lines::{self, LINE_BYTES_MAX, Line, Lines, Source};
+use super::parse::{self, Line as Said};
+use super::plan::{self, Command, Counted, FileState, Planner, Problem};
 
-/// The longest line that is read, bytes; a longer one is no chat log's.
-const LINE_BYTES_MAX: usize = 1024 * 1024;
+/// How far into what can be read only once its first message is looked for, bytes: it is kept
+/// meanwhile.
+const LOOK_AHEAD_BYTES_MAX: usize = 256 * 1024;
+/// Lines that are handed on at once, where they need not be waited for.
+const LINES_AT_ONCE_MAX: usize = 64;
+/// Such batches read and not yet sent.
+const BATCHES_AHEAD_MAX: usize = 16;
+
+type FileLines = Lines<File>;
 
 struct Open {
-    reader: BufReader<File>,
+    lines: FileLines,
     state: FileState,
     label: String,
     line: u64,
 }
 
+/// A file that is still to be read.
+struct Waiting {
+    path: PathBuf,
+    /// What can be read only once stays open.
+    opened: Option<FileLines>,
+}
+
+/// What was read.
+pub(super) enum Read {
+    /// A line, what came of it, and its commands.
+    Line {
+        /// Its bytes in the file.
+        bytes: usize,
+        /// `file:line`.
+        origin: Arc<str>,
+        /// What it was.
+        planned: Result<Counted, Problem>,
+        /// To be sent, in this order.
+        commands: Vec<Command>,
+    },
+    /// The end of a file.
+    FileEnd,
+}
+
 /// All files of a run, in the order given.
 pub(super) struct Feed {
-    files: VecDeque<PathBuf>,
+    files: VecDeque<Waiting>,
     date: Option<Date>,
     planner: Planner,
     open: Option<Open>,
-    bytes: u64,
+    bytes: Option<u64>,
 }
 
 impl Feed {
     /// Checks every file before anything is sent: that it can be read, and that its first
     /// message has a room and a date.
-    pub(super) fn new(files: Vec<PathBuf>, room: Option<String>, date: Option<Date>) -> anyhow::Result<Self> {
+    pub(super) fn new(paths: Vec<PathBuf>, room: Option<String>, date: Option<Date>) -> anyhow::Result<Self> {
         if let Some(room) = &room {
             EntityId::parse(room).context("--room")?;
         }
-        let mut bytes = 0;
-        for path in &files {
-            bytes += check(path, room.as_deref(), date)?;
+        let (mut files, mut bytes, mut once) = (VecDeque::new(), Some(0), HashSet::new());
+        for path in paths {
+            let (lines, source) = check(&path, room.as_deref(), date)?;
+            let opened = match source {
+                Source::Regular(size) => {
+                    bytes = bytes.map(|bytes| bytes + size);
+                    None
+                }
+                Source::Once(..) => {
+                    let label = path.display();
+                    anyhow::ensure!(once.insert(source), "{label}: it can be read only once: name it once");
+                    bytes = None;
+                    Some(lines)
+                }
+            };
+            files.push_back(Waiting { path, opened });
         }
-        Ok(Self { files: files.into(), date, planner: Planner::new(room), open: None, bytes })
+        Ok(Self { files, date, planner: Planner::new(room), open: None, bytes })
     }
 
-    /// The size of all files, bytes.
-    pub(super) fn bytes(&self) -> u64 {
+    /// The size of all files, bytes; `None` where that is not known, as of a pipe.
+    pub(super) fn bytes(&self) -> Option<u64> {
         self.bytes
     }
 
-    /// Plans the next line; false once all files are read.
-    pub(super) fn next(&mut self, report: &mut Report, commands: &mut Vec<Command>) -> anyhow::Result<bool> {
+    /// Reads on a thread of its own, not further ahead than [`BATCHES_AHEAD_MAX`]. The end of what
+    /// comes is that of the last file.
+    pub(super) fn start(mut self) -> std::io::Result<mpsc::Receiver<anyhow::Result<Vec<Read>>>> {
+        let (batches, incoming) = mpsc::channel(BATCHES_AHEAD_MAX);
+        let read_all = move || {
+            while let Some(batch) = self.batch().transpose() {
+                let failed = batch.is_err();
+                if batches.blocking_send(batch).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("import-read".to_owned()).spawn(read_all)?;
+        Ok(incoming)
+    }
+
+    /// The next lines, as many as are there already, or else the next one; `None` once all files are
+    /// read.
+    fn batch(&mut self) -> anyhow::Result<Option<Vec<Read>>> {
+        let mut batch = Vec::new();
+        while let Some(read) = self.next()? {
+            batch.push(read);
+            let waits = self.open.as_ref().is_none_or(|open| !open.lines.has_next());
+            if waits || batch.len() >= LINES_AT_ONCE_MAX {
+                break;
+            }
+        }
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    /// Plans the next line; `None` once all files are read.
+    fn next(&mut self) -> anyhow::Result<Option<Read>> {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => match self.files.pop_front() {
-                Some(path) => start(&path, self.date)?,
-                None => return Ok(false),
+                Some(file) => start(file, self.date)?,
+                None => return Ok(None),
             },
         };
-        let Some(bytes) = read_line(&mut open.reader, &open.label)? else {
-            report.files += 1;
-            return Ok(true);
+        let Some(line) = open.lines.next().with_context(|| unreadable(&open.label))? else {
+            return Ok(Some(Read::FileEnd));
         };
         open.line += 1;
         let origin: Arc<str> = format!("{}:{}", open.label, open.line).into();
-        let text = parse::decode(&bytes);
-        let planned = self.planner.line(&mut open.state, &origin, &text, commands);
-        report.line(bytes.len(), &origin, planned);
+        let mut commands = Vec::new();
+        let planned = match &line {
+            Line::Whole(bytes) => {
+                self.planner.line(&mut open.state, &origin, &parse::decode(bytes), &mut commands)
+            }
+            Line::TooLong(bytes) => Err(Problem::Unparsed(format!(
+                "expected a line of less than {LINE_BYTES_MAX} bytes, got one of {bytes}"
+            ))),
+        };
         self.open = Some(open);
-        Ok(true)
+        Ok(Some(Read::Line { bytes: line.len(), origin, planned, commands }))
     }
 }
 
-fn start(path: &Path, date: Option<Date>) -> anyhow::Result<Open> {
-    let state = FileState::new(stem(path), date_of(path, date));
+fn start(Waiting { path, opened }: Waiting, date: Option<Date>) -> anyhow::Result<Open> {
+    let state = FileState::new(stem(&path), date_of(&path, date));
     let label = path.display().to_string();
-    Ok(Open { reader: reader(path)?, state, label, line: 0 })
+    let lines = match opened {
+        Some(lines) => lines,
+        None => lines::open(&path).with_context(|| unreadable(&label))?.0,
+    };
+    Ok(Open { lines, state, label, line: 0 })
 }
 
-fn reader(path: &Path) -> anyhow::Result<BufReader<File>> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(BufReader::with_capacity(64 * 1024, file))
-}
-
-/// One line with its end; `None` at the end of the file.
-fn read_line(reader: &mut BufReader<File>, label: &str) -> anyhow::Result<Option<Vec<u8>>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
-    reader.take(limit).read_until(b'\n', &mut bytes).with_context(|| format!("cannot read {label}"))?;
-    anyhow::ensure!(
-        bytes.len() < LINE_BYTES_MAX,
-        "{label}: expected lines of less than {LINE_BYTES_MAX} bytes, got a longer one: is it a chat log?"
-    );
-    Ok((!bytes.is_empty()).then_some(bytes))
+fn unreadable(label: &str) -> String {
+    format!("cannot read {label}")
 }
 
 fn stem(path: &Path) -> String {
@@ -107,28 +177,48 @@ fn date_of(path: &Path, given: Option<Date>) -> Option<Date> {
     given.or_else(|| plan::date_in(&path.file_name().unwrap_or_default().to_string_lossy()))
 }
 
-/// Looks at a file's first message; returns the file's size in bytes.
-fn check(path: &Path, room: Option<&str>, date: Option<Date>) -> anyhow::Result<u64> {
+/// Opens a file and looks at its first message.
+fn check(path: &Path, room: Option<&str>, date: Option<Date>) -> anyhow::Result<(FileLines, Source)> {
     let label = path.display().to_string();
-    let mut reader = reader(path)?;
-    let size = reader.get_ref().metadata().map_or(0, |metadata| metadata.len());
-    while let Some(bytes) = read_line(&mut reader, &label)? {
-        let text = parse::decode(&bytes);
-        let Ok(Line::Message(message)) = parse::parse(&text) else { continue };
-        if message.place.is_none() {
+    let (mut lines, source) = lines::open(path).with_context(|| unreadable(&label))?;
+    if room.is_some() && date.is_some() && matches!(source, Source::Once(..)) {
+        return Ok((lines, source));
+    }
+    let mut looked_at = 0;
+    loop {
+        let passed;
+        let line = match source {
+            // It is opened again: nothing of it is kept.
+            Source::Regular(_) => {
+                passed = lines.next().with_context(|| unreadable(&label))?;
+                passed.as_ref()
+            }
+            Source::Once(..) => lines.look_ahead().with_context(|| unreadable(&label))?,
+        };
+        let Some(line) = line else { return Ok((lines, source)) };
+        looked_at += line.len();
+        let text = match line {
+            Line::Whole(bytes) => parse::decode(bytes),
+            Line::TooLong(_) => "".into(),
+        };
+        if let Ok(Said::Message(message)) = parse::parse(&text) {
+            let channel = message.place.map(|(channel, _)| channel);
             anyhow::ensure!(
-                date_of(path, date).is_some(),
+                channel.is_some() || date_of(path, date).is_some(),
                 "{label}: its lines have no date and its name has none either (expected YYYY-MM-DD in it): \
                  give one by --date"
             );
+            let stem = stem(path);
+            let name = room.or(channel).unwrap_or(&stem);
+            EntityId::parse(name).with_context(|| format!("{label}: name its room by --room"))?;
+            return Ok((lines, source));
         }
-        let stem = stem(path);
-        let channel = message.place.map(|(channel, _)| channel);
-        let name = room.or(channel).unwrap_or(&stem);
-        EntityId::parse(name).with_context(|| format!("{label}: name its room by --room"))?;
-        break;
+        anyhow::ensure!(
+            looked_at < LOOK_AHEAD_BYTES_MAX || matches!(source, Source::Regular(_)),
+            "{label}: expected a message in its first {LOOK_AHEAD_BYTES_MAX} bytes, to tell its room and date: \
+             give both by --room and --date"
+        );
     }
-    Ok(size)
 }
 
 #[cfg(test)]
@@ -141,6 +231,7 @@ fn check(path: &Path, room: Option<&str>, date: Option<Date>) -> anyhow::Result<
 )]
 mod tests {
     use super::*;
+    use crate::cli::import::report::Report;
 
     fn file(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
         let path = dir.path().join(name);
@@ -161,7 +252,9 @@ mod tests {
         ];
         let mut feed = Feed::new(files, None, None).unwrap();
         let (mut report, mut commands) = (Report::default(), Vec::new());
-        while feed.next(&mut report, &mut commands).unwrap() {}
+        while let Some(read) = feed.next().unwrap() {
+            commands.extend(report.read(read));
+        }
         let rooms: Vec<&str> = commands.iter().map(|command| &*command.room).collect();
         assert_eq!(rooms[..3], ["2004-11-15_03.raw"; 3]);
         assert_eq!(rooms[3..], ["2004-11-16.raw"; 3]);

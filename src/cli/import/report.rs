@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::plan::{Counted, Problem};
+use super::feed::Read;
+use super::plan::{Command, Counted, Problem};
+use crate::cli::output;
 
 /// How often progress is told where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -36,21 +38,26 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Counts a planned line.
-    pub(super) fn line(&mut self, bytes: usize, origin: &Arc<str>, planned: Result<Counted, Problem>) {
+    /// Counts what was read; its commands are to be sent.
+    pub(super) fn read(&mut self, read: Read) -> Vec<Command> {
+        let Read::Line { bytes, origin, planned, commands } = read else {
+            self.files += 1;
+            return Vec::new();
+        };
         self.lines += 1;
         self.bytes += u64::try_from(bytes).unwrap_or(0);
         match planned {
             Ok(counted) => self.count(counted),
             Err(Problem::Refused(counted, reason)) => {
                 self.count(counted);
-                self.refuse(origin, &reason);
+                self.refuse(&origin, &reason);
             }
             Err(Problem::Unparsed(reason)) => {
                 self.unparsed += 1;
                 self.problems.push(format!("{origin}: not understood: {reason}"));
             }
         }
+        commands
     }
 
     /// Counts a refused line and notes why.
@@ -117,17 +124,22 @@ impl Report {
 /// Shows progress on standard error: a bar on a terminal, a line now and then elsewhere.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
-    bytes: u64,
+    /// `None` where it is not known.
+    bytes: Option<u64>,
     started: Instant,
     told: Instant,
 }
 
 impl Progress {
-    /// For files of this size in total.
-    pub(super) fn new(bytes: u64) -> Self {
+    /// For files of this size in total, if it is known.
+    pub(super) fn new(bytes: Option<u64>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}  eta {eta}");
-            ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            let (bar, style) = match bytes {
+                Some(bytes) => (ProgressBar::new(bytes), "{wide_bar} {percent:>3} %  {msg}  eta {eta}"),
+                None => (ProgressBar::no_length(), "{bytes} read  {msg}"),
+            };
+            let style = ProgressStyle::with_template(style);
+            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
         let now = Instant::now();
         Self { bar, bytes, started: now, told: now }
@@ -149,21 +161,25 @@ impl Progress {
             bar.set_message(format!("{} lines, {rate} lines/s", report.lines));
         } else if self.told.elapsed() >= LINE_EVERY {
             self.told = Instant::now();
-            let percent = report.bytes.saturating_mul(100) / self.bytes.max(1);
-            let left = u128::from(self.bytes.saturating_sub(report.bytes));
-            let eta_s = left * self.elapsed().as_millis() / u128::from(report.bytes.max(1)) / 1_000;
             let (lines, acknowledged) = (report.lines, report.acknowledged());
-            self.say(&format!(
-                "{percent} %: {lines} lines read, {acknowledged} acknowledged, {rate} lines/s, eta {eta_s} s"
-            ));
+            let far = format!("{lines} lines read, {acknowledged} acknowledged, {rate} lines/s");
+            self.say(&match self.bytes {
+                None => far,
+                Some(bytes) => {
+                    let percent = report.bytes.saturating_mul(100) / bytes.max(1);
+                    let left = u128::from(bytes.saturating_sub(report.bytes));
+                    let eta_s = left * self.elapsed().as_millis() / u128::from(report.bytes.max(1)) / 1_000;
+                    format!("{percent} %: {far}, eta {eta_s} s")
+                }
+            });
         }
     }
 
     /// Prints one line without breaking the bar.
     pub(super) fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| output::tell(text)),
+            None => output::tell(text),
         }
     }
 

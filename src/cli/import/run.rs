@@ -3,33 +3,36 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-use super::answer::{Answer, Reject};
-use super::feed::Feed;
+use super::answer::{Answer, Limits, Reject};
+use super::ended::{Ended, closed, lost};
+use super::feed::Read;
+use super::importer::Importer;
 use super::plan::Command;
 use super::report::{Progress, Report};
 use super::window::{TRIES_MAX, Verdict, Window};
 use crate::cli::{Failure, ServerUrl};
 
-/// Who an importer is to the server.
-const USER: &str = "integration:irc-import";
 /// The protocol it speaks.
 const SUBPROTOCOL: &str = "dramatis.v1.json";
 /// Commands in one frame.
 const FRAME_COMMANDS_MAX: usize = 64;
-/// Bytes in one frame; the first command always fits.
+/// Bytes in one frame, where the server takes as many; the first command always fits.
 const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Steps in one go towards a command to send, past lines that give none.
+const STEPS_MAX: usize = 64;
 /// Frames between the planner and the socket.
 const OUTBOX_FRAMES_MAX: usize = 4;
 /// How long the server may take to answer `hello`.
@@ -41,40 +44,42 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Why a connection ended before the import was done.
-pub(super) enum Ended {
-    /// Nothing listens.
-    NoServer(String),
-    /// The connection broke: what was not answered may go again.
-    Lost(String),
-    /// Going on makes no sense.
-    Stop(anyhow::Error),
-}
-
 /// A run: what is to be sent, what is on its way, what came back.
 pub(super) struct Run {
-    pub(super) feed: Feed,
     pub(super) report: Report,
     pub(super) progress: Progress,
     pub(super) ledger: Option<File>,
+    pub(super) importer: Importer,
+    incoming: mpsc::Receiver<anyhow::Result<Vec<Read>>>,
     window: Window,
     planned: VecDeque<Command>,
     all_planned: bool,
+    /// What the server takes at the most of a message and of a frame, bytes.
+    message_bytes_max: usize,
+    frame_bytes_max: usize,
     session: String,
     started: tokio::time::Instant,
 }
 
 impl Run {
-    pub(super) fn new(feed: Feed, in_flight_max: usize, ledger: Option<File>) -> Self {
-        let progress = Progress::new(feed.bytes());
+    pub(super) fn new(
+        importer: Importer,
+        incoming: mpsc::Receiver<anyhow::Result<Vec<Read>>>,
+        progress: Progress,
+        in_flight_max: usize,
+        ledger: Option<File>,
+    ) -> Self {
         Self {
-            feed,
             report: Report::default(),
             progress,
             ledger,
+            importer,
+            incoming,
             window: Window::new(in_flight_max),
             planned: VecDeque::new(),
             all_planned: false,
+            message_bytes_max: usize::MAX,
+            frame_bytes_max: FRAME_BYTES_MAX,
             session: format!("import-{}", uuid::Uuid::new_v4().simple()),
             started: tokio::time::Instant::now(),
         }
@@ -112,11 +117,8 @@ impl Run {
                 )),
                 error => Ended::Stop(anyhow::Error::new(error).context(format!("{url}/socket"))),
             })?;
-        let mut hello = json!({"type": "hello", "user": USER, "session": self.session, "rooms": []});
-        if let Some(token) = crate::cli::token::shown() {
-            hello.as_object_mut().and_then(|fields| fields.insert("token".to_owned(), token.into()));
-        }
-        socket.send(Message::text(hello.to_string())).await.map_err(|error| lost(&error))?;
+        let hello = self.importer.hello(&self.session);
+        socket.send(Message::text(hello)).await.map_err(|error| lost(&error))?;
         let ready = tokio::time::timeout(READY_TIMEOUT, self.ready(&mut socket)).await;
         ready.map_err(|_| Ended::Lost(format!("no `ready` within {} s", READY_TIMEOUT.as_secs())))??;
         Ok(socket)
@@ -128,14 +130,13 @@ impl Run {
             for line in text.lines() {
                 match read(line)? {
                     Answer::Ready { limits } => {
-                        if let Some(max) = limits.in_flight_commands_max {
-                            self.window.limit(max);
-                        }
+                        self.keep_to(&limits);
                         return Ok(());
                     }
                     Answer::Reject(reject) => {
                         return Err(Ended::Stop(anyhow::anyhow!(
-                            "the server refuses {USER}: {}",
+                            "the server refuses {}: {}",
+                            self.importer.user(),
                             reject.reason()
                         )));
                     }
@@ -143,6 +144,14 @@ impl Run {
                 }
             }
         }
+    }
+
+    fn keep_to(&mut self, limits: &Limits) {
+        if let Some(max) = limits.in_flight_commands_max {
+            self.window.limit(max);
+        }
+        self.message_bytes_max = limits.message_bytes_max.unwrap_or(usize::MAX);
+        self.frame_bytes_max = limits.frame_bytes_max.unwrap_or(usize::MAX).min(FRAME_BYTES_MAX);
     }
 
     async fn exchange(
@@ -161,6 +170,7 @@ impl Run {
                 return Ok(());
             }
             let due = self.window.next_due_ms().map(|at_ms| self.started + Duration::from_millis(at_ms));
+            let wants_more = frame.is_empty() && self.planned.is_empty() && !self.all_planned;
             tokio::select! {
                 // A dead connection is told by its reading side, which knows why.
                 permit = outbox.reserve(), if !frame.is_empty() && !outbox.is_closed() => {
@@ -173,6 +183,7 @@ impl Run {
                         self.answers(&text, outbox)?;
                     }
                 }
+                batch = self.incoming.recv(), if wants_more => self.take(batch).map_err(Ended::Stop)?,
                 () = tokio::time::sleep_until(due.unwrap_or(self.started)), if due.is_some() => {}
                 _ = tell.tick() => {
                     self.progress.tell(&mut self.report);
@@ -188,41 +199,75 @@ impl Run {
     fn fill(&mut self, frame: &mut String) -> anyhow::Result<()> {
         let now_ms = self.now_ms();
         for _ in 0..FRAME_COMMANDS_MAX {
-            let next = match self.window.due(now_ms) {
+            // The line break is a byte too.
+            let left = self.frame_bytes_max.saturating_sub(frame.len()).saturating_sub(1);
+            let (first, message_bytes_max) = (frame.is_empty(), self.message_bytes_max);
+            let fits = move |command: &Command| first || command.frame.len() <= left;
+            let next = match self.window.due(now_ms, fits) {
                 Some(again) => Some(again),
-                None => self.next_new(frame.len())?,
+                None => self.next_new(fits)?,
             };
-            let Some(next) = next else { break };
-            if !frame.is_empty() {
+            let Some((id, text)) = next else { break };
+            if text.len() > message_bytes_max {
+                // One that was sent to a server that took more, before the connection was lost.
+                if let Verdict::Refused(command) = self.window.rejected(&id, false, None, now_ms) {
+                    self.too_large(&command);
+                }
+                continue;
+            }
+            if !first {
                 frame.push('\n');
             }
-            frame.push_str(&next);
-            if frame.len() >= FRAME_BYTES_MAX / 2 {
+            frame.push_str(&text);
+            if frame.len() >= self.frame_bytes_max / 2 {
                 break;
             }
         }
         Ok(())
     }
 
-    /// The next command not sent before, if its room takes it now and the frame has room.
-    fn next_new(&mut self, frame_bytes: usize) -> anyhow::Result<Option<String>> {
-        while self.planned.is_empty() && !self.all_planned {
-            let mut commands = Vec::new();
-            self.all_planned = !self.feed.next(&mut self.report, &mut commands)?;
-            self.planned.extend(commands);
+    /// The next command not sent before, if its room takes it now and it fits; its id and its frame.
+    fn next_new(&mut self, fits: impl Fn(&Command) -> bool) -> anyhow::Result<Option<(Arc<str>, String)>> {
+        for _ in 0..STEPS_MAX {
+            if let Some(command) = self.planned.pop_front_if(|next| next.frame.len() > self.message_bytes_max)
+            {
+                self.too_large(&command);
+                continue;
+            }
+            if self.planned.front().is_some() || self.all_planned {
+                break;
+            }
+            match self.incoming.try_recv() {
+                Ok(batch) => self.take(Some(batch))?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => self.take(None)?,
+            }
         }
-        let takes = |command: &Command| {
-            let fits = frame_bytes == 0 || frame_bytes + command.frame.len() < FRAME_BYTES_MAX;
-            fits && self.window.takes(&command.room)
+        let takes = |command: &mut Command| {
+            command.frame.len() <= self.message_bytes_max && fits(command) && self.window.takes(&command.room)
         };
-        if !self.planned.front().is_some_and(takes) {
-            return Ok(None);
-        }
-        let Some(command) = self.planned.pop_front() else { return Ok(None) };
-        let frame = command.frame.clone();
+        let Some(command) = self.planned.pop_front_if(takes) else { return Ok(None) };
+        let sent = (command.id.clone(), command.frame.clone());
         self.window.sent(command);
         self.report.sent += 1;
-        Ok(Some(frame))
+        Ok(Some(sent))
+    }
+
+    /// Books what was read; `None` is the end of it.
+    fn take(&mut self, batch: Option<anyhow::Result<Vec<Read>>>) -> anyhow::Result<()> {
+        match batch {
+            Some(batch) => {
+                self.planned.extend(batch?.into_iter().flat_map(|read| self.report.read(read)));
+            }
+            None => self.all_planned = true,
+        }
+        Ok(())
+    }
+
+    fn too_large(&mut self, command: &Command) {
+        let (bytes, max) = (command.frame.len(), self.message_bytes_max);
+        let reason = format!("its command has {bytes} bytes, and the server takes {max} at the most");
+        self.report.refuse(&command.origin, &reason);
     }
 
     /// Books the answers of one frame: first in the ledger, then in memory.
@@ -270,6 +315,9 @@ impl Run {
         let Some(id) = &reject.id else {
             return Err(Ended::Stop(anyhow::anyhow!("the server does not understand: {}", reject.reason())));
         };
+        if reject.token_expired() {
+            return Err(Ended::Token(reject.reason()));
+        }
         match self.window.rejected(id, reject.retry, reject.after_ms, self.now_ms()) {
             Verdict::Refused(command) if command.opening && reject.room_exists() => {
                 self.report.unchanged += 1;
@@ -298,19 +346,13 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut frames: mpsc::Receiver<
     }
 }
 
-fn lost(error: &SocketError) -> Ended {
-    Ended::Lost(error.to_string())
-}
-
 /// The text of a frame; `None` for a frame without one.
 fn next_text(
     message: Option<Result<Message, SocketError>>,
 ) -> Result<Option<tokio_tungstenite::tungstenite::Utf8Bytes>, Ended> {
     match message {
         Some(Ok(Message::Text(text))) => Ok(Some(text)),
-        Some(Ok(Message::Close(Some(close)))) => {
-            Err(Ended::Lost(format!("the server closed the connection: {} {}", close.code, close.reason)))
-        }
+        Some(Ok(Message::Close(Some(close)))) => Err(closed(close.code.into(), &close.reason)),
         Some(Ok(Message::Close(None))) | None => Err(Ended::Lost("the server closed the connection".into())),
         Some(Ok(_)) => Ok(None),
         Some(Err(error)) => Err(lost(&error)),

@@ -2,7 +2,8 @@
 //!
 //! The server handles one socket's commands to one room in order. When it turns one away for
 //! now, the room stands still: what was sent after it is awaited, everything of the room that
-//! got a no goes again from that command on, in order, and only then does the room go on.
+//! got a no goes again from that command on, in order, and only then does the room go on. What goes
+//! to it at once is half as much each time, down to one by one: the room may have no place for more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,14 +18,52 @@ const RETRY_BASE_MS: u64 = 50;
 const RETRY_CAP_MS: u64 = 5_000;
 /// Tries of a room, without one success between them, before the import gives up.
 pub(super) const TRIES_MAX: u32 = 30;
+/// After so many positive answers in a row twice as much may go to a room at once.
+const WIDEN_AFTER: usize = 1_024;
 
-#[derive(Default)]
 struct Room {
     in_flight: usize,
+    /// How many commands may be unanswered at present.
+    in_flight_max: usize,
+    /// Positive answers since that was changed.
+    taken: usize,
     again: BTreeMap<u64, Command>,
     /// Since when nothing new may be sent, and when to try again.
     retry_at_ms: Option<u64>,
     tries: u32,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            in_flight: 0,
+            in_flight_max: ROOM_IN_FLIGHT_MAX,
+            taken: 0,
+            again: BTreeMap::new(),
+            retry_at_ms: None,
+            tries: 0,
+        }
+    }
+}
+
+impl Room {
+    fn accepted(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.tries = 0;
+        self.taken += 1;
+        if self.taken >= WIDEN_AFTER {
+            self.in_flight_max = self.in_flight_max.saturating_mul(2).min(ROOM_IN_FLIGHT_MAX);
+            self.taken = 0;
+        }
+    }
+
+    /// Of what was under way with this command too much came at once, for all that is known.
+    fn turned_away(&mut self) {
+        let under_way = self.in_flight.saturating_add(1);
+        self.in_flight_max = (self.in_flight_max.min(under_way) / 2).max(1);
+        self.taken = 0;
+        self.tries += 1;
+    }
 }
 
 /// What a refusal means.
@@ -63,7 +102,7 @@ impl Window {
     /// Whether a new command of this room may be sent now.
     pub(super) fn takes(&self, room: &str) -> bool {
         let free = |room: &Room| {
-            room.in_flight < ROOM_IN_FLIGHT_MAX && room.retry_at_ms.is_none() && room.again.is_empty()
+            room.in_flight < room.in_flight_max && room.retry_at_ms.is_none() && room.again.is_empty()
         };
         self.in_flight.len() < self.in_flight_max && self.rooms.get(room).is_none_or(free)
     }
@@ -84,8 +123,7 @@ impl Window {
     pub(super) fn acknowledged(&mut self, id: &str) -> Option<Command> {
         let (_, command) = self.in_flight.remove(id)?;
         if let Some(room) = self.rooms.get_mut(&command.room) {
-            room.in_flight = room.in_flight.saturating_sub(1);
-            room.tries = 0;
+            room.accepted();
         }
         Some(command)
     }
@@ -99,7 +137,7 @@ impl Window {
             return Verdict::Refused(command);
         }
         if room.retry_at_ms.is_none() {
-            room.tries += 1;
+            room.turned_away();
         }
         if room.tries > TRIES_MAX {
             return Verdict::GivenUp;
@@ -123,22 +161,24 @@ impl Window {
         }
     }
 
-    /// Takes the next command that is due to go again, and notes it as sent.
-    pub(super) fn due(&mut self, now_ms: u64) -> Option<String> {
+    /// Takes the next command that is due to go again, and notes it as sent: its id and its frame.
+    /// `None` also if that does not fit.
+    pub(super) fn due(&mut self, now_ms: u64, fits: impl Fn(&Command) -> bool) -> Option<(Arc<str>, String)> {
         if self.waiting == 0 || self.in_flight.len() >= self.in_flight_max {
             return None;
         }
         let ready = |room: &Room| match room.retry_at_ms {
             Some(at_ms) => room.in_flight == 0 && at_ms <= now_ms,
-            None => !room.again.is_empty(),
+            None => !room.again.is_empty() && room.in_flight < room.in_flight_max,
         };
         let room = self.rooms.values_mut().find(|room| ready(room))?;
         room.retry_at_ms = None;
-        let (number, command) = room.again.pop_first()?;
+        let first = room.again.first_entry().filter(|first| fits(first.get()))?;
+        let (number, command) = first.remove_entry();
         self.waiting -= 1;
-        let frame = command.frame.clone();
+        let sent = (command.id.clone(), command.frame.clone());
         self.put(number, command);
-        Some(frame)
+        Some(sent)
     }
 
     /// When to look for due commands next, if any wait for their time.
@@ -179,7 +219,7 @@ mod tests {
     }
 
     fn due(window: &mut Window, now_ms: u64) -> Vec<String> {
-        std::iter::from_fn(|| window.due(now_ms)).collect()
+        std::iter::from_fn(|| window.due(now_ms, |_| true)).map(|(_, frame)| frame).collect()
     }
 
     #[test]
@@ -205,10 +245,12 @@ mod tests {
         window.acknowledged("c");
         assert_eq!(window.next_due_ms(), Some(1_500));
         assert_eq!(due(&mut window, 1_499), Vec::<String>::new());
-        assert_eq!(due(&mut window, 1_500), ["b", "d"]);
-        assert!(window.takes("den"));
+        assert_eq!(due(&mut window, 1_500), ["b"], "three were too many at once");
+        assert!(!window.takes("den"), "d goes first");
         window.acknowledged("b");
+        assert_eq!(due(&mut window, 1_500), ["d"]);
         assert_eq!(window.rejected("d", false, None, 2_000), Verdict::Refused(command("den", "d")));
+        assert!(window.takes("den"));
         assert!(window.is_empty());
     }
 
@@ -236,6 +278,51 @@ mod tests {
         }
         assert!(!window.takes("a"));
         assert!(window.takes("b"));
+    }
+
+    #[test]
+    fn a_room_that_turns_runs_away_gets_smaller_ones_until_it_takes_them() {
+        const PLACES: usize = 3;
+        let ids: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+        let mut window = window(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+        let (mut run, mut taken, mut now_ms) = (ids.clone(), Vec::new(), 0);
+        while !run.is_empty() {
+            let fits = run.len() <= PLACES;
+            for id in &run {
+                if fits {
+                    window.acknowledged(id).unwrap();
+                } else {
+                    assert_eq!(window.rejected(id, true, Some(10), now_ms), Verdict::Again);
+                }
+            }
+            taken.extend(if fits { run } else { Vec::new() });
+            now_ms = window.next_due_ms().unwrap_or(now_ms);
+            run = due(&mut window, now_ms);
+        }
+        assert_eq!(taken, ids, "all of them, in order");
+    }
+
+    #[test]
+    fn a_room_that_takes_all_gets_longer_runs_again() {
+        let mut window = window(&["a", "b"]);
+        for id in ["a", "b"] {
+            window.rejected(id, true, Some(0), 0);
+        }
+        let (mut sent, mut widest) = (due(&mut window, 0), 0);
+        assert_eq!(sent, ["a"], "one by one");
+        for number in 0..2 * WIDEN_AFTER {
+            for id in sent.drain(..) {
+                window.acknowledged(&id).unwrap();
+            }
+            sent = due(&mut window, 0);
+            while window.takes("den") {
+                let id = format!("n{number}-{}", sent.len());
+                window.sent(command("den", &id));
+                sent.push(id);
+            }
+            widest = widest.max(sent.len());
+        }
+        assert!(widest >= 4, "{widest}");
     }
 
     #[test]
