@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 use jiff::Timestamp;
 
 use super::log::Progress;
-use super::{DataArguments, Failure};
+use super::{DataArguments, Failure, output};
 use crate::clock::{Clock as _, SystemClock, parse_time, time_text};
 use crate::config::ReadModelsEngine;
 use crate::engines;
@@ -119,7 +119,7 @@ fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::R
         // They are derived: what is wrong with them keeps nobody from a backup.
         ReadModelsEngine::Sqlite => {
             sqlite::summary(&engines::read_models_file(&config)).unwrap_or_else(|error| {
-                eprintln!("dramatis: the names of the read models are not noted: {error}");
+                output::tell(&format!("dramatis: the names of the read models are not noted: {error}"));
                 serde_json::Value::Null
             })
         }
@@ -131,24 +131,25 @@ fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::R
         (Source::new(&hot, cold.as_deref()), Wanted { name, created_at: now, read_models });
     let made = backup::create(&source, store, wanted, &mut |done, total| progress.reach(done, total))?;
     progress.finish();
-    println!(
-        "backup {} holds {} events in {}, {} of them new in {}",
+    output::report(&format!(
+        "backup {} holds {} events in {}, {} of them new in {}\n",
         made.name,
         made.events,
         HumanBytes(made.bytes()),
         HumanBytes(made.new_bytes),
         store.display()
-    );
+    ));
     Ok(())
 }
 
 fn list(store: &Path, json: bool) -> anyhow::Result<()> {
     let Listed { backups, unread } = backup::list(store)?;
     if !json && backups.is_empty() {
-        println!("no backups in {}", store.display());
+        output::show(&format!("no backups in {}\n", store.display()))?;
     }
     for backup in &backups {
-        println!("{}", if json { serde_json::to_string(backup)? } else { line(backup) });
+        let told = if json { serde_json::to_string(backup)? } else { line(backup) };
+        output::show(&format!("{told}\n"))?;
     }
     judge(unread)
 }
@@ -158,7 +159,7 @@ fn judge(mut errors: Vec<BackupError>) -> anyhow::Result<()> {
     errors.sort_by_key(BackupError::is_damage);
     let Some(last) = errors.pop() else { return Ok(()) };
     for error in errors {
-        eprintln!("dramatis: {error}");
+        output::tell(&format!("dramatis: {error}"));
     }
     Err(if last.is_damage() { Failure::DamagedBackup(last).into() } else { last.into() })
 }
@@ -190,10 +191,11 @@ fn verify(store: &Path, name: Option<String>) -> anyhow::Result<()> {
         match verified {
             Ok(whole) => {
                 let bytes = HumanBytes(whole.bytes());
-                println!("backup {} is whole: {} events in {bytes}", whole.name, whole.events);
+                let told = format!("backup {} is whole: {} events in {bytes}\n", whole.name, whole.events);
+                output::report(&told);
             }
             Err(error) => {
-                println!("backup {name} is not whole");
+                output::report(&format!("backup {name} is not whole\n"));
                 errors.push(error);
             }
         }
@@ -208,12 +210,11 @@ fn restore(store: &Path, name: &str, into: &Path, until: Until) -> anyhow::Resul
     })?;
     progress.finish();
     let last = restored.last_position.map_or_else(|| "none".to_owned(), |last| last.to_string());
-    println!(
-        "restored backup {} into {}: last position {last}, new epoch {}",
-        restored.manifest.name,
-        into.display(),
-        restored.epoch
-    );
-    println!("start it with: dramatis serve --data {}", into.display());
+    let dir = into.display();
+    output::report(&format!(
+        "restored backup {} into {dir}: last position {last}, new epoch {}\n\
+         start it with: dramatis serve --data {dir}\n",
+        restored.manifest.name, restored.epoch
+    ));
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! `dramatis log`: looking after the files of the embedded log. No server is asked; `verify`
 //! and `info` may run beside one.
 
-use std::io::ErrorKind;
-
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -122,13 +120,4 @@ fn documents(damage: &[Damage]) -> Value {
     let document =
         |found: &Damage| json!({"file": found.file, "offset": found.offset, "reason": found.reason});
     damage.iter().map(document).collect()
-}
-
-/// Prints to standard output; who closes the pipe has seen enough.
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }

@@ -1,13 +1,11 @@
 //! `dramatis projections`: the read models of a running server.
 
-use std::io::{ErrorKind, Write as _};
-
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use dramatis_events::EntityId;
 use serde_json::Value;
 
-use super::{Target, http};
+use super::{Target, http, output};
 
 mod follow;
 mod show;
@@ -201,13 +199,17 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
     match command {
         Projections::List { target, json } => {
             let rows = parsed(http::get(&target.url, "/api/projections", &[])?)?;
-            if json { print(&show::json(&rows)) } else { print(&show::list(&rows)) }
+            output::show(&if json { show::json(&rows) } else { show::list(&rows) })
         }
         Projections::Rebuild { of, accept, events_per_second, detach } => {
             let mut query = vec![("accept", accept.to_string())];
             query.extend(events_per_second.map(|max| ("events_per_second", max.to_string())));
             let job = of.post("/rebuild", &query)?;
-            if detach { told(&of, &job, &show::job(&of.name, &job)) } else { follow::follow(&of) }
+            if !detach {
+                return follow::follow(&of);
+            }
+            told(&of, &job, &show::job(&of.name, &job));
+            Ok(())
         }
         Projections::Verify { of } => {
             of.post("/verify", &[])?;
@@ -229,15 +231,17 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
         }
         Projections::Rollback { of } => {
             let back = of.post("/rollback", &[])?;
-            told(&of, &back, &show::rolled_back(&of.name, &back))
+            told(&of, &back, &show::rolled_back(&of.name, &back));
+            Ok(())
         }
         Projections::Drop { of, build } => {
             let dropped = of.post("/drop", &[("build", build)])?;
-            told(&of, &dropped, &show::dropped(&of.name, &dropped))
+            told(&of, &dropped, &show::dropped(&of.name, &dropped));
+            Ok(())
         }
         Projections::DeadLetters { of } => {
             let letters = dead_letters(&of)?;
-            told(&of, &letters, &show::dead_letters(&letters))
+            output::show(&if of.json { show::json(&letters) } else { show::dead_letters(&letters) })
         }
         Projections::Retry { of, key } => mend(&of, "/retry", key),
         Projections::Skip { of, key } => mend(&of, "/skip", key),
@@ -248,7 +252,7 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
             query.extend(build.map(|build| ("build", build)));
             let found = of.get("/document", &query)?;
             let shown = if of.json { &found } else { found.get("document").unwrap_or(&Value::Null) };
-            print(&show::json(shown))
+            output::show(&show::json(shown))
         }
         Projections::Why { of, key } => why(&of, &key),
     }
@@ -256,12 +260,13 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
 
 fn wish(of: &Of, what: &str) -> anyhow::Result<()> {
     let job = of.post(what, &[])?;
-    told(of, &job, &show::job(&of.name, &job))
+    told(of, &job, &show::job(&of.name, &job));
+    Ok(())
 }
 
 fn mend(of: &Of, what: &str, key: String) -> anyhow::Result<()> {
     let mended = of.post(what, &[("key", key)])?;
-    told(of, &mended, &show::mended(&mended))?;
+    told(of, &mended, &show::mended(&mended));
     match mended.get("parked").and_then(Value::as_str) {
         None => Ok(()),
         Some(why) => anyhow::bail!("it is parked still: {why}"),
@@ -287,7 +292,7 @@ fn why(of: &Of, key: &str) -> anyhow::Result<()> {
         let page = of.get("/why", &query)?;
         let events = page.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
         for event in &events {
-            print(&if of.json { format!("{event}\n") } else { show::cause(event) })?;
+            output::show(&if of.json { format!("{event}\n") } else { show::cause(event) })?;
         }
         after = events.last().and_then(|event| event.get("position")).cloned();
         if after.is_none() || page.get("more") != Some(&Value::Bool(true)) {
@@ -296,13 +301,7 @@ fn why(of: &Of, key: &str) -> anyhow::Result<()> {
     }
 }
 
-fn told(of: &Of, answer: &Value, text: &str) -> anyhow::Result<()> {
-    if of.json { print(&show::json(answer)) } else { print(text) }
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+/// What came of a wish that the server has granted already.
+fn told(of: &Of, answer: &Value, text: &str) {
+    if of.json { output::report(&show::json(answer)) } else { output::report(text) }
 }

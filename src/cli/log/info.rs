@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::documents;
 use super::progress::Progress;
-use super::{documents, print};
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 use crate::clock::time_text;
 use crate::log::embedded::offline::{self, Damage, Info, Place};
 
@@ -16,13 +16,10 @@ pub(super) fn run(place: &Place, full: bool, json: bool) -> anyhow::Result<()> {
     let info = offline::info(place, full, &mut progress);
     progress.finish();
     let info = info?;
-    if json {
-        print(&format!("{}\n", document(&info, &progress.damage)))?;
-    } else {
-        print(&text(&info))?;
-    }
+    let shown =
+        output::show(&if json { format!("{}\n", document(&info, &progress.damage)) } else { text(&info) });
     match info.damaged {
-        0 => Ok(()),
+        0 => shown,
         places => Err(Failure::Damage { places }.into()),
     }
 }

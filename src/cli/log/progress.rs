@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::output;
 use crate::log::embedded::offline::{Damage, Observer};
 
 /// How often progress is told where there is no terminal.
@@ -54,12 +55,9 @@ impl Progress {
     /// Prints a line of the report without breaking the bar.
     fn say(&self, line: &str) {
         let line = format!("{line}\n");
-        let said = match &self.bar {
-            Some(bar) => bar.suspend(|| super::print(&line)),
-            None => super::print(&line),
-        };
-        if let Err(error) = said {
-            eprintln!("dramatis: cannot write to standard output: {error}");
+        match &self.bar {
+            Some(bar) => bar.suspend(|| output::report(&line)),
+            None => output::report(&line),
         }
     }
 }
@@ -82,12 +80,8 @@ impl Observer for Progress {
             let elapsed_ms = self.started.elapsed().as_millis().max(1);
             let rate = u128::from(self.done) * 1_000 / elapsed_ms;
             let left = u128::from(self.bytes.saturating_sub(self.done));
-            eprintln!(
-                "{percent} %: {} of {} bytes, {rate} bytes/s, eta {} s",
-                self.done,
-                self.bytes,
-                left / rate.max(1)
-            );
+            let (done, bytes, eta_s) = (self.done, self.bytes, left / rate.max(1));
+            output::tell(&format!("{percent} %: {done} of {bytes} bytes, {rate} bytes/s, eta {eta_s} s"));
         }
     }
 

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::print;
 use super::progress::Progress;
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 use crate::log::embedded::offline::{self, Place, Reindexed};
 
 /// Runs the subcommand.
@@ -13,7 +12,7 @@ pub(super) fn run(place: &Place, accept_chain: bool) -> anyhow::Result<()> {
     let done = offline::reindex(place, accept_chain, &mut progress);
     progress.finish();
     let done = done?;
-    print(&text(&done))?;
+    output::report(&text(&done));
     match done.damaged + u64::from(done.refused.is_some()) {
         0 => Ok(()),
         places => Err(Failure::Damage { places }.into()),

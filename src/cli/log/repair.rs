@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
-use super::print;
 use super::progress::Progress;
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 use crate::clock::{Clock as _, SystemClock};
 use crate::log::embedded::offline::{self, Place, Repair};
 
@@ -21,7 +20,7 @@ pub(super) fn run(place: &Place, cut: bool) -> anyhow::Result<()> {
     };
     progress.finish();
     let repair = repair?;
-    print(&text(&repair, cut.then_some(folder.as_str())))?;
+    output::report(&text(&repair, cut.then_some(folder.as_str())));
     if repair.is_needed() && !cut {
         return Err(Failure::Damage { places: 1 }.into());
     }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::documents;
 use super::progress::Progress;
-use super::{documents, print};
-use crate::cli::Failure;
+use crate::cli::{Failure, output};
 use crate::log::embedded::offline::{self, Damage, Place, Verified};
 
 /// Runs the subcommand.
@@ -13,13 +13,13 @@ pub(super) fn run(place: &Place, json: bool) -> anyhow::Result<()> {
     let verified = offline::verify(place, &mut progress);
     progress.finish();
     let verified = verified?;
-    if json {
-        print(&format!("{}\n", document(&verified, &progress.damage, &progress.notes)))?;
+    let shown = output::show(&if json {
+        format!("{}\n", document(&verified, &progress.damage, &progress.notes))
     } else {
-        print(&text(&verified))?;
-    }
+        text(&verified)
+    });
     match verified.damaged {
-        0 => Ok(()),
+        0 => shown,
         places => Err(Failure::Damage { places }.into()),
     }
 }

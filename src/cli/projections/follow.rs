@@ -62,18 +62,20 @@ pub(super) fn follow(of: &Of) -> anyhow::Result<()> {
 fn ended(of: &Of, job: &Value) -> Option<anyhow::Result<()>> {
     let state = job.get("state").and_then(Value::as_str).unwrap_or_default();
     let differs = job.get("difference").filter(|difference| !difference.is_null());
-    let differ = |told: anyhow::Result<()>| {
+    let differ = || {
         let documents = differs.and_then(|d| d.get("documents")).and_then(Value::as_u64).unwrap_or(0);
-        told.and_then(|()| Err(Failure::Differs { projection: of.name.clone(), documents }.into()))
+        Err(Failure::Differs { projection: of.name.clone(), documents }.into())
     };
+    if matches!(state, "done" | "differs") {
+        told(of, job, &show::job(&of.name, job));
+    }
     match state {
         "building" | "proving" => None,
         "done" => {
-            let told = told(of, job, &show::job(&of.name, job));
             let verified = job.get("purpose") == Some(&Value::from("verify"));
-            Some(if verified && differs.is_some() { differ(told) } else { told })
+            Some(if verified && differs.is_some() { differ() } else { Ok(()) })
         }
-        "differs" => Some(differ(told(of, job, &show::job(&of.name, job)))),
+        "differs" => Some(differ()),
         "paused" | "cancelled" => {
             let (projection, state) = (of.name.clone(), state.to_owned());
             Some(Err(Failure::HeldUp { projection, state }.into()))
