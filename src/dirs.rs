@@ -1,28 +1,44 @@
 //! Making directories for data: durable, since what is in them counts only if they are there after
 //! a power failure, and for their owner alone, since what people say to each other is in them.
+//! Files of data that lie in directories of others are for their owner alone as well.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// The mode of directories that are made; one that is there keeps its own.
 const MODE: u32 = 0o700;
+/// The same of files.
+const FILE_MODE: u32 = 0o600;
 
 /// Makes a directory and those above it that are missing.
 pub fn make(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
-    if let Some(above) = above {
+    if let Some(above) = above(dir) {
         make(above)?;
     }
-    match DirBuilder::new().mode(MODE).create(dir) {
+    match make_new(dir) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync(above.unwrap_or(Path::new("."))),
+        made => made,
     }
+}
+
+/// Makes a directory that must not be there yet.
+pub fn make_new(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(MODE).create(dir)?;
+    sync(above(dir).unwrap_or(Path::new(".")))
+}
+
+fn above(dir: &Path) -> Option<&Path> {
+    dir.parent().filter(|above| !above.as_os_str().is_empty())
+}
+
+/// Makes an empty file, if it is not there, for a library that would make it readable for all.
+pub fn make_file(path: &Path) -> io::Result<()> {
+    File::options().write(true).create(true).truncate(false).mode(FILE_MODE).open(path).map(drop)
 }
 
 /// Makes the names of a directory durable.
@@ -51,6 +67,12 @@ mod tests {
                 (0o750, 0o700, 0o700)
             );
         }
+        let file = there.join("made");
+        make_file(&file).unwrap();
+        std::fs::write(&file, "kept").unwrap();
+        make_file(&file).unwrap();
+        assert_eq!((mode(&file), std::fs::read(&file).unwrap()), (0o600, b"kept".to_vec()));
+        assert_eq!(make_new(&there).unwrap_err().kind(), ErrorKind::AlreadyExists);
         std::fs::write(there.join("file"), "").unwrap();
         assert_eq!(make(&there.join("file")).unwrap_err().kind(), ErrorKind::AlreadyExists);
     }

@@ -34,7 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
-    ("reactors", &["actors", "domain", "log"]),
+    ("reactors", &["actors", "dirs", "domain", "log"]),
     (
         "web",
         &[
@@ -53,8 +53,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engines", &["clock", "config", "dirs", "log", "read_models", "snapshots"]),
     ("actors", &["auth", "clock", "config", "domain", "log", "protocol", "snapshots", "telemetry"]),
     ("projector", &["clock", "log", "priority", "read_models"]),
-    ("read_models", &["priority"]),
-    ("snapshots", &[]),
+    ("read_models", &["dirs", "priority"]),
+    ("snapshots", &["dirs"]),
     ("protocol", &[]),
     ("log", &["clock", "dirs", "priority"]),
     ("auth", &[]),

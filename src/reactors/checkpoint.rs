@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use dramatis_events::{Epoch, Position};
 use serde::{Deserialize, Serialize};
 
+use crate::dirs;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -37,7 +39,7 @@ impl Checkpoint {
     /// Replaces it in one step. It is not synced: an older one does no harm.
     pub fn save(&self, epoch: Epoch, position: Position) -> io::Result<()> {
         if let Some(folder) = self.file.parent() {
-            std::fs::create_dir_all(folder)?;
+            dirs::make(folder)?;
         }
         let text = serde_json::to_vec(&Done { epoch, position })?;
         let beside = self.file.with_extension("new");

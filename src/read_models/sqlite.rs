@@ -18,6 +18,7 @@ use super::{
     Answer, Batch, Build, Checkpoint, Document, Lease, NewBuild, Query, ReadModelError, ReadModels, Search,
     StoreHealth, names,
 };
+use crate::dirs;
 use crate::priority::READ_MODELS;
 use errors::{damaged, failed, is_full};
 use worker::Worker;
@@ -132,6 +133,8 @@ impl SqliteReadModels {
 
 /// The connection that writes; the error within is whose file it is if it is not ours.
 fn open_writer(path: &Path) -> rusqlite::Result<Result<Connection, String>> {
+    // The write-ahead log gets the mode of this file. If it cannot be made, opening says why.
+    let _ = dirs::make_file(path);
     let connection = Connection::open(path)?;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

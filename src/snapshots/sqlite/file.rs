@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use dramatis_events::{Epoch, EventId, Revision, UnixMillis};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 
+use crate::dirs;
 use crate::snapshots::{Key, LastEvent, Snapshot};
 
 /// Says that a file is ours: `drsn` in ASCII.
@@ -153,6 +154,8 @@ impl SnapshotFile {
     }
 
     fn open(&self) -> Result<Connection, Unfit> {
+        // Files of changes get the mode of this one. If it cannot be made, opening says why.
+        let _ = dirs::make_file(&self.path);
         let connection = Connection::open(&self.path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;

@@ -67,7 +67,7 @@ pub fn restore(
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&unfinished)(error)),
         _ => {}
     }
-    std::fs::create_dir(&unfinished).map_err(at(&unfinished))?;
+    make_dir(&unfinished)?;
     let restored = restore_into(&unfinished, store, manifest, until, now, progress);
     let moved = restored.and_then(|restored| {
         let log = data.join("log");

@@ -221,8 +221,7 @@ impl Folders {
         let mut folders = Vec::new();
         for dir in [Some(&place.dir), place.cold.as_ref()].into_iter().flatten() {
             let aside = dir.join(folder);
-            std::fs::create_dir(&aside)?;
-            dirs::sync(dir)?;
+            dirs::make_new(&aside)?;
             folders.push((dir.clone(), aside));
         }
         Ok(Self(folders))
