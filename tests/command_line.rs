@@ -49,6 +49,25 @@ fn no_server_is_said_with_what_to_do() {
     }
 }
 
+#[test]
+fn what_is_on_this_machine_is_reached_past_any_proxy() {
+    let (data, logs, proxy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), nobody());
+    let server = Server::start(data.path());
+    let log = file(logs.path(), "2010-03-08.txt", "[12:00] <alice> hello\n");
+    let localhost = format!("http://localhost:{}", server.address.port());
+    for variable in ["http_proxy", "HTTP_PROXY", "ALL_PROXY"] {
+        for command in
+            [&["import", "irc", log.to_str().unwrap()][..], &["events", "read"], &["projections", "list"]]
+        {
+            for url in [&server.url(), &localhost] {
+                let output =
+                    dramatis().args(command).args(["--url", url]).env(variable, &proxy).output().unwrap();
+                assert_eq!(output.status.code(), Some(0), "{variable} {command:?}: {}", told(&output));
+            }
+        }
+    }
+}
+
 /// A `serve` that must end with code 1 before it listens: what it says.
 fn refused(data: &Path, listen: &str, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let mut serve = dramatis()

@@ -16,7 +16,7 @@ const PROBLEM_BYTES_MAX: u64 = 64 * 1024;
 
 /// `GET` with a query.
 pub(super) fn get(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
-    let mut request = agent().get(url.http(path));
+    let mut request = agent(url).get(url.http(path));
     if let Some(token) = super::token::shown() {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
@@ -28,7 +28,7 @@ pub(super) fn get(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyh
 
 /// `POST` with a query and without a body.
 pub(super) fn post(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
-    let mut request = agent().post(url.http(path));
+    let mut request = agent(url).post(url.http(path));
     if let Some(token) = super::token::shown() {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
@@ -38,8 +38,11 @@ pub(super) fn post(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> any
     answered(url, request.send_empty())
 }
 
-fn agent() -> Agent {
+/// Goes through the proxy that the environment names (`ALL_PROXY`, `HTTP_PROXY`, not where `NO_PROXY`
+/// says so). What is on this machine no proxy reaches.
+fn agent(url: &ServerUrl) -> Agent {
     let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECT_TIMEOUT));
+    let config = if url.is_loopback() { config.proxy(None) } else { config };
     config.build().new_agent()
 }
 
@@ -126,6 +129,14 @@ mod tests {
         ] {
             assert_eq!(told(StatusCode::from_u16(status).unwrap(), body), wanted);
         }
+    }
+
+    #[test]
+    fn no_proxy_is_asked_for_what_is_on_this_machine() {
+        let proxied = |url: &str| agent(&url.parse().unwrap()).config().proxy().is_some();
+        let from_environment = ureq::Proxy::try_from_env().is_some();
+        assert_eq!(proxied("http://db.example.org:7400"), from_environment);
+        assert!(!proxied("http://127.0.0.1:7400"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where a server is, and what is said when none is there.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// The address of a running server: `http://host:port`, perhaps with a path.
@@ -11,6 +12,19 @@ impl ServerUrl {
     /// The URL of a path below the server's, such as `/api/events`.
     pub fn http(&self, path: &str) -> String {
         format!("{}{path}", self.0)
+    }
+
+    /// Whether it is an address of this machine alone.
+    pub(super) fn is_loopback(&self) -> bool {
+        let authority = self.0.trim_start_matches("http://").split('/').next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let name = match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next(),
+            None => host.split(':').next(),
+        };
+        let name = name.unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+        let is_address = |address: IpAddr| address.to_canonical().is_loopback();
+        name == "localhost" || name.ends_with(".localhost") || name.parse().is_ok_and(is_address)
     }
 
     /// The URL of the socket.
@@ -62,6 +76,26 @@ mod tests {
         for bad in ["", "localhost:7400", "https://x", "http://", "http:///x", "http://a b", "http://x?y"] {
             let error = bad.parse::<ServerUrl>().unwrap_err();
             assert!(error.contains("expected http://host:port"), "{error}");
+        }
+    }
+    #[test]
+    fn addresses_of_this_machine_are_told_from_others() {
+        let loopback = |text: &str| text.parse::<ServerUrl>().unwrap().is_loopback();
+        for url in [
+            "http://127.0.0.1:7400",
+            "http://127.1.2.3/path",
+            "http://localhost:7400",
+            "http://a.LOCALHOST.",
+            "http://[::1]:7400",
+            "http://[::ffff:127.0.0.1]",
+            "http://me@localhost",
+        ] {
+            assert!(loopback(url), "{url}");
+        }
+        for url in
+            ["http://10.0.0.1:7400", "http://localhost.example.org", "http://[fe80::1]", "http://localhost@x"]
+        {
+            assert!(!loopback(url), "{url}");
         }
     }
 }
