@@ -33,6 +33,7 @@ mod reading;
 mod rooms;
 mod search;
 mod threads;
+pub(super) mod times;
 #[cfg(test)]
 mod typescript;
 

@@ -19,7 +19,7 @@ use actix_web::http::Method;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, web};
 
-use super::api::{self, Api};
+use super::api::{self, Api, times};
 use super::body::{self, Max};
 use super::caller;
 use super::cross_origin;
@@ -75,7 +75,7 @@ pub fn serve(
     };
     let (send_buffer_bytes, write_timeout) =
         (stage.limits.send_buffer_bytes, Duration::from_millis(stage.limits.write_timeout_ms));
-    let (stage, api) = (stage.clone(), api.clone());
+    let (stage, api, log) = (stage.clone(), api.clone(), stage.log.clone());
     let fallbacks = web::Data::new(Fallbacks::default());
     let server = Server::build()
         .workers(options.workers)
@@ -105,6 +105,7 @@ pub fn serve(
                 .tcp()
         })?
         .run();
+    actix_rt::spawn(times::watch(log));
     Ok((server, address))
 }
 

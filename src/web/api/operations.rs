@@ -4,14 +4,16 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::Api;
+use super::times::ahead_of;
+use crate::clock::{Clock as _, SystemClock};
 use crate::projector::{Health, Status, another_log};
 use crate::telemetry::metrics::OfProjection;
 
 /// A projection that is behind for longer than this is said so, milliseconds.
 const LAG_MS_MAX: u64 = 10_000;
 
-/// `{"status":"ok"}`, or `degraded` with the reasons; `notes` tell what the read-model store
-/// cannot keep at all.
+/// `{"status":"ok"}`, or `degraded` with the reasons; `notes` tell what is no failure: what the
+/// read-model store cannot keep at all, and that the log is ahead of the clock.
 #[utoipa::path(method(get, head), path = "/api/health", responses((status = 200, description = "`{status, reasons?, notes?}`")))]
 pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
@@ -21,7 +23,8 @@ pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     reasons.extend(store.trouble.map(|why| format!("the read-model store does not answer: {why}")));
     let projections = api.projector.status();
     reasons.extend(projections.iter().flat_map(troubles));
-    let notes: Vec<_> = projections.iter().filter_map(note).collect();
+    let mut notes: Vec<_> = projections.iter().filter_map(note).collect();
+    notes.extend(ahead_of(&*api.stage.log, SystemClock.now()).await);
     let mut health = json!({"status": if reasons.is_empty() { "ok" } else { "degraded" }});
     for (name, said) in [("reasons", reasons), ("notes", notes)] {
         if let (Some(health), false) = (health.as_object_mut(), said.is_empty()) {
