@@ -21,6 +21,8 @@ pub enum Events {
   dramatis events read --name MessagePosted --name MessageEdited | jq .data.text")]
     Read(Selection),
     /// Prints the events recorded so far, then each new one as it happens
+    ///
+    /// It ends once the log has gone past what --to, --before or --limit name.
     #[command(after_help = "Examples:
   dramatis events tail --room lobby
   dramatis events tail --from 100000 --name MemberJoined")]

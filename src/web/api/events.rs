@@ -1,16 +1,17 @@
 //! Recorded events as newline-delimited JSON: of one room or of all, past ones or followed.
 
-use std::sync::Arc;
-
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
-use dramatis_events::{Category, EntityId, EventName, Position, Recorded, Revision, StreamId};
+use dramatis_events::{Category, EntityId, EventName, Recorded};
 use futures_util::Stream;
 
+use self::source::Source;
 use super::{Api, problem};
 use crate::clock::parse_time;
-use crate::log::{EventLog, Filter, Header, LogError, ReadLimit, Tail};
+use crate::log::{Filter, Header, LogError};
 use crate::protocol::ErrorCode;
+
+mod source;
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -88,70 +89,6 @@ pub(super) async fn read(api: web::Data<Api>, query: web::Query<Vec<(String, Str
         .content_type("application/x-ndjson")
         .insert_header(("dramatis-epoch", api.stage.log.epoch().to_string()))
         .streaming(lines(source, asked))
-}
-
-/// Events read at a time.
-const PAGE: ReadLimit = ReadLimit::events(1_024);
-
-/// Where the events come from, page by page.
-enum Source {
-    Room { log: Arc<dyn EventLog>, stream: StreamId, next: Revision, follow: bool },
-    Log { log: Arc<dyn EventLog>, after: Option<Position>, filter: Filter },
-    Tail(Tail),
-}
-
-impl Source {
-    async fn new(log: Arc<dyn EventLog>, asked: &Asked) -> Result<Self, (ErrorCode, String)> {
-        if let Some(room) = &asked.room {
-            let stream = StreamId::room(room);
-            let head = log.stream_head(&stream).await.map_err(|e| (ErrorCode::Unavailable, e.to_string()))?;
-            if head.is_none() && !asked.follow {
-                return Err((ErrorCode::NotFound, format!("there is no room {room}")));
-            }
-            let next = Revision::new(asked.from.unwrap_or(0));
-            return Ok(Self::Room { log, stream, next, follow: asked.follow });
-        }
-        let filter = asked.filter.clone();
-        let head = *log.head().borrow();
-        // The position before `from`: reading goes on after it.
-        let after = asked.from.and_then(|from| from.checked_sub(1)).map(Position::from_engine);
-        if after > head {
-            let end = head.map_or_else(|| "empty".to_owned(), |head| format!("at {head}"));
-            return Err((ErrorCode::AheadOfLog, format!("from is past the log's end: the log is {end}")));
-        }
-        Ok(if asked.follow {
-            Self::Tail(Tail::new(log, after, filter))
-        } else {
-            Self::Log { log, after, filter }
-        })
-    }
-
-    /// The next events; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Vec<Arc<Recorded>>>, LogError> {
-        match self {
-            Self::Tail(tail) => Ok(tail.next(PAGE).await?.map(|page| page.events)),
-            Self::Log { log, after, filter } => {
-                let page = log.read_all(*after, filter.clone(), PAGE).await?;
-                let ended = page.scanned <= *after;
-                *after = page.scanned;
-                Ok((!ended).then_some(page.events))
-            }
-            Self::Room { log, stream, next, follow } => {
-                let mut head = log.head();
-                loop {
-                    head.borrow_and_update();
-                    let page = log.read_stream(stream, *next, PAGE).await?;
-                    if let Some(last) = page.last() {
-                        *next = last.revision.next();
-                        return Ok(Some(page));
-                    }
-                    if !*follow || head.changed().await.is_err() {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
-    }
 }
 
 fn lines(source: Source, asked: Asked) -> impl Stream<Item = Result<Bytes, LogError>> {
