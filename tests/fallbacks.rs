@@ -146,6 +146,66 @@ fn a_poll_answers_at_once_or_when_something_comes_or_after_its_wait() {
 }
 
 #[test]
+fn a_cursor_over_very_many_rooms_leads_on() {
+    const ROOMS: usize = 1_000;
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut socket = server.client("alice", &json!([]));
+    let name = |number: usize| format!("00000000-0000-4000-8000-{number:012}");
+    let opened: Vec<_> =
+        (0..ROOMS).map(|number| socket.command(&name(number), "open_room", &json!({"title": "x"}))).collect();
+    for id in opened {
+        assert_eq!(socket.answer(&id)["type"], "ack");
+    }
+    let rooms: Vec<_> = (0..ROOMS).map(|number| json!({"room": name(number)})).collect();
+    // Live in all of them.
+    let mut page = post(&server, "/api/poll", &[JSON], &hello(&json!(rooms))).json().unwrap();
+    let headers = [JSON, ALICE, TAB];
+    let (mut live, mut cursor) = (0, String::new());
+    loop {
+        page["cursor"].as_str().unwrap().clone_into(&mut cursor);
+        let messages = page["messages"].as_array().unwrap();
+        live += messages.iter().filter(|message| message["type"] == "live").count();
+        if live == ROOMS {
+            break;
+        }
+        let answer = post(&server, "/api/poll", &headers, &json!({"cursor": cursor}));
+        assert_eq!(answer.status, 200);
+        page = answer.json().unwrap();
+        assert!(page["messages"].as_array().unwrap().iter().all(|message| message["type"] != "ready"));
+    }
+    assert!(cursor.len() > 65_536, "{} bytes", cursor.len());
+    let last = name(ROOMS - 1);
+    let said = socket.ask(&last, "post_message", &json!({"text": "missed"}));
+    let has_it = |messages: &[Value]| {
+        messages.iter().any(|message| message["type"] == "event" && message["revision"] == said["revision"])
+    };
+    // By a stream, by the poll that goes on, and by a poll elsewhere.
+    let mut events = stream(&server, "/api/stream", &[ALICE, TAB, ("Last-Event-ID", &*cursor)]);
+    while !has_it(&events.next().unwrap().expect("the stream goes on").messages()) {}
+    for session in ["tab-1", "tab-2"] {
+        let (mut cursor, mut come) = (cursor.clone(), Vec::new());
+        while !has_it(&come) {
+            let headers = [JSON, ALICE, ("Dramatis-Session", session)];
+            let answer = post(&server, "/api/poll?wait=25", &headers, &json!({"cursor": cursor}));
+            assert_eq!(answer.status, 200, "{session}");
+            let page = answer.json().unwrap();
+            page["cursor"].as_str().unwrap().clone_into(&mut cursor);
+            come.extend(page["messages"].as_array().unwrap().iter().cloned());
+        }
+    }
+    for (body, status) in [
+        (json!({"cursor": "nonsense"}), 400),
+        (json!({"cursor": cursor, "colour": "red"}), 400),
+        (json!({"cursor": 7}), 400),
+        (json!({}), 400),
+    ] {
+        assert_eq!(post(&server, "/api/poll", &headers, &body).status, status, "{body}");
+    }
+    assert_eq!(post(&server, "/api/poll", &[ALICE, TAB], &json!({"cursor": cursor})).status, 400, "no JSON");
+}
+
+#[test]
 fn a_later_poll_takes_the_place_of_the_one_that_waits() {
     let (_data, server) = room_of(1, &[]);
     let first = post(&server, "/api/poll", &[JSON], &hello(&json!([{"room": "lobby"}]))).json().unwrap();

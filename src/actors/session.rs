@@ -159,13 +159,19 @@ impl Session {
             }
             let Some(message) = frame.next() else { break };
             *turn = turn.saturating_sub(1);
-            if message.len() > self.stage.limits.message_bytes_max {
+            if message.len() > self.message_bytes_max() {
                 self.outbox.close(CloseCode::TooBig);
             } else if !message.trim_ascii().is_empty() && self.message(message, commands, ctx) == Then::Wait {
                 return Then::Wait;
             }
         }
         Then::GoOn
+    }
+
+    /// A hello names all rooms at once: it may be as long as a frame.
+    fn message_bytes_max(&self) -> usize {
+        let limits = &self.stage.limits;
+        if self.identity.is_some() { limits.message_bytes_max } else { limits.frame_bytes_max }
     }
 
     /// Goes on with the frame once this is over; nothing else is handled until then.
@@ -178,7 +184,7 @@ impl Session {
             return Then::GoOn;
         }
         let message = match (parse_message(text), &self.identity) {
-            (Ok(ClientMessage::Hello(hello)), None) => return self.hello(hello, ctx),
+            (Ok(ClientMessage::Hello(hello)), None) => return self.hello(hello, text.len(), ctx),
             (other, None) => {
                 let why = other.err().map_or_else(String::new, |error| format!(": {}", error.reason));
                 self.turn_away(&format!("a connection begins with a hello{why}"));

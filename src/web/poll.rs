@@ -45,10 +45,13 @@ enum Taken {
     Superseded,
 }
 
-/// Starts a session whose messages are polled for.
+/// Starts a session whose messages are polled for, or goes on from a cursor.
 #[utoipa::path(post, path = "/api/poll",
-    params(("wait" = Option<u64>, Query, description = "seconds to wait if there is nothing, up to 60; 25 if left out")),
-    request_body(content = serde_json::Value, description = "A `hello` message: `{type, user, session, rooms: [{room, epoch?, after?}], cursor?}`"),
+    params(
+        ("Dramatis-User" = Option<String>, Header, description = "with a cursor as the body: who asks"),
+        ("Dramatis-Session" = Option<String>, Header, description = "with a cursor as the body: of which session"),
+        ("wait" = Option<u64>, Query, description = "seconds to wait if there is nothing, up to 60; 25 if left out")),
+    request_body(content = serde_json::Value, description = "A `hello` message: `{type, user, session, rooms: [{room, epoch?, after?}], cursor?}`; or `{cursor}` alone, that of the last answer handled: as `GET`, for a cursor of very many rooms, which is too long for an address"),
     responses(
         (status = 200, description = "`{cursor, messages: […], close?}`: `close` is the code of a session that was ended", body = serde_json::Value),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
@@ -59,14 +62,13 @@ pub(super) async fn begin(
     query: web::Query<Vec<(String, String)>>,
     Text(body): Text,
 ) -> HttpResponse {
-    let asked = Query::of_pairs(query.into_inner()).and_then(|query| {
-        Ok((wait(&query), Opening::of_body(&request, &body, door.stage.limits.message_bytes_max)?))
-    });
-    let taken = match asked {
-        Ok((wait, opening)) => begun(&door, &fallbacks, opening, wait).await,
-        Err(refusal) => Err(refusal),
-    };
-    taken.and_then(|taken| answer(taken, None)).unwrap_or_else(refused)
+    let max = door.stage.limits.frame_bytes_max;
+    let asked = Query::of_pairs(query.into_inner())
+        .and_then(|query| Ok((wait(&query), Opening::of_hello_or_cursor(&request, &query, &body, max)?)));
+    match asked {
+        Ok((wait, opening)) => resumed(&door, &fallbacks, opening, wait).await.unwrap_or_else(refused),
+        Err(refusal) => refused(refusal),
+    }
 }
 
 /// What follows a cursor.

@@ -39,7 +39,7 @@ pub(super) async fn begin(
     fallbacks: web::Data<Fallbacks>,
     Text(body): Text,
 ) -> HttpResponse {
-    let opening = Opening::of_body(&request, &body, door.stage.limits.message_bytes_max);
+    let opening = Opening::of_body(&request, &body, door.stage.limits.frame_bytes_max);
     answer(&door, &fallbacks, opening).await.unwrap_or_else(refused)
 }
 

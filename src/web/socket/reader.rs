@@ -40,8 +40,6 @@ pub(super) struct Reader<Kept> {
     wire: Rc<Wire<Kept>>,
     outbox: Rc<Outbox>,
     frame_bytes_max: usize,
-    /// The same before a hello: who is nobody yet holds no more than that takes.
-    first_bytes_max: usize,
     /// What has come and was not yet handed on.
     buffer: BytesMut,
     joiner: Joiner,
@@ -76,7 +74,6 @@ impl<Kept> Reader<Kept> {
             wire,
             outbox,
             frame_bytes_max: limits.frame_bytes_max,
-            first_bytes_max: limits.frame_bytes_max.min(limits.message_bytes_max),
             buffer: early.into(),
             joiner: Joiner::default(),
             broken: false,
@@ -86,8 +83,7 @@ impl<Kept> Reader<Kept> {
 
     /// The next frame out of what has been read already.
     fn next_frame(&mut self) -> Heard {
-        let bytes_max = if self.outbox.is_greeted() { self.frame_bytes_max } else { self.first_bytes_max };
-        match self.joiner.next(&mut self.buffer, bytes_max) {
+        match self.joiner.next(&mut self.buffer, self.frame_bytes_max) {
             Ok(None) => {
                 self.shrink();
                 if self.keeps() { Heard::Less } else { self.give_up(CloseCode::Overloaded) }
