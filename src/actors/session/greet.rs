@@ -46,17 +46,20 @@ impl Session {
             return Then::GoOn;
         }
         let Hello { session, device, .. } = hello;
-        let Some(mut toll) = self.stage.meters.toll(&user, self.address.clone()) else {
-            self.outbox.close(CloseCode::TooManyConnections);
-            return Then::GoOn;
+        let seat = match self.take_seat(&user, &session, ctx.address().downgrade().recipient()) {
+            Ok(seat) => seat,
+            Err(code) => {
+                self.outbox.close(code);
+                return Then::GoOn;
+            }
         };
-        let max = toll.seat().take_rooms(rooms.len().min(self.stage.limits.rooms_per_session_max));
+        let max = seat.take_rooms(rooms.len().min(limits.rooms_per_session_max));
         let is_denied = |wanted: &Wanted| wanted.cursor().is_some_and(|cursor| !opens(pass.as_ref(), cursor));
         let denied: Vec<bool> = rooms.iter().map(is_denied).collect();
         self.outbox.greeted();
-        self.stage.directory.enter(&user, &session, self.arrival, ctx.address().downgrade().recipient());
         self.stage.note_session(&user, &session, device);
-        self.identity = Some(Identity::new(user.clone(), session, toll, pass));
+        let toll = self.stage.meters.toll(&user, self.address.clone());
+        self.identity = Some(Identity::new(user.clone(), session, toll, seat, pass));
         self.watch_token();
         let (stage, hub, reader) = (self.stage.clone(), self.rooms.clone(), user.clone());
         let taking = async move {
