@@ -134,7 +134,7 @@ pub struct SocketConfig {
     pub message_bytes_max: usize,
     /// One frame from a client, bytes.
     pub frame_bytes_max: usize,
-    /// Bytes of messages that have come in part, of all clients together.
+    /// Bytes of messages that are not handled yet, of all clients together.
     pub unfinished_bytes_max: usize,
     /// Bytes that wait for a slow client.
     pub outbox_bytes_max: usize,
@@ -144,7 +144,7 @@ pub struct SocketConfig {
     pub send_buffer_bytes: usize,
     /// Time without one byte drained before the close, milliseconds.
     pub write_timeout_ms: u64,
-    /// Time in which a request's body has to come, milliseconds.
+    /// Time in which a request's body, or a message on a socket, has to come, milliseconds.
     pub body_timeout_ms: u64,
     /// Malformed messages a minute before the close.
     pub malformed_per_minute_max: u32,

@@ -70,6 +70,8 @@ pub struct Session {
     ephemeral_rate: ephemerals::Rate,
     /// Messages behind one that waits, or behind as many commands as may be in flight.
     rest: Frame,
+    /// As how much of what is not handled it counts.
+    rest_counted: usize,
 }
 
 /// Messages handled before others of the thread have their turn: a frame holds half a million
@@ -106,6 +108,7 @@ impl Session {
                 malformed: Malformed::default(),
                 ephemeral_rate: ephemerals::Rate::default(),
                 rest: Frame::default(),
+                rest_counted: 0,
             }
         });
     }
@@ -134,6 +137,17 @@ impl Session {
         }
         if !frame.is_done() {
             self.rest = frame;
+        }
+        self.count_rest();
+    }
+
+    fn count_rest(&mut self) {
+        let (before, now) = (self.rest_counted, self.rest.capacity());
+        if before != now {
+            self.rest_counted = now;
+            if !self.rooms.unfinished().change(self.connection, before, now) {
+                self.outbox.close(CloseCode::Overloaded);
+            }
         }
     }
 
@@ -313,6 +327,8 @@ impl Actor for Session {
         if let Some(identity) = &self.identity {
             self.stage.directory.leave(&identity.user, &identity.session, self.arrival);
         }
+        self.rest = Frame::default();
+        self.count_rest();
         self.rooms.disconnect(self.connection);
         // Wakes the writer, which else would keep the socket open.
         self.outbox.close(CloseCode::Normal);

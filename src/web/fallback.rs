@@ -54,8 +54,8 @@ use crate::protocol::{CloseCode, Cursor, ErrorCode, Reject};
 use feed::Feed;
 use opening::Opening;
 
-/// Bodies of `POST /api/frames` that may wait for their session.
-const FRAMES_LEN_MAX: usize = 16;
+/// Bodies of `POST /api/frames` that may wait for their session; each may be as long as a frame.
+const FRAMES_LEN_MAX: usize = 2;
 /// Polls that may wait behind the one being answered, which gives way to them.
 pub(super) const POLLS_LEN_MAX: usize = 4;
 
