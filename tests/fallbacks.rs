@@ -206,6 +206,26 @@ fn a_cursor_over_very_many_rooms_leads_on() {
 }
 
 #[test]
+fn a_first_answer_tells_which_rooms_are_followed_however_short_its_wait() {
+    let (_data, server) = room_of(1, &[]);
+    for round in 0..20 {
+        let session = format!("tab-{round}");
+        let hello =
+            json!({"type": "hello", "user": "alice", "session": session, "rooms": [{"room": "lobby"}]});
+        let page = post(&server, "/api/poll?wait=0", &[JSON], &hello).json().unwrap();
+        assert_eq!(page["messages"][0]["type"], "ready", "{page}");
+        // Gone on with by others, who know nothing of the session, again without waiting.
+        let mut cursor = page["cursor"].clone();
+        for session in ["elsewhere", "again"].map(|session| format!("{session}-{round}")) {
+            let path = format!("/api/poll?cursor={}&wait=0", cursor.as_str().unwrap());
+            let answer = get(&server, &path, &[ALICE, ("Dramatis-Session", &*session)]).json().unwrap();
+            assert_eq!(answer["messages"][0]["rooms"][0]["room"], "lobby", "{answer}");
+            cursor = answer["cursor"].clone();
+        }
+    }
+}
+
+#[test]
 fn a_later_poll_takes_the_place_of_the_one_that_waits() {
     let (_data, server) = room_of(1, &[]);
     let first = post(&server, "/api/poll", &[JSON], &hello(&json!([{"room": "lobby"}]))).json().unwrap();
