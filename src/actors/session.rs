@@ -329,6 +329,7 @@ impl Actor for Session {
         }
         self.rest = Frame::default();
         self.count_rest();
+        self.forget_token();
         self.rooms.disconnect(self.connection);
         // Wakes the writer, which else would keep the socket open.
         self.outbox.close(CloseCode::Normal);

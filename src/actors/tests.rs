@@ -3,6 +3,7 @@
 
 mod large;
 mod race;
+mod renewals;
 mod turns;
 
 use std::sync::Arc;

@@ -164,6 +164,17 @@ impl Rooms {
         self.tokens.look_at(connection, time);
     }
 
+    /// Does not, as was asked for.
+    pub(crate) fn forget_token(&self, connection: u64, time: Instant) {
+        self.tokens.forget(connection, time);
+    }
+
+    /// How often connections are to be called for their tokens.
+    #[cfg(test)]
+    pub(crate) fn token_looks(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// When a new connection must have said hello, or may need its first ping.
     fn first_look(&self) -> Duration {
         let limits = &self.stage.limits;

@@ -191,8 +191,18 @@ impl Session {
         let (Some(identity), Some(at)) = (&mut self.identity, Instant::now().checked_add(after)) else {
             return;
         };
-        identity.next = Some((at, step));
+        let before = identity.next.replace((at, step));
+        if let Some((before, _)) = before {
+            self.rooms.forget_token(self.connection, before);
+        }
         self.rooms.look_at_token(self.connection, at);
+    }
+
+    /// Nothing comes of the client's token any more.
+    pub(super) fn forget_token(&mut self) {
+        if let Some((at, _)) = self.identity.as_mut().and_then(|identity| identity.next.take()) {
+            self.rooms.forget_token(self.connection, at);
+        }
     }
 
     /// Takes the next step, if it is time for that; a fresh token has put it off.
