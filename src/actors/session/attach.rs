@@ -90,13 +90,27 @@ async fn seen(
     rooms: impl IntoIterator<Item = EntityId>,
 ) -> Result<HashMap<EntityId, Revision>, LogError> {
     let rooms: Vec<EntityId> = rooms.into_iter().collect();
-    let (Some(stream), false) = (Followed::Me.stream(user), rooms.is_empty()) else {
-        return Ok(HashMap::new());
-    };
-    if stage.log.stream_head(&stream).await?.is_none() {
+    let (Some(person), false) = (user.user(), rooms.is_empty()) else { return Ok(HashMap::new()) };
+    // Before the question: what is recorded meanwhile is in its answer.
+    let waiting = stage.read_markers.waiting(&person);
+    let mut seen = recorded(stage, &StreamId::user(&person), rooms).await?;
+    for (room, revision) in waiting {
+        let known = seen.entry(room).or_insert(revision);
+        *known = revision.max(*known);
+    }
+    Ok(seen)
+}
+
+/// The same, as far as it is recorded.
+async fn recorded(
+    stage: &Stage,
+    stream: &StreamId,
+    rooms: Vec<EntityId>,
+) -> Result<HashMap<EntityId, Revision>, LogError> {
+    if stage.log.stream_head(stream).await?.is_none() {
         return Ok(HashMap::new());
     }
-    let known = stage.users.ask(&stream, move |standing| {
+    let known = stage.users.ask(stream, move |standing| {
         let known = |room: EntityId| Some((room.clone(), standing.state.read_marker(&room)?));
         rooms.into_iter().filter_map(known).collect()
     });
