@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 mod allowed;
 mod door;
 mod layers;
+mod names;
 mod read_models;
 
 pub use door::{
@@ -21,6 +22,7 @@ pub use door::{
 };
 use layers::Layers;
 pub use layers::{ConfigError, Flag, Origin};
+pub use names::{HostName, WebOrigin};
 pub use read_models::{MongodbConfig, ReadModelsConfig, ReadModelsEngine, Secret};
 
 /// The built-in file: every key, its default, unit and range.
@@ -71,9 +73,9 @@ pub struct ServerConfig {
     /// Connections open at once.
     pub connections_max: usize,
     /// Web origins besides the server's own host.
-    pub allowed_origins: Vec<String>,
+    pub allowed_origins: Vec<WebOrigin>,
     /// Host names besides the local ones.
-    pub allowed_hosts: Vec<String>,
+    pub allowed_hosts: Vec<HostName>,
     /// Proxies before the server.
     pub proxies: ProxiesConfig,
 }
