@@ -9,6 +9,9 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 use support::http::{Answer, Event, Events, Request};
 use support::{Client, Server};
@@ -379,6 +382,39 @@ fn a_command_has_one_effect_on_whichever_way_it_comes() {
     }
     let mine = server.events(&["--room", "lobby"]);
     assert_eq!(mine.len(), 3, "opened, joined, said once");
+}
+
+#[test]
+fn to_an_old_client_a_body_ends_with_its_connection() {
+    let (_data, server) = room_of(1, &[]);
+    for (path, first) in [
+        ("/api/events", "{\"stream\":"),
+        ("/api/stream?room=lobby&session=tab-1", "retry: "),
+        ("/api/rooms", "{"),
+    ] {
+        let mut connection = TcpStream::connect(server.address).unwrap();
+        connection.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let head = format!("GET {path} HTTP/1.0\r\nHost: {}\r\nDramatis-User: alice\r\n", server.address);
+        connection.write_all(format!("{head}Connection: keep-alive\r\n\r\n").as_bytes()).unwrap();
+        let mut reader = BufReader::new(connection);
+        let (mut head, mut line) = (String::new(), String::new());
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+            head += &line.to_ascii_lowercase();
+        }
+        assert!(head.starts_with("http/1.0 200") && !head.contains("transfer-encoding"), "{head}");
+        line.clear();
+        let mut bytes = vec![0; first.len()];
+        reader.read_exact(&mut bytes).unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes), first, "{path}: {head}");
+        if path == "/api/events" {
+            let mut rest = String::new();
+            reader.read_to_string(&mut rest).unwrap();
+            let whole = format!("{first}{rest}");
+            assert_eq!(whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count(), 4);
+        }
+    }
 }
 
 #[test]
