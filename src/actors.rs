@@ -25,6 +25,7 @@ pub mod share;
 mod shrink;
 #[cfg(test)]
 mod tests;
+pub mod unfinished;
 
 use std::sync::Arc;
 
@@ -53,6 +54,8 @@ pub struct Stage {
     pub relay: relay::Relay,
     /// What a connection may hold.
     pub limits: SocketConfig,
+    /// What of clients' messages is not handled yet.
+    pub unfinished: Arc<unfinished::Budget>,
     /// How fast clients may be.
     pub meters: meters::Meters,
     /// How the process ends.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 mod allowed;
 mod door;
 mod layers;
+mod names;
 mod read_models;
 
 pub use door::{
@@ -21,6 +22,7 @@ pub use door::{
 };
 use layers::Layers;
 pub use layers::{ConfigError, Flag, Origin};
+pub use names::{HostName, WebOrigin};
 pub use read_models::{MongodbConfig, ReadModelsConfig, ReadModelsEngine, Secret};
 
 /// The built-in file: every key, its default, unit and range.
@@ -71,9 +73,9 @@ pub struct ServerConfig {
     /// Connections open at once.
     pub connections_max: usize,
     /// Web origins besides the server's own host.
-    pub allowed_origins: Vec<String>,
+    pub allowed_origins: Vec<WebOrigin>,
     /// Host names besides the local ones.
-    pub allowed_hosts: Vec<String>,
+    pub allowed_hosts: Vec<HostName>,
     /// Proxies before the server.
     pub proxies: ProxiesConfig,
 }
@@ -134,7 +136,7 @@ pub struct SocketConfig {
     pub message_bytes_max: usize,
     /// One frame from a client, bytes.
     pub frame_bytes_max: usize,
-    /// Bytes of messages that have come in part, of all clients together.
+    /// Bytes of messages that are not handled yet, of all clients together.
     pub unfinished_bytes_max: usize,
     /// Bytes that wait for a slow client.
     pub outbox_bytes_max: usize,
@@ -144,7 +146,7 @@ pub struct SocketConfig {
     pub send_buffer_bytes: usize,
     /// Time without one byte drained before the close, milliseconds.
     pub write_timeout_ms: u64,
-    /// Time in which a request's body has to come, milliseconds.
+    /// Time in which a request's body, or a message on a socket, has to come, milliseconds.
     pub body_timeout_ms: u64,
     /// Malformed messages a minute before the close.
     pub malformed_per_minute_max: u32,

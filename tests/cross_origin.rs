@@ -25,6 +25,50 @@ fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]) -> A
 }
 
 #[test]
+fn an_origin_or_host_is_taken_as_people_write_it_and_refused_if_no_browser_sends_it() {
+    let data = tempfile::tempdir().unwrap();
+    let written = [
+        ("DRAMATIS__SERVER__ALLOWED_ORIGINS", "HTTPS://App.Example.org:443/"),
+        ("DRAMATIS__SERVER__ALLOWED_HOSTS", "Dramatis.Example.ORG"),
+    ];
+    let server = Server::start_with(data.path(), &[], &written);
+    let of_host = |host: &str| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let request =
+            format!("GET /api/rooms HTTP/1.1\r\nHost: {host}\r\nOrigin: {APP}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = Answer::read(stream).unwrap();
+        (answer.status, answer.head.contains(&format!("access-control-allow-origin: {APP}\r\n")))
+    };
+    assert_eq!(of_host("dramatis.example.org"), (200, true));
+    assert_eq!(of_host("dramatis.example.org:7400"), (200, true));
+    assert_eq!(of_host("example.org").0, 403);
+    for (name, value, part) in [
+        (
+            "DRAMATIS__SERVER__ALLOWED_ORIGINS",
+            "*",
+            "server.allowed_origins must be a list of web origins such as",
+        ),
+        ("DRAMATIS__SERVER__ALLOWED_ORIGINS", "https://app.example.org/chat", "without paths and wildcards"),
+        ("DRAMATIS__SERVER__ALLOWED_ORIGINS", "app.example.org", "got [\"app.example.org\"]"),
+        (
+            "DRAMATIS__SERVER__ALLOWED_HOSTS",
+            "example.org:8080",
+            "server.allowed_hosts must be a list of host names",
+        ),
+        (
+            "DRAMATIS__SERVER__ALLOWED_HOSTS",
+            "https://example.org",
+            "without schemes, ports, paths and wildcards",
+        ),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let said = Server::try_start(data.path(), &[(name, value)]).err().expect(value);
+        assert!(said.contains(part), "{value}: {said}");
+    }
+}
+
+#[test]
 fn a_page_of_a_named_origin_is_asked_and_answered() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start_with(data.path(), &[], &[("DRAMATIS__SERVER__ALLOWED_ORIGINS", APP)]);

@@ -9,6 +9,9 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 use support::http::{Answer, Event, Events, Request};
 use support::{Client, Server};
@@ -142,6 +145,86 @@ fn a_poll_answers_at_once_or_when_something_comes_or_after_its_wait() {
         let (again, next) = poll_until(&server, page, "event");
         assert_eq!(revisions(&again), [4]);
         assert_eq!(revisions(poll(&server, &next, 0)["messages"].as_array().unwrap()), [0; 0]);
+    }
+}
+
+#[test]
+fn a_cursor_over_very_many_rooms_leads_on() {
+    const ROOMS: usize = 1_000;
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut socket = server.client("alice", &json!([]));
+    let name = |number: usize| format!("00000000-0000-4000-8000-{number:012}");
+    let opened: Vec<_> =
+        (0..ROOMS).map(|number| socket.command(&name(number), "open_room", &json!({"title": "x"}))).collect();
+    for id in opened {
+        assert_eq!(socket.answer(&id)["type"], "ack");
+    }
+    let rooms: Vec<_> = (0..ROOMS).map(|number| json!({"room": name(number)})).collect();
+    // Live in all of them.
+    let mut page = post(&server, "/api/poll", &[JSON], &hello(&json!(rooms))).json().unwrap();
+    let headers = [JSON, ALICE, TAB];
+    let (mut live, mut cursor) = (0, String::new());
+    loop {
+        page["cursor"].as_str().unwrap().clone_into(&mut cursor);
+        let messages = page["messages"].as_array().unwrap();
+        live += messages.iter().filter(|message| message["type"] == "live").count();
+        if live == ROOMS {
+            break;
+        }
+        let answer = post(&server, "/api/poll", &headers, &json!({"cursor": cursor}));
+        assert_eq!(answer.status, 200);
+        page = answer.json().unwrap();
+        assert!(page["messages"].as_array().unwrap().iter().all(|message| message["type"] != "ready"));
+    }
+    assert!(cursor.len() > 65_536, "{} bytes", cursor.len());
+    let last = name(ROOMS - 1);
+    let said = socket.ask(&last, "post_message", &json!({"text": "missed"}));
+    let has_it = |messages: &[Value]| {
+        messages.iter().any(|message| message["type"] == "event" && message["revision"] == said["revision"])
+    };
+    // By a stream, by the poll that goes on, and by a poll elsewhere.
+    let mut events = stream(&server, "/api/stream", &[ALICE, TAB, ("Last-Event-ID", &*cursor)]);
+    while !has_it(&events.next().unwrap().expect("the stream goes on").messages()) {}
+    for session in ["tab-1", "tab-2"] {
+        let (mut cursor, mut come) = (cursor.clone(), Vec::new());
+        while !has_it(&come) {
+            let headers = [JSON, ALICE, ("Dramatis-Session", session)];
+            let answer = post(&server, "/api/poll?wait=25", &headers, &json!({"cursor": cursor}));
+            assert_eq!(answer.status, 200, "{session}");
+            let page = answer.json().unwrap();
+            page["cursor"].as_str().unwrap().clone_into(&mut cursor);
+            come.extend(page["messages"].as_array().unwrap().iter().cloned());
+        }
+    }
+    for (body, status) in [
+        (json!({"cursor": "nonsense"}), 400),
+        (json!({"cursor": cursor, "colour": "red"}), 400),
+        (json!({"cursor": 7}), 400),
+        (json!({}), 400),
+    ] {
+        assert_eq!(post(&server, "/api/poll", &headers, &body).status, status, "{body}");
+    }
+    assert_eq!(post(&server, "/api/poll", &[ALICE, TAB], &json!({"cursor": cursor})).status, 400, "no JSON");
+}
+
+#[test]
+fn a_first_answer_tells_which_rooms_are_followed_however_short_its_wait() {
+    let (_data, server) = room_of(1, &[]);
+    for round in 0..20 {
+        let session = format!("tab-{round}");
+        let hello =
+            json!({"type": "hello", "user": "alice", "session": session, "rooms": [{"room": "lobby"}]});
+        let page = post(&server, "/api/poll?wait=0", &[JSON], &hello).json().unwrap();
+        assert_eq!(page["messages"][0]["type"], "ready", "{page}");
+        // Gone on with by others, who know nothing of the session, again without waiting.
+        let mut cursor = page["cursor"].clone();
+        for session in ["elsewhere", "again"].map(|session| format!("{session}-{round}")) {
+            let path = format!("/api/poll?cursor={}&wait=0", cursor.as_str().unwrap());
+            let answer = get(&server, &path, &[ALICE, ("Dramatis-Session", &*session)]).json().unwrap();
+            assert_eq!(answer["messages"][0]["rooms"][0]["room"], "lobby", "{answer}");
+            cursor = answer["cursor"].clone();
+        }
     }
 }
 
@@ -299,6 +382,39 @@ fn a_command_has_one_effect_on_whichever_way_it_comes() {
     }
     let mine = server.events(&["--room", "lobby"]);
     assert_eq!(mine.len(), 3, "opened, joined, said once");
+}
+
+#[test]
+fn to_an_old_client_a_body_ends_with_its_connection() {
+    let (_data, server) = room_of(1, &[]);
+    for (path, first) in [
+        ("/api/events", "{\"stream\":"),
+        ("/api/stream?room=lobby&session=tab-1", "retry: "),
+        ("/api/rooms", "{"),
+    ] {
+        let mut connection = TcpStream::connect(server.address).unwrap();
+        connection.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let head = format!("GET {path} HTTP/1.0\r\nHost: {}\r\nDramatis-User: alice\r\n", server.address);
+        connection.write_all(format!("{head}Connection: keep-alive\r\n\r\n").as_bytes()).unwrap();
+        let mut reader = BufReader::new(connection);
+        let (mut head, mut line) = (String::new(), String::new());
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+            head += &line.to_ascii_lowercase();
+        }
+        assert!(head.starts_with("http/1.0 200") && !head.contains("transfer-encoding"), "{head}");
+        line.clear();
+        let mut bytes = vec![0; first.len()];
+        reader.read_exact(&mut bytes).unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes), first, "{path}: {head}");
+        if path == "/api/events" {
+            let mut rest = String::new();
+            reader.read_to_string(&mut rest).unwrap();
+            let whole = format!("{first}{rest}");
+            assert_eq!(whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count(), 4);
+        }
+    }
 }
 
 #[test]

@@ -118,6 +118,47 @@ fn connections_and_rooms_of_a_user_are_counted_over_all_connections() {
 }
 
 #[test]
+fn a_session_that_comes_back_has_the_places_of_its_earlier_connection() {
+    let (_data, server) = start(&[
+        ("DRAMATIS__LIMITS__USER__CONNECTIONS_MAX", "1"),
+        ("DRAMATIS__LIMITS__USER__ROOMS_MAX", "2"),
+    ]);
+    for room in ["a", "b", "c"] {
+        server.open_room(room, "alice");
+    }
+    let rooms = json!([{"room": "a"}, {"room": "b"}, {"room": "c"}]);
+    let mut before: Option<Client> = None;
+    for round in 0..10 {
+        // The earlier connection is there still, as one is that was cut on the way.
+        let mut alice = Client::connect(server.address);
+        alice.send(&json!({"type": "hello", "user": "alice", "session": "tab", "rooms": rooms}));
+        let ready = alice.receive();
+        assert_eq!(ready["type"], "ready", "round {round}: {ready}");
+        let codes: Vec<_> = ready["rooms"].as_array().unwrap().iter().map(|room| &room["code"]).collect();
+        assert_eq!(codes, [&Value::Null, &Value::Null, &json!("rate_limited")], "round {round}");
+        if let Some(mut before) = before.replace(alice) {
+            assert_eq!(before.closed(), 4507);
+        }
+    }
+    // Another session has none of these places, before and after.
+    let mut other = Client::connect(server.address);
+    other.send(&json!({"type": "hello", "user": "alice", "session": "other", "rooms": []}));
+    assert_eq!(other.closed(), 4505);
+    drop(before);
+    loop {
+        let mut other = Client::connect(server.address);
+        other.send(&json!({"type": "hello", "user": "alice", "session": "other", "rooms": rooms}));
+        match other.try_receive() {
+            Ok(ready) => {
+                assert_eq!(ready["rooms"][1]["how"], "events", "{ready}");
+                break;
+            }
+            Err(code) => assert_eq!(code, 4505),
+        }
+    }
+}
+
+#[test]
 fn an_address_is_limited_over_sockets_and_http() {
     let (_data, server) = start(&[
         ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),

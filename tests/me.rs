@@ -13,6 +13,7 @@ mod support;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use support::http::Request;
 use support::{Client, PATIENCE, Server};
 use tempfile::TempDir;
 
@@ -141,6 +142,64 @@ fn reading_is_shared_by_devices_and_never_goes_back() {
     assert_eq!((&entry["head"], &entry["seen"], &entry["unread"]), (&json!(8), &json!(5), &json!(1)));
     let events = server.events(&[]);
     assert_eq!(named(&events, "ReadMarkerMoved").len(), 2);
+}
+
+#[test]
+fn what_is_not_recorded_yet_is_read_all_the_same() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__USER__SEEN_EVERY_MS", "600000")]);
+    server.open_room("lobby", "alice");
+    let (mut alice, _) = hello(&server, "alice", "tab", &json!([]));
+    for number in 0..4 {
+        alice.ask("lobby", "post_message", &json!({"text": format!("number {number}")}));
+    }
+    let rooms = json!([{"room": "lobby"}]);
+    for (revision, unread) in [(3, 2), (5, 0), (4, 0)] {
+        let (mut bob, _) = hello(&server, "bob", "tab", &rooms);
+        bob.receive_type("live");
+        bob.send(&json!({"type": "seen", "room": "lobby", "revision": revision}));
+        // The answer to this says that the one before it was taken.
+        bob.send(&json!({"type": "subscribe", "id": "s", "room": "lobby"}));
+        let entry = bob.answer("s");
+        let read = json!(revision.max(if unread == 0 { 5 } else { 3 }));
+        assert_eq!((&entry["seen"], &entry["unread"]), (&read, &json!(unread)), "{entry}");
+        let (_, ready) = hello(&server, "bob", "tab", &rooms);
+        let entry = &ready["rooms"][0];
+        assert_eq!((&entry["seen"], &entry["unread"]), (&read, &json!(unread)), "{ready}");
+    }
+    alice.send(&json!({"type": "subscribe", "id": "s", "room": "lobby"}));
+    while alice.receive_type("live")["revision"] != 5 {}
+    alice.send(&json!({"type": "seen", "room": "lobby", "revision": 2}));
+    let ack = alice.ask("lobby", "rename_room", &json!({"title": "Lobby"}));
+    let path = &format!("/api/me?min_position={}", ack["position"].as_str().unwrap());
+    let me = Request { method: "GET", path, headers: &[("Dramatis-User", "alice")], body: "" };
+    let me = me.send(server.address).unwrap().json().unwrap();
+    assert_eq!(me["rooms"][0]["read"], 2, "{me}");
+    let events = server.events(&[]);
+    assert_eq!(named(&events, "ReadMarkerMoved").len(), 0, "nothing of it is recorded");
+}
+
+#[test]
+fn reading_goes_on_while_it_is_recorded() {
+    const MESSAGES: u64 = 200;
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__USER__SEEN_EVERY_MS", "1")]);
+    server.open_room("lobby", "alice");
+    let (mut alice, _) = hello(&server, "alice", "tab", &json!([]));
+    let (mut bob, _) = hello(&server, "bob", "tab", &json!([{"room": "lobby"}]));
+    bob.receive_type("live");
+    for number in 2..MESSAGES {
+        alice.ask("lobby", "post_message", &json!({"text": "x"}));
+        assert_eq!(bob.receive_type("event")["revision"], number);
+        bob.send(&json!({"type": "seen", "room": "lobby", "revision": number}));
+        bob.send(&json!({"type": "subscribe", "id": "s", "room": "lobby", "after": number}));
+        // Waiting or recorded, it is never less than what was said.
+        let entry = bob.answer("s");
+        assert_eq!((&entry["seen"], &entry["unread"]), (&json!(number), &json!(0)), "{entry}");
+    }
+    // All of it is recorded in the end.
+    bob.send(&json!({"type": "subscribe", "id": "me", "room": "me"}));
+    while event(&mut bob, "ReadMarkerMoved")["data"]["revision"] != MESSAGES - 1 {}
 }
 
 #[test]

@@ -87,14 +87,73 @@ fn messages_and_frames_may_be_as_long_as_the_limits_and_no_longer() {
     bob.send_text(&format!("{full}\n"));
     assert_eq!(bob.closed(), 1009);
 
-    // Before it is known who that is, a frame is no longer than a hello.
+    // A hello may be as long as a frame; what comes behind it in the same frame is a message again.
     let hello = r#"{"type":"hello","user":"carol","session":"s"}"#;
+    for (first, closed) in [
+        (padded(hello, FRAME_BYTES_MAX), None),
+        (padded(hello, FRAME_BYTES_MAX + 1), Some(1009)),
+        (format!("{hello}\n{}", padded(pong, MESSAGE_BYTES_MAX)), None),
+        (format!("{hello}\n{}", padded(pong, MESSAGE_BYTES_MAX + 1)), Some(1009)),
+    ] {
+        let mut carol = Client::connect(server.address);
+        carol.send_text(&first);
+        match closed {
+            None => {
+                assert_eq!(carol.receive()["type"], "ready");
+                assert_open(&mut carol);
+            }
+            Some(code) => assert_eq!(carol.closed(), code),
+        }
+    }
+}
+
+/// Places in so many rooms, as a client writes them that names its rooms by UUIDs.
+fn places(count: usize) -> Value {
+    let place = |number| {
+        let room = format!("00000000-0000-4000-8000-{number:012}");
+        json!({"room": room, "epoch": "00c0ffee00c0ffee.1", "after": 1_000_000})
+    };
+    (0..count).map(place).collect()
+}
+
+#[test]
+fn a_hello_names_as_many_rooms_as_may_be_followed() {
+    let (_data, server) = start(&[]);
+    let mut alice = Client::connect(server.address);
+    let rooms = places(1_000);
+    assert!(rooms.to_string().len() > MESSAGE_BYTES_MAX);
+    let ready = alice.hello("alice", "s", &rooms);
+    assert_eq!(ready["rooms"].as_array().unwrap().len(), 1_000);
+    assert_open(&mut alice);
+    // A long one is for no more than that.
+    let mut mallory = Client::connect(server.address);
+    let rooms = places(1_001);
+    mallory.send(&json!({"type": "hello", "user": "mallory", "session": "s", "rooms": rooms}));
+    assert_eq!(mallory.closed(), 1009);
+    let too_many = json!({"type": "hello", "user": "mallory", "session": "s", "rooms": rooms});
+    for path in ["/api/stream", "/api/poll"] {
+        let (status, problem) = server.post(path, &too_many);
+        assert_eq!((status, &problem["code"]), (413, &json!("too_large")), "{problem}");
+    }
+}
+
+#[test]
+fn a_room_of_a_hello_that_can_be_none_is_denied_and_the_others_are_not() {
+    let (_data, server, _alice, _bob) = lobby(&[]);
+    let rooms = json!([{"room": "my room"}, {"room": "lobby"}, {"room": "lobby", "after": -1},
+        {"room": "den", "epoch": "yesterday"}, {"room": "", "catch_up": "all"}]);
     let mut carol = Client::connect(server.address);
-    carol.send_text(&padded(hello, MESSAGE_BYTES_MAX));
-    assert_eq!(carol.receive()["type"], "ready");
-    let mut nobody = Client::connect(server.address);
-    nobody.send_text(&padded(&format!("{hello}\n"), MESSAGE_BYTES_MAX + 1));
-    assert_eq!(nobody.closed(), 1009);
+    let ready = carol.hello("carol", "s", &rooms);
+    let entries = ready["rooms"].as_array().unwrap();
+    let told: Vec<_> = entries.iter().map(|entry| (entry["room"].clone(), entry["code"].clone())).collect();
+    let malformed = |room: &str| (json!(room), json!("malformed"));
+    let lobby = (json!("lobby"), Value::Null);
+    assert_eq!(told, [malformed("my room"), lobby, malformed("lobby"), malformed("den"), malformed("")]);
+    assert!(entries.iter().all(|entry| (entry["how"] == "denied") == (entry["code"] == "malformed")));
+    assert_eq!(carol.receive_type("live")["room"], "lobby");
+    let (status, page) =
+        server.post("/api/poll", &json!({"type": "hello", "user": "carol", "session": "t", "rooms": rooms}));
+    assert_eq!((status, &page["messages"][0]["rooms"]), (200, &ready["rooms"]), "{page}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Messages that come in part and no further: what is kept of them is bounded for the process, whoever
-//! goes on past that is told why, and others are served meanwhile.
+//! Messages that come in part and no further, and whole ones that wait: what is kept of them is bounded
+//! for the process and in time, who holds most is told why it is closed, and others are served meanwhile.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,9 +13,12 @@
 mod raw;
 mod support;
 
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
 use raw::{Heard, Raw, TEXT, put_frame};
 use serde_json::json;
-use support::{Client, Server};
+use support::{Client, PATIENCE, Server};
 
 /// The smallest budget, in bytes.
 const BUDGET: u64 = 1_048_576;
@@ -27,9 +30,33 @@ const TOO_MUCH: Heard = Heard { rejects: 0, closed: Some(4013) };
 
 fn hello(number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let text = json!({"type": "hello", "user": "mallory", "session": number.to_string(), "rooms": []});
+    let user = format!("mallory{}", number % 3);
+    let text = json!({"type": "hello", "user": user, "session": number.to_string(), "rooms": []});
     put_frame(&mut bytes, TEXT, text.to_string().as_bytes());
     bytes
+}
+
+fn start(settings: &[(&str, &str)]) -> (tempfile::TempDir, Server) {
+    let data = tempfile::tempdir().unwrap();
+    let budget = BUDGET.to_string();
+    let settings = [&[("DRAMATIS__SOCKET__UNFINISHED_BYTES_MAX", budget.as_str())], settings].concat();
+    let server = Server::start_with(data.path(), &[], &settings);
+    server.open_room("lobby", "alice");
+    (data, server)
+}
+
+/// So many are closed since they held too much.
+fn assert_told(server: &Server, count: usize) {
+    let started = Instant::now();
+    loop {
+        let metrics = server.get("/metrics").1;
+        let closes = metrics.lines().find(|line| line.starts_with("dramatis_closes_total{code=\"4013\"}"));
+        let told = closes.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap());
+        if told >= count {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{told} of {count} are closed");
+    }
 }
 
 fn assert_served(alice: &mut Client) {
@@ -52,14 +79,10 @@ fn parts(fragmented: bool) -> Vec<u8> {
 }
 
 #[test]
-fn what_has_come_in_part_is_bounded_and_who_goes_on_is_told() {
+fn what_has_come_in_part_is_bounded_and_who_has_held_it_for_long_is_told() {
     const MANY: usize = 60;
     for fragmented in [false, true] {
-        let data = tempfile::tempdir().unwrap();
-        let budget = BUDGET.to_string();
-        let settings = [("DRAMATIS__SOCKET__UNFINISHED_BYTES_MAX", budget.as_str())];
-        let server = Server::start_with(data.path(), &[], &settings);
-        server.open_room("lobby", "alice");
+        let (_data, server) = start(&[]);
         let mut alice = server.client("alice", &json!([]));
         let part = parts(fragmented);
         let mut most = 0;
@@ -75,9 +98,10 @@ fn what_has_come_in_part_is_bounded_and_who_goes_on_is_told() {
         println!("fragmented: {fragmented}: {most} bytes of {BUDGET}");
         // One read of one connection on each thread, and the threads' own sums.
         assert!((BUDGET * 3 / 4..BUDGET * 5 / 4).contains(&most), "{most}");
-        for late in mallory.iter_mut().skip(MANY / 2) {
-            assert_eq!(late.listen(usize::MAX), TOO_MUCH);
-        }
+        assert_told(&server, MANY / 2);
+        // Who came first has not held the least.
+        mallory.truncate(MANY / 4);
+        assert!(mallory.iter_mut().any(|early| early.listen(usize::MAX) == TOO_MUCH));
         // A message that comes at once is small enough, whatever others hold.
         assert_served(&mut alice);
         drop(mallory);
@@ -86,5 +110,134 @@ fn what_has_come_in_part_is_bounded_and_who_goes_on_is_told() {
             assert_served(&mut server.client("alice", &json!([])));
         }
         assert_eq!(large()["code"], "rule", "it is read, and too long for a title");
+    }
+}
+
+#[test]
+fn who_holds_on_to_much_keeps_nobody_from_sending_more() {
+    const HOLDERS: usize = 40;
+    const HELD_BYTES: usize = 200_000;
+    let (_data, server) = start(&[]);
+    let mut frame = Vec::new();
+    put_frame(&mut frame, TEXT, &vec![b' '; HELD_BYTES]);
+    frame.truncate(HELD_BYTES);
+    let mut mallory: Vec<_> = (0..HOLDERS)
+        .map(|number| {
+            let mut mallory = Raw::connect(server.address, &hello(number));
+            mallory.send(&frame);
+            mallory
+        })
+        .collect();
+    // A large message of somebody else, of which the rest comes once the beginning is there.
+    let rename = json!({"type": "command", "id": "long", "room": "lobby", "name": "rename_room",
+        "data": {"title": "x".repeat(MESSAGE_BYTES)}});
+    for number in 0..10 {
+        let mut bytes = Vec::new();
+        let said = json!({"type": "hello", "user": "alice", "session": number.to_string(), "rooms": []});
+        put_frame(&mut bytes, TEXT, said.to_string().as_bytes());
+        let mut alice = Raw::connect(server.address, &bytes);
+        bytes.clear();
+        put_frame(&mut bytes, TEXT, rename.to_string().as_bytes());
+        let (first, rest) = bytes.split_at(COME_BYTES);
+        alice.send(first);
+        // So the first half was read before the second comes.
+        assert_served(&mut server.client("alice", &json!([])));
+        alice.send(rest);
+        let heard = alice.listen(1);
+        assert_eq!(
+            (heard.rejects, heard.closed),
+            (1, None),
+            "{number}: it is read, and too long for a title"
+        );
+    }
+    let held = server.metric("dramatis_unfinished_bytes");
+    assert!(held < BUDGET * 5 / 4, "{held}");
+    assert_told(&server, HOLDERS / 2);
+    mallory.clear();
+}
+
+#[test]
+fn a_message_that_has_begun_comes_in_time_or_its_connection_ends() {
+    let (_data, server) = start(&[("DRAMATIS__SOCKET__BODY_TIMEOUT_MS", "3000")]);
+    for fragmented in [false, true] {
+        let mut silent = Raw::connect(server.address, &hello(1));
+        silent.send(&parts(fragmented));
+        assert_eq!(silent.listen(usize::MAX), Heard { rejects: 0, closed: Some(4014) });
+        // One byte now and then is heard, and does not count as the message.
+        let mut slow = Raw::connect(server.address, &hello(2));
+        let mut whole = Vec::new();
+        put_frame(&mut whole, TEXT, &vec![b' '; MESSAGE_BYTES]);
+        if fragmented {
+            slow.send(&parts(true));
+        }
+        let mut writer = slow.writer();
+        std::thread::spawn(move || {
+            for byte in whole {
+                if writer.write_all(&[byte]).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        assert_eq!(slow.listen(usize::MAX).closed, Some(4014));
+    }
+    while server.metric("dramatis_unfinished_bytes") > 0 {
+        assert_served(&mut server.client("alice", &json!([])));
+    }
+    // Who sends messages one after the other, each in pieces, goes on.
+    let mut steady = Raw::connect(server.address, &hello(3));
+    let bad = json!({"type": "unsubscribe", "id": "u", "colour": "red", "room": "lobby"}).to_string();
+    let mut frame = Vec::new();
+    put_frame(&mut frame, TEXT, bad.as_bytes());
+    for _ in 0..8 {
+        let (first, rest) = frame.split_at(frame.len() / 2);
+        steady.send(first);
+        std::thread::sleep(Duration::from_millis(450));
+        steady.send(rest);
+        assert_eq!(steady.listen(1).rejects, 1);
+    }
+}
+
+#[test]
+fn messages_that_wait_for_those_before_them_count_too() {
+    const MANY: usize = 12;
+    let (_data, server) = start(&[("DRAMATIS__SOCKET__SEND_BUFFER_BYTES", "16384")]);
+    let mut alice = server.client("alice", &json!([]));
+    for _ in 0..20 {
+        let words = "long words ".repeat(720);
+        assert_eq!(alice.ask("lobby", "post_message", &json!({"text": words}))["type"], "ack");
+    }
+    // Pages that nobody reads: the next ones are not looked for before that.
+    let page = json!({"type": "history", "id": "h", "room": "lobby", "limit": 200}).to_string() + "\n";
+    let mut frame = Vec::new();
+    put_frame(&mut frame, TEXT, page.repeat(300_000 / page.len()).as_bytes());
+    let waits = |mallory: &mut Raw, bytes: u64| {
+        mallory.send(&frame);
+        let started = Instant::now();
+        while server.metric("dramatis_unfinished_bytes") < bytes {
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{} bytes wait",
+                server.metric("dramatis_unfinished_bytes")
+            );
+        }
+    };
+    let mut first = Raw::connect(server.address, &hello(0));
+    waits(&mut first, 250_000);
+    let mut others: Vec<_> = (1..MANY)
+        .map(|number| {
+            let mut mallory = Raw::connect(server.address, &hello(number));
+            waits(&mut mallory, 500_000);
+            assert_served(&mut alice);
+            let held = server.metric("dramatis_unfinished_bytes");
+            assert!(held < BUDGET * 2, "{held}");
+            mallory
+        })
+        .collect();
+    assert_told(&server, MANY / 2);
+    others.clear();
+    drop(first);
+    while server.metric("dramatis_unfinished_bytes") > 0 {
+        assert_served(&mut alice);
     }
 }

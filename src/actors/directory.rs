@@ -11,6 +11,7 @@ use actix::WeakRecipient;
 use actix::prelude::Message;
 use dramatis_events::{CommandId, MemberId};
 
+use super::meters::{Seat, SessionSeat};
 use super::shrink::shrink;
 
 /// Tells a session that it came back on another connection.
@@ -24,8 +25,17 @@ type Key = (MemberId, CommandId);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Arrival(u64);
 
-/// The connection that a session is on, by a handle that costs a connection next to nothing.
-type Entered = (Arrival, WeakRecipient<Replaced>);
+/// The connection that a session is on, by a handle that costs a connection next to nothing, and
+/// what it takes up of what its user may have.
+type Entered = (Arrival, WeakRecipient<Replaced>, SessionSeat);
+
+/// What came of entering a session.
+pub enum Entry {
+    /// It has the place, and this of an earlier connection, which was told that it is replaced.
+    Taken(Option<Seat>),
+    /// A connection that arrived later has it.
+    TooLate,
+}
 
 /// See the module.
 #[derive(Default)]
@@ -41,32 +51,35 @@ impl Directory {
         Arrival(self.arrivals.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Enters a session on a connection. Of two connections the later one has the place, and
-    /// the other is told.
+    /// Enters a session on a connection that will have this seat. Of two connections the later one
+    /// has the place.
     pub fn enter(
         &self,
         user: &MemberId,
         session: &CommandId,
         arrival: Arrival,
         connection: WeakRecipient<Replaced>,
-    ) {
+        seat: SessionSeat,
+    ) -> Entry {
         let key = (user.clone(), session.clone());
         let mut sessions = self.lock();
-        let replaced = match sessions.get(&key) {
-            Some((later, _)) if *later > arrival => Some(connection),
-            _ => sessions.insert(key, (arrival, connection)).map(|(_, earlier)| earlier),
-        };
+        if sessions.get(&key).is_some_and(|(later, ..)| *later > arrival) {
+            return Entry::TooLate;
+        }
+        let earlier = sessions.insert(key, (arrival, connection, seat));
         drop(sessions);
-        if let Some(replaced) = replaced.and_then(|replaced| replaced.upgrade()) {
+        let Some((_, replaced, seat)) = earlier else { return Entry::Taken(None) };
+        if let Some(replaced) = replaced.upgrade() {
             replaced.do_send(Replaced);
         }
+        Entry::Taken(seat.hand_over())
     }
 
     /// Takes a session out, unless another connection has its place by now.
     pub fn leave(&self, user: &MemberId, session: &CommandId, arrival: Arrival) {
         let key = (user.clone(), session.clone());
         let mut sessions = self.lock();
-        if sessions.get(&key).is_some_and(|(known, _)| *known == arrival) {
+        if sessions.get(&key).is_some_and(|(known, ..)| *known == arrival) {
             sessions.remove(&key);
             shrink(&mut sessions);
         }
@@ -119,11 +132,16 @@ mod tests {
                     arrived.reverse();
                 }
                 for (arrival, connection) in &arrived {
-                    directory.enter(&user, &session, *arrival, connection.downgrade().recipient());
+                    let (connection, seat) = (connection.downgrade().recipient(), SessionSeat::default());
+                    let entry = directory.enter(&user, &session, *arrival, connection, seat);
+                    let is_late = matches!(entry, Entry::TooLate);
+                    assert_eq!(is_late, later_speaks_first && *arrival == earlier);
                 }
-                assert_eq!(replaced.recv().await, Some("earlier"));
+                if !later_speaks_first {
+                    assert_eq!(replaced.recv().await, Some("earlier"));
+                }
                 directory.leave(&user, &session, earlier);
-                assert!(directory.lock().values().all(|(arrival, _)| *arrival == later));
+                assert!(directory.lock().values().all(|(arrival, ..)| *arrival == later));
                 assert_eq!(directory.lock().len(), 1, "the earlier one has its place no longer");
                 directory.leave(&user, &session, later);
                 assert!(directory.lock().is_empty());

@@ -92,6 +92,8 @@ impl Actor for Hub {
             rooms.drain().await;
         };
         ctx.spawn(ended.into_actor(self));
+        let rooms = self.rooms.clone();
+        ctx.spawn(async move { rooms.send_away().await }.into_actor(self));
         let line = self.rooms.line.clone();
         ctx.spawn(async move { line.serve().await }.into_actor(self));
         ctx.run_interval(Heartbeats::EVERY, |hub, _| hub.rooms.sweep(Instant::now()));

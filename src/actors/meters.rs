@@ -21,7 +21,7 @@ mod account;
 mod book;
 mod toll;
 
-pub use account::{Account, Seat};
+pub use account::{Account, Seat, SessionSeat};
 use account::{Pace, UNLIMITED};
 use book::Book;
 pub use toll::{Taken, Toll};
@@ -104,13 +104,13 @@ impl Meters {
         Some(self.addresses.open(&network(address), account))
     }
 
-    /// What a session pays with, out of one of the connections that its user may have.
-    pub fn toll(&self, user: &MemberId, address: Option<Arc<Account>>) -> Option<Toll> {
+    /// What a session pays with.
+    pub fn toll(&self, user: &MemberId, address: Option<Arc<Account>>) -> Toll {
         let rate = match user.kind() {
             MemberKind::Integration => UNLIMITED,
             _ => self.config.session,
         };
-        Some(Toll::new(rate, self.user(user).connect()?, address, &self.config))
+        Toll::new(rate, self.user(user), address, &self.config)
     }
 }
 

@@ -1,7 +1,8 @@
 //! How far people have read, on its way into their own streams: what their devices say is
 //! gathered for a while, by user and room, and recorded as one event a room.
 //!
-//! What waits here is lost in a crash: a few seconds of reading, which the client says again
+//! It waits here until it is recorded, so that who asks how far somebody has read is told of all that
+//! was said. What waits is lost in a crash: a few seconds of reading, which the client says again
 //! with the next message that it shows.
 
 use std::collections::HashMap;
@@ -47,32 +48,58 @@ impl ReadMarkers {
         drop(waiting);
         if is_first {
             let markers = self.clone();
-            actix_rt::spawn(async move {
-                actix_rt::time::sleep(markers.0.every).await;
-                markers.flush(&user);
-            });
+            actix_rt::spawn(async move { markers.record(&user).await });
         }
+    }
+
+    /// How far the user has read, as far as that waits to be recorded.
+    pub fn waiting(&self, user: &UserId) -> HashMap<EntityId, Revision> {
+        self.lock().get(user).cloned().unwrap_or_default()
     }
 
     /// Records all that waits; for the end of the process.
     pub async fn flush_all(&self) {
-        let users: Vec<UserId> = self.lock().keys().cloned().collect();
-        for answer in users.iter().flat_map(|user| self.flush(user)).collect::<Vec<_>>() {
+        let waiting: Vec<_> = self.lock().iter().map(|(user, rooms)| (user.clone(), rooms.clone())).collect();
+        for answer in waiting.iter().flat_map(|(user, rooms)| self.flush(user, rooms)).collect::<Vec<_>>() {
             let _ = answer.await;
         }
     }
 
-    /// Hands what waits to the user's entity, which knows what is news.
-    fn flush(&self, user: &UserId) -> Vec<oneshot::Receiver<Answer>> {
+    /// Records what waits of a user, time after time until nothing does.
+    async fn record(&self, user: &UserId) {
+        loop {
+            actix_rt::time::sleep(self.0.every).await;
+            let rooms = self.lock().get(user).cloned().unwrap_or_default();
+            for answer in self.flush(user, &rooms) {
+                // What is refused is let go.
+                let _ = answer.await;
+            }
+            if !self.let_go(user, &rooms) {
+                return;
+            }
+        }
+    }
+
+    /// Lets go of what is recorded; whether more has come meanwhile.
+    fn let_go(&self, user: &UserId, recorded: &HashMap<EntityId, Revision>) -> bool {
         let mut waiting = self.lock();
-        let rooms = waiting.remove(user).unwrap_or_default();
-        shrink(&mut waiting);
-        drop(waiting);
+        let Some(rooms) = waiting.get_mut(user) else { return false };
+        rooms.retain(|room, revision| recorded.get(room).is_none_or(|recorded| recorded < revision));
+        let has_more = !rooms.is_empty();
+        if !has_more {
+            waiting.remove(user);
+            shrink(&mut waiting);
+        }
+        has_more
+    }
+
+    /// Hands these markers to the user's entity, which knows what is news.
+    fn flush(&self, user: &UserId, rooms: &HashMap<EntityId, Revision>) -> Vec<oneshot::Receiver<Answer>> {
         let (stream, author) = (StreamId::user(user), MemberId::from(user.clone()));
         let (mut pending, mut answers) = (Vec::with_capacity(rooms.len()), Vec::with_capacity(rooms.len()));
         for (room, revision) in rooms {
-            let Some(id) = command_id(&room, revision) else { continue };
-            let command = UserCommand::from(MoveReadMarker { room, revision });
+            let Some(id) = command_id(room, *revision) else { continue };
+            let command = UserCommand::from(MoveReadMarker { room: room.clone(), revision: *revision });
             let hash = command.content_hash(&stream);
             let author = author.clone();
             let request =

@@ -70,6 +70,8 @@ pub struct Session {
     ephemeral_rate: ephemerals::Rate,
     /// Messages behind one that waits, or behind as many commands as may be in flight.
     rest: Frame,
+    /// As how much of what is not handled it counts.
+    rest_counted: usize,
 }
 
 /// Messages handled before others of the thread have their turn: a frame holds half a million
@@ -106,6 +108,7 @@ impl Session {
                 malformed: Malformed::default(),
                 ephemeral_rate: ephemerals::Rate::default(),
                 rest: Frame::default(),
+                rest_counted: 0,
             }
         });
     }
@@ -135,6 +138,17 @@ impl Session {
         if !frame.is_done() {
             self.rest = frame;
         }
+        self.count_rest();
+    }
+
+    fn count_rest(&mut self) {
+        let (before, now) = (self.rest_counted, self.rest.capacity());
+        if before != now {
+            self.rest_counted = now;
+            if !self.rooms.unfinished().change(self.connection, before, now) {
+                self.outbox.close(CloseCode::Overloaded);
+            }
+        }
     }
 
     /// Handles messages until one waits, the turn is over, or as many commands are in flight as may be.
@@ -159,13 +173,19 @@ impl Session {
             }
             let Some(message) = frame.next() else { break };
             *turn = turn.saturating_sub(1);
-            if message.len() > self.stage.limits.message_bytes_max {
+            if message.len() > self.message_bytes_max() {
                 self.outbox.close(CloseCode::TooBig);
             } else if !message.trim_ascii().is_empty() && self.message(message, commands, ctx) == Then::Wait {
                 return Then::Wait;
             }
         }
         Then::GoOn
+    }
+
+    /// A hello names all rooms at once: it may be as long as a frame.
+    fn message_bytes_max(&self) -> usize {
+        let limits = &self.stage.limits;
+        if self.identity.is_some() { limits.message_bytes_max } else { limits.frame_bytes_max }
     }
 
     /// Goes on with the frame once this is over; nothing else is handled until then.
@@ -178,7 +198,7 @@ impl Session {
             return Then::GoOn;
         }
         let message = match (parse_message(text), &self.identity) {
-            (Ok(ClientMessage::Hello(hello)), None) => return self.hello(hello, ctx),
+            (Ok(ClientMessage::Hello(hello)), None) => return self.hello(hello, text.len(), ctx),
             (other, None) => {
                 let why = other.err().map_or_else(String::new, |error| format!(": {}", error.reason));
                 self.turn_away(&format!("a connection begins with a hello{why}"));
@@ -307,6 +327,9 @@ impl Actor for Session {
         if let Some(identity) = &self.identity {
             self.stage.directory.leave(&identity.user, &identity.session, self.arrival);
         }
+        self.rest = Frame::default();
+        self.count_rest();
+        self.forget_token();
         self.rooms.disconnect(self.connection);
         // Wakes the writer, which else would keep the socket open.
         self.outbox.close(CloseCode::Normal);

@@ -3,6 +3,7 @@
 
 mod large;
 mod race;
+mod renewals;
 mod turns;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::presence::Presence;
 use super::read_markers::ReadMarkers;
 use super::registry::{EntityOptions, Registry};
 use super::relay::Relay;
+use super::unfinished::Budget;
 use crate::config::{Config, SocketConfig};
 use crate::domain::Decider;
 use crate::domain::room::RoomLimits;
@@ -42,6 +44,7 @@ pub(super) fn stage_over(log: Arc<dyn EventLog>, limits: SocketConfig) -> Arc<St
         directory: Directory::default(),
         presence: Presence::new(&limits.presence),
         relay: Relay::new(metrics.ephemerals.clone()),
+        unfinished: Arc::new(Budget::new(metrics.unfinished_bytes.clone(), limits.unfinished_bytes_max)),
         limits,
         meters: Meters::new(config.limits),
         drain: Drain::new(config.drain),

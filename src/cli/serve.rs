@@ -25,6 +25,7 @@ use crate::actors::presence::Presence;
 use crate::actors::read_markers::ReadMarkers;
 use crate::actors::registry::{EntityOptions, Registry};
 use crate::actors::relay::Relay;
+use crate::actors::unfinished::Budget;
 use crate::auth::Keys;
 use crate::config::{Config, RoomConfig};
 use crate::domain::Decider;
@@ -227,6 +228,10 @@ fn stage(
         presence: Presence::new(&config.socket.presence),
         relay: Relay::new(metrics.ephemerals.clone()),
         limits: config.socket.clone(),
+        unfinished: Arc::new(Budget::new(
+            metrics.unfinished_bytes.clone(),
+            config.socket.unfinished_bytes_max,
+        )),
         meters: Meters::new(config.limits.clone()),
         drain: Drain::new(config.drain.clone()),
         keys,

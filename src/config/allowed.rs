@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use toml::Value;
 
 use super::door::Network;
+use super::names::{HostName, WebOrigin};
 
 /// What a key may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +26,10 @@ pub(super) enum Allowed {
     Secret,
     /// A text that may be empty.
     TextOrNone,
-    /// Texts, none empty.
-    Texts,
+    /// Web origins.
+    Origins,
+    /// Hosts without ports.
+    Hosts,
     /// Addresses and networks.
     Networks,
     /// A level or directives of the logger.
@@ -49,7 +52,8 @@ impl Allowed {
             "server.connections_max" | "room.members_max" | "limits.refused_per_minute_max" => {
                 Self::Integer(1, 1_000_000)
             }
-            "server.allowed_origins" | "server.allowed_hosts" => Self::Texts,
+            "server.allowed_origins" => Self::Origins,
+            "server.allowed_hosts" => Self::Hosts,
             "data.dir" => Self::Text,
             "log.segment_bytes" => Self::Integer(65_536, 1_073_741_824),
             "log.append_queue_len_max" | "entity.pending_commands_max" => Self::Integer(1, 1_048_576),
@@ -136,8 +140,9 @@ impl Allowed {
             Self::Address => value.as_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok()),
             Self::Text | Self::Secret => filled(value),
             Self::TextOrNone => value.is_str(),
-            Self::Texts => value.as_array().is_some_and(|texts| texts.iter().all(filled)),
-            Self::Networks => value.as_array().is_some_and(|networks| networks.iter().all(is_network)),
+            Self::Origins => all_are::<WebOrigin>(value),
+            Self::Hosts => all_are::<HostName>(value),
+            Self::Networks => all_are::<Network>(value),
             Self::Level => {
                 filled(value)
                     && value.as_str().is_some_and(|text| tracing_subscriber::EnvFilter::try_new(text).is_ok())
@@ -152,8 +157,10 @@ impl Allowed {
         match self {
             Self::Integer(..) => text.trim().parse().map_or_else(|_| as_text(), Value::Integer),
             Self::Boolean => text.trim().parse().map_or_else(|_| as_text(), Value::Boolean),
-            Self::Texts | Self::Networks if text.trim().is_empty() => Value::Array(Vec::new()),
-            Self::Texts | Self::Networks => {
+            Self::Origins | Self::Hosts | Self::Networks if text.trim().is_empty() => {
+                Value::Array(Vec::new())
+            }
+            Self::Origins | Self::Hosts | Self::Networks => {
                 Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
             }
             Self::Word(_) | Self::Address | Self::Text | Self::Secret | Self::TextOrNone | Self::Level => {
@@ -163,8 +170,10 @@ impl Allowed {
     }
 }
 
-fn is_network(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| Network::try_from(text.to_owned()).is_ok())
+/// Whether it is a list of texts that can be read so.
+fn all_are<T: TryFrom<String>>(value: &Value) -> bool {
+    let is_one = |value: &Value| value.as_str().is_some_and(|text| T::try_from(text.to_owned()).is_ok());
+    value.as_array().is_some_and(|values| values.iter().all(is_one))
 }
 
 impl fmt::Display for Allowed {
@@ -176,7 +185,13 @@ impl fmt::Display for Allowed {
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400"),
             Self::Text | Self::Secret => f.write_str("a text that is not empty"),
             Self::TextOrNone => f.write_str("a text; an empty one is none"),
-            Self::Texts => f.write_str("a list of texts, none of them empty"),
+            Self::Origins => f.write_str(
+                "a list of web origins such as https://app.example.org or http://localhost:3000, without paths \
+                 and wildcards",
+            ),
+            Self::Hosts => f.write_str(
+                "a list of host names such as dramatis.example.org, without schemes, ports, paths and wildcards",
+            ),
             Self::Networks => f.write_str("a list of IP addresses and networks such as 10.0.0.0/8"),
             Self::Level => {
                 f.write_str("error, warn, info, debug, trace or directives such as info,dramatis::log=debug")

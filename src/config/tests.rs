@@ -76,7 +76,8 @@ fn later_layers_win() {
     assert_eq!(config.socket.heartbeat_ms, 3_000);
     assert_eq!(config.socket.reconnect.cap_ms, 900);
     assert_eq!(config.server.listen.port(), 3);
-    assert_eq!(config.server.allowed_hosts, ["a.example", "b.example"]);
+    let hosts: Vec<_> = config.server.allowed_hosts.iter().map(HostName::as_str).collect();
+    assert_eq!(hosts, ["a.example", "b.example"]);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use dramatis_events::{CommandId, EntityId, Epoch, MemberId, Revision, UnixMillis};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -54,7 +54,8 @@ pub struct Hello {
     pub device: Option<String>,
     /// The rooms to follow from the start.
     #[serde(default)]
-    pub rooms: Vec<RoomCursor>,
+    #[schema(value_type = Vec<RoomCursor>)]
+    pub rooms: Vec<Wanted>,
     /// A cursor of a stream or poll: its rooms are followed too, from where it stands.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -63,12 +64,49 @@ pub struct Hello {
 
 impl Hello {
     /// All rooms to follow, for the user that this is; those named besides the cursor count.
-    pub fn take_rooms(&mut self, user: &MemberId) -> Result<Vec<RoomCursor>, CursorError> {
+    pub fn take_rooms(&mut self, user: &MemberId) -> Result<Vec<Wanted>, CursorError> {
         let mut rooms = std::mem::take(&mut self.rooms);
-        let named: HashSet<Followed> = rooms.iter().map(|cursor| cursor.room.clone()).collect();
+        let named: HashSet<Followed> =
+            rooms.iter().filter_map(|wanted| Some(wanted.cursor()?.room.clone())).collect();
         let carried = self.cursor.take().map_or(Ok(Vec::new()), |cursor| cursor.rooms(user))?;
-        rooms.extend(carried.into_iter().filter(|cursor| !named.contains(&cursor.room)));
+        let carried = carried.into_iter().filter(|cursor| !named.contains(&cursor.room));
+        rooms.extend(carried.map(Wanted::Cursor));
         Ok(rooms)
+    }
+}
+
+/// One room of a hello. What cannot be read of one is denied, and no reason to refuse the others: a
+/// client that keeps a name that is none would never get in again.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// A room, and where the client stands in it.
+    Cursor(RoomCursor),
+    /// The name of what is malformed.
+    Malformed(String),
+}
+
+impl Wanted {
+    /// The cursor, if it is one.
+    pub const fn cursor(&self) -> Option<&RoomCursor> {
+        match self {
+            Self::Cursor(cursor) => Some(cursor),
+            Self::Malformed(_) => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Wanted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Named {
+            room: String,
+        }
+        let entry = Box::<RawValue>::deserialize(deserializer)?;
+        serde_json::from_str(entry.get()).map(Self::Cursor).or_else(|error| {
+            // Without a name there is nothing to answer for.
+            let named = serde_json::from_str::<Named>(entry.get());
+            named.map(|named| Self::Malformed(named.room)).map_err(|_| D::Error::custom(error))
+        })
     }
 }
 
@@ -278,6 +316,36 @@ mod tests {
         let ClientMessage::Command(command) = parse_message(text).unwrap() else { panic!("not a command") };
         assert_eq!((command.id.as_str(), command.name.as_str()), ("c1", "post_message"));
         assert_eq!(command.data.unwrap().get(), r#"{"text":"hi"}"#);
+    }
+
+    #[test]
+    fn a_room_of_a_hello_that_is_none_is_kept_by_its_name() {
+        let read = |rooms: &str| {
+            let text = format!(r#"{{"type":"hello","user":"alice","session":"s","rooms":{rooms}}}"#);
+            parse_message(&text).map(|message| {
+                let ClientMessage::Hello(hello) = message else { panic!("not a hello") };
+                let cursors = hello.rooms.into_iter().map(|wanted| match wanted {
+                    Wanted::Cursor(cursor) => Ok(cursor.room.to_string()),
+                    Wanted::Malformed(room) => Err(room),
+                });
+                cursors.collect::<Vec<_>>()
+            })
+        };
+        for (entry, want) in [
+            (r#"{"room":"a"}"#, Ok("a")),
+            (r#"{"room":"a b"}"#, Err("a b")),
+            (r#"{"room":"a","after":-1}"#, Err("a")),
+            (r#"{"room":"a","epoch":"yesterday"}"#, Err("a")),
+            (r#"{"colour":["red"],"room":"a"}"#, Err("a")),
+        ] {
+            let rooms = read(&format!(r#"[{{"room":"me"}},{entry},{{"room":"z"}}]"#)).unwrap();
+            let want = want.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(rooms, [Ok("me".to_owned()), want, Ok("z".to_owned())], "{entry}");
+        }
+        for nameless in [r#"[{"after":1}]"#, r#"[{"room":7}]"#, r#"["a"]"#, "[null]", "{}", "7"] {
+            let error = read(nameless).unwrap_err();
+            assert!(error.reason.starts_with("hello: "), "{nameless}: {}", error.reason);
+        }
     }
 
     #[test]

@@ -106,8 +106,10 @@ pub enum CloseCode {
     Internal = 4004,
     /// No byte was read for too long.
     TooSlow = 4008,
-    /// Too much of unfinished messages waits in the process.
+    /// Too much of what clients have sent waits in the process, and this one has sent most of it.
     Overloaded = 4013,
+    /// The rest of a message did not come in time.
+    Unfinished = 4014,
     /// Far too fast, over and over.
     RateLimited = 4029,
     /// Malformed messages, over and over.
@@ -129,7 +131,7 @@ pub enum CloseCode {
 impl CloseCode {
     /// Whether the client's bytes make no sense from here on.
     pub const fn ends_reading(self) -> bool {
-        matches!(self, Self::Protocol | Self::NotUtf8 | Self::TooBig | Self::Overloaded)
+        matches!(self, Self::Protocol | Self::NotUtf8 | Self::TooBig | Self::Overloaded | Self::Unfinished)
     }
 
     /// What the closing frame tells people, at most 123 bytes.
@@ -145,6 +147,9 @@ impl CloseCode {
             Self::Internal => "a fault of the server: come back",
             Self::TooSlow => "nothing was read for too long: come back and resume",
             Self::Overloaded => "too many large messages are under way: come back, and send less at a time",
+            Self::Unfinished => {
+                "the rest of a message did not come in time: come back, and send less at a time"
+            }
             Self::RateLimited => "far too fast: come back later, and keep to after_ms",
             Self::Malformed => "malformed: the reject before this says what was expected",
             Self::Token => "the token is missing, bad or has run out: come back with a fresh one",

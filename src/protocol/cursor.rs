@@ -30,6 +30,8 @@ const CONTEXT: &str = "dramatis 2026-11 cursor over rooms, version 1";
 pub struct Cursor {
     user: MemberId,
     rooms: BTreeMap<Followed, Place>,
+    /// It has been said which rooms there are.
+    has_begun: bool,
 }
 
 /// Where the client stands in one room.
@@ -94,7 +96,13 @@ struct Entry<'a> {
 impl Cursor {
     /// Of a client that has got nothing yet.
     pub const fn new(user: MemberId) -> Self {
-        Self { user, rooms: BTreeMap::new() }
+        Self { user, rooms: BTreeMap::new(), has_begun: false }
+    }
+
+    /// Whether the rooms in it are all that are followed: before `ready` there are none in it, and who went
+    /// on from there would follow none.
+    pub const fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Reads a text of [`Self::encode`].
@@ -114,7 +122,7 @@ impl Cursor {
             let epoch = *epochs.get(epoch).ok_or(CursorError::Unreadable)?;
             Ok((room.into_owned(), Place { epoch, next, awaits_state }))
         });
-        Ok(Self { user: user.into_owned(), rooms: rooms.collect::<Result<_, _>>()? })
+        Ok(Self { user: user.into_owned(), rooms: rooms.collect::<Result<_, _>>()?, has_begun: true })
     }
 
     /// The text: letters, digits, `-` and `_`.
@@ -166,6 +174,7 @@ impl Cursor {
         match (&*kind, room) {
             ("ready", _) => {
                 self.rooms.clear();
+                self.has_begun = true;
                 for Entry { room, epoch, how, after } in rooms {
                     self.take(room, epoch, &how, after);
                 }
@@ -288,6 +297,15 @@ mod tests {
     }
 
     #[test]
+    fn it_has_begun_with_ready() {
+        for (before, want) in
+            [(json!({"type": "drain"}), false), (json!({"type": "ready", "rooms": []}), true)]
+        {
+            assert_eq!(after(&[before]).has_begun(), want);
+        }
+    }
+
+    #[test]
     fn only_its_own_text_is_a_cursor_and_only_for_its_own_user() {
         let cursor = after(&[
             json!({"type": "ready", "rooms": [{"room": "a", "epoch": EPOCH, "how": "events", "after": 3}]}),
@@ -317,7 +335,7 @@ mod tests {
                 let place = Place { epoch: Epoch::new(log, counter), next: Revision::new(next), awaits_state };
                 (Followed::try_from(room).unwrap(), place)
             });
-            let cursor = Cursor { user: alice(), rooms: rooms.collect() };
+            let cursor = Cursor { user: alice(), rooms: rooms.collect(), has_begun: true };
             prop_assert_eq!(Cursor::parse(&cursor.encode()), Ok(cursor));
         }
     }

@@ -111,15 +111,16 @@ pub enum How {
     State,
     /// The cursor was of another epoch: drop what you hold of the room and take what follows.
     Reset,
-    /// The room is not there or not to be read.
+    /// The room is not there, not to be read, or what names it is malformed; `code` says which.
     Denied,
 }
 
 /// One room of a `ready`, or of a `subscribed`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RoomEntry {
-    /// The room, or `me`.
-    pub room: Followed,
+    /// The room, or `me`; of a hello, the name that was given, whether or not it can be one.
+    #[schema(value_type = Followed)]
+    pub room: String,
     /// The epoch of its revisions.
     pub epoch: Epoch,
     /// Its last revision now; null when it is not there.

@@ -84,7 +84,7 @@ pub struct Metrics {
     pub outbox_bytes: Gauge<i64, AtomicI64>,
     /// The most bytes that ever waited for one of them.
     pub outbox_bytes_most: Gauge<i64, AtomicI64>,
-    /// Bytes of messages that have come in part.
+    /// Bytes of messages that are not handled yet.
     pub unfinished_bytes: Gauge<i64, AtomicI64>,
     /// Ephemerals by what became of them.
     pub ephemerals: EphemeralMetrics,
@@ -290,7 +290,7 @@ impl LiveMetrics {
         registry.register("outbox_bytes", "Bytes that wait for clients", outbox_bytes.clone());
         let most = "The most bytes that ever waited for one client";
         registry.register("outbox_bytes_most", most, outbox_bytes_most.clone());
-        let unfinished = "Bytes of clients' messages that have come in part";
+        let unfinished = "Bytes of clients' messages that are not handled yet";
         registry.register("unfinished_bytes", unfinished, unfinished_bytes.clone());
         registry.register("ephemerals", "Ephemerals by what became of them", fates.clone());
         registry.register("presence_deliveries", "Presence messages handed on", presence_deliveries.clone());

@@ -10,6 +10,7 @@
 //! | `GET /api/stream` | the same from `Last-Event-ID` or `?cursor=`, or anew with `?room=a&room=b` |
 //! | `POST /api/poll?wait=25`, body a `hello` | starts the session; answers `{cursor, messages, close?}` |
 //! | `GET /api/poll?cursor=…&wait=25` | what follows the cursor: at once if there is anything, else after the wait |
+//! | `POST /api/poll?wait=25`, body `{cursor}` | the same, for a cursor that is too long for an address |
 //! | `POST /api/frames` | `subscribe`, `unsubscribe`, `ephemeral`, `seen`, … for the session's stream or poll, which carries the answers |
 //! | `POST /api/commands` | one `command`, with or without a session; answers its `ack`, or a problem |
 //!
@@ -53,8 +54,8 @@ use crate::protocol::{CloseCode, Cursor, ErrorCode, Reject};
 use feed::Feed;
 use opening::Opening;
 
-/// Bodies of `POST /api/frames` that may wait for their session.
-const FRAMES_LEN_MAX: usize = 16;
+/// Bodies of `POST /api/frames` that may wait for their session; each may be as long as a frame.
+const FRAMES_LEN_MAX: usize = 2;
 /// Polls that may wait behind the one being answered, which gives way to them.
 pub(super) const POLLS_LEN_MAX: usize = 4;
 
@@ -175,6 +176,10 @@ pub(super) fn refusal(code: CloseCode) -> Reject {
             (ErrorCode::Unavailable, message.to_owned())
         }
         CloseCode::Malformed => (ErrorCode::Malformed, "the hello was not taken".to_owned()),
+        CloseCode::TooBig => {
+            let message = "the hello is too long, or names more rooms than may be followed: name fewer";
+            (ErrorCode::TooLarge, message.to_owned())
+        }
         other => {
             let message =
                 format!("the session was closed with {} before it began: try again", other.number());

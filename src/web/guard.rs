@@ -3,20 +3,23 @@
 
 use actix_http::header::{self, HeaderMap, HeaderValue};
 
+use crate::config::{HostName, WebOrigin};
+
 /// Which `Host` and `Origin` headers may come in.
 #[derive(Debug, Clone)]
 pub struct Guard {
     hosts: Vec<String>,
-    origins: Vec<String>,
+    origins: Vec<WebOrigin>,
     any_host: bool,
 }
 
 impl Guard {
     /// Lets in loopback names, the address listened on, and what is configured besides. With
     /// `any_host`, for a server bound openly, every `Host` is let in; origins are checked still.
-    pub fn new(listen_host: &str, hosts: &[String], origins: &[String], any_host: bool) -> Self {
+    pub fn new(listen_host: &str, hosts: &[HostName], origins: &[WebOrigin], any_host: bool) -> Self {
         let loopback = ["localhost", "127.0.0.1", "[::1]", listen_host];
-        let hosts = loopback.iter().map(|host| (*host).to_owned()).chain(hosts.iter().cloned()).collect();
+        let hosts =
+            loopback.into_iter().chain(hosts.iter().map(HostName::as_str)).map(str::to_owned).collect();
         Self { hosts, origins: origins.to_vec(), any_host }
     }
 
@@ -39,7 +42,9 @@ impl Guard {
         let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("null"));
         match origin {
             None => Ok(()),
-            Some(origin) if same_host(origin, host) || self.origins.iter().any(|known| known == origin) => {
+            Some(origin)
+                if same_host(origin, host) || self.origins.iter().any(|known| known.as_str() == origin) =>
+            {
                 Ok(())
             }
             Some(_) => Err("pages of that Origin may not use this server: name it in server.allowed_origins"),
@@ -67,8 +72,9 @@ mod tests {
 
     #[test]
     fn only_known_hosts_and_own_pages_come_in() {
-        let guard =
-            Guard::new("127.0.0.1", &["chat.example".to_owned()], &["https://app.example".to_owned()], false);
+        let hosts = [HostName::try_from("Chat.Example".to_owned()).unwrap()];
+        let origins = [WebOrigin::try_from("https://App.Example/".to_owned()).unwrap()];
+        let guard = Guard::new("127.0.0.1", &hosts, &origins, false);
         for (host, origin, allowed) in [
             ("127.0.0.1:7400", None, true),
             ("LOCALHOST:7400", None, true),

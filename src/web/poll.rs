@@ -37,18 +37,21 @@ pub(super) struct Take {
 
 /// What became of it.
 enum Taken {
-    /// Perhaps nothing, and perhaps the session's end.
-    Messages { messages: Vec<Bytes>, cursor: String, close: Option<CloseCode> },
+    /// Perhaps nothing, and perhaps the session's end; without a cursor it ended before it began.
+    Messages { messages: Vec<Bytes>, cursor: Option<String>, close: Option<CloseCode> },
     /// The session does not stand at this cursor.
     Elsewhere,
     /// A later poll has taken its place.
     Superseded,
 }
 
-/// Starts a session whose messages are polled for.
+/// Starts a session whose messages are polled for, or goes on from a cursor.
 #[utoipa::path(post, path = "/api/poll",
-    params(("wait" = Option<u64>, Query, description = "seconds to wait if there is nothing, up to 60; 25 if left out")),
-    request_body(content = serde_json::Value, description = "A `hello` message: `{type, user, session, rooms: [{room, epoch?, after?}], cursor?}`"),
+    params(
+        ("Dramatis-User" = Option<String>, Header, description = "with a cursor as the body: who asks"),
+        ("Dramatis-Session" = Option<String>, Header, description = "with a cursor as the body: of which session"),
+        ("wait" = Option<u64>, Query, description = "seconds to wait if there is nothing, up to 60; 25 if left out")),
+    request_body(content = serde_json::Value, description = "A `hello` message: `{type, user, session, rooms: [{room, epoch?, after?}], cursor?}`; or `{cursor}` alone, that of the last answer handled: as `GET`, for a cursor of very many rooms, which is too long for an address"),
     responses(
         (status = 200, description = "`{cursor, messages: […], close?}`: `close` is the code of a session that was ended", body = serde_json::Value),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
@@ -59,14 +62,13 @@ pub(super) async fn begin(
     query: web::Query<Vec<(String, String)>>,
     Text(body): Text,
 ) -> HttpResponse {
-    let asked = Query::of_pairs(query.into_inner()).and_then(|query| {
-        Ok((wait(&query), Opening::of_body(&request, &body, door.stage.limits.message_bytes_max)?))
-    });
-    let taken = match asked {
-        Ok((wait, opening)) => begun(&door, &fallbacks, opening, wait).await,
-        Err(refusal) => Err(refusal),
-    };
-    taken.and_then(|taken| answer(taken, None)).unwrap_or_else(refused)
+    let max = door.stage.limits.frame_bytes_max;
+    let asked = Query::of_pairs(query.into_inner())
+        .and_then(|query| Ok((wait(&query), Opening::of_hello_or_cursor(&request, &query, &body, max)?)));
+    match asked {
+        Ok((wait, opening)) => resumed(&door, &fallbacks, opening, wait).await.unwrap_or_else(refused),
+        Err(refusal) => refused(refusal),
+    }
 }
 
 /// What follows a cursor.
@@ -141,7 +143,10 @@ fn answer(taken: Taken, asked: Option<&str>) -> Result<HttpResponse, Reject> {
         (Taken::Messages { messages, close: Some(code), .. }, None) if messages.is_empty() => {
             Err(refusal(code))
         }
-        (Taken::Messages { messages, cursor, close }, _) => Ok(page(&cursor, &messages, close)),
+        (Taken::Messages { messages, cursor: Some(cursor), close }, _) => Ok(page(&cursor, &messages, close)),
+        // Who has gone on from a cursor stands there still.
+        (Taken::Messages { messages, cursor: None, close }, Some(asked)) => Ok(page(asked, &messages, close)),
+        (Taken::Messages { close, .. }, None) => Err(refusal(close.unwrap_or(CloseCode::Internal))),
         (Taken::Superseded | Taken::Elsewhere, Some(cursor)) => Ok(page(cursor, &[], None)),
         (Taken::Superseded | Taken::Elsewhere, None) => {
             let message = "another request of this session came meanwhile: ask again";
@@ -169,9 +174,12 @@ fn page(cursor: &str, messages: &[Bytes], close: Option<CloseCode>) -> HttpRespo
     HttpResponse::Ok().content_type("application/json").insert_header((CACHE_CONTROL, "no-store")).body(body)
 }
 
-/// Answers polls until the session ends, or one comes that it cannot answer.
+/// Answers polls until the session ends, or one comes that it cannot answer. The first is not answered
+/// before the session has begun, however short its wait: there is no cursor yet that says which rooms
+/// are followed.
 async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Take>) {
     let mut given = take.cursor.clone();
+    let mut messages = Vec::new();
     loop {
         if take.cursor != given {
             let _ = take.reply.send(Taken::Elsewhere);
@@ -179,7 +187,8 @@ async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Tak
         }
         started.outbox.heard(Instant::now());
         let deadline = tokio::time::Instant::now() + take.wait;
-        let (messages, close) = tokio::select! {
+        let has_begun = started.cursor.has_begun();
+        let (gathered, close) = tokio::select! {
             biased;
             newer = takes.recv() => {
                 let _ = take.reply.send(Taken::Superseded);
@@ -190,13 +199,18 @@ async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Tak
                 continue;
             }
             gathered = gather(&started.outbox) => gathered,
-            () = tokio::time::sleep_until(deadline) => (Vec::new(), None),
+            () = tokio::time::sleep_until(deadline), if has_begun => (Vec::new(), None),
         };
-        for message in &messages {
+        for message in &gathered {
             started.cursor.advance(message);
         }
-        let cursor = started.cursor.encode();
-        given = Some(cursor.clone());
+        messages.extend(gathered);
+        if !started.cursor.has_begun() && close.is_none() {
+            continue;
+        }
+        let cursor = Some(started.cursor.encode()).filter(|_| started.cursor.has_begun());
+        given = cursor.clone().or(given);
+        let messages = std::mem::take(&mut messages);
         let _ = take.reply.send(Taken::Messages { messages, cursor, close });
         if close.is_some() {
             return;

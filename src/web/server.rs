@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::Framed;
-use actix_http::{Extensions, HttpService, Request, h1};
+use actix_http::{Extensions, HttpService, Request, ResponseHead, h1};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
 use actix_service::{fn_factory, fn_service, map_config};
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
+use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, web};
 
@@ -194,7 +194,16 @@ async fn guarded<B: MessageBody + 'static>(
     if let Some(origin) = elsewhere {
         cross_origin::open(answer.headers_mut(), origin);
     }
+    if answer.request().version() < Version::HTTP_11 && answer.response().body().size() == BodySize::Stream {
+        end_by_close(answer.response_mut().head_mut());
+    }
     Ok(answer)
+}
+
+/// Before HTTP/1.1 there were no chunks: a body of no known length ends with its connection.
+fn end_by_close(head: &mut ResponseHead) {
+    head.no_chunking(true);
+    head.set_connection_type(ConnectionType::Close);
 }
 
 async fn admitted(door: &Door, request: &ServiceRequest) -> Result<(), caller::Refusal> {

@@ -33,7 +33,7 @@ use crate::actors::meters::{Account, Seat};
 use crate::actors::outbox::Outbox;
 use crate::actors::places::{Place, Places};
 use crate::actors::session::{Inbound, Session};
-use crate::actors::share::Share;
+use crate::actors::unfinished::Unfinished;
 use crate::config::SocketConfig;
 use crate::protocol::{CloseCode, ErrorCode, Reject, SUBPROTOCOL, ServerMessage};
 use reader::Reader;
@@ -138,7 +138,7 @@ pub fn carry<Kept: 'static>(
     early: &[u8],
     outbox: &Rc<Outbox>,
     limits: &SocketConfig,
-    unfinished: &Rc<Share>,
+    unfinished: &Rc<Unfinished>,
     kept: Kept,
 ) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);

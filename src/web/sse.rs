@@ -39,7 +39,7 @@ pub(super) async fn begin(
     fallbacks: web::Data<Fallbacks>,
     Text(body): Text,
 ) -> HttpResponse {
-    let opening = Opening::of_body(&request, &body, door.stage.limits.message_bytes_max);
+    let opening = Opening::of_body(&request, &body, door.stage.limits.frame_bytes_max);
     answer(&door, &fallbacks, opening).await.unwrap_or_else(refused)
 }
 
@@ -144,7 +144,9 @@ impl Events {
         }
         self.unmarked += size;
         let cursor = self.started.cursor.encode();
-        let marked = cursor.len() <= CURSOR_BYTES_FREE || cursor.len() <= self.unmarked;
+        let is_due = cursor.len() <= CURSOR_BYTES_FREE || cursor.len() <= self.unmarked;
+        // What comes before `ready` leads nowhere.
+        let marked = is_due && self.started.cursor.has_begun();
         if marked {
             self.unmarked = 0;
         }

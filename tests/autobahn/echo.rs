@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_codec::Framed;
 use actix_http::ws::{OpCode, Parser};
@@ -13,6 +14,7 @@ use bytes::BytesMut;
 use dramatis::actors::outbox::Outbox;
 use dramatis::actors::session::Inbound;
 use dramatis::actors::share::Share;
+use dramatis::actors::unfinished::{Budget, Unfinished};
 use dramatis::config::{Config, SocketConfig};
 use dramatis::protocol::CloseCode;
 use dramatis::web::socket::{TakeOverError, carry, shake_hands};
@@ -53,9 +55,11 @@ async fn echo(
 ) -> Result<(), TakeOverError> {
     let (io, early) = shake_hands(&request, framed).await?;
     let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), FRAME_BYTES_MAX * 4));
-    let outbox = Rc::new(Outbox::new(share.clone(), 1, 1));
+    let outbox = Rc::new(Outbox::new(share, 1, 1));
     outbox.greeted();
-    let mut inbound = Box::pin(carry(io, &early, &outbox, &limits, &share, ()));
+    let budget = Arc::new(Budget::new(Gauge::default(), FRAME_BYTES_MAX * 4));
+    let unfinished = Rc::new(Unfinished::new(budget));
+    let mut inbound = Box::pin(carry(io, &early, &outbox, &limits, &unfinished, ()));
     while let Some(message) = inbound.next().await {
         match message {
             Inbound::Text(text) => outbox.push(text.into()),

@@ -2,7 +2,7 @@
 //! thread's idle connections cost nothing between two heartbeats.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::actors::outbox::Outbox;
@@ -15,8 +15,8 @@ const STEP_MS: u64 = 250;
 /// See the module.
 pub(super) struct Heartbeats {
     started: Instant,
-    /// Connections by the step in which they are looked at.
-    due: RefCell<BTreeMap<u64, Vec<u64>>>,
+    /// Steps, and the connections that are looked at in them.
+    due: RefCell<BTreeSet<(u64, u64)>>,
 }
 
 impl Heartbeats {
@@ -29,15 +29,24 @@ impl Heartbeats {
 
     /// Looks at a connection at this time, or a step later.
     pub(super) fn look_at(&self, connection: u64, time: Instant) {
-        let step = self.step(time).saturating_add(1);
-        self.due.borrow_mut().entry(step).or_default().push(connection);
+        self.due.borrow_mut().insert((self.step(time).saturating_add(1), connection));
+    }
+
+    /// Does not look at a connection at this time, as was asked for: else what is far ahead would pile up.
+    pub(super) fn forget(&self, connection: u64, time: Instant) {
+        self.due.borrow_mut().remove(&(self.step(time).saturating_add(1), connection));
     }
 
     /// Those whose time has come.
     pub(super) fn take_due(&self, now: Instant) -> Vec<u64> {
         let mut due = self.due.borrow_mut();
-        let later = due.split_off(&self.step(now).saturating_add(1));
-        std::mem::replace(&mut *due, later).into_values().flatten().collect()
+        let later = due.split_off(&(self.step(now).saturating_add(1), 0));
+        std::mem::replace(&mut *due, later).into_iter().map(|(_, connection)| connection).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.due.borrow().len()
     }
 
     fn step(&self, time: Instant) -> u64 {
@@ -104,6 +113,19 @@ mod tests {
         assert_eq!(heartbeats.take_due(start + SECOND * 11), [1, 3]);
         assert_eq!(heartbeats.take_due(start + SECOND * 20), [0; 0]);
         assert_eq!(heartbeats.take_due(start + SECOND * 100), [2]);
+    }
+
+    #[test]
+    fn what_is_forgotten_takes_up_nothing() {
+        let heartbeats = Heartbeats::new();
+        let at = |after: u32| heartbeats.started + SECOND * after;
+        for after in 0..10 {
+            heartbeats.look_at(1, at(after));
+            heartbeats.look_at(2, at(after));
+            heartbeats.forget(1, at(after));
+        }
+        assert_eq!(heartbeats.due.borrow().len(), 10);
+        assert_eq!(heartbeats.take_due(at(100)), [2; 10]);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dramatis_events::{MemberKind, Recorded, Revision, StreamId};
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::batch::{Batch, Delivered};
@@ -19,6 +18,7 @@ use crate::actors::outbox::{Call, Outbox};
 use crate::actors::presence::Leaving;
 use crate::actors::share::Share;
 use crate::actors::shrink::shrink;
+use crate::actors::unfinished::Unfinished;
 use crate::protocol::{CloseCode, ServerMessage};
 
 /// Followers served in one turn; after so many all others on the thread get theirs.
@@ -45,7 +45,7 @@ pub struct Rooms {
     /// The same for what connections' tokens call for: a timer for each would be dear.
     tokens: Heartbeats,
     share: Rc<Share>,
-    unfinished: Rc<Share>,
+    unfinished: Rc<Unfinished>,
     pub(super) line: Rc<Line>,
     greetings: Semaphore,
 }
@@ -54,8 +54,7 @@ impl Rooms {
     pub(super) fn new(stage: Arc<Stage>, hub: usize) -> Self {
         let (held, most) = (stage.metrics.outbox_bytes.clone(), stage.metrics.outbox_bytes_most.clone());
         let share = Share::new(held, most, stage.limits.outboxes_bytes_max);
-        let unfinished = stage.metrics.unfinished_bytes.clone();
-        let unfinished = Share::new(unfinished, Gauge::default(), stage.limits.unfinished_bytes_max);
+        let unfinished = Unfinished::new(stage.unfinished.clone());
         Self {
             stage,
             hub,
@@ -77,8 +76,8 @@ impl Rooms {
         Rc::new(Outbox::new(self.share.clone(), bytes_max, in_flight_max).in_line(self.line.clone()))
     }
 
-    /// This thread's share in what may be kept of messages that have come in part.
-    pub fn unfinished(&self) -> &Rc<Share> {
+    /// This thread's way to what may be kept of messages that are not handled yet.
+    pub fn unfinished(&self) -> &Rc<Unfinished> {
         &self.unfinished
     }
 
@@ -165,6 +164,17 @@ impl Rooms {
         self.tokens.look_at(connection, time);
     }
 
+    /// Does not, as was asked for.
+    pub(crate) fn forget_token(&self, connection: u64, time: Instant) {
+        self.tokens.forget(connection, time);
+    }
+
+    /// How often connections are to be called for their tokens.
+    #[cfg(test)]
+    pub(crate) fn token_looks(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// When a new connection must have said hello, or may need its first ping.
     fn first_look(&self) -> Duration {
         let limits = &self.stage.limits;
@@ -179,6 +189,17 @@ impl Rooms {
             self.stage.metrics.connections.dec();
             let code = outbox.close_code().unwrap_or(CloseCode::Normal);
             self.stage.metrics.closed(code.number());
+        }
+    }
+
+    /// Closes those that hold the most of what is not handled, whenever that is too much, for ever.
+    pub(super) async fn send_away(&self) {
+        loop {
+            for id in self.unfinished.to_be_closed().await {
+                if let Some(outbox) = self.connections.borrow().get(&id) {
+                    outbox.close(CloseCode::Overloaded);
+                }
+            }
         }
     }
 

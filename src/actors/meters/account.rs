@@ -1,7 +1,7 @@
 //! What one user, or one address, shares over all connections. There is one for each user who is
 //! there: what says nothing holds no more than counts.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Meter;
@@ -65,26 +65,62 @@ pub struct Seat {
     rooms: u32,
 }
 
-impl Seat {
-    /// Whose it is.
-    pub fn account(&self) -> &Account {
-        &self.account
+/// A seat that can be handed over: a session that comes back has that of its earlier connection,
+/// which may be a while in noticing that it is gone.
+#[derive(Clone, Default)]
+pub struct SessionSeat(Arc<Mutex<Option<Seat>>>);
+
+impl SessionSeat {
+    /// Sits down; whoever sat there gives its place back.
+    pub fn fill(&self, seat: Seat) {
+        *self.lock() = Some(seat);
     }
 
-    /// Takes up to so many rooms of those that may be followed; how many there were.
-    pub fn take_rooms(&mut self, wanted: usize) -> usize {
-        (0..wanted).take_while(|_| self.take_room()).count()
+    /// Takes the seat for another connection. Who had it has no place any more and takes no room.
+    pub fn hand_over(&self) -> Option<Seat> {
+        self.lock().take()
+    }
+
+    /// Takes as many rooms of those that may be followed as are needed to have so many; how many of
+    /// them there are.
+    pub fn take_rooms(&self, wanted: usize) -> usize {
+        self.lock().as_mut().map_or(0, |seat| seat.take_rooms(wanted))
     }
 
     /// Takes one of the rooms that may be followed.
-    pub fn take_room(&mut self) -> bool {
+    pub fn take_room(&self) -> bool {
+        self.lock().as_mut().is_some_and(Seat::take_room)
+    }
+
+    /// Gives rooms back, but for so many.
+    pub fn keep_rooms(&self, kept: usize) {
+        if let Some(seat) = self.lock().as_mut() {
+            seat.keep_rooms(kept);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Seat>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Takes as many rooms of those that may be followed as are needed to have so many; how many of
+    /// them there are.
+    fn take_rooms(&mut self, wanted: usize) -> usize {
+        let held = usize::try_from(self.rooms).unwrap_or(usize::MAX).min(wanted);
+        held + (held..wanted).take_while(|_| self.take_room()).count()
+    }
+
+    /// Takes one of the rooms that may be followed.
+    fn take_room(&mut self) -> bool {
         let taken = self.account.rooms.add();
         self.rooms = self.rooms.saturating_add(u32::from(taken));
         taken
     }
 
     /// Gives rooms back, but for so many.
-    pub fn keep_rooms(&mut self, kept: usize) {
+    fn keep_rooms(&mut self, kept: usize) {
         let kept = u32::try_from(kept).unwrap_or(u32::MAX).min(self.rooms);
         self.account.rooms.remove(self.rooms.saturating_sub(kept));
         self.rooms = kept;
@@ -115,6 +151,25 @@ mod tests {
         assert_eq!((two.take_rooms(9), one.take_room()), (2, false));
         drop(two);
         assert!(one.take_room() && account.connect().is_some());
+    }
+
+    #[test]
+    fn a_seat_that_is_handed_over_is_counted_once() {
+        let pace = Pace::new(RateConfig { commands_per_s: 0, bytes_per_s: 0 }, 10);
+        let account = Arc::new(Account::new(pace, 1, 3));
+        let (earlier, later) = (SessionSeat::default(), SessionSeat::default());
+        earlier.fill(account.connect().unwrap());
+        assert_eq!(earlier.take_rooms(3), 3);
+        later.fill(earlier.hand_over().unwrap());
+        assert!(earlier.hand_over().is_none() && !earlier.take_room());
+        earlier.keep_rooms(0);
+        assert_eq!((earlier.take_rooms(1), later.take_rooms(2), later.take_rooms(4)), (0, 2, 3));
+        drop(earlier);
+        assert!(account.connect().is_none(), "it is taken still");
+        later.keep_rooms(1);
+        assert_eq!(later.take_rooms(3), 3);
+        drop(later);
+        assert!(account.connect().is_some());
     }
 
     /// Every user who is there has one, whether or not they ever say a word.

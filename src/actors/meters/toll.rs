@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::UNLIMITED;
-use super::{Account, Meter, Seat};
+use super::{Account, Meter};
 use crate::config::{LimitsConfig, RateConfig};
 
 /// Refusals are counted in windows of this length.
@@ -27,7 +27,7 @@ pub struct Toll {
     session: Option<Box<Meter>>,
     rate: RateConfig,
     burst_s: u32,
-    user: Seat,
+    user: Arc<Account>,
     address: Option<Arc<Account>>,
     refusals: Option<Box<Refusals>>,
     refused_max: u32,
@@ -40,20 +40,15 @@ struct Refusals {
 }
 
 impl Toll {
-    /// For a session of this pace, which has this of its user's account.
+    /// For a session of this pace, of this user and address.
     pub(super) fn new(
         rate: RateConfig,
-        user: Seat,
+        user: Arc<Account>,
         address: Option<Arc<Account>>,
         limits: &LimitsConfig,
     ) -> Self {
         let (burst_s, refused_max) = (limits.burst_s, limits.refused_per_minute_max);
         Self { session: None, rate, burst_s, user, address, refusals: None, refused_max }
-    }
-
-    /// What the connection has of its user's account.
-    pub fn seat(&mut self) -> &mut Seat {
-        &mut self.user
     }
 
     /// Pays for one message of so many bytes.
@@ -69,7 +64,7 @@ impl Toll {
             let make = || Box::new(Meter::new(self.rate, self.burst_s));
             self.session.get_or_insert_with(make).take(bytes)?;
         }
-        self.user.account().take(bytes)?;
+        self.user.take(bytes)?;
         self.address.as_ref().map_or(Ok(()), |address| address.take(bytes))
     }
 

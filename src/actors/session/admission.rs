@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use actix::WeakRecipient;
 use dramatis_events::{CommandId, EntityId, MemberId, UnixMillis};
 
 use super::Session;
-use crate::actors::meters::{Taken, Toll};
+use crate::actors::directory::{Entry, Replaced};
+use crate::actors::meters::{SessionSeat, Taken, Toll};
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
 use crate::protocol::{
@@ -21,6 +23,8 @@ pub(super) struct Identity {
     pub(super) user: MemberId,
     pub(super) session: CommandId,
     toll: Toll,
+    /// What the connection has of what its user may have.
+    seat: SessionSeat,
     /// `None` in local mode.
     pass: Option<Pass>,
     /// What is next to come of the token, and when.
@@ -37,8 +41,14 @@ enum TokenStep {
 }
 
 impl Identity {
-    pub(super) fn new(user: MemberId, session: CommandId, toll: Toll, pass: Option<Pass>) -> Self {
-        Self { user, session, toll, pass, next: None }
+    pub(super) fn new(
+        user: MemberId,
+        session: CommandId,
+        toll: Toll,
+        seat: SessionSeat,
+        pass: Option<Pass>,
+    ) -> Self {
+        Self { user, session, toll, seat, pass, next: None }
     }
 
     /// Why the client's token does not let it say this.
@@ -94,6 +104,27 @@ impl Session {
         Ok((pass.user.clone(), Some(pass)))
     }
 
+    /// Enters the session in the directory and takes a connection of those that its user may have: that
+    /// of its own earlier connection, if there is one. Else says why it cannot go on.
+    pub(super) fn take_seat(
+        &self,
+        user: &MemberId,
+        session: &CommandId,
+        connection: WeakRecipient<Replaced>,
+    ) -> Result<SessionSeat, CloseCode> {
+        let (stage, seat) = (&self.stage, SessionSeat::default());
+        let earlier = match stage.directory.enter(user, session, self.arrival, connection, seat.clone()) {
+            Entry::Taken(earlier) => earlier,
+            Entry::TooLate => return Err(CloseCode::Replaced),
+        };
+        let Some(taken) = earlier.or_else(|| stage.meters.user(user).connect()) else {
+            stage.directory.leave(user, session, self.arrival);
+            return Err(CloseCode::TooManyConnections);
+        };
+        seat.fill(taken);
+        Ok(seat)
+    }
+
     /// When the client's token runs out.
     pub(super) fn token_expires_at(&self) -> Option<UnixMillis> {
         self.identity.as_ref()?.pass.as_ref().map(|pass| pass.expires_at)
@@ -128,13 +159,13 @@ impl Session {
 
     /// Takes one of the rooms that the user may follow.
     pub(super) fn take_room_place(&mut self) -> bool {
-        self.identity.as_mut().is_some_and(|identity| identity.toll.seat().take_room())
+        self.identity.as_ref().is_some_and(|identity| identity.seat.take_room())
     }
 
     /// Keeps as many of them as rooms are followed.
     pub(super) fn give_back_places(&mut self) {
-        if let Some(identity) = &mut self.identity {
-            identity.toll.seat().keep_rooms(self.follows.len());
+        if let Some(identity) = &self.identity {
+            identity.seat.keep_rooms(self.follows.len());
         }
     }
 
@@ -160,8 +191,18 @@ impl Session {
         let (Some(identity), Some(at)) = (&mut self.identity, Instant::now().checked_add(after)) else {
             return;
         };
-        identity.next = Some((at, step));
+        let before = identity.next.replace((at, step));
+        if let Some((before, _)) = before {
+            self.rooms.forget_token(self.connection, before);
+        }
         self.rooms.look_at_token(self.connection, at);
+    }
+
+    /// Nothing comes of the client's token any more.
+    pub(super) fn forget_token(&mut self) {
+        if let Some((at, _)) = self.identity.as_mut().and_then(|identity| identity.next.take()) {
+            self.rooms.forget_token(self.connection, at);
+        }
     }
 
     /// Takes the next step, if it is time for that; a fresh token has put it off.

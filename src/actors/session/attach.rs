@@ -15,7 +15,7 @@ use crate::actors::answer::Refused;
 use crate::actors::rights::Rights;
 use crate::domain::room::Reading;
 use crate::log::{EventLog, LogError, ReadLimit};
-use crate::protocol::{CatchUp, ErrorCode, Followed, How, RoomCursor, RoomEntry, UNREAD_EVENTS_MAX};
+use crate::protocol::{CatchUp, ErrorCode, Followed, How, RoomCursor, RoomEntry, UNREAD_EVENTS_MAX, Wanted};
 
 /// Without a cursor a client gets so many of a room's last events. One that is no further behind
 /// gets the events although it asked for the state.
@@ -55,17 +55,23 @@ pub(super) struct Place {
 pub(super) async fn take_all(
     stage: &Stage,
     user: &MemberId,
-    cursors: Vec<RoomCursor>,
+    wanted: Vec<Wanted>,
     max: usize,
 ) -> Result<Vec<Taken>, LogError> {
-    let seen = seen(stage, user, cursors.iter().filter_map(|cursor| cursor.room.room().cloned())).await?;
-    let seen = &seen;
-    let taking = cursors.into_iter().enumerate().map(|(index, cursor)| async move {
-        if index < max {
-            return take(stage, user, cursor, seen).await;
+    let rooms = wanted.iter().filter_map(|wanted| wanted.cursor()?.room.room().cloned());
+    let seen = &seen(stage, user, rooms).await?;
+    let (epoch, mut left) = (stage.log.epoch(), max);
+    let taking = wanted.into_iter().map(|wanted| {
+        let is_within = left > 0;
+        left = left.saturating_sub(usize::from(wanted.cursor().is_some()));
+        async move {
+            let deny = |room, code| denied(room, epoch, &Stands::default(), Denied(code));
+            match wanted {
+                Wanted::Cursor(cursor) if is_within => take(stage, user, cursor, seen).await,
+                Wanted::Cursor(cursor) => Ok(deny(cursor.room.to_string(), ErrorCode::RateLimited)),
+                Wanted::Malformed(room) => Ok(deny(room, ErrorCode::Malformed)),
+            }
         }
-        let (stands, how) = (Stands::default(), Denied(ErrorCode::RateLimited));
-        Ok(denied(cursor.room, stage.log.epoch(), &stands, how))
     });
     let taken: Vec<_> = futures_util::stream::iter(taking).buffered(ASKED_AT_ONCE).collect().await;
     taken.into_iter().collect()
@@ -84,13 +90,27 @@ async fn seen(
     rooms: impl IntoIterator<Item = EntityId>,
 ) -> Result<HashMap<EntityId, Revision>, LogError> {
     let rooms: Vec<EntityId> = rooms.into_iter().collect();
-    let (Some(stream), false) = (Followed::Me.stream(user), rooms.is_empty()) else {
-        return Ok(HashMap::new());
-    };
-    if stage.log.stream_head(&stream).await?.is_none() {
+    let (Some(person), false) = (user.user(), rooms.is_empty()) else { return Ok(HashMap::new()) };
+    // Before the question: what is recorded meanwhile is in its answer.
+    let waiting = stage.read_markers.waiting(&person);
+    let mut seen = recorded(stage, &StreamId::user(&person), rooms).await?;
+    for (room, revision) in waiting {
+        let known = seen.entry(room).or_insert(revision);
+        *known = revision.max(*known);
+    }
+    Ok(seen)
+}
+
+/// The same, as far as it is recorded.
+async fn recorded(
+    stage: &Stage,
+    stream: &StreamId,
+    rooms: Vec<EntityId>,
+) -> Result<HashMap<EntityId, Revision>, LogError> {
+    if stage.log.stream_head(stream).await?.is_none() {
         return Ok(HashMap::new());
     }
-    let known = stage.users.ask(&stream, move |standing| {
+    let known = stage.users.ask(stream, move |standing| {
         let known = |room: EntityId| Some((room.clone(), standing.state.read_marker(&room)?));
         rooms.into_iter().filter_map(known).collect()
     });
@@ -176,11 +196,11 @@ async fn take(
     let epoch = stage.log.epoch();
     let (stream, stands) = match stands(stage, user, &cursor.room, cursor.after).await? {
         Ok(stands) => stands,
-        Err(code) => return Ok(denied(cursor.room, epoch, &Stands::default(), Denied(code))),
+        Err(code) => return Ok(denied(cursor.room.to_string(), epoch, &Stands::default(), Denied(code))),
     };
     let start = match start(&cursor, stands.head, epoch) {
         Ok(start) => start,
-        Err(code) => return Ok(denied(cursor.room, epoch, &stands, Denied(code))),
+        Err(code) => return Ok(denied(cursor.room.to_string(), epoch, &stands, Denied(code))),
     };
     let seen = cursor.room.room().and_then(|room| seen.get(room)).copied();
     let unread = match (seen, stands.head) {
@@ -188,7 +208,7 @@ async fn take(
         _ => None,
     };
     let entry = RoomEntry {
-        room: cursor.room,
+        room: cursor.room.to_string(),
         epoch,
         head: stands.head,
         how: start.how,
@@ -207,7 +227,7 @@ async fn take(
 
 struct Denied(ErrorCode);
 
-fn denied(room: Followed, epoch: Epoch, stands: &Stands, Denied(code): Denied) -> Taken {
+fn denied(room: String, epoch: Epoch, stands: &Stands, Denied(code): Denied) -> Taken {
     let (head, code) = (stands.head, Some(code));
     let entry = RoomEntry {
         room,

@@ -23,6 +23,11 @@ impl Frame {
         Some(message)
     }
 
+    /// The bytes that it keeps room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.text.capacity()
+    }
+
     /// Whether all of it is handled.
     pub(super) fn is_done(&self) -> bool {
         self.at >= self.text.len()

@@ -12,14 +12,15 @@ use crate::actors::hub::Follow;
 use crate::log::LogError;
 use crate::protocol::{
     CloseCode, ErrorCode, Followed, HISTORY_EVENTS_MAX, Hello, Limits, Ready, Reconnect, Reject, RoomEntry,
-    ServerMessage, Subscribe, Subscribed,
+    ServerMessage, Subscribe, Subscribed, Wanted,
 };
 
 /// What is told to a client that shows a token where there is no key for them, or says nothing.
 const NAMES_ITS_USER: &str = "this server has no key for tokens: a hello names its user and has no token";
 
 impl Session {
-    pub(super) fn hello(&mut self, mut hello: Hello, ctx: &mut Context<Self>) -> Then {
+    /// Takes a hello of so many bytes.
+    pub(super) fn hello(&mut self, mut hello: Hello, bytes: usize, ctx: &mut Context<Self>) -> Then {
         let (user, pass) = match self.identify(hello.user.take(), hello.token.as_ref()) {
             Ok(identified) => identified,
             Err(CloseCode::Malformed) => {
@@ -38,17 +39,27 @@ impl Session {
                 return Then::GoOn;
             }
         };
-        let Hello { session, device, .. } = hello;
-        let Some(mut toll) = self.stage.meters.toll(&user, self.address.clone()) else {
-            self.outbox.close(CloseCode::TooManyConnections);
+        // A long hello is for as many rooms as may be followed, and for no list without end.
+        let limits = &self.stage.limits;
+        if bytes > limits.message_bytes_max && rooms.len() > limits.rooms_per_session_max {
+            self.outbox.close(CloseCode::TooBig);
             return Then::GoOn;
+        }
+        let Hello { session, device, .. } = hello;
+        let seat = match self.take_seat(&user, &session, ctx.address().downgrade().recipient()) {
+            Ok(seat) => seat,
+            Err(code) => {
+                self.outbox.close(code);
+                return Then::GoOn;
+            }
         };
-        let max = toll.seat().take_rooms(rooms.len().min(self.stage.limits.rooms_per_session_max));
-        let denied: Vec<bool> = rooms.iter().map(|cursor| !opens(pass.as_ref(), cursor)).collect();
+        let max = seat.take_rooms(rooms.len().min(limits.rooms_per_session_max));
+        let is_denied = |wanted: &Wanted| wanted.cursor().is_some_and(|cursor| !opens(pass.as_ref(), cursor));
+        let denied: Vec<bool> = rooms.iter().map(is_denied).collect();
         self.outbox.greeted();
-        self.stage.directory.enter(&user, &session, self.arrival, ctx.address().downgrade().recipient());
         self.stage.note_session(&user, &session, device);
-        self.identity = Some(Identity::new(user.clone(), session, toll, pass));
+        let toll = self.stage.meters.toll(&user, self.address.clone());
+        self.identity = Some(Identity::new(user.clone(), session, toll, seat, pass));
         self.watch_token();
         let (stage, hub, reader) = (self.stage.clone(), self.rooms.clone(), user.clone());
         let taking = async move {
@@ -125,12 +136,12 @@ impl Session {
             self.reject_too_many(id, message);
             return Then::GoOn;
         }
-        let (stage, reader) = (self.stage.clone(), user.clone());
+        let (stage, reader, room) = (self.stage.clone(), user.clone(), cursor.room.clone());
         let taking = async move { take_one(&stage, &reader, cursor).await };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
             match taken {
                 Err(error) => session.reject(Some(id), ErrorCode::Unavailable, error.to_string()),
-                Ok(Taken { entry, place: None }) => session.deny(id, &entry),
+                Ok(Taken { entry, place: None }) => session.deny(id, &room, &entry),
                 Ok(Taken { entry, place: Some(place) }) => {
                     session.send(&ServerMessage::Subscribed(Subscribed { id, entry }));
                     session.follow(place, &user);
@@ -149,11 +160,11 @@ impl Session {
         self.send(&ServerMessage::Reject(reject));
     }
 
-    fn deny(&self, id: CommandId, entry: &RoomEntry) {
+    fn deny(&self, id: CommandId, room: &Followed, entry: &RoomEntry) {
         let code = entry.code.unwrap_or(ErrorCode::NotFound);
         let message = match entry.head {
-            None => why_not(code, &entry.room),
-            Some(head) => format!("room {} stands at revision {head}: ask for nothing after it", entry.room),
+            None => why_not(code, room),
+            Some(head) => format!("room {room} stands at revision {head}: ask for nothing after it"),
         };
         let mut reject = Reject::new(Some(id), code, message);
         reject.head = entry.head;

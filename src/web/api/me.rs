@@ -1,5 +1,7 @@
 //! What a client shows before it opens a line: who the user is, what invites them, their rooms.
 
+use std::collections::HashMap;
+
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use dramatis_events::{EntityId, MemberId, Revision, StreamId};
 use serde::Serialize;
@@ -43,7 +45,7 @@ struct Mine {
 struct Known {
     profile: Profile,
     invitations: Vec<Invited>,
-    read: Vec<(EntityId, Revision)>,
+    read: HashMap<EntityId, Revision>,
 }
 
 /// The user who asks: profile, invitations, and the rooms they are in, the one first in which they
@@ -77,7 +79,7 @@ pub(super) async fn me(
     answer(found, |(joined, next)| {
         let Known { profile, mut invitations, read } = known;
         invitations.retain(|invitation| opens(&invitation.room));
-        let read = |id: &EntityId| read.iter().find(|(room, _)| room == id).map(|(_, revision)| *revision);
+        let read = |id: &EntityId| read.get(id).copied();
         let rooms = joined.into_iter().filter(|joined| opens(&joined.id));
         let rooms = rooms.map(|Joined { id, room, member }| Mine { room, member, read: read(&id) }).collect();
         HttpResponse::Ok().json(Me { user, profile, invitations, rooms, next })
@@ -99,6 +101,13 @@ async fn known(api: &Api, user: &MemberId) -> Result<Known, Reject> {
         read: state.read_markers().map(|(room, revision)| (room.clone(), revision)).collect(),
     };
     let Some(person) = user.user() else { return Ok(of(&UserState::default())) };
+    // Before the question: what is recorded meanwhile is in its answer.
+    let waiting = api.stage.read_markers.waiting(&person);
     let asked = api.stage.users.ask(&StreamId::user(&person), move |standing| of(standing.state)).await;
-    asked.map_err(|refused| Reject::new(None, refused.code, refused.message))
+    let mut known = asked.map_err(|refused| Reject::new(None, refused.code, refused.message))?;
+    for (room, revision) in waiting {
+        let known = known.read.entry(room).or_insert(revision);
+        *known = revision.max(*known);
+    }
+    Ok(known)
 }

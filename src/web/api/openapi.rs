@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
-use utoipa::OpenApi;
-use utoipa::openapi::PathItem;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{self, PathItem};
+use utoipa::{Modify, OpenApi};
 
 /// The `OpenAPI` 3.1 document, made from the handlers.
 #[derive(OpenApi)]
@@ -54,9 +55,27 @@ use utoipa::openapi::PathItem;
         super::operations::health,
         super::operations::metrics,
     ),
-    components(schemas(super::Problem))
+    components(schemas(super::Problem)),
+    modifiers(&Tokens),
+    // In local mode there are none.
+    security(("token" = []), ())
 )]
 struct Document;
+
+/// How a request shows its token.
+struct Tokens;
+
+impl Modify for Tokens {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let about = "A token of `dramatis token`; only where the server has a key for them";
+        let bearer =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(about));
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("token", SecurityScheme::Http(bearer.build()));
+    }
+}
 
 /// The methods that a path takes, by its pattern.
 static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
@@ -82,9 +101,17 @@ pub(super) async fn document() -> HttpResponse {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_says_how_a_token_is_shown() {
+        let document = serde_json::to_value(Document::openapi()).unwrap();
+        let scheme = document.pointer("/components/securitySchemes/token").unwrap();
+        assert_eq!((&scheme["type"], &scheme["scheme"]), (&"http".into(), &"bearer".into()));
+        assert_eq!(document["security"], serde_json::json!([{"token": []}, {}]));
+    }
 
     #[test]
     fn a_parameter_is_said_to_be_where_it_is() {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use actix_web::http::header::HeaderName;
 use actix_web::{HttpMessage as _, HttpRequest};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Key;
@@ -43,11 +44,30 @@ impl Opening {
         }
     }
 
+    /// The same, or from a cursor as a body, which may be longer than an address.
+    pub(in crate::web) fn of_hello_or_cursor(
+        request: &HttpRequest,
+        query: &Query,
+        body: &str,
+        max: usize,
+    ) -> Result<Self, Reject> {
+        match serde_json::from_str(body) {
+            Ok(Resumed { cursor }) => {
+                body::json(request)?;
+                Self::of_cursor(request, query, Some(&cursor))
+            }
+            Err(_) => Self::of_body(request, body, max),
+        }
+    }
+
     /// From what a `GET` says.
     pub(in crate::web) fn of_query(request: &HttpRequest, query: &Query) -> Result<Self, Reject> {
-        let (user, session) = (caller::user(request)?, caller::session(request, query.session.as_deref())?);
         let last = request.headers().get(&LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-        let cursor = last.filter(|id| !id.is_empty()).or(query.cursor.as_deref());
+        Self::of_cursor(request, query, last.filter(|id| !id.is_empty()).or(query.cursor.as_deref()))
+    }
+
+    fn of_cursor(request: &HttpRequest, query: &Query, cursor: Option<&str>) -> Result<Self, Reject> {
+        let (user, session) = (caller::user(request)?, caller::session(request, query.session.as_deref())?);
         let rooms = if cursor.is_some() { &[][..] } else { &query.rooms };
         let rooms: Vec<_> = rooms.iter().map(|room| json!({"room": room})).collect();
         let hello =
@@ -80,6 +100,13 @@ impl Opening {
         let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
         Ok(Self { key: (user, hello.session), cursor, address, hello: text })
     }
+}
+
+/// A cursor as a body: that of the last answer handled, or an id of a stream.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resumed {
+    cursor: String,
 }
 
 /// The parameters of a stream or poll.

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_rt::net::TcpStream;
 use bytes::BytesMut;
@@ -16,12 +16,13 @@ use futures_util::Stream;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::task::yield_now;
+use tokio::time::{Sleep, sleep};
 
 use super::frames::{Frame, Joiner};
 use super::writer::{Wire, pong};
 use crate::actors::outbox::Outbox;
 use crate::actors::session::Inbound;
-use crate::actors::share::{LEAST_BYTES, Share};
+use crate::actors::unfinished::Unfinished;
 use crate::config::SocketConfig;
 use crate::protocol::CloseCode;
 
@@ -40,14 +41,15 @@ pub(super) struct Reader<Kept> {
     wire: Rc<Wire<Kept>>,
     outbox: Rc<Outbox>,
     frame_bytes_max: usize,
-    /// The same before a hello: who is nobody yet holds no more than that takes.
-    first_bytes_max: usize,
     /// What has come and was not yet handed on.
     buffer: BytesMut,
     joiner: Joiner,
     /// Where it is counted what of that has not come whole, and as how much.
-    unfinished: Rc<Share>,
+    unfinished: Rc<Unfinished>,
     counted: usize,
+    /// When the rest of it has to be there, and how long it may take.
+    due: Option<Pin<Box<Sleep>>>,
+    due_within: Duration,
     /// The bytes make no sense any more: they are thrown away until the other side ends.
     broken: bool,
     ended: bool,
@@ -67,16 +69,17 @@ impl<Kept> Reader<Kept> {
         wire: Rc<Wire<Kept>>,
         outbox: Rc<Outbox>,
         limits: &SocketConfig,
-        unfinished: Rc<Share>,
+        unfinished: Rc<Unfinished>,
         early: &[u8],
     ) -> Self {
         Self {
             unfinished,
             counted: 0,
+            due: None,
+            due_within: Duration::from_millis(limits.body_timeout_ms),
             wire,
             outbox,
             frame_bytes_max: limits.frame_bytes_max,
-            first_bytes_max: limits.frame_bytes_max.min(limits.message_bytes_max),
             buffer: early.into(),
             joiner: Joiner::default(),
             broken: false,
@@ -86,14 +89,17 @@ impl<Kept> Reader<Kept> {
 
     /// The next frame out of what has been read already.
     fn next_frame(&mut self) -> Heard {
-        let bytes_max = if self.outbox.is_greeted() { self.frame_bytes_max } else { self.first_bytes_max };
-        match self.joiner.next(&mut self.buffer, bytes_max) {
+        let next = self.joiner.next(&mut self.buffer, self.frame_bytes_max);
+        if matches!(next, Ok(Some(_))) && self.joiner.capacity() == 0 {
+            self.due = None;
+        }
+        match next {
             Ok(None) => {
                 self.shrink();
-                if self.keeps() { Heard::Less } else { self.give_up(CloseCode::Overloaded) }
+                if self.count() { Heard::Less } else { self.give_up(CloseCode::Overloaded) }
             }
-            Ok(Some(Frame::Text(text))) => Heard::Message(Inbound::Text(text)),
-            Ok(Some(Frame::Binary(bytes))) => Heard::Message(Inbound::Binary(bytes)),
+            Ok(Some(Frame::Text(text))) => self.whole(Inbound::Text(text)),
+            Ok(Some(Frame::Binary(bytes))) => self.whole(Inbound::Binary(bytes)),
             Ok(Some(Frame::Ping(payload))) => {
                 self.outbox.control(pong(&payload));
                 Heard::Nothing
@@ -108,6 +114,13 @@ impl<Kept> Reader<Kept> {
         }
     }
 
+    /// A message that has come whole. It may be long until the next one is asked for.
+    fn whole(&mut self, message: Inbound) -> Heard {
+        self.shrink();
+        self.count();
+        Heard::Message(message)
+    }
+
     fn give_up(&mut self, code: CloseCode) -> Heard {
         self.broken = true;
         self.throw_away();
@@ -120,18 +133,22 @@ impl<Kept> Reader<Kept> {
     }
 
     /// Counts what has not come whole; whether that may be kept.
-    fn keeps(&mut self) -> bool {
-        self.count();
-        self.counted <= LEAST_BYTES || !self.unfinished.is_over()
+    fn count(&mut self) -> bool {
+        let (before, now) = (self.counted, self.buffer.capacity() + self.joiner.capacity());
+        if now == 0 {
+            self.due = None;
+        }
+        self.counted = now;
+        before == now || self.unfinished.change(self.outbox.connection(), before, now)
     }
 
-    fn count(&mut self) {
-        let kept = self.buffer.capacity() + self.joiner.capacity();
-        if kept != self.counted {
-            self.unfinished.take(kept);
-            self.unfinished.give(self.counted);
-            self.counted = kept;
+    /// Whether what has come in part has taken too long. Only the time in which it is waited for counts.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.counted == 0 || self.broken {
+            return Poll::Pending;
         }
+        let due_within = self.due_within;
+        self.due.get_or_insert_with(|| Box::pin(sleep(due_within))).as_mut().poll(cx)
     }
 
     /// Gives back memory: most of the time no frame is incomplete.
@@ -178,7 +195,7 @@ fn receive(io: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
 
 impl<Kept> Drop for Reader<Kept> {
     fn drop(&mut self) {
-        self.unfinished.give(self.counted);
+        self.throw_away();
     }
 }
 
@@ -192,11 +209,15 @@ impl<Kept> Stream for Reader<Kept> {
             if reader.ended || reader.outbox.is_finished() {
                 return Poll::Ready(None);
             }
-            ready!(reader.outbox.poll_may_read(cx));
+            if reader.outbox.poll_may_read(cx).is_pending() {
+                reader.due = None;
+                return Poll::Pending;
+            }
             if turn == 0 {
                 // Woken behind whatever else there is to do, what has come on other sockets included.
                 return pin!(yield_now()).poll(cx).map(|()| None);
             }
+            reader.broken |= reader.outbox.close_code().is_some_and(CloseCode::ends_reading);
             if reader.broken {
                 reader.throw_away();
             }
@@ -205,9 +226,18 @@ impl<Kept> Stream for Reader<Kept> {
                 Heard::Message(_) | Heard::Nothing => turn = turn.saturating_sub(1),
                 Heard::Less => {
                     turn = turn.saturating_sub(READ_COUNTS_AS);
-                    if !ready!(reader.poll_read(cx)) {
-                        reader.outbox.peer_done();
-                        reader.ended = true;
+                    match reader.poll_read(cx) {
+                        Poll::Ready(true) => {}
+                        Poll::Ready(false) => {
+                            reader.outbox.peer_done();
+                            reader.ended = true;
+                        }
+                        Poll::Pending => {
+                            ready!(reader.poll_overdue(cx));
+                            let code = CloseCode::Unfinished;
+                            reader.give_up(code);
+                            return Poll::Ready(Some(Inbound::Violation(code)));
+                        }
                     }
                 }
             }
@@ -218,13 +248,15 @@ impl<Kept> Stream for Reader<Kept> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Arc;
 
     use actix_http::ws::{OpCode, Parser};
     use futures_util::task::noop_waker;
     use prometheus_client::metrics::gauge::Gauge;
 
     use super::*;
+    use crate::actors::share::Share;
+    use crate::actors::unfinished::Budget;
     use crate::config::Config;
 
     const FRAMES: usize = 10_000;
@@ -244,9 +276,10 @@ mod tests {
         let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let wire = Rc::new(Wire::new(io, Duration::from_secs(1), ()));
         let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20));
-        let outbox = Rc::new(Outbox::new(share.clone(), 1 << 18, 1));
+        let outbox = Rc::new(Outbox::new(share, 1 << 18, 1));
         let limits = Config::defaults().unwrap().socket;
-        let mut reader = Reader::new(wire, outbox, &limits, share, &early);
+        let budget = Arc::new(Budget::new(Gauge::default(), 1 << 20));
+        let mut reader = Reader::new(wire, outbox, &limits, Rc::new(Unfinished::new(budget)), &early);
         for turn in 1.. {
             match Pin::new(&mut reader).poll_next(&mut Context::from_waker(&noop_waker())) {
                 Poll::Pending => assert!(turn <= FRAMES, "the message never came"),

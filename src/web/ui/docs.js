@@ -9,6 +9,9 @@ async function start() {
   try {
     const document_ = await (await fetch("/api/openapi.json")).json();
     byId("about").textContent = document_.info.description ?? "";
+    const { token } = document_.components?.securitySchemes ?? {};
+    byId("token-field").hidden = token === undefined;
+    byId("token-about").textContent = `${token?.description ?? ""}. It stays in this page's memory.`;
     const operations = Object.entries(document_.paths).flatMap(([path, item]) =>
       Object.entries(item).filter(([method]) => ["get", "post", "put", "patch", "delete"].includes(method))
         .map(([method, operation]) => new Operation(document_, method, path, operation)));
@@ -103,6 +106,8 @@ class Operation {
       else for (const one of isList ? value.split(",") : [value]) query.append(name, one.trim());
     }
     if (this.body) headers["content-type"] = this.kind;
+    const token = byId("token").value.trim();
+    if (token) headers.authorization = `Bearer ${token}`;
     const text = query.toString();
     return { url: text ? `${path}?${text}` : path, init: { method: this.method.toUpperCase(), headers, ...(this.body && { body: this.body.value }) } };
   }

@@ -657,7 +657,7 @@ export interface RoomEntry {
   head?: Revision | null;
   /** How the cursor was taken. */
   how: How;
-  /** The room, or `me`. */
+  /** The room, or `me`; of a hello, the name that was given, whether or not it can be one. */
   room: Followed;
   seen?: Revision | null;
   /** Messages of others past `seen`, up to `head`; those of the last [`UNREAD_EVENTS_MAX`](super::UNREAD_EVENTS_MAX) events are counted. */
