@@ -220,6 +220,47 @@ describe("people in a room", () => {
   });
 });
 
+describe("a room's name that is none", () => {
+  test("is refused before it is sent, and keeps the line from nothing", async () => {
+    const alice = client("alice");
+    const id = await openRoom(alice);
+    const heard = collect(alice.room(id));
+    const denied = [];
+    for (const [name, from] of [["my room"], [""], ["a/b"], ["x".repeat(129)], ["fine", { epoch: "none", after: 3 }], ["fine too", {}], ["also", { after: -1 }]]) {
+      const room = alice.room(name, from);
+      room.on("denied", ({ code, message }) => denied.push([name, code, message.length > 20]));
+      room.seen(1);
+      await assert.rejects(room.history(), { code: "malformed" });
+      room.unfollow();
+    }
+    assert.deepEqual(denied.map(([, code, isSaid]) => [code, isSaid]), Array.from({ length: 7 }, () => ["malformed", true]));
+    for (let count = 0; count < 12; count += 1) await assert.rejects(alice.command("my room", "join"), { code: "malformed" });
+    alice.room("my room");
+    proxy.cut();
+    proxy.restore();
+    await alice.room(id).post("back again");
+    await until("it is heard", () => texts(heard).includes("back again"));
+    assert.equal(alice.status.state, "live");
+  });
+
+  test("or that the server refused is not in the next hello", async () => {
+    const hellos = [];
+    const fetch = (url, init) => {
+      if (init?.method === "POST" && String(url).includes("/api/poll")) hellos.push(JSON.parse(init.body).rooms.map(({ room }) => room));
+      return globalThis.fetch(url, init);
+    };
+    const alice = client("alice", { transports: ["poll"], fetch });
+    const id = await openRoom(alice);
+    await until("the one is live", () => alice.room(id).state === "live");
+    await until("the other is denied", () => alice.room("no-such-room").state === "denied");
+    const before = hellos.length;
+    proxy.cut();
+    proxy.restore();
+    await until("it is back", () => hellos.length > before && alice.status.state === "live");
+    assert.deepEqual(hellos.at(-1), [id]);
+  });
+});
+
 describe("what waits", () => {
   test("is sent by the next client of the same store, once", async () => {
     const store = memoryStore();

@@ -150,7 +150,7 @@ export class Client {
   readonly api: Api;
   on<Name extends keyof ClientEvents>(name: Name, listener: (value: ClientEvents[Name]) => void): Off;
   once<Name extends keyof ClientEvents>(name: Name): Promise<ClientEvents[Name]>;
-  /** Follows a room; the same room again gives the same object. */
+  /** Follows a room; the same room again gives the same object. One whose name or place no server takes is `denied`. */
   room(id: EntityId, from?: { epoch?: Epoch; after?: Revision; catchUp?: "events" | "state" }): Room;
   command(room: EntityId, name: string, data?: object, options?: CommandOptions): Promise<Ack>;
   /** Sends an expired command after all. */
@@ -188,7 +188,7 @@ export class Expired extends Error {
 
 /** This client's own no. */
 export class ClientError extends Error {
-  code: "closed" | "discarded" | "id_in_use" | "queue_full" | "too_big";
+  code: "closed" | "discarded" | "id_in_use" | "malformed" | "queue_full" | "too_big";
 }
 
 /** An HTTP answer that is no success. */

@@ -4,7 +4,7 @@ import { Api } from "./api.js";
 import { Connection } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { ClientError, Rejected } from "./errors.js";
-import { randomId } from "./ids.js";
+import { objection, randomId } from "./ids.js";
 import { Outbox } from "./outbox.js";
 import { Relay, canShare } from "./relay.js";
 import { Room } from "./room.js";
@@ -73,12 +73,12 @@ export class Client extends Emitter {
       status: (status) => this.#stands(status),
       message: (message) => this.#take(message),
       problem: (error) => this.emit("problem", error),
+      named: (name) => this.#isTab(name),
       gone: () => this.#adoptOrphans(space),
     });
-    this.tab = tab;
     this.ended = new AbortController();
     this.#line.start();
-    this.#outbox.adopt((owner) => owner === tab || !this.#isShared);
+    if (!this.#isShared) this.#isTab(tab);
     this.#watchNetwork();
   }
 
@@ -93,16 +93,18 @@ export class Client extends Emitter {
   }
 
   /**
-   * Follows a room; the same room again gives the same object.
+   * Follows a room; the same room again gives the same object. One whose name or place no server takes is `denied`.
    * @param {string} id
    * @param {{epoch?: string, after?: number, catchUp?: "events"|"state"}} [from] where to go on; without it, from the latest page
    */
   room(id, from) {
     const held = this.#rooms.get(id);
     if (held) return held;
-    const room = new Room(id, this.#linkFor(), from);
+    const problem = objection(id, from);
+    const room = new Room(id, problem === null ? this.#link() : this.#noLink(), problem === null ? from : {});
     this.#rooms.set(id, room);
-    room.subscribe();
+    if (problem === null) room.subscribe();
+    else queueMicrotask(() => room.state === "joining" && room.deny({ code: "malformed", message: problem }));
     return room;
   }
 
@@ -127,6 +129,8 @@ export class Client extends Emitter {
    *   `isStored: false`: a reload may forget it
    */
   command(room, name, data = {}, { id = randomId(), expected, ...keep } = {}) {
+    const problem = objection(room);
+    if (problem !== null) return Promise.reject(new ClientError("malformed", problem));
     const frame = { type: "command", id, room, name, data, ...(expected !== undefined && { expected }) };
     return this.#outbox.add(frame, keep);
   }
@@ -168,7 +172,8 @@ export class Client extends Emitter {
     }
   }
 
-  #linkFor() {
+  // What a room says goes through this.
+  #link() {
     const client = this;
     return {
       get user() { return client.user; },
@@ -180,6 +185,19 @@ export class Client extends Emitter {
         client.#rooms.delete(room);
         client.#line.send({ type: "unsubscribe", id: randomId(), room });
       },
+    };
+  }
+
+  // For a room that no server takes: nothing of it reaches one.
+  #noLink() {
+    const client = this;
+    return {
+      get user() { return client.user; },
+      isLive: false,
+      send: () => {},
+      command: (...parts) => client.command(...parts),
+      request: ({ room }) => Promise.reject(new ClientError("malformed", objection(room) ?? "the room was denied")),
+      forget: (room) => client.#rooms.delete(room),
     };
   }
 
@@ -253,6 +271,13 @@ export class Client extends Emitter {
     this.#requests.delete(message.id);
     if (message.type === "page") request.resolve(message);
     else request.reject(new Rejected(message));
+  }
+
+  // It is certain which tab this is, and so which of the stored commands are its own.
+  #isTab(tab) {
+    this.tab = tab;
+    this.#outbox.belongsTo(tab);
+    this.#outbox.adopt((owner) => owner === tab || !this.#isShared);
   }
 
   // What tabs left behind that are gone is this tab's to send, as it holds the line.

@@ -35,6 +35,7 @@ const REPLACED_CLOSE = 4507;
 export class Connection {
   #backoff = new Backoff();
   #rooms = new Map(); // room -> Cursor
+  #asked = new Map(); // id of a subscribe on its way -> its room
   #line = null;
   #attempt = 0; // tells calls of an abandoned line from those of this one
   #isReady = false;
@@ -102,7 +103,9 @@ export class Connection {
   send(message) {
     if (message.type === "subscribe") this.#rooms.set(message.room, new Cursor(message));
     if (message.type === "unsubscribe") this.#rooms.delete(message.room);
-    if (this.#isReady) this.#line.send(message);
+    if (!this.#isReady) return;
+    if (message.type === "subscribe") this.#asked.set(message.id, message.room);
+    this.#line.send(message);
   }
 
   #say(status) {
@@ -160,6 +163,7 @@ export class Connection {
     this.#line = null;
     this.#isReady = false;
     this.ready = null;
+    this.#asked.clear();
     line?.close();
     return wasReady;
   }
@@ -222,7 +226,7 @@ export class Connection {
       case "room_state": Object.assign(this.#rooms.get(message.room) ?? {}, { last: message.revision }); break;
       case "closed": this.#rooms.delete(message.room); break;
       case "authenticated": this.#wantsToken = false; break;
-      case "reject": if (message.code === "token_expired") this.#authenticate(); break;
+      case "reject": this.#refused(message); break;
       default: // a newer server may say more
     }
     this.on.message(message);
@@ -243,7 +247,16 @@ export class Connection {
     this.on.message(message);
   }
 
-  #attached({ room, epoch, how }) {
+  #refused({ id, code, retry }) {
+    if (code === "token_expired") this.#authenticate();
+    const room = this.#asked.get(id);
+    this.#asked.delete(id);
+    // The next hello asks for no room that was refused: of one that it cannot read the server says no to all of it.
+    if (room !== undefined && !retry && code !== "token_expired") this.#rooms.delete(room);
+  }
+
+  #attached({ id, room, epoch, how }) {
+    this.#asked.delete(id);
     const cursor = this.#rooms.get(room);
     if (!cursor) return;
     if (how === "denied") this.#rooms.delete(room);

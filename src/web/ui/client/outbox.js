@@ -66,6 +66,16 @@ export class Outbox extends Emitter {
     return [...this.#entries.values()].map(({ entry }) => entry);
   }
 
+  /** From now on what waits belongs to this tab. */
+  belongsTo(owner) {
+    if (owner === this.owner) return;
+    this.owner = owner;
+    for (const held of this.#entries.values()) {
+      held.entry.owner = owner;
+      this.#store(held);
+    }
+  }
+
   /** Takes over what the store holds of owners for whom `isMine(owner)` is true. */
   async adopt(isMine) {
     let found;

@@ -147,6 +147,10 @@ export class Room extends Emitter {
     this.#link.send({ type: "subscribe", id: this.#awaited, room: this.id, ...this.#cursor.fields() });
   }
 
+  deny(why) {
+    this.#end("denied", why);
+  }
+
   lost() {
     this.#awaited = null;
     if (this.state === "live") this.state = "catching_up";
