@@ -49,7 +49,10 @@ export interface ConnectOptions {
   user?: MemberId;
   /** A token, or where to get one; asked with `again` once the last one ran out or was refused. */
   token?: string | ((why: { again: boolean }) => MaybePromise<string>);
-  /** With a token: keeps the stored commands of people at one browser apart. */
+  /**
+   * With a token: whose it is, which keeps apart the lines and stored commands of people at one browser. Without it the
+   * token's `sub` tells; where that cannot be read no line is shared and no command outlives the page.
+   */
   account?: string;
   /** What the person would call this device. */
   device?: string;

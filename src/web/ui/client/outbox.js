@@ -76,6 +76,12 @@ export class Outbox extends Emitter {
     }
   }
 
+  /** From now on what waits is kept in this store. */
+  keepIn(store) {
+    this.store = store;
+    for (const held of this.#entries.values()) this.#store(held);
+  }
+
   /** Takes over what the store holds of owners for whom `isMine(owner)` is true. */
   async adopt(isMine) {
     let found;
