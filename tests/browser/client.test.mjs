@@ -220,6 +220,78 @@ describe("people in a room", () => {
   });
 });
 
+describe("what is unread after an interruption", () => {
+  const interrupt = async (room, meanwhile) => {
+    const isBack = room.once("live");
+    proxy.cut();
+    await meanwhile?.();
+    proxy.restore();
+    await isBack;
+  };
+
+  test("is nothing where all was seen, though the server has not heard of it yet", async () => {
+    const [alice, bob] = [client("alice"), client("bob", { url: server.url })];
+    const id = await openRoom(alice);
+    await bob.command(id, "join");
+    const room = alice.room(id);
+    const marked = [];
+    alice.me.on("event", ({ name, data }) => name === "ReadMarkerMoved" && data.room === id && marked.push(data.revision));
+    await room.once("live");
+    await bob.command(id, "post_message", { text: "one" });
+    await until("it is unread", () => room.unread === 1);
+    room.seen();
+    await until("that is on record", () => marked.length === 1);
+    const { revision } = await bob.command(id, "post_message", { text: "two" });
+    await until("it is unread", () => room.unread === 1);
+    room.seen();
+    await interrupt(room);
+    assert.deepEqual([room.unread, room.seenRevision], [0, revision]);
+    await until("the server hears of it all the same", () => marked.at(-1) === revision);
+    await interrupt(room, () => bob.command(id, "post_message", { text: "three" }));
+    assert.equal(room.unread, 1);
+  });
+
+  test("is what was said meanwhile, also to who never said what they saw", async () => {
+    const [alice, bob] = [client("alice"), client("bob", { url: server.url })];
+    const id = await openRoom(alice);
+    await bob.command(id, "join");
+    await bob.command(id, "post_message", { text: "before the first visit" });
+    const room = alice.room(id);
+    await room.once("live");
+    assert.equal(room.unread, 0);
+    await bob.command(id, "post_message", { text: "heard" });
+    await until("it is unread", () => room.unread === 1);
+    await interrupt(room, async () => {
+      for (let count = 0; count < 3; count += 1) await bob.command(id, "post_message", { text: "missed" });
+    });
+    assert.equal(room.unread, 4);
+    room.seen();
+    assert.equal(room.unread, 0);
+  });
+});
+
+describe("a room for which there is no place", () => {
+  test("is asked for again, until there is one", async () => {
+    const own = await Server.start({ env: { DRAMATIS__LIMITS__USER__ROOMS_MAX: "1" } });
+    const phone = connect({ url: own.url, user: "alice", device: "phone" });
+    open.add(phone);
+    await phone.command("narrow", "open_room", { title: "Narrow" });
+    const held = phone.room("narrow");
+    await until("the phone is in", () => held.state === "live");
+    const laptop = connect({ url: own.url, user: "alice", device: "laptop" });
+    open.add(laptop);
+    // Followed before the line stands: its hello asks for the room.
+    const room = laptop.room("narrow");
+    const { rooms: [entry] } = await laptop.once("ready");
+    assert.deepEqual([entry.how, entry.code], ["denied", "rate_limited"]);
+    assert.equal(room.state, "joining", "it is not given up");
+    held.unfollow();
+    await until("the laptop is in", () => room.state === "live");
+    for (const one of [phone, laptop]) one.close();
+    await own.stop();
+  });
+});
+
 describe("a room's name that is none", () => {
   test("is refused before it is sent, and keeps the line from nothing", async () => {
     const alice = client("alice");
