@@ -270,6 +270,82 @@ describe("what is unread after an interruption", () => {
   });
 });
 
+describe("a client of very many rooms", () => {
+  // Together their places are longer than one message, and the cursor than an address may be.
+  const ids = Array.from({ length: 450 }, (_, number) => `${"many-".repeat(24)}${number}`);
+
+  before(async () => {
+    const owner = client("owner", { url: server.url });
+    await Promise.all(ids.map((id) => owner.command(id, "open_room", { title: "One of many" })));
+    owner.close();
+  });
+
+  for (const transport of ["socket", "stream", "poll"]) {
+    test(`comes back to all of them over a ${transport}`, async () => {
+      const addresses = [];
+      const fetch = (url, init) => {
+        addresses.push(String(url).length);
+        return globalThis.fetch(url, init);
+      };
+      const owner = client("owner", { transports: [transport], fetch });
+      const states = new Set();
+      owner.on("status", ({ state }) => states.add(state));
+      const many = ids.map((id) => owner.room(id));
+      const areLive = () => many.every(({ state }) => state === "live");
+      await until("all are live", areLive, 60_000);
+      const { connection } = owner.greeting;
+      proxy.cut();
+      proxy.restore();
+      await until("it is back", () => owner.greeting && owner.greeting.connection !== connection);
+      await until("all are live again", areLive, 60_000);
+      const { revision } = await many.at(-1).post("heard in the last");
+      await until("it is heard", () => many.at(-1).cursor.after === revision);
+      assert.ok(!states.has("closed"));
+      assert.ok(Math.max(0, ...addresses) < 8_000, `an address of ${Math.max(...addresses)} bytes`);
+      owner.close();
+    });
+  }
+
+  test("takes a refusal that is not the server's own for no last word", async () => {
+    let refused = 0;
+    const fetch = (url, init) => {
+      if (!/\/api\/(stream|poll)/.test(url) || refused >= 2) return globalThis.fetch(url, init);
+      refused += 1;
+      return Promise.resolve(new Response("<h1>Bad Request</h1>", { status: refused === 1 ? 400 : 403 }));
+    };
+    for (const transport of ["stream", "poll"]) {
+      refused = 0;
+      const alice = client("alice", { transports: [transport], fetch });
+      await alice.once("ready");
+      assert.equal(refused, 2);
+      alice.close();
+    }
+  });
+});
+
+describe("a room that is left before the line stands", () => {
+  test("is not followed on", async () => {
+    let said;
+    class Heard extends globalThis.WebSocket {
+      send(text) {
+        super.send(text);
+        said?.(JSON.parse(text));
+      }
+    }
+    const alice = client("alice", { WebSocket: Heard });
+    const id = await openRoom(alice);
+    const room = alice.room(id);
+    await until("it is live", () => room.state === "live");
+    const left = new Promise((resolve) => { alice.on("message", (message) => message.type === "unsubscribed" && resolve(message.room)); });
+    said = ({ type }) => type === "hello" && room.unfollow();
+    proxy.cut();
+    proxy.restore();
+    const ready = await alice.once("ready");
+    assert.deepEqual(ready.rooms.map(({ room: one }) => one), [id]);
+    assert.equal(await left, id);
+  });
+});
+
 describe("a room for which there is no place", () => {
   test("is asked for again, until there is one", async () => {
     const own = await Server.start({ env: { DRAMATIS__LIMITS__USER__ROOMS_MAX: "1" } });
