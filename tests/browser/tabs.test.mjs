@@ -122,6 +122,33 @@ describe("a follower's tab", () => {
   });
 });
 
+describe("a tab that catches up on a long past", () => {
+  test("hears all of it, though another tab asks for the room's state meanwhile", async () => {
+    const room = await openRoom();
+    for (let part = 0; part < 5; part += 1) {
+      await Promise.all(Array.from({ length: 900 }, (_, count) => say(room, `${part} ${count} ${"long ".repeat(40)}`)));
+    }
+    const there = bob.room(room);
+    await until("bob is live", () => there.state === "live");
+    const { epoch, after } = there.cursor;
+    const alice = await person();
+    const [first, second] = [await tab(alice), await tab(alice)];
+    for (const page of [first, second]) await isReady(page);
+    await second.evaluate((id) => {
+      new BroadcastChannel("meanwhile").onmessage = () => { globalThis.client.room(id, { catchUp: "state" }); };
+    }, room);
+    await first.evaluate(([id, from]) => {
+      const begun = new BroadcastChannel("meanwhile");
+      globalThis.revisions = [];
+      globalThis.client.room(id, from).on("event", ({ revision }) => {
+        if (globalThis.revisions.push(revision) === 50) begun.postMessage("");
+      });
+    }, [room, { epoch, after: 0 }]);
+    await until("both are live", async () => await isLive(first, room) && await second.evaluate((id) => globalThis.client.rooms.find((one) => one.id === id)?.state === "live", room), 60_000);
+    assert.deepEqual(await first.evaluate(() => globalThis.revisions), Array.from({ length: after }, (_, index) => index + 1));
+  });
+});
+
 describe("a copy of a tab", () => {
   for (const [what, end] of [["is closed", (page) => page.close()], ["leaves the room", (page, room) => page.evaluate((id) => globalThis.client.room(id).unfollow(), room)]]) {
     test(`is a tab of its own, and goes on hearing when its original ${what}`, async () => {
