@@ -254,6 +254,27 @@ describe("in Chromium, people at one browser who show tokens and give no account
 });
 
 describe("in Node, a line whose person a token told", () => {
+  test("waits for a source that fails at first, and then says what was asked of it meanwhile", async () => {
+    await openRoom("asked-early");
+    let asked = 0;
+    const alice = connect({
+      url: server.url,
+      token: () => {
+        asked += 1;
+        if (asked < 3) throw new Error("the source is not up yet");
+        return mint("alice", "1h");
+      },
+    });
+    const said = [];
+    alice.on("status", ({ state, reason }) => said.push(reason ?? state));
+    const room = alice.room("asked-early");
+    await room.join();
+    await until("the room is followed", () => room.state === "live");
+    assert.equal(asked, 3);
+    assert.equal(said.filter((one) => one.includes("the source is not up yet")).length, 2, said.join());
+    alice.close();
+  });
+
   test("takes no token of another", async () => {
     await openRoom("told-by-token");
     const alice = connect({ url: server.url, token: ({ again }) => mint(again ? "mallory" : "alice", again ? "1h" : "3s") });
