@@ -220,6 +220,195 @@ describe("people in a room", () => {
   });
 });
 
+describe("what is unread after an interruption", () => {
+  const interrupt = async (room, meanwhile) => {
+    const isBack = room.once("live");
+    proxy.cut();
+    await meanwhile?.();
+    proxy.restore();
+    await isBack;
+  };
+
+  test("is nothing where all was seen, though the server has not heard of it yet", async () => {
+    const [alice, bob] = [client("alice"), client("bob", { url: server.url })];
+    const id = await openRoom(alice);
+    await bob.command(id, "join");
+    const room = alice.room(id);
+    const marked = [];
+    alice.me.on("event", ({ name, data }) => name === "ReadMarkerMoved" && data.room === id && marked.push(data.revision));
+    await room.once("live");
+    await bob.command(id, "post_message", { text: "one" });
+    await until("it is unread", () => room.unread === 1);
+    room.seen();
+    await until("that is on record", () => marked.length === 1);
+    const { revision } = await bob.command(id, "post_message", { text: "two" });
+    await until("it is unread", () => room.unread === 1);
+    room.seen();
+    await interrupt(room);
+    assert.deepEqual([room.unread, room.seenRevision], [0, revision]);
+    await until("the server hears of it all the same", () => marked.at(-1) === revision);
+    await interrupt(room, () => bob.command(id, "post_message", { text: "three" }));
+    assert.equal(room.unread, 1);
+  });
+
+  test("is what was said meanwhile, also to who never said what they saw", async () => {
+    const [alice, bob] = [client("alice"), client("bob", { url: server.url })];
+    const id = await openRoom(alice);
+    await bob.command(id, "join");
+    await bob.command(id, "post_message", { text: "before the first visit" });
+    const room = alice.room(id);
+    await room.once("live");
+    assert.equal(room.unread, 0);
+    await bob.command(id, "post_message", { text: "heard" });
+    await until("it is unread", () => room.unread === 1);
+    await interrupt(room, async () => {
+      for (let count = 0; count < 3; count += 1) await bob.command(id, "post_message", { text: "missed" });
+    });
+    assert.equal(room.unread, 4);
+    room.seen();
+    assert.equal(room.unread, 0);
+  });
+});
+
+describe("a client of very many rooms", () => {
+  // Together their places are longer than one message, and the cursor than an address may be.
+  const ids = Array.from({ length: 450 }, (_, number) => `${"many-".repeat(24)}${number}`);
+
+  before(async () => {
+    const owner = client("owner", { url: server.url });
+    await Promise.all(ids.map((id) => owner.command(id, "open_room", { title: "One of many" })));
+    owner.close();
+  });
+
+  for (const transport of ["socket", "stream", "poll"]) {
+    test(`comes back to all of them over a ${transport}`, async () => {
+      const addresses = [];
+      const fetch = (url, init) => {
+        addresses.push(String(url).length);
+        return globalThis.fetch(url, init);
+      };
+      const owner = client("owner", { transports: [transport], fetch });
+      const states = new Set();
+      owner.on("status", ({ state }) => states.add(state));
+      const many = ids.map((id) => owner.room(id));
+      const areLive = () => many.every(({ state }) => state === "live");
+      await until("all are live", areLive, 60_000);
+      const { connection } = owner.greeting;
+      proxy.cut();
+      proxy.restore();
+      await until("it is back", () => owner.greeting && owner.greeting.connection !== connection);
+      await until("all are live again", areLive, 60_000);
+      const { revision } = await many.at(-1).post("heard in the last");
+      await until("it is heard", () => many.at(-1).cursor.after === revision);
+      assert.ok(!states.has("closed"));
+      assert.ok(Math.max(0, ...addresses) < 8_000, `an address of ${Math.max(...addresses)} bytes`);
+      owner.close();
+    });
+  }
+
+  test("takes a refusal that is not the server's own for no last word", async () => {
+    let refused = 0;
+    const fetch = (url, init) => {
+      if (!/\/api\/(stream|poll)/.test(url) || refused >= 2) return globalThis.fetch(url, init);
+      refused += 1;
+      return Promise.resolve(new Response("<h1>Bad Request</h1>", { status: refused === 1 ? 400 : 403 }));
+    };
+    for (const transport of ["stream", "poll"]) {
+      refused = 0;
+      const alice = client("alice", { transports: [transport], fetch });
+      await alice.once("ready");
+      assert.equal(refused, 2);
+      alice.close();
+    }
+  });
+});
+
+describe("a room that is left before the line stands", () => {
+  test("is not followed on", async () => {
+    let said;
+    class Heard extends globalThis.WebSocket {
+      send(text) {
+        super.send(text);
+        said?.(JSON.parse(text));
+      }
+    }
+    const alice = client("alice", { WebSocket: Heard });
+    const id = await openRoom(alice);
+    const room = alice.room(id);
+    await until("it is live", () => room.state === "live");
+    const left = new Promise((resolve) => { alice.on("message", (message) => message.type === "unsubscribed" && resolve(message.room)); });
+    said = ({ type }) => type === "hello" && room.unfollow();
+    proxy.cut();
+    proxy.restore();
+    const ready = await alice.once("ready");
+    assert.deepEqual(ready.rooms.map(({ room: one }) => one), [id]);
+    assert.equal(await left, id);
+  });
+});
+
+describe("a room for which there is no place", () => {
+  test("is asked for again, until there is one", async () => {
+    const own = await Server.start({ env: { DRAMATIS__LIMITS__USER__ROOMS_MAX: "1" } });
+    const phone = connect({ url: own.url, user: "alice", device: "phone" });
+    open.add(phone);
+    await phone.command("narrow", "open_room", { title: "Narrow" });
+    const held = phone.room("narrow");
+    await until("the phone is in", () => held.state === "live");
+    const laptop = connect({ url: own.url, user: "alice", device: "laptop" });
+    open.add(laptop);
+    // Followed before the line stands: its hello asks for the room.
+    const room = laptop.room("narrow");
+    const { rooms: [entry] } = await laptop.once("ready");
+    assert.deepEqual([entry.how, entry.code], ["denied", "rate_limited"]);
+    assert.equal(room.state, "joining", "it is not given up");
+    held.unfollow();
+    await until("the laptop is in", () => room.state === "live");
+    for (const one of [phone, laptop]) one.close();
+    await own.stop();
+  });
+});
+
+describe("a room's name that is none", () => {
+  test("is refused before it is sent, and keeps the line from nothing", async () => {
+    const alice = client("alice");
+    const id = await openRoom(alice);
+    const heard = collect(alice.room(id));
+    const denied = [];
+    for (const [name, from] of [["my room"], [""], ["a/b"], ["x".repeat(129)], ["fine", { epoch: "none", after: 3 }], ["fine too", {}], ["also", { after: -1 }]]) {
+      const room = alice.room(name, from);
+      room.on("denied", ({ code, message }) => denied.push([name, code, message.length > 20]));
+      room.seen(1);
+      await assert.rejects(room.history(), { code: "malformed" });
+      room.unfollow();
+    }
+    assert.deepEqual(denied.map(([, code, isSaid]) => [code, isSaid]), Array.from({ length: 7 }, () => ["malformed", true]));
+    for (let count = 0; count < 12; count += 1) await assert.rejects(alice.command("my room", "join"), { code: "malformed" });
+    alice.room("my room");
+    proxy.cut();
+    proxy.restore();
+    await alice.room(id).post("back again");
+    await until("it is heard", () => texts(heard).includes("back again"));
+    assert.equal(alice.status.state, "live");
+  });
+
+  test("or that the server refused is not in the next hello", async () => {
+    const hellos = [];
+    const fetch = (url, init) => {
+      if (init?.method === "POST" && String(url).includes("/api/poll")) hellos.push(JSON.parse(init.body).rooms.map(({ room }) => room));
+      return globalThis.fetch(url, init);
+    };
+    const alice = client("alice", { transports: ["poll"], fetch });
+    const id = await openRoom(alice);
+    await until("the one is live", () => alice.room(id).state === "live");
+    await until("the other is denied", () => alice.room("no-such-room").state === "denied");
+    const before = hellos.length;
+    proxy.cut();
+    proxy.restore();
+    await until("it is back", () => hellos.length > before && alice.status.state === "live");
+    assert.deepEqual(hellos.at(-1), [id]);
+  });
+});
+
 describe("what waits", () => {
   test("is sent by the next client of the same store, once", async () => {
     const store = memoryStore();

@@ -228,6 +228,35 @@ test("a queue longer than the server takes at once is taken, in order, and few a
   assert.ok(refused < 200, `${refused} refused`);
 });
 
+test("a queue stays in order where a refusal comes back sooner than an ack, over a slow line", async (context) => {
+  const [LATENCY_MS, ACK_MS, PER_SECOND, BURST] = [100, 5, 10, 10];
+  context.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const ids = Array.from({ length: 120 }, (_, number) => `c${number}`);
+  const taken = [];
+  let [tokens, at, refused] = [BURST, Date.now(), 0];
+  const answer = (message, afterMs) => setTimeout(() => outbox.answered(message), afterMs);
+  const arrive = ({ id }) => {
+    tokens = Math.min(BURST, tokens + (Date.now() - at) * PER_SECOND / 1_000);
+    at = Date.now();
+    if (tokens >= 1) {
+      tokens -= 1;
+      taken.push(id);
+      // Once it is on the disk.
+      answer({ type: "ack", id }, ACK_MS + LATENCY_MS);
+    } else {
+      refused += 1;
+      answer({ type: "reject", id, code: "rate_limited", retry: true, after_ms: Math.ceil((1 - tokens) * 1_000 / PER_SECOND) }, LATENCY_MS);
+    }
+  };
+  const outbox = new Outbox({ store: memoryStore(), owner: "tab", send: (sent) => setTimeout(() => arrive(sent), LATENCY_MS) });
+  const settled = ids.map((id) => outbox.add(frame(id)));
+  outbox.ready();
+  for (let step = 0; step < 40_000 && outbox.entries.length > 0; step += 1) context.mock.timers.tick(5);
+  await Promise.all(settled);
+  assert.deepEqual(taken, ids);
+  assert.ok(refused < 60, `${refused} refused`);
+});
+
 test("a tab takes over what another left, and only what it is meant to", async () => {
   const store = memoryStore();
   const gone = new Outbox({ store, owner: "gone", send: () => {} });

@@ -189,3 +189,101 @@ describe("in Chromium, a token is renewed in place", () => {
     });
   }
 });
+
+describe("in Chromium, people at one browser who show tokens and give no account", () => {
+  /** A tab that connects with a token of this person, or with this token. */
+  async function tab(context, url, token) {
+    const page = await context.newPage();
+    await page.goto(`${url}/client.d.ts`);
+    await page.evaluate(async (given) => {
+      const { connect: open } = await import("/client.js");
+      globalThis.client = open({ token: async () => given });
+    }, token);
+    return page;
+  }
+  const user = (page) => page.evaluate(() => (globalThis.client.status.state === "live" ? globalThis.client.user : null));
+
+  test("have a line each, and neither acts or sends as the other", async () => {
+    await openRoom("at-one-browser");
+    const browser = await launch();
+    const context = await browser.newContext();
+    const tokens = { alice: await mint("alice", "1h"), bob: await mint("bob", "1h") };
+    const alice = await tab(context, server.url, tokens.alice);
+    await until("alice is there", async () => await user(alice) === "alice");
+    const second = await tab(context, server.url, tokens.alice);
+    await until("her second tab is there", async () => await user(second) === "alice");
+    assert.equal(await second.evaluate(() => globalThis.client.status.role), "follower", "the tabs of one person share");
+    const bob = await tab(context, server.url, tokens.bob);
+    await until("bob is there, as himself", async () => await user(bob) === "bob");
+
+    // What waits is kept for its own person.
+    await second.close();
+    await alice.evaluate(() => {
+      globalThis.client.close();
+      return import("/client.js").then(({ localStore }) => {
+        const frame = { type: "command", id: "hers", room: "at-one-browser", name: "join", data: {} };
+        const space = Object.keys(localStorage).find((key) => key.endsWith(":alice:session")).replace(/:session$/, ":outbox");
+        localStore(space).put({ id: "hers", owner: "gone", frame, createdAt: Date.now(), attempted: false, state: "waiting" });
+      });
+    });
+    const again = await tab(context, server.url, tokens.bob);
+    await until("bob has another tab", async () => await user(again) === "bob");
+    await bob.close();
+    await until("which leads", () => again.evaluate(() => globalThis.client.status.role === "leader" && globalThis.client.status.state === "live"));
+    assert.deepEqual(await again.evaluate(() => globalThis.client.pending), []);
+    const back = await tab(context, server.url, tokens.alice);
+    await until("hers is sent as her", async () => (await (await fetch(`${server.url}/api/rooms/at-one-browser/members`, {
+      headers: { authorization: `Bearer ${tokens.alice}` },
+    })).json()).members?.some(({ member }) => member === "alice"));
+    await back.close();
+    await browser.close();
+  });
+
+  test("share and keep nothing where a token does not say whose it is", async () => {
+    const browser = await launch();
+    const context = await browser.newContext();
+    const page = await tab(context, server.url, "opaque");
+    await until("it is refused", () => page.evaluate(() => globalThis.client.status.state === "closed"));
+    const found = await page.evaluate(() => {
+      globalThis.client.command("at-one-browser", "join").catch(() => {});
+      return [globalThis.client.status.role, Object.keys(localStorage).filter((key) => key.includes(":outbox:"))];
+    });
+    assert.deepEqual(found, ["alone", []]);
+    await browser.close();
+  });
+});
+
+describe("in Node, a line whose person a token told", () => {
+  test("waits for a source that fails at first, and then says what was asked of it meanwhile", async () => {
+    await openRoom("asked-early");
+    let asked = 0;
+    const alice = connect({
+      url: server.url,
+      token: () => {
+        asked += 1;
+        if (asked < 3) throw new Error("the source is not up yet");
+        return mint("alice", "1h");
+      },
+    });
+    const said = [];
+    alice.on("status", ({ state, reason }) => said.push(reason ?? state));
+    const room = alice.room("asked-early");
+    await room.join();
+    await until("the room is followed", () => room.state === "live");
+    assert.equal(asked, 3);
+    assert.equal(said.filter((one) => one.includes("the source is not up yet")).length, 2, said.join());
+    alice.close();
+  });
+
+  test("takes no token of another", async () => {
+    await openRoom("told-by-token");
+    const alice = connect({ url: server.url, token: ({ again }) => mint(again ? "mallory" : "alice", again ? "1h" : "3s") });
+    const problems = [];
+    alice.on("problem", (error) => problems.push(error.message));
+    await alice.room("told-by-token").join();
+    await until("the other's is refused", () => problems.length > 0);
+    assert.match(problems[0], /mallory.*alice/);
+    assert.equal(alice.user, "alice");
+    alice.close();
+  });
+});

@@ -49,7 +49,10 @@ export interface ConnectOptions {
   user?: MemberId;
   /** A token, or where to get one; asked with `again` once the last one ran out or was refused. */
   token?: string | ((why: { again: boolean }) => MaybePromise<string>);
-  /** With a token: keeps the stored commands of people at one browser apart. */
+  /**
+   * With a token: whose it is, which keeps apart the lines and stored commands of people at one browser. Without it the
+   * token's `sub` tells; where that cannot be read no line is shared and no command outlives the page.
+   */
   account?: string;
   /** What the person would call this device. */
   device?: string;
@@ -150,7 +153,7 @@ export class Client {
   readonly api: Api;
   on<Name extends keyof ClientEvents>(name: Name, listener: (value: ClientEvents[Name]) => void): Off;
   once<Name extends keyof ClientEvents>(name: Name): Promise<ClientEvents[Name]>;
-  /** Follows a room; the same room again gives the same object. */
+  /** Follows a room; the same room again gives the same object. One whose name or place no server takes is `denied`. */
   room(id: EntityId, from?: { epoch?: Epoch; after?: Revision; catchUp?: "events" | "state" }): Room;
   command(room: EntityId, name: string, data?: object, options?: CommandOptions): Promise<Ack>;
   /** Sends an expired command after all. */
@@ -188,7 +191,7 @@ export class Expired extends Error {
 
 /** This client's own no. */
 export class ClientError extends Error {
-  code: "closed" | "discarded" | "id_in_use" | "queue_full" | "too_big";
+  code: "closed" | "discarded" | "id_in_use" | "malformed" | "queue_full" | "too_big";
 }
 
 /** An HTTP answer that is no success. */

@@ -29,8 +29,9 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  * @param {string} [options.user] in local mode: who this is
  * @param {string|((why: {again: boolean}) => string|Promise<string>)} [options.token] a token, or
  *   where to get one; asked with `again` once the last one ran out or was refused
- * @param {string} [options.account] with a token: whose it is, if known; keeps stored commands apart, so that
- *   two people at one browser do not send each other's
+ * @param {string} [options.account] with a token: whose it is; without it the token's `sub` tells, and where that
+ *   cannot be read no line is shared and no command outlives the page. Two people at one browser so
+ *   have a line each and do not send each other's commands
  * @param {string} [options.device] what the person would call this device
  * @param {string} [options.session] stable over reconnects; made and kept by itself
  * @param {boolean} [options.share] whether the tabs of a person share one line, where the browser can

@@ -1,14 +1,15 @@
 // A person at a server: their line, rooms, and commands on the way.
 
+import { Asking, subjectOf } from "./account.js";
 import { Api } from "./api.js";
 import { Connection } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { ClientError, Rejected } from "./errors.js";
-import { randomId } from "./ids.js";
+import { objection, randomId } from "./ids.js";
 import { Outbox } from "./outbox.js";
 import { Relay, canShare } from "./relay.js";
 import { Room } from "./room.js";
-import { defaultStore } from "./store.js";
+import { defaultStore, memoryStore } from "./store.js";
 import { tabId, sessionId } from "./tab.js";
 import { transportsOf } from "./transports.js";
 
@@ -36,6 +37,7 @@ export class Client extends Emitter {
   #rooms = new Map();
   #requests = new Map(); // id -> { frame, resolve, reject }
   #token;
+  #subject = null; // whose the line is, if a token said so
   #isShared;
 
   /** Made by `connect`. */
@@ -45,19 +47,45 @@ export class Client extends Emitter {
     this.user = options.user ?? options.account ?? null;
     /** Greeting of the server, while the line stands. */
     this.greeting = null;
-    const space = `dramatis:${new URL(options.url).host}:${options.user ?? options.account ?? "?"}`;
     this.#isShared = options.share && canShare();
-    const tab = tabId();
+    this.tab = tabId();
+    this.ended = new AbortController();
     this.api = new Api({ url: options.url, fetch: options.fetch, token: () => this.#getToken(false) });
     this.#outbox = new Outbox({
-      store: options.store ?? defaultStore(`${space}:outbox`),
-      owner: tab,
+      store: options.store ?? memoryStore(),
+      owner: this.tab,
       expireAfterMs: options.expireAfterMs,
       send: (frame) => this.#line.send(frame),
     });
     this.#outbox.on("changed", () => this.emit("pending", this.pending));
     for (const name of ["settled", "expired"]) this.#outbox.on(name, (value) => this.emit(name, value));
     this.#outbox.on("storage", (error) => this.emit("problem", error));
+    this.#whose();
+    this.#watchNetwork();
+  }
+
+  // A person's name decides what is shared and kept: without one the token says whose it is.
+  #whose() {
+    const { token, store } = this.#options;
+    if (this.user !== null) return this.#begin(this.user);
+    if (typeof token === "string") return this.#begin(subjectOf(token));
+    if (!token || (!this.#isShared && store)) return this.#begin(null);
+    this.#line = new Asking(() => this.#getToken(false), {
+      status: (status) => this.#stands(status),
+      problem: (error) => this.emit("problem", error),
+      known: (subject) => {
+        this.#subject = subject;
+        this.#begin(subject);
+      },
+    });
+    return this.#line.start();
+  }
+
+  #begin(name) {
+    const options = this.#options;
+    const space = `dramatis:${new URL(options.url).host}:${name ?? "?"}`;
+    if (name === null) this.#isShared = false;
+    else if (!options.store) this.#outbox.keepIn(defaultStore(`${space}:outbox`));
     const line = {
       url: options.url,
       user: options.user,
@@ -67,19 +95,18 @@ export class Client extends Emitter {
       transports: transportsOf(options),
       fetch: options.fetch,
       space,
-      tab,
+      tab: this.tab,
     };
+    if (this.#isShared) this.tab = null;
     this.#line = new (this.#isShared ? Relay : Connection)(line, {
       status: (status) => this.#stands(status),
       message: (message) => this.#take(message),
       problem: (error) => this.emit("problem", error),
+      named: (tab) => this.#isTab(tab),
       gone: () => this.#adoptOrphans(space),
     });
-    this.tab = tab;
-    this.ended = new AbortController();
     this.#line.start();
-    this.#outbox.adopt((owner) => owner === tab || !this.#isShared);
-    this.#watchNetwork();
+    if (!this.#isShared) this.#isTab(this.tab);
   }
 
   /** How the line stands. @returns {import("./connection.js").Status} */
@@ -93,16 +120,18 @@ export class Client extends Emitter {
   }
 
   /**
-   * Follows a room; the same room again gives the same object.
+   * Follows a room; the same room again gives the same object. One whose name or place no server takes is `denied`.
    * @param {string} id
    * @param {{epoch?: string, after?: number, catchUp?: "events"|"state"}} [from] where to go on; without it, from the latest page
    */
   room(id, from) {
     const held = this.#rooms.get(id);
     if (held) return held;
-    const room = new Room(id, this.#linkFor(), from);
+    const problem = objection(id, from);
+    const room = new Room(id, problem === null ? this.#link() : this.#noLink(), problem === null ? from : {});
     this.#rooms.set(id, room);
-    room.subscribe();
+    if (problem === null) room.subscribe();
+    else queueMicrotask(() => room.state === "joining" && room.deny({ code: "malformed", message: problem }));
     return room;
   }
 
@@ -127,6 +156,8 @@ export class Client extends Emitter {
    *   `isStored: false`: a reload may forget it
    */
   command(room, name, data = {}, { id = randomId(), expected, ...keep } = {}) {
+    const problem = objection(room);
+    if (problem !== null) return Promise.reject(new ClientError("malformed", problem));
     const frame = { type: "command", id, room, name, data, ...(expected !== undefined && { expected }) };
     return this.#outbox.add(frame, keep);
   }
@@ -159,16 +190,20 @@ export class Client extends Emitter {
   async #getToken(again) {
     const { token } = this.#options;
     if (typeof token !== "function") return again ? undefined : token;
-    if (again || this.#token === undefined) this.#token = Promise.resolve(token({ again }));
     try {
-      return await this.#token;
+      if (again || this.#token === undefined) this.#token = Promise.resolve(token({ again }));
+      const given = await this.#token;
+      const subject = this.#subject === null ? null : subjectOf(given);
+      if (subject !== this.#subject) throw new Error(`the token is that of ${subject ?? "nobody"}, this line is ${this.#subject}'s: connect anew for another person`);
+      return given;
     } catch (error) {
       this.#token = undefined;
       throw error;
     }
   }
 
-  #linkFor() {
+  // What a room says goes through this.
+  #link() {
     const client = this;
     return {
       get user() { return client.user; },
@@ -180,6 +215,19 @@ export class Client extends Emitter {
         client.#rooms.delete(room);
         client.#line.send({ type: "unsubscribe", id: randomId(), room });
       },
+    };
+  }
+
+  // For a room that no server takes: nothing of it reaches one.
+  #noLink() {
+    const client = this;
+    return {
+      get user() { return client.user; },
+      isLive: false,
+      send: () => {},
+      command: (...parts) => client.command(...parts),
+      request: ({ room }) => Promise.reject(new ClientError("malformed", objection(room) ?? "the room was denied")),
+      forget: (room) => client.#rooms.delete(room),
     };
   }
 
@@ -253,6 +301,13 @@ export class Client extends Emitter {
     this.#requests.delete(message.id);
     if (message.type === "page") request.resolve(message);
     else request.reject(new Rejected(message));
+  }
+
+  // It is certain which tab this is, and so which of the stored commands are its own.
+  #isTab(tab) {
+    this.tab = tab;
+    this.#outbox.belongsTo(tab);
+    this.#outbox.adopt((owner) => owner === tab || !this.#isShared);
   }
 
   // What tabs left behind that are gone is this tab's to send, as it holds the line.

@@ -17,6 +17,8 @@ const UPGRADE_AFTER_MS = 60_000;
 const FAILURES_MAX = 2;
 /** Between two askings for a token: its source may give again what the server has just refused. */
 const RENEW_EVERY_MS = 1_000;
+/** What a message may be long until the server has said so, in bytes. */
+const MESSAGE_BYTES_MAX = 65_536;
 const LOST_CLOSE = 1006;
 const TOKEN_CLOSE = 4501;
 const REPLACED_CLOSE = 4507;
@@ -35,6 +37,7 @@ const REPLACED_CLOSE = 4507;
 export class Connection {
   #backoff = new Backoff();
   #rooms = new Map(); // room -> Cursor
+  #asked = new Map(); // id of a subscribe on its way -> its room
   #line = null;
   #attempt = 0; // tells calls of an abandoned line from those of this one
   #isReady = false;
@@ -48,6 +51,7 @@ export class Connection {
   #timers = {};
   #heardAt = 0;
   #heartbeatMs = HEARTBEAT_DEFAULT_MS;
+  #messageBytesMax = MESSAGE_BYTES_MAX;
 
   /**
    * @param {object} options
@@ -102,7 +106,9 @@ export class Connection {
   send(message) {
     if (message.type === "subscribe") this.#rooms.set(message.room, new Cursor(message));
     if (message.type === "unsubscribe") this.#rooms.delete(message.room);
-    if (this.#isReady) this.#line.send(message);
+    if (!this.#isReady) return;
+    if (message.type === "subscribe") this.#asked.set(message.id, message.room);
+    this.#line.send(message);
   }
 
   #say(status) {
@@ -115,8 +121,16 @@ export class Connection {
     this.#hasNoToken = true;
     const token = await this.#token(false);
     this.#hasNoToken = false;
-    const rooms = [...this.#rooms].map(([room, cursor]) => ({ room, ...cursor.fields() }));
-    return { type: "hello", ...(token ? { token } : { user }), session: this.session, ...(device && { device }), rooms };
+    const hello = { type: "hello", ...(token ? { token } : { user }), session: this.session, ...(device && { device }), rooms: [] };
+    // What does not fit into one message is subscribed by its followers, once they see it missing in `ready`.
+    let left = this.#messageBytesMax - bytesOf(hello);
+    for (const [room, cursor] of this.#rooms) {
+      const entry = { room, ...cursor.fields() };
+      left -= bytesOf(entry) + 1;
+      if (left < 0) break;
+      hello.rooms.push(entry);
+    }
+    return hello;
   }
 
   // A source that fails has not refused anything: it is told, and asked again like a lost line.
@@ -160,6 +174,7 @@ export class Connection {
     this.#line = null;
     this.#isReady = false;
     this.ready = null;
+    this.#asked.clear();
     line?.close();
     return wasReady;
   }
@@ -222,7 +237,7 @@ export class Connection {
       case "room_state": Object.assign(this.#rooms.get(message.room) ?? {}, { last: message.revision }); break;
       case "closed": this.#rooms.delete(message.room); break;
       case "authenticated": this.#wantsToken = false; break;
-      case "reject": if (message.code === "token_expired") this.#authenticate(); break;
+      case "reject": this.#refused(message); break;
       default: // a newer server may say more
     }
     this.on.message(message);
@@ -237,13 +252,27 @@ export class Connection {
     this.#backoff.succeeded(message.reconnect);
     this.#heartbeatMs = message.heartbeat_ms ?? HEARTBEAT_DEFAULT_MS;
     this.ready = message;
-    for (const entry of message.rooms ?? []) this.#attached(entry);
+    this.#messageBytesMax = message.limits?.message_bytes_max ?? MESSAGE_BYTES_MAX;
+    for (const entry of message.rooms ?? []) {
+      // Left after the hello had asked for it.
+      if (!this.#rooms.has(entry.room) && entry.how !== "denied") this.#line.send({ type: "unsubscribe", id: randomId(), room: entry.room });
+      this.#attached(entry);
+    }
     if (this.#transport > 0) this.#timers.upgrade = setTimeout(() => this.#upgrade(), UPGRADE_AFTER_MS);
     this.#say({ state: "live", transport: this.options.transports[this.#transport].name });
     this.on.message(message);
   }
 
-  #attached({ room, epoch, how }) {
+  #refused({ id, code, retry }) {
+    if (code === "token_expired") this.#authenticate();
+    const room = this.#asked.get(id);
+    this.#asked.delete(id);
+    // The next hello asks for no room that was refused: of one that it cannot read the server says no to all of it.
+    if (room !== undefined && !retry && code !== "token_expired") this.#rooms.delete(room);
+  }
+
+  #attached({ id, room, epoch, how }) {
+    this.#asked.delete(id);
     const cursor = this.#rooms.get(room);
     if (!cursor) return;
     if (how === "denied") this.#rooms.delete(room);
@@ -286,3 +315,5 @@ export class Connection {
     if (this.#isReady && Date.now() - this.#heardAt > 2 * this.#heartbeatMs + 5_000) this.#lost(4002, "nothing was heard for too long");
   }
 }
+
+const bytesOf = (message) => new TextEncoder().encode(JSON.stringify(message)).length;

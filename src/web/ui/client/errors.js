@@ -28,7 +28,7 @@ export class Expired extends Error {
   }
 }
 
-/** This client's own no: `closed`, `discarded`, `id_in_use`, `queue_full`, `too_big`. */
+/** This client's own no: `closed`, `discarded`, `id_in_use`, `malformed`, `queue_full`, `too_big`. */
 export class ClientError extends Error {
   constructor(code, message) {
     super(message);

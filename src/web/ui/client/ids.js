@@ -1,7 +1,25 @@
-// Ids that need no coordination.
+// Ids: such as need no coordination, and such as the server takes.
 
 /** 128 random bits in hex. `crypto.randomUUID` is missing on plain-HTTP pages of other machines. */
 export function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** What the server takes as the name of a room. */
+const ENTITY_ID = /^(?:(?![/%:"<>])[\x21-\x7e]){1,128}$/;
+const EPOCH = /^[0-9a-f]{16}\.\d{1,10}$/i;
+
+/**
+ * Why the server would not take this room's name or this place in it as such, for people; null if it
+ * would. It counts what it cannot read, and ends a line that sends much of it.
+ */
+export function objection(room, { epoch, after, catchUp } = {}) {
+  if (typeof room !== "string" || !ENTITY_ID.test(room)) {
+    return `a room's name has 1 to 128 visible ASCII characters other than / % : " < >; got ${JSON.stringify(room)}`;
+  }
+  if ((epoch ?? null) !== null && (typeof epoch !== "string" || !EPOCH.test(epoch))) return `an epoch is what a room's cursor gave; got ${JSON.stringify(epoch)}`;
+  if ((after ?? null) !== null && !(Number.isSafeInteger(after) && after >= 0)) return `\`after\` is a revision, 0 or more; got ${JSON.stringify(after)}`;
+  if (![undefined, null, "events", "state"].includes(catchUp)) return `\`catchUp\` is "events" or "state"; got ${JSON.stringify(catchUp)}`;
+  return null;
 }

@@ -15,6 +15,11 @@ export const EXPIRE_AFTER_MS = 3 * 86_400_000;
 /** Commands on their way at once: when a line stands, and at the most. */
 const WINDOW_FIRST = 32;
 export const WINDOW_MAX = 256;
+/**
+ * After a refusal as too fast one goes at a time, until so long has passed without another, and no less
+ * than a first window would have taken at the pace of then.
+ */
+const CALM_AFTER_MS = 10_000;
 /** Answers "again" that named no time, before it is given up. */
 const RETRIES_MAX = 10;
 /** After a refusal as too fast each waits so much longer behind the one before, and so much less after each ack. */
@@ -37,10 +42,15 @@ const RETRY_CAP_MS = 30_000;
  */
 
 export class Outbox extends Emitter {
-  #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored, isOnItsWay }
+  #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored, isOnItsWay, number }
   #isReady = false;
   #onTheirWay = 0;
   #window = WINDOW_FIRST;
+  #isFull = false; // as many as the window holds are on their way: the next go once all are answered
+  #wasRefused = false; // one of those
+  #sentCount = 0;
+  #slowedAt = 0; // how many were sent when the pace was last set
+  #calmAt = 0; // when it counts no more that one was refused as too fast
   #paceMs = 0; // from one to the next, where the server is asked too fast else
   #pausedUntil = 0;
   #timer = null;
@@ -64,6 +74,22 @@ export class Outbox extends Emitter {
   /** All that waits, oldest first. */
   get entries() {
     return [...this.#entries.values()].map(({ entry }) => entry);
+  }
+
+  /** From now on what waits belongs to this tab. */
+  belongsTo(owner) {
+    if (owner === this.owner) return;
+    this.owner = owner;
+    for (const held of this.#entries.values()) {
+      held.entry.owner = owner;
+      this.#store(held);
+    }
+  }
+
+  /** From now on what waits is kept in this store. */
+  keepIn(store) {
+    this.store = store;
+    for (const held of this.#entries.values()) this.#store(held);
   }
 
   /** Takes over what the store holds of owners for whom `isMine(owner)` is true. */
@@ -109,8 +135,6 @@ export class Outbox extends Emitter {
   ready() {
     this.lost();
     this.#isReady = true;
-    this.#window = WINDOW_FIRST;
-    this.#paceMs = 0;
     this.#pausedUntil = 0;
     this.#flush();
   }
@@ -121,6 +145,7 @@ export class Outbox extends Emitter {
     clearTimeout(this.#timer);
     this.#timer = null;
     for (const held of this.#entries.values()) this.#arrived(held);
+    this.#isFull = false;
   }
 
   /** Takes an `ack` or `reject`; false when it is for someone else. */
@@ -129,7 +154,6 @@ export class Outbox extends Emitter {
     if (!held) return false;
     this.#arrived(held);
     if (message.type === "ack") {
-      this.#window = Math.min(WINDOW_MAX, this.#window + 1);
       this.#paceMs *= PACE_EASED;
       this.#settle(held, () => held.resolve?.(message), { ack: message });
     } else if (message.retry && (message.after_ms !== undefined || held.tries < RETRIES_MAX)) {
@@ -180,14 +204,27 @@ export class Outbox extends Emitter {
     held.isOnItsWay = false;
   }
 
+  // Once none was refused as too fast for a while it may go faster again.
+  #calm() {
+    if (this.now() < this.#calmAt) return;
+    this.#window = Math.max(this.#window, WINDOW_FIRST);
+    this.#paceMs = 0;
+  }
+
   // The server asks to wait: all wait, so that the order stays.
   #again(held, { code, after_ms: afterMs }) {
     if (afterMs === undefined) held.tries += 1;
     const waitMs = afterMs ?? Math.min(RETRY_CAP_MS, RETRY_BASE_MS * 2 ** held.tries) * Math.random();
+    this.#wasRefused = true;
     if (code === "rate_limited") {
       // Of those that were on their way together the first tells how much too fast that was.
-      if (this.#window > 1) this.#paceMs = Math.min(PACE_MAX_MS, (this.#paceMs + waitMs) * PACE_SLOWED);
+      if (held.number > this.#slowedAt) {
+        this.#paceMs = Math.min(PACE_MAX_MS, (this.#paceMs + waitMs) * PACE_SLOWED);
+        this.#slowedAt = this.#sentCount;
+      }
+      // What is sent behind one that is refused may be taken before it: from now on nothing is.
       this.#window = 1;
+      this.#calmAt = this.now() + Math.max(CALM_AFTER_MS, WINDOW_FIRST * this.#paceMs);
     }
     this.#pauseUntil(this.now() + waitMs);
   }
@@ -201,13 +238,25 @@ export class Outbox extends Emitter {
     }, Math.max(0, this.#pausedUntil - this.now()));
   }
 
-  // Sends what is not on its way yet, as far as the window and the pace let it.
+  // Sends what is not on its way yet, as far as the window and the pace let it. A queue longer than
+  // the window goes window by window: the fewer are on their way behind one that is refused.
   #flush() {
+    if (this.#onTheirWay === 0) this.#turn();
+    if (this.#isFull) return;
     for (const held of [...this.#entries.values()]) {
       if (!this.#isReady || this.#onTheirWay >= this.#window || this.now() < this.#pausedUntil) return;
       const isDue = this.#entries.get(held.entry.id) === held && !held.isOnItsWay && held.entry.state !== "expired";
       if (isDue && !this.#expireIfDue(held)) this.#transmit(held);
+      if (this.#onTheirWay >= this.#window) this.#isFull = true;
     }
+  }
+
+  // All that were on their way are answered: more may go at once if none was refused.
+  #turn() {
+    if (this.#isFull && !this.#wasRefused && this.now() >= this.#calmAt) this.#window = Math.min(WINDOW_MAX, this.#window * 2);
+    this.#calm();
+    this.#isFull = false;
+    this.#wasRefused = false;
   }
 
   #transmit(held) {
@@ -224,6 +273,8 @@ export class Outbox extends Emitter {
     }
     held.isOnItsWay = true;
     this.#onTheirWay += 1;
+    this.#sentCount += 1;
+    held.number = this.#sentCount;
     if (this.#paceMs >= 1) this.#pauseUntil(this.now() + this.#paceMs);
     this.send(held.entry.frame);
   }

@@ -1,6 +1,6 @@
 // What a client without a WebSocket says: one request after the other, so that the order stays.
 
-const JSON_TYPE = { "content-type": "application/json" };
+export const JSON_TYPE = { "content-type": "application/json" };
 /** Pause before a request is sent again that the server could not take, in milliseconds. */
 const AGAIN_MS = 1_000;
 /** A post that is not answered in so many milliseconds ends the line. */
@@ -15,9 +15,10 @@ export async function headersOf(link, hello) {
   };
 }
 
-// The close code that stands for a refused request: a socket would have been closed with it.
-function closeCodeOf(status) {
-  return { 400: 4500, 401: 4501, 403: 4503 }[status] ?? 1006;
+// The close code that stands for a refused request: a socket would have been closed with it. Only
+// the server's own no is final, which has a word for it: anything on the way may answer 400 or 403 too.
+function closeCodeOf(status, { code }) {
+  return code === undefined ? 1006 : { 400: 4500, 401: 4501, 403: 4503 }[status] ?? 1006;
 }
 
 /**
@@ -35,8 +36,9 @@ export function postedLine({ fetch }, link, run) {
   };
   const ask = async (path, init) => {
     const answer = await fetch(new URL(path, link.url), { ...init, signal });
-    if (!answer.ok) throw Object.assign(new Error(`the server answered ${answer.status}`), { code: closeCodeOf(answer.status) });
-    return answer;
+    if (answer.ok) return answer;
+    const problem = parsed(await answer.text());
+    throw Object.assign(new Error(problem.detail ?? `the server answered ${answer.status}`), { code: closeCodeOf(answer.status, problem) });
   };
   const start = async () => {
     const hello = await link.hello();
@@ -99,7 +101,7 @@ class Posts {
 
 function parsed(text) {
   try {
-    return JSON.parse(text);
+    return Object(JSON.parse(text));
   } catch {
     return {}; // a proxy's own page
   }

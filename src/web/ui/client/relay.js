@@ -5,10 +5,19 @@
 // after a reconnect, so a tab may come, go or take over at any time. Web Locks and
 // BroadcastChannel are in Chromium, Firefox and Safari; a SharedWorker is not on phones.
 // A leader that the system froze does not answer: a tab in sight then takes the lock from it.
+//
+// Each tab holds a lock of its own while it lives; the leader asks for it too, and once it gets it
+// the tab is gone. So a tab says nothing before it holds its lock.
 
 import { Connection } from "./connection.js";
 import { randomId } from "./ids.js";
+import { freshTabId } from "./tab.js";
 
+/**
+ * A tab's lock that stays taken for so long is not on its way from the tab before a reload: another
+ * tab lives under this id, of which this one is a copy.
+ */
+const OWN_LOCK_WITHIN_MS = 500;
 const PROBE_EVERY_MS = 5_000;
 const ANSWER_WITHIN_MS = 2_000;
 const REPLACED_CLOSE = 4507;
@@ -18,7 +27,10 @@ export function canShare() {
   return typeof document === "object" && typeof BroadcastChannel === "function" && typeof navigator.locks?.request === "function";
 }
 
-/** Has the calls and callbacks of a `Connection`, and one more: `gone(tab)`, told to the leader. */
+/**
+ * Has the calls and callbacks of a `Connection`, and two more: `named(tab)`, once it is certain which
+ * tab this is, and `gone(tab)`, told to the leader.
+ */
 export class Relay {
   #connection = null;
   #followers = new Set();
@@ -30,12 +42,13 @@ export class Relay {
   /**
    * @param {object} options those of a `Connection`, and
    * @param {string} options.space names what is shared: one user at one server
-   * @param {string} options.tab unique to this tab
+   * @param {string} options.tab of this tab, if no other lives under it
    */
   constructor(options, on) {
     this.options = options;
     this.on = on;
-    this.tab = options.tab;
+    /** Unique to this tab; null until that is certain. */
+    this.tab = null;
     /** @type {import("./connection.js").Status} */
     this.status = { state: "connecting", role: "follower" };
     this.ready = null;
@@ -49,13 +62,8 @@ export class Relay {
     this.channel = new BroadcastChannel(this.options.space);
     this.channel.onmessage = ({ data }) => this.#hear(data);
     this.ended = new AbortController();
-    // Held for as long as this tab lives: whoever gets it next knows that the tab is gone.
-    this.#hold(this.#tabLock(this.tab));
-    this.#post({ kind: "attach" });
-    this.#campaign(false);
     this.onVisible = () => document.hidden || this.#probe();
-    document.addEventListener("visibilitychange", this.onVisible);
-    this.probing = setInterval(this.onVisible, PROBE_EVERY_MS);
+    this.#enter();
   }
 
   stop() {
@@ -87,18 +95,44 @@ export class Relay {
     else this.#post({ kind: "renew" });
   }
 
+  // A tab that is not named yet says nothing: once it is, the leader's welcome has it say all anew.
   #post(parcel) {
-    this.channel.postMessage({ ...parcel, from: this.tab });
+    if (this.tab !== null) this.channel.postMessage({ ...parcel, from: this.tab });
+  }
+
+  async #enter() {
+    let { tab } = this.options;
+    const patience = new AbortController();
+    const timer = setTimeout(() => patience.abort(), OWN_LOCK_WITHIN_MS);
+    const isOwn = await this.#hold(tab, patience.signal);
+    clearTimeout(timer);
+    if (this.#isStopped) return;
+    if (!isOwn) {
+      tab = freshTabId();
+      await this.#hold(tab, this.ended.signal);
+    }
+    if (this.#isStopped) return;
+    this.tab = tab;
+    this.on.named?.(tab);
+    this.#post({ kind: "attach" });
+    this.#campaign(false);
+    document.addEventListener("visibilitychange", this.onVisible);
+    this.probing = setInterval(this.onVisible, PROBE_EVERY_MS);
   }
 
   #tabLock(tab) {
     return `${this.options.space}:tab:${tab}`;
   }
 
-  #hold(name) {
-    navigator.locks.request(name, { signal: this.ended.signal }, () => new Promise((release) => {
-      this.ended.signal.addEventListener("abort", release);
-    })).catch(() => {}); // aborted before it was granted
+  // Whether the lock was granted; it is then held for as long as this tab lives.
+  #hold(tab, signal) {
+    return new Promise((resolve) => {
+      navigator.locks.request(this.#tabLock(tab), { signal }, () => {
+        resolve(true);
+        if (this.#isStopped) return undefined;
+        return new Promise((release) => { this.ended.signal.addEventListener("abort", release); });
+      }).catch(() => resolve(false));
+    });
   }
 
   // Waits for the leader's place; `steal` takes it from one that does not answer.
@@ -162,7 +196,7 @@ export class Relay {
   }
 
   #hear(parcel) {
-    if (this.#isStopped) return;
+    if (this.#isStopped || this.tab === null) return;
     if (this.#connection) this.#serve(parcel);
     else this.#follow(parcel);
   }
@@ -198,6 +232,8 @@ export class Relay {
     for (const [room, tabs] of [...this.#followed]) {
       if (tabs.delete(tab) && tabs.size === 0) this.#leave(room);
     }
+    // Should it be there after all, it says again what it follows.
+    this.#post({ kind: "forgotten", to: tab });
     this.on.gone?.(tab);
   }
 
@@ -230,6 +266,9 @@ export class Relay {
       // As after a reconnect, but with no room attached yet: the rooms are asked for one by one.
       if (parcel.ready) this.#take({ kind: "message", message: { ...parcel.ready, rooms: [] } });
       this.#take({ kind: "status", status: parcel.status });
+    } else if (kind === "forgotten") {
+      this.#isAttached = false;
+      this.#post({ kind: "attach" });
     } else if (kind === "message" || kind === "status") {
       if (this.#isAttached) this.#take(parcel);
       else if (kind === "status") this.#post({ kind: "attach" });

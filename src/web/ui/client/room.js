@@ -8,6 +8,14 @@ import { Presence } from "./presence.js";
 const SEEN_EVERY_MS = 1_000;
 /** The others' messages of which it is known which are unread when a marker moves. */
 const RECENT_LEN_MAX = 200;
+/** How often a state is asked for that does not come, before the events since are taken in its place. */
+const STATE_TRIES_MAX = 2;
+/** A hello that found no place for this room is followed by so many wishes, over a good minute. */
+const PLACE_TRIES_MAX = 8;
+const PLACE_BASE_MS = 1_000;
+const PLACE_CAP_MS = 30_000;
+/** Why a room cannot be had now, and may be later: an earlier line of this person counts until it is gone. */
+const PASSING = ["rate_limited", "unavailable"];
 
 /**
  * Emits
@@ -27,6 +35,12 @@ export class Room extends Emitter {
   #seenTimer = null;
   #presence;
   #recent = []; // revisions of the others' last messages
+  #epoch = null; // of the revisions that are known
+  #countedTo = -1; // the revision up to which `unread` counts already
+  #awaitsState = false; // the server said that a state comes
+  #stateTries = 0;
+  #placeTries = 0;
+  #placeTimer = null;
 
   /** Made by `client.room(id)`. */
   constructor(id, link, { epoch, after, catchUp } = {}) {
@@ -133,6 +147,7 @@ export class Room extends Emitter {
 
   /** Follows no more. */
   unfollow() {
+    clearTimeout(this.#placeTimer);
     clearTimeout(this.#seenTimer);
     this.#sendSeen();
     this.state = "left";
@@ -143,12 +158,22 @@ export class Room extends Emitter {
   // What follows is called by the client.
 
   subscribe() {
+    clearTimeout(this.#placeTimer);
     this.#awaited = randomId();
-    this.#link.send({ type: "subscribe", id: this.#awaited, room: this.id, ...this.#cursor.fields() });
+    const { catch_up: catchUp, ...place } = this.#cursor.fields();
+    const wantsState = catchUp !== undefined && this.#stateTries < STATE_TRIES_MAX;
+    this.#link.send({ type: "subscribe", id: this.#awaited, room: this.id, ...place, ...(wantsState && { catch_up: catchUp }) });
+  }
+
+  deny(why) {
+    this.#end("denied", why);
   }
 
   lost() {
+    clearTimeout(this.#placeTimer);
     this.#awaited = null;
+    this.#awaitsState = false;
+    this.#stateTries = 0;
     if (this.state === "live") this.state = "catching_up";
     this.#presence.clear();
   }
@@ -159,21 +184,52 @@ export class Room extends Emitter {
     this.#awaited = null;
     if (how === "denied") {
       if (code === "ahead_of_log" && this.#cursor.last !== null) this.restart();
-      else this.#end("denied", { code: code ?? "not_found", message: DENIED[code] ?? DENIED.not_found });
+      else if (!this.#asksLater(code)) this.#end("denied", { code: code ?? "not_found", message: DENIED[code] ?? DENIED.not_found });
       return;
+    }
+    this.#placeTries = 0;
+    if (how === "reset" || (this.#epoch ?? epoch) !== epoch) {
+      this.seenRevision = null;
+      this.#seenDue = null;
+      this.#recent = [];
+      this.#setUnread(0);
     }
     if (how === "reset" || this.#cursor.last === null || (this.#cursor.epoch ?? epoch) !== epoch) {
       this.#cursor.clear();
-      this.seenRevision = null;
-      this.#recent = [];
+      this.#countedTo = head ?? -1; // what came before the first visit is not missed
       this.emit("reset");
     }
+    this.#epoch = epoch;
     this.#cursor.epoch = epoch;
+    // Where tabs share a line it may be another that wants a state.
+    this.#awaitsState = how === "state" && this.#cursor.catchUp === "state";
     this.head = head;
     this.state = "catching_up";
-    if (seen !== undefined && seen !== null) this.seenRevision = Math.max(seen, this.seenRevision ?? 0);
-    if (unread !== undefined && unread !== null) this.#setUnread(unread);
+    this.#count(seen ?? null, unread ?? null, head ?? -1);
     if (this.#seenDue !== null) this.#sendSeen();
+  }
+
+  // The server's count is of what was recorded: a marker that it has not got yet is sent again, and
+  // the count is the own one then, as it is without any marker.
+  #count(seen, unread, head) {
+    if (seen !== null && seen >= (this.seenRevision ?? -1)) {
+      this.seenRevision = seen;
+      if (unread === null) return;
+      this.#countedTo = head;
+      this.#setUnread(unread);
+    } else if (this.seenRevision !== null) {
+      this.#seenDue ??= this.seenRevision;
+      this.#setUnread(this.#recent.filter((one) => one > this.seenRevision).length);
+    }
+  }
+
+  // Whether a room that was not to be had is asked for again.
+  #asksLater(code) {
+    if (!PASSING.includes(code) || this.#placeTries >= PLACE_TRIES_MAX) return false;
+    const bound = Math.min(PLACE_CAP_MS, PLACE_BASE_MS * 2 ** this.#placeTries);
+    this.#placeTries += 1;
+    this.#placeTimer = setTimeout(() => this.state !== "left" && this.subscribe(), bound * (0.5 + Math.random() / 2));
+    return true;
   }
 
   /** Takes a message about this room. */
@@ -182,7 +238,7 @@ export class Room extends Emitter {
       case "subscribed": this.attached(message); break;
       case "event": this.#event(message); break;
       case "room_state": this.#roomState(message); break;
-      case "live": this.#live(); break;
+      case "live": this.#live(message); break;
       case "closed": this.#end("closed", { code: message.code, message: CLOSED }); break;
       case "presence": this.#presence.take(message); break;
       case "ephemeral": this.#ephemeral(message); break;
@@ -195,39 +251,58 @@ export class Room extends Emitter {
     if (message.id !== this.#awaited || this.#awaited === null) return false;
     this.#awaited = null;
     if (message.code === "ahead_of_log" && this.#cursor.last !== null) this.restart();
-    else if (message.retry) setTimeout(() => this.state !== "left" && this.subscribe(), message.after_ms ?? 2_000 * Math.random());
-    else this.#end("denied", { code: message.code, message: message.detail ?? message.message });
+    else if (message.retry) this.#placeTimer = setTimeout(() => this.state !== "left" && this.subscribe(), message.after_ms ?? 2_000 * Math.random());
+    else if (this.#placeTries === 0 || !this.#asksLater(message.code)) this.#end("denied", { code: message.code, message: message.detail ?? message.message });
     return true;
   }
 
   #event(event) {
     if (this.#awaited !== null || this.state === "left") return;
+    // The line turned to events before the state came: another tab asked for them.
+    if (this.#awaitsState && this.#cursor.last === null) return;
     const place = this.#cursor.take(event.revision);
     if (place === "gap") this.subscribe();
     if (place !== "next") return;
     this.head = Math.max(this.head ?? 0, event.revision);
-    if (event.by === this.#link.user) this.#presence.quiet(event.by);
-    else if (event.name === "MessagePosted") this.#arrived(event);
+    this.#arrived(event);
     this.emit("event", event);
   }
 
-  #arrived(event) {
-    this.#presence.quiet(event.by);
-    this.#recent.push(event.revision);
+  #arrived({ by, name, revision }) {
+    this.#presence.quiet(by);
+    if (by === this.#link.user || name !== "MessagePosted") return;
+    if (revision > (this.#recent.at(-1) ?? -1)) this.#recent.push(revision);
     if (this.#recent.length > RECENT_LEN_MAX) this.#recent.shift();
-    // What came before it was live the server has counted already.
-    if (this.state === "live" && event.revision > (this.seenRevision ?? -1)) this.#setUnread(this.unread + 1);
+    if (revision > Math.max(this.#countedTo, this.seenRevision ?? -1)) this.#setUnread(this.unread + 1);
   }
 
   #roomState({ revision, state, events }) {
-    if (this.#awaited !== null) return;
+    if (this.#awaited !== null || this.state === "left") return;
+    const held = this.#cursor.last;
+    if (!this.#awaitsState) {
+      // It was for another tab, and the line is at that place now: go on from the own one.
+      if (revision > (held ?? -1)) this.subscribe();
+      return;
+    }
+    this.#awaitsState = false;
+    this.#stateTries = 0;
     this.#cursor.last = revision;
     this.head = Math.max(this.head ?? 0, revision);
+    for (const event of events) if (event.revision > (held ?? -1)) this.#arrived(event);
     this.emit("state", { state, events, revision });
   }
 
-  #live() {
-    if (this.#awaited !== null) return;
+  #live({ revision }) {
+    if (this.#awaited !== null || this.state === "left") return;
+    const awaitsState = this.#awaitsState && this.#cursor.last === null;
+    // Where tabs share a line what went before may have been for another.
+    if (awaitsState || (revision ?? -1) > (this.#cursor.last ?? -1)) {
+      if (awaitsState) this.#stateTries += 1;
+      this.subscribe();
+      return;
+    }
+    this.#awaitsState = false;
+    this.#stateTries = 0;
     this.state = "live";
     this.emit("live");
   }
@@ -270,4 +345,5 @@ const DENIED = {
   not_found: "there is no room of this name",
   forbidden: "you may not read this room",
   rate_limited: "you follow as many rooms as the server allows: leave one first",
+  unavailable: "the room cannot be read now",
 };

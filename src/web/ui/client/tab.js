@@ -2,9 +2,19 @@
 
 import { randomId } from "./ids.js";
 
+const TAB_KEY = "dramatis:tab";
+
 /** An id that a tab keeps over reloads; a new one where nothing is kept. */
 export function tabId() {
-  return kept("sessionStorage", "dramatis:tab");
+  return kept("sessionStorage", TAB_KEY);
+}
+
+/** Another id for this tab, kept in place of the first: a copied tab has the id of its original. */
+export function freshTabId() {
+  try {
+    globalThis.sessionStorage.removeItem(TAB_KEY);
+  } catch { /* storage is switched off: nothing was kept */ }
+  return tabId();
 }
 
 /**

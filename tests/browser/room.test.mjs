@@ -1,0 +1,96 @@
+// A room as one follower sees it, told what a server says, without one.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Room } from "../../src/web/ui/client/room.js";
+
+const EPOCH = "00000000000000aa.0";
+
+/** A room, what it sends, and what it emits. */
+function follow(from) {
+  const [sent, told] = [[], []];
+  const room = new Room("r", {
+    user: "alice", isLive: true, send: (message) => sent.push(message), forget: () => {},
+  }, from);
+  for (const name of ["reset", "event", "state", "live", "denied"]) {
+    room.on(name, (value) => told.push(value?.revision === undefined ? name : `${name} ${value.revision}`));
+  }
+  room.subscribe();
+  const answer = (how, head, more = {}) => room.take({ type: "subscribed", id: sent.at(-1).id, room: "r", epoch: EPOCH, head, how, ...more });
+  const event = (revision, by = "bob") => room.take({ type: "event", room: "r", revision, by, name: "MessagePosted", data: { text: "x" } });
+  const state = (revision, events = []) => room.take({ type: "room_state", room: "r", revision, state: {}, events });
+  const live = (revision) => room.take({ type: "live", room: "r", revision });
+  return { room, sent, told, answer, event, state, live };
+}
+
+test("a state that another tab asked for makes a room skip nothing", () => {
+  const { room, sent, told, answer, event, state, live } = follow({ epoch: EPOCH, after: 4 });
+  answer("events", 900);
+  event(5);
+  state(900); // the tabs' line is at that place now
+  assert.equal(room.cursor.after, 5);
+  assert.equal(sent.length, 2);
+  assert.deepEqual([sent[1].type, sent[1].after, sent[1].catch_up], ["subscribe", 5, undefined]);
+  live(900); // still of the other's wish
+  answer("events", 900);
+  for (let revision = 6; revision <= 900; revision += 1) event(revision);
+  live(900);
+  assert.equal(room.state, "live");
+  assert.deepEqual(told, [...Array.from({ length: 896 }, (_, index) => `event ${index + 5}`), "live 900"].map((one) => one.replace("live 900", "live")));
+  state(900);
+  assert.equal(sent.length, 2, "a state of where it stands already takes nothing away");
+});
+
+test("a room that is told it is live past what it has asks for the rest", () => {
+  const { room, sent, answer, event, live } = follow({ epoch: EPOCH, after: 4 });
+  answer("events", 9);
+  event(5);
+  live(9);
+  assert.notEqual(room.state, "live");
+  assert.equal(sent.at(-1).after, 5);
+});
+
+test("a room that wants a state takes no events in its place, and asks again, but not for ever", () => {
+  const { room, sent, told, answer, event, state, live } = follow({ catchUp: "state" });
+  answer("state", 900);
+  event(6); // of another tab's catching up
+  live(900);
+  assert.deepEqual(told, ["reset"]);
+  assert.equal(sent.at(-1).catch_up, "state");
+  answer("state", 900);
+  state(900);
+  live(900);
+  assert.deepEqual(told, ["reset", "reset", "state 900", "live"]);
+
+  const other = follow({ catchUp: "state" });
+  for (let round = 0; round < 2; round += 1) {
+    other.answer("state", 900);
+    other.live(900);
+  }
+  assert.equal(other.sent.at(-1).catch_up, undefined, "the events since are taken then");
+  other.answer("events", 900);
+  other.event(900);
+  other.live(900);
+  assert.equal(other.room.state, "live");
+  assert.equal(room.state, "live");
+});
+
+test("a room without a place is asked for over a good minute, and then given up", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const { room, sent, told, answer } = follow();
+  answer("denied", null, { code: "unavailable" });
+  assert.deepEqual([room.state, told], ["joining", []]);
+  for (let second = 0; second < 180 && room.state === "joining"; second += 1) {
+    const before = sent.length;
+    context.mock.timers.tick(1_000);
+    // To a `subscribe` the server says that this is not a matter of time: a line of one's own may end all the same.
+    if (sent.length > before) room.refused({ type: "reject", id: sent.at(-1).id, code: "rate_limited", message: "too many", retry: false });
+  }
+  assert.equal(room.state, "denied");
+  assert.ok(sent.length > 5 && sent.length < 12, `asked ${sent.length} times`);
+
+  const asked = follow();
+  asked.room.refused({ type: "reject", id: asked.sent.at(-1).id, code: "rate_limited", message: "too many", retry: false });
+  assert.equal(asked.room.state, "denied", "a room that was asked for with as many as may be is refused at once");
+});
