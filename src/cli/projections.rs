@@ -103,7 +103,10 @@ pub enum Projections {
         /// The key, as `dead-letters` shows it
         key: String,
     },
-    /// Folds a parked key again without the event that parked it
+    /// Folds a parked key again without the event that parked it, for good
+    ///
+    /// Later builds leave that event out, too. Try `verify` first: if a new build has not parked the
+    /// key, `rebuild` mends it and nothing is left out.
     Skip {
         /// Which one.
         #[command(flatten)]
@@ -239,8 +242,8 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
             let letters = dead_letters(&of)?;
             told(&of, &letters, &show::dead_letters(&letters))
         }
-        Projections::Retry { of, key } => mend(&of, "/retry", key),
-        Projections::Skip { of, key } => mend(&of, "/skip", key),
+        Projections::Retry { of, key } => mend(&of, key, false),
+        Projections::Skip { of, key } => mend(&of, key, true),
         Projections::Get { of, key, as_of, as_of_time, build } => {
             let mut query = vec![("key", key)];
             query.extend(as_of.map(|position| ("as_of", position)));
@@ -259,9 +262,10 @@ fn wish(of: &Of, what: &str) -> anyhow::Result<()> {
     told(of, &job, &show::job(&of.name, &job))
 }
 
-fn mend(of: &Of, what: &str, key: String) -> anyhow::Result<()> {
-    let mended = of.post(what, &[("key", key)])?;
-    told(of, &mended, &show::mended(&mended))?;
+fn mend(of: &Of, key: String, skip: bool) -> anyhow::Result<()> {
+    let mended = of.post(if skip { "/skip" } else { "/retry" }, &[("key", key)])?;
+    let skipped = if skip { show::skipped(&of.name) } else { String::new() };
+    told(of, &mended, &(show::mended(&mended) + &skipped))?;
     match mended.get("parked").and_then(Value::as_str) {
         None => Ok(()),
         Some(why) => anyhow::bail!("it is parked still: {why}"),
@@ -287,7 +291,10 @@ fn why(of: &Of, key: &str) -> anyhow::Result<()> {
         let page = of.get("/why", &query)?;
         let events = page.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
         for event in &events {
-            print(&if of.json { format!("{event}\n") } else { show::cause(event) })?;
+            let line = if of.json { format!("{event}\n") } else { show::cause(event) };
+            if printed(&line)? == Reader::Gone {
+                return Ok(());
+            }
         }
         after = events.last().and_then(|event| event.get("position")).cloned();
         if after.is_none() || page.get("more") != Some(&Value::Bool(true)) {
@@ -301,8 +308,20 @@ fn told(of: &Of, answer: &Value, text: &str) -> anyhow::Result<()> {
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
+    printed(text).map(|_| ())
+}
+
+/// Whether somebody reads what is printed.
+#[derive(PartialEq, Eq)]
+enum Reader {
+    There,
+    Gone,
+}
+
+fn printed(text: &str) -> anyhow::Result<Reader> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error.into()),
     }
 }

@@ -111,7 +111,10 @@ async fn of<T>(
     ask: impl Fn(&str) -> Answer<T>,
 ) -> Result<Option<T>, AdminError> {
     let answer = match build {
-        Some(build) if build.split_once('@').is_some_and(|(of, _)| of == name) => ask(&build).await.map(Some),
+        Some(build) if build.split_once('@').is_some_and(|(of, _)| of == name) => match ask(&build).await {
+            Err(ReadModelError::Unfit { .. }) => Err(ReadModelError::NoBuild { collection: build }),
+            answer => answer.map(Some),
+        },
         Some(build) => Err(ReadModelError::NoBuild { collection: build }),
         None => of_live(&*api.read_models, name, ask).await,
     };
