@@ -2,7 +2,6 @@
 //! while it is done.
 
 use dramatis_events::UnixMillis;
-use dramatis_projections::Skipped;
 use tokio::sync::oneshot;
 
 use super::compare::{Difference, look_again};
@@ -11,15 +10,11 @@ use super::record::{Completion, JobState, Kept, Record};
 use super::run::{Run, RunError};
 use super::sitting::left;
 use super::worker::Worker;
-use super::{AdminError, RolledBack, mend};
+use super::{AdminError, RolledBack};
 use crate::read_models::ReadModelError;
 
 /// The most builds that stay beside the live one; the oldest is dropped for another.
 const KEPT_MAX: usize = 4;
-/// The most keys tried again whose names are kept for a build under way.
-const MENDED_MAX: usize = 10_000;
-/// The most events that admins let pass.
-const SKIPPED_MAX: usize = 10_000;
 
 /// What is asked.
 pub(super) enum Ask {
@@ -318,56 +313,5 @@ impl Worker {
         let head = *head.borrow();
         back.run_to(head).await?;
         Ok(back)
-    }
-
-    /// Folds a parked key again in the live build, and in the warm one if it is parked there.
-    pub(super) async fn mend(&mut self, key: &str, skip: bool) -> Result<Mended, AdminError> {
-        let name = self.projection.name();
-        let Some(live) = &mut self.run else { return Err(AdminError::NotParked { key: key.to_owned() }) };
-        let letters = live.dead_letters().await?;
-        let Some(letter) = letters.into_iter().find(|letter| letter.key == key) else {
-            return Err(AdminError::NotParked { key: key.to_owned() });
-        };
-        if skip {
-            let (epoch, position) = (self.shared.log.epoch(), letter.position);
-            let skipped = Skipped { key: key.to_owned(), position };
-            let add = |record: &mut Record| {
-                if record.skipped_in != Some(epoch) {
-                    record.skipped.clear();
-                    record.skipped_in = Some(epoch);
-                }
-                if record.skipped.len() >= SKIPPED_MAX {
-                    return Err(AdminError::TooManySkipped { projection: name, max: SKIPPED_MAX });
-                }
-                if !record.skipped.contains(&skipped) {
-                    record.skipped.push(skipped.clone());
-                }
-                Ok(())
-            };
-            self.ledger.update(add).await?;
-        }
-        let mended = mend::mend(&self.shared, self.projection, live, &letter).await?;
-        live.reload().await?;
-        if !skip && mended.parked.is_none() {
-            // A build that is under way has it parked as well, perhaps.
-            let note = |record: &mut Record| {
-                let active = record.job.as_mut().filter(|job| job.state.is_active());
-                if let Some(job) =
-                    active.filter(|job| job.mended.len() < MENDED_MAX && !job.mended.contains(&letter.key))
-                {
-                    job.mended.push(letter.key.clone());
-                }
-                Ok::<_, RunError>(())
-            };
-            self.ledger.update(note).await?;
-        }
-        if let Some(warm) = &mut self.warm {
-            let parked = warm.dead_letters().await?.into_iter().find(|letter| letter.key == key);
-            if let Some(letter) = parked {
-                mend::mend(&self.shared, self.projection, warm, &letter).await?;
-                warm.reload().await?;
-            }
-        }
-        Ok(mended)
     }
 }
