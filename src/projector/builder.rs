@@ -20,6 +20,7 @@ use super::{Health, Shared, Status};
 use crate::read_models::ReadModelError;
 
 mod proof;
+mod sweep;
 
 /// How often what was done is written down while a build is made.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -107,7 +108,7 @@ impl Builder {
         };
         if !job.state.is_active() {
             self.publish(&job, None);
-            return self.sweep(&record, &job).await;
+            return self.sweep().await;
         }
         if matches!(job.state, JobState::Paused | JobState::Differs) {
             let position = self.checkpoint_of(&job.collection).await?.and_then(|build| build.position);
@@ -117,16 +118,8 @@ impl Builder {
         if job.version != self.projection.version() || job.epoch != self.shared.log.epoch() {
             return self.fail(&job, "it is of another version of the fold or of another history").await;
         }
+        self.sweep().await?;
         self.build(job).await
-    }
-
-    /// Drops what an ended job leaves.
-    async fn sweep(&self, record: &Record, job: &Job) -> Result<(), RunError> {
-        let alias = self.shared.store.alias(self.projection.name()).await?;
-        if alias.as_ref() != Some(&job.collection) && !record.holds(&job.collection) {
-            self.shared.store.drop_build(&job.collection).await?;
-        }
-        Ok(())
     }
 
     async fn checkpoint_of(
@@ -260,11 +253,7 @@ impl Builder {
         let record = self.ledger.read().await?;
         let ended = record.job.clone().unwrap_or(job);
         self.publish(&ended, completion.position);
-        self.sweep_unless_live(&record, &ended).await
-    }
-
-    async fn sweep_unless_live(&self, record: &Record, job: &Job) -> Result<(), RunError> {
-        if job.state.is_active() { Ok(()) } else { self.sweep(record, job).await }
+        if ended.state.is_active() { Ok(()) } else { self.sweep().await }
     }
 
     async fn differs(&mut self, sitting: Sitting, difference: Difference) -> Result<(), RunError> {
