@@ -46,7 +46,7 @@ pub use admin::{AdminError, Order, RolledBack, Wish};
 pub use asks::Mended;
 pub use compare::{Difference, Differing};
 pub use history::{AsOf, Cause, Past};
-pub use record::{Completion, Job, JobState, Kept, Purpose};
+pub use record::{Completion, Job, JobState, Kept, Parked, Purpose};
 pub use run::RunError;
 pub use status::{Health, JobProgress, Status, another_log};
 pub use threads::Threads;

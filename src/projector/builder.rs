@@ -424,6 +424,7 @@ impl Builder {
             };
             (noted.events, noted.documents_written) = (job.events, job.documents_written);
             noted.worked_ms = job.worked_ms;
+            noted.parked.clone_from(&job.parked);
             noted.completion = job.completion.or(noted.completion);
             change(record, &mut noted);
             record.job = Some(noted);

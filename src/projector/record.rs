@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use dramatis_events::{Epoch, Position, UnixMillis};
-use dramatis_projections::{Digest, Skipped};
+use dramatis_projections::{DeadLetter, Digest, Skipped};
 use serde::{Deserialize, Serialize};
 
-use super::compare::Difference;
+use super::compare::{Difference, SHOWN_MAX};
 use super::run::RunError;
 use crate::read_models::{ReadModelError, ReadModels};
 
@@ -61,6 +61,9 @@ pub struct Job {
     pub completion: Option<Completion>,
     /// How its documents differ from those of the live build.
     pub difference: Option<Difference>,
+    /// The keys that are parked in its build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Parked>,
     /// Keys that went on in the live build since, after they were tried again: here they are, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mended: Vec<String>,
@@ -136,6 +139,39 @@ pub struct Completion {
     /// Their digest.
     #[serde(with = "digest_text")]
     pub digest: Digest,
+}
+
+/// Keys that a build has parked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// How many they are.
+    pub keys: u64,
+    /// Some of them, in log order.
+    pub shown: Vec<ParkedKey>,
+}
+
+/// A key that a build has parked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedKey {
+    /// The key; a stream's name stands for every key of that stream.
+    pub key: String,
+    /// The event that could not be folded.
+    pub position: Position,
+    /// Why.
+    pub error: String,
+}
+
+impl Parked {
+    /// What there is to tell of these dead letters; nothing if there are none.
+    pub(super) fn of(letters: &[DeadLetter]) -> Option<Self> {
+        let shown = letters.iter().take(SHOWN_MAX).map(|letter| ParkedKey {
+            key: letter.key.clone(),
+            position: letter.position,
+            error: letter.error.clone(),
+        });
+        let keys = u64::try_from(letters.len()).unwrap_or(u64::MAX);
+        (keys > 0).then(|| Self { keys, shown: shown.collect() })
+    }
 }
 
 /// A build that stays for a while.
@@ -265,6 +301,7 @@ impl Job {
             documents_written: 0,
             completion: None,
             difference: None,
+            parked: None,
             mended: Vec::new(),
             replaced: None,
             error: None,

@@ -139,7 +139,9 @@ async fn a_key_goes_on_although_the_last_answer_of_the_store_is_lost() {
         projector.wait_for("rooms", position, LONG).await.unwrap();
         // Both builds have it parked, and the one before is kept up.
         projector.order("rooms", builds::REBUILD).await.unwrap();
-        builds::job_in(&projector, "rooms", JobState::Done).await;
+        let job = builds::job_in(&projector, "rooms", JobState::Done).await;
+        let parked = job.parked.unwrap();
+        assert_eq!((parked.keys, parked.shown[0].key.as_str()), (1, "room-main.lobby"));
         loses.store(true, Ordering::SeqCst);
         let mended = projector.mend("rooms", "room-main.lobby", true).await;
         assert!(matches!(mended, Err(AdminError::Run(_))), "{mended:?}");

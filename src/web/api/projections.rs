@@ -7,7 +7,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, problem};
 use crate::projector::{
-    AdminError, Completion, Difference, Health, JobProgress, Kept, Purpose, RunError, Status, another_log,
+    AdminError, Completion, Difference, Health, JobProgress, Kept, Parked, Purpose, RunError, Status,
+    another_log,
 };
 use crate::protocol::ErrorCode;
 use crate::read_models::ReadModelError;
@@ -108,6 +109,10 @@ pub(super) struct JobView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     completion: Option<Completion>,
+    /// Keys that are parked in it: `{keys, shown: [{key, position, error}]}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    parked: Option<Parked>,
     /// How its documents differ from those of the live build.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -239,6 +244,7 @@ impl From<JobProgress> for JobView {
             ended_at: job.ended_at,
             worked_ms: job.worked_ms,
             completion: job.completion,
+            parked: job.parked,
             difference: job.difference,
             replaced: job.replaced,
             error: job.error,
