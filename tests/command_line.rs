@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -156,4 +156,45 @@ fn a_store_that_does_not_open_is_told_once() {
     std::fs::create_dir(&file).unwrap();
     let told = refused(data.path(), "127.0.0.1:0", &[], &[]);
     assert_eq!(told.matches(file.to_str().unwrap()).count(), 1, "{told}");
+}
+
+#[test]
+fn a_long_history_is_not_read_on_once_nobody_reads_what_is_printed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // There is always more.
+    let event = r#"{"position":"1","stream":"room-main.den","revision":0,"name":"RoomOpened","author":"a","data":{}}"#;
+    let page = format!(r#"{{"events":[{event}],"more":true}}"#);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let head = BufReader::new(client.try_clone().unwrap());
+            head.lines().map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            let length = page.len();
+            let _ = write!(
+                client,
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{page}"
+            );
+        }
+    });
+    let mut why = dramatis()
+        .args(["projections", "why", "rooms", "room-main.den", "--url", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(why.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("RoomOpened"), "{line}");
+    let began = std::time::Instant::now();
+    let ended = loop {
+        match why.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None if began.elapsed() > support::PATIENCE => {
+                why.kill().unwrap();
+                panic!("it reads on");
+            }
+            None => std::thread::yield_now(),
+        }
+    };
+    assert!(ended.success(), "{ended}");
 }

@@ -105,6 +105,8 @@ fn a_rebuild_switches_a_live_server_to_the_same_documents() {
 
     let (status, said) = server.get("/api/projections/timeline/document?key=x&build=timeline@99");
     assert!(status == 404 && said.contains("timeline@99"), "{status} {said}");
+    let (status, said) = server.get("/api/projections/timeline/document?key=x&build=timeline@");
+    assert!(status == 404 && said.contains("timeline@"), "{status} {said}");
     let output = server.run(&["projections", "rebuild", "timeline"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let standings = caught_up(&server);

@@ -139,6 +139,43 @@ fn threads_equal_the_links_sent_in() {
 }
 
 #[test]
+fn a_message_that_is_missing_is_passed_over() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let said: Vec<_> =
+        (0..7_usize).map(|at| Said { text: format!("m{at}"), answers: (at > 0).then_some(0) }).collect();
+    let (revisions, position) = say(&server, "den", &said);
+    for projection in ["threads", "replies", "timeline"] {
+        let path = format!("/api/projections/{projection}/documents?min_position={position}");
+        server.get_json(&path);
+    }
+    assert_eq!(server.terminate(), Some(0));
+    // As where its key is parked.
+    let store = rusqlite::Connection::open(data.path().join("read-models.sqlite")).unwrap();
+    let missing = [revisions[2], revisions[3], revisions[6]];
+    for revision in missing {
+        let key = format!("room-main.den/{revision:020}");
+        assert_eq!(store.execute("DELETE FROM \"documents timeline@1\" WHERE key = ?", [key]).unwrap(), 1);
+    }
+    drop(store);
+    let server = Server::start(data.path());
+    let first = revisions[0];
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = server.get_json(&format!("/api/rooms/den/threads/{first}?limit=2{after}"));
+        let messages = page["messages"].as_array().unwrap();
+        assert!(!messages.is_empty(), "a page that was said to be there has something: {page}");
+        seen.extend(messages.iter().map(|message| message["revision"].as_u64().unwrap()));
+        if page["more"] == false {
+            break;
+        }
+        after = format!("&after={}", seen.last().unwrap());
+    }
+    let expected: Vec<_> = revisions.iter().copied().filter(|at| !missing.contains(at)).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn threads_equal_the_reply_links_of_the_real_logs() {
     let Some(logs) = irc_logs() else { return skipped("threads of the real logs: they are not there") };
     let data = tempfile::tempdir().unwrap();

@@ -213,3 +213,22 @@ fn what_one_is_told_of_oneself_is_the_tokens_own() {
     assert_eq!(rooms(&bob), (json!("bob"), vec![]));
     assert_eq!(ask(&guarded, "GET", "/api/me", None, &Value::Null).status, 401);
 }
+
+#[test]
+fn rights_are_those_to_what_the_path_names() {
+    let guarded = start(&[]);
+    let token = |user: &str| mint(&guarded.key, &["--user", user, "--for", "1h"]);
+    let (alice, both) = (token("alice"), token("a+b"));
+    let read = |path: &str| ask(&guarded, "GET", path, Some(&both), &Value::Null).status;
+    for path in ["/api/users/a+b/activity", "/api/users/a%2Bb/activity", "/api/users/a%2bb/activity"] {
+        assert_eq!(read(path), 200, "{path}");
+    }
+    assert_eq!(read("/api/users/a%20b/activity"), 403);
+    // A room whose id begins as that of an open one, and goes on.
+    let room = json!({"user": "alice", "room": "lobby&den", "title": "den", "visibility": "invited"});
+    assert_eq!(guarded.request("POST /api/rooms", &alice, &room.to_string()).0, 201);
+    for path in ["/api/rooms/lobby&den", "/api/rooms/lobby%26den", "/api/rooms/lobby&den/timeline"] {
+        assert_eq!(read(path), 403, "{path}");
+    }
+    assert_eq!(read("/api/rooms/lobby/timeline"), 200);
+}

@@ -29,7 +29,7 @@ pub enum Failure {
         acknowledged: u64,
     },
     /// A new build shows other documents than the live one. Exit code 3.
-    #[error("{documents} documents of {projection} differ between the live build and the new one")]
+    #[error("{} of {projection} differ{} between the live build and the new one", several(*documents), if *documents == 1 { "s" } else { "" })]
     Differs {
         /// The projection.
         projection: String,
@@ -61,6 +61,10 @@ pub enum Failure {
     Unread,
 }
 
+fn several(documents: u64) -> String {
+    if documents == 1 { "1 document".to_owned() } else { format!("{documents} documents") }
+}
+
 impl Failure {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
@@ -70,5 +74,17 @@ impl Failure {
             Self::Unfinished { .. } | Self::Differs { .. } => 3,
             Self::HeldUp { .. } => 4,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_document_differs_and_several_do() {
+        let told = |documents| Failure::Differs { projection: "rooms".to_owned(), documents }.to_string();
+        assert_eq!(told(1), "1 document of rooms differs between the live build and the new one");
+        assert_eq!(told(2), "2 documents of rooms differ between the live build and the new one");
     }
 }

@@ -101,7 +101,10 @@ pub enum Projections {
         /// The key, as `dead-letters` shows it
         key: String,
     },
-    /// Folds a parked key again without the event that parked it
+    /// Folds a parked key again without the event that parked it, for good
+    ///
+    /// Later builds leave that event out, too. Try `verify` first: if a new build has not parked the
+    /// key, `rebuild` mends it and nothing is left out.
     Skip {
         /// Which one.
         #[command(flatten)]
@@ -243,8 +246,8 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
             let letters = dead_letters(&of)?;
             output::show(&if of.json { show::json(&letters) } else { show::dead_letters(&letters) })
         }
-        Projections::Retry { of, key } => mend(&of, "/retry", key),
-        Projections::Skip { of, key } => mend(&of, "/skip", key),
+        Projections::Retry { of, key } => mend(&of, key, false),
+        Projections::Skip { of, key } => mend(&of, key, true),
         Projections::Get { of, key, as_of, as_of_time, build } => {
             let mut query = vec![("key", key)];
             query.extend(as_of.map(|position| ("as_of", position)));
@@ -264,9 +267,10 @@ fn wish(of: &Of, what: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn mend(of: &Of, what: &str, key: String) -> anyhow::Result<()> {
-    let mended = of.post(what, &[("key", key)])?;
-    told(of, &mended, &show::mended(&mended));
+fn mend(of: &Of, key: String, skip: bool) -> anyhow::Result<()> {
+    let mended = of.post(if skip { "/skip" } else { "/retry" }, &[("key", key)])?;
+    let skipped = if skip { show::skipped(&of.name) } else { String::new() };
+    told(of, &mended, &(show::mended(&mended) + &skipped));
     match mended.get("parked").and_then(Value::as_str) {
         None => Ok(()),
         Some(why) => anyhow::bail!("it is parked still: {why}"),

@@ -2,7 +2,6 @@
 //! while it is done.
 
 use dramatis_events::UnixMillis;
-use dramatis_projections::Skipped;
 use tokio::sync::oneshot;
 
 use super::compare::{Difference, look_again};
@@ -11,15 +10,11 @@ use super::record::{Completion, JobState, Kept, Record};
 use super::run::{Run, RunError};
 use super::sitting::left;
 use super::worker::Worker;
-use super::{AdminError, RolledBack, mend};
+use super::{AdminError, History, RolledBack};
 use crate::read_models::ReadModelError;
 
 /// The most builds that stay beside the live one; the oldest is dropped for another.
 const KEPT_MAX: usize = 4;
-/// The most keys tried again whose names are kept for a build under way.
-const MENDED_MAX: usize = 10_000;
-/// The most events that admins let pass.
-const SKIPPED_MAX: usize = 10_000;
 
 /// What is asked.
 pub(super) enum Ask {
@@ -65,17 +60,16 @@ pub(super) enum Compared {
 }
 
 impl Ask {
-    /// Says that another projector is the one to ask.
-    pub(super) fn refuse(self, holder: &str) {
-        let error = || AdminError::Elsewhere { holder: holder.to_owned() };
+    /// Says that nothing is done here.
+    pub(super) fn refuse(self, error: AdminError) {
         match self {
             Self::Switch(switch) => {
-                let reason = format!("the projector {holder} runs this projection now");
+                let reason = error.to_string();
                 let _ = switch.answer.send(Err(ReadModelError::Failure { reason }.into()));
             }
-            Self::RollBack(answer) => drop(answer.send(Err(error()))),
-            Self::Mend { answer, .. } => drop(answer.send(Err(error()))),
-            Self::Drop { answer, .. } => drop(answer.send(Err(error()))),
+            Self::RollBack(answer) => drop(answer.send(Err(error))),
+            Self::Mend { answer, .. } => drop(answer.send(Err(error))),
+            Self::Drop { answer, .. } => drop(answer.send(Err(error))),
         }
     }
 
@@ -93,7 +87,14 @@ impl Ask {
 impl Worker {
     pub(super) async fn switch(&mut self, switch: Switch) {
         let Switch { mut run, suspects, accept, verify, completion, answer } = switch;
-        let compared = self.compare(&mut run, suspects, accept).await;
+        let compared = match &self.run {
+            // It has frozen since: how it is compared then the builder finds out.
+            None if verify => {
+                let reason = format!("{} cannot be compared now", run.collection);
+                Err(ReadModelError::Failure { reason }.into())
+            }
+            _ => self.compare(&mut run, suspects, accept).await,
+        };
         let made = match compared {
             Ok(Compared::Same) if !verify => self.make_live(run, completion).await.map(|()| Compared::Same),
             compared => compared,
@@ -130,7 +131,9 @@ impl Worker {
         let (store, name) = (self.shared.store.clone(), self.projection.name());
         let (old, comparable) = match (&self.run, &self.frozen) {
             (Some(live), _) => (live.collection.clone(), true),
-            (None, Some(Frozen { collection, same_history, .. })) => (collection.clone(), *same_history),
+            (None, Some(Frozen { collection, history, .. })) => {
+                (collection.clone(), *history == History::Present)
+            }
             (None, None) => return Err(ReadModelError::NoBuild { collection: name.to_owned() }.into()),
         };
         let new = run.collection.clone();
@@ -159,7 +162,7 @@ impl Worker {
             if let Some(job) = record.active_mut(&new) {
                 job.end(JobState::Done, now);
             }
-            record.held_version = None;
+            (record.held_version, record.held_epoch) = (None, None);
         });
         // The switch stands; the next start writes it down if this does not.
         if let Err(error) = noted.await {
@@ -305,9 +308,7 @@ impl Worker {
                 return Err(AdminError::Stopped);
             }
             if !self.leads().await? {
-                let health = self.health();
-                let Some(holder) = health.holder() else { return Err(AdminError::Stopped) };
-                return Err(AdminError::Elsewhere { holder: holder.to_owned() });
+                return Err(self.health().elsewhere(self.projection.name()).unwrap_or(AdminError::Stopped));
             }
             if let Some(live) = &mut self.run {
                 live.step().await?;
@@ -318,56 +319,5 @@ impl Worker {
         let head = *head.borrow();
         back.run_to(head).await?;
         Ok(back)
-    }
-
-    /// Folds a parked key again in the live build, and in the warm one if it is parked there.
-    pub(super) async fn mend(&mut self, key: &str, skip: bool) -> Result<Mended, AdminError> {
-        let name = self.projection.name();
-        let Some(live) = &mut self.run else { return Err(AdminError::NotParked { key: key.to_owned() }) };
-        let letters = live.dead_letters().await?;
-        let Some(letter) = letters.into_iter().find(|letter| letter.key == key) else {
-            return Err(AdminError::NotParked { key: key.to_owned() });
-        };
-        if skip {
-            let (epoch, position) = (self.shared.log.epoch(), letter.position);
-            let skipped = Skipped { key: key.to_owned(), position };
-            let add = |record: &mut Record| {
-                if record.skipped_in != Some(epoch) {
-                    record.skipped.clear();
-                    record.skipped_in = Some(epoch);
-                }
-                if record.skipped.len() >= SKIPPED_MAX {
-                    return Err(AdminError::TooManySkipped { projection: name, max: SKIPPED_MAX });
-                }
-                if !record.skipped.contains(&skipped) {
-                    record.skipped.push(skipped.clone());
-                }
-                Ok(())
-            };
-            self.ledger.update(add).await?;
-        }
-        let mended = mend::mend(&self.shared, self.projection, live, &letter).await?;
-        live.reload().await?;
-        if !skip && mended.parked.is_none() {
-            // A build that is under way has it parked as well, perhaps.
-            let note = |record: &mut Record| {
-                let active = record.job.as_mut().filter(|job| job.state.is_active());
-                if let Some(job) =
-                    active.filter(|job| job.mended.len() < MENDED_MAX && !job.mended.contains(&letter.key))
-                {
-                    job.mended.push(letter.key.clone());
-                }
-                Ok::<_, RunError>(())
-            };
-            self.ledger.update(note).await?;
-        }
-        if let Some(warm) = &mut self.warm {
-            let parked = warm.dead_letters().await?.into_iter().find(|letter| letter.key == key);
-            if let Some(letter) = parked {
-                mend::mend(&self.shared, self.projection, warm, &letter).await?;
-                warm.reload().await?;
-            }
-        }
-        Ok(mended)
     }
 }

@@ -16,10 +16,11 @@ use super::run::{Run, RunError};
 use super::sitting::{Pace, Sitting, left};
 use super::status::JobProgress;
 use super::trouble::answers_again;
-use super::{Health, Shared, Status};
+use super::{Health, History, Shared, Status};
 use crate::read_models::ReadModelError;
 
 mod proof;
+mod sweep;
 
 /// How often what was done is written down while a build is made.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -94,7 +95,7 @@ impl Builder {
     async fn attend(&mut self) -> Result<(), RunError> {
         let (live, elsewhere) = {
             let status = self.live.borrow();
-            (status.collection.clone(), status.health.holder().is_some())
+            (status.collection.clone(), status.health.is_elsewhere())
         };
         if live.is_empty() || elsewhere {
             // The worker wakes this task once it has found the live build.
@@ -107,7 +108,7 @@ impl Builder {
         };
         if !job.state.is_active() {
             self.publish(&job, None);
-            return self.sweep(&record, &job).await;
+            return self.sweep().await;
         }
         if matches!(job.state, JobState::Paused | JobState::Differs) {
             let position = self.checkpoint_of(&job.collection).await?.and_then(|build| build.position);
@@ -117,16 +118,8 @@ impl Builder {
         if job.version != self.projection.version() || job.epoch != self.shared.log.epoch() {
             return self.fail(&job, "it is of another version of the fold or of another history").await;
         }
+        self.sweep().await?;
         self.build(job).await
-    }
-
-    /// Drops what an ended job leaves.
-    async fn sweep(&self, record: &Record, job: &Job) -> Result<(), RunError> {
-        let alias = self.shared.store.alias(self.projection.name()).await?;
-        if alias.as_ref() != Some(&job.collection) && !record.holds(&job.collection) {
-            self.shared.store.drop_build(&job.collection).await?;
-        }
-        Ok(())
     }
 
     async fn checkpoint_of(
@@ -179,11 +172,14 @@ impl Builder {
     /// Makes a build that is proven against the live one, and switched to unless it is only to
     /// tell whether they are the same.
     async fn replace(&mut self, mut sitting: Sitting) -> Result<(), RunError> {
-        let (frozen, live) = {
+        let (frozen, live, history) = {
             let status = self.live.borrow();
             let frozen = matches!(status.health, Health::Frozen { .. });
-            (frozen.then_some(status.position), status.collection.clone())
+            (frozen.then_some(status.position), status.collection.clone(), status.history)
         };
+        if let (Some(at), Purpose::Verify) = (frozen, sitting.job.purpose) {
+            return self.verify_frozen(sitting, &live, at, history).await;
+        }
         let mut difference = sitting.job.difference.clone().unwrap_or_default();
         let mut compared = sitting.job.difference.is_some();
         if let Some(at @ Some(_)) = frozen
@@ -193,7 +189,7 @@ impl Builder {
                 return self.save(&mut sitting).await;
             }
             difference = match self.compare_with_frozen(&mut sitting, &live, at).await? {
-                Some(difference) => difference,
+                Some((difference, _)) => difference,
                 None => return self.save(&mut sitting).await,
             };
             compared = true;
@@ -260,11 +256,7 @@ impl Builder {
         let record = self.ledger.read().await?;
         let ended = record.job.clone().unwrap_or(job);
         self.publish(&ended, completion.position);
-        self.sweep_unless_live(&record, &ended).await
-    }
-
-    async fn sweep_unless_live(&self, record: &Record, job: &Job) -> Result<(), RunError> {
-        if job.state.is_active() { Ok(()) } else { self.sweep(record, job).await }
+        if ended.state.is_active() { Ok(()) } else { self.sweep().await }
     }
 
     async fn differs(&mut self, sitting: Sitting, difference: Difference) -> Result<(), RunError> {
@@ -353,7 +345,7 @@ impl Builder {
     fn is_halted(&self) -> bool {
         *self.shared.stop.borrow()
             || self.wake.has_changed().unwrap_or(true)
-            || self.live.borrow().health.holder().is_some()
+            || self.live.borrow().health.is_elsewhere()
     }
 
     /// Ends a job whose fold cannot be meant so: every parked key is held in memory.
@@ -435,6 +427,7 @@ impl Builder {
             };
             (noted.events, noted.documents_written) = (job.events, job.documents_written);
             noted.worked_ms = job.worked_ms;
+            noted.parked.clone_from(&job.parked);
             noted.completion = job.completion.or(noted.completion);
             change(record, &mut noted);
             record.job = Some(noted);

@@ -1,15 +1,20 @@
 //! A parked key, folded again from the event that parked it.
 
-use dramatis_events::{DecodeError, Position};
-use dramatis_projections::{DeadLetter, DynProjection};
+use dramatis_events::{DecodeError, Epoch, Position};
+use dramatis_projections::{DeadLetter, DynProjection, Skipped};
 
-use super::Shared;
 use super::asks::Mended;
-use super::record::Ledger;
+use super::record::{Ledger, Record};
 use super::run::{Run, RunError, filter};
 use super::worker::Worker;
+use super::{AdminError, Shared};
 use crate::log::ReadLimit;
 use crate::read_models::{Batch, Checkpoint};
+
+/// The most keys tried again whose names are kept for a build under way.
+const MENDED_MAX: usize = 10_000;
+/// The most events that admins let pass.
+const SKIPPED_MAX: usize = 10_000;
 
 /// Folds what waited, up to where the build is, and takes the key from the dead letters. The
 /// documents go first: cut off in between, the key is parked still and may be tried again.
@@ -61,7 +66,55 @@ pub(super) async fn mend(
     Ok(mended)
 }
 
+/// Folds a key again, and has the run know what the store holds then: what came of it may be unknown.
+async fn again(
+    shared: &Shared,
+    projection: &'static dyn DynProjection,
+    run: &mut Run,
+    letter: &DeadLetter,
+) -> Result<Mended, RunError> {
+    let mended = mend(shared, projection, run, letter).await;
+    let known = run.reload().await;
+    mended.and_then(|mended| known.map(|()| mended))
+}
+
+/// The dead letter of a key. What is known of the run's is put right if it differs.
+async fn letter_of(run: &mut Run, key: &str) -> Result<Option<DeadLetter>, RunError> {
+    let letters = run.dead_letters().await?;
+    if letters != *run.parked {
+        run.reload().await?;
+    }
+    Ok(letters.into_iter().find(|letter| letter.key == key))
+}
+
 impl Worker {
+    /// Folds a parked key again in the live build, and in the warm one if it is parked there.
+    pub(super) async fn mend(&mut self, key: &str, skip: bool) -> Result<Mended, AdminError> {
+        let not_parked = || AdminError::NotParked { key: key.to_owned() };
+        let live = self.run.as_mut().ok_or_else(not_parked)?;
+        let Some(letter) = letter_of(live, key).await? else {
+            // Its last try may have come to the live build alone.
+            return self.mend_warm(key).await?.ok_or_else(not_parked);
+        };
+        if skip {
+            note_skipped(&self.ledger, self.projection.name(), self.shared.log.epoch(), &letter).await?;
+        }
+        let live = self.run.as_mut().ok_or_else(not_parked)?;
+        let mended = again(&self.shared, self.projection, live, &letter).await;
+        if !skip && live.parked.iter().all(|letter| letter.key != key) {
+            note_mended(&self.ledger, key).await?;
+        }
+        let mended = mended?;
+        self.mend_warm(key).await?;
+        Ok(mended)
+    }
+
+    async fn mend_warm(&mut self, key: &str) -> Result<Option<Mended>, RunError> {
+        let Some(warm) = &mut self.warm else { return Ok(None) };
+        let Some(letter) = letter_of(warm, key).await? else { return Ok(None) };
+        again(&self.shared, self.projection, warm, &letter).await.map(Some)
+    }
+
     /// Tries streams again that wait for a newer release, if this is one. What fails is left to admins.
     pub(super) async fn retry_newer(&mut self) {
         let letters = self.run.iter().flat_map(|run| run.parked.iter());
@@ -99,4 +152,42 @@ impl Worker {
         // One that is not among what this projection folds it has no trouble with.
         Ok(parked.is_none_or(|event| self.projection.keys_of(event).is_ok()))
     }
+}
+
+/// Notes that an event is to be left out by later builds too.
+async fn note_skipped(
+    ledger: &Ledger,
+    projection: &'static str,
+    epoch: Epoch,
+    letter: &DeadLetter,
+) -> Result<(), AdminError> {
+    let skipped = Skipped { key: letter.key.clone(), position: letter.position };
+    let add = |record: &mut Record| {
+        if record.skipped_in != Some(epoch) {
+            record.skipped.clear();
+            record.skipped_in = Some(epoch);
+        }
+        if record.skipped.len() >= SKIPPED_MAX {
+            return Err(AdminError::TooManySkipped { projection, max: SKIPPED_MAX });
+        }
+        if !record.skipped.contains(&skipped) {
+            record.skipped.push(skipped.clone());
+        }
+        Ok(())
+    };
+    ledger.update(add).await
+}
+
+/// Notes that a key went on: a build that is under way has it parked as well, perhaps.
+async fn note_mended(ledger: &Ledger, key: &str) -> Result<(), RunError> {
+    let note = |record: &mut Record| {
+        let active = record.job.as_mut().filter(|job| job.state.is_active());
+        if let Some(job) =
+            active.filter(|job| job.mended.len() < MENDED_MAX && job.mended.iter().all(|known| known != key))
+        {
+            job.mended.push(key.to_owned());
+        }
+        Ok(())
+    };
+    ledger.update(note).await
 }

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use dramatis_events::{Epoch, Position, UnixMillis};
-use dramatis_projections::{Digest, Skipped};
+use dramatis_projections::{DeadLetter, Digest, Skipped};
 use serde::{Deserialize, Serialize};
 
-use super::compare::Difference;
+use super::compare::{Difference, SHOWN_MAX};
 use super::run::RunError;
+use super::status::History;
 use crate::read_models::{ReadModelError, ReadModels};
 
 /// How often a change of the record is tried against others who change it too.
@@ -28,6 +29,8 @@ pub(super) struct Record {
     pub(super) skipped_in: Option<Epoch>,
     /// The version of the fold that an admin rolled back from: it is not built again unasked.
     pub(super) held_version: Option<u32>,
+    /// The epoch whose first build an admin cancelled: neither is that built again unasked.
+    pub(super) held_epoch: Option<Epoch>,
 }
 
 /// A build made beside the live one.
@@ -59,8 +62,14 @@ pub struct Job {
     pub documents_written: u64,
     /// That the build is complete: an empty build is one, if this says so.
     pub completion: Option<Completion>,
+    /// Whether the live build stood still where it was compared.
+    #[serde(default)]
+    pub compared_frozen: bool,
     /// How its documents differ from those of the live build.
     pub difference: Option<Difference>,
+    /// The keys that are parked in its build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Parked>,
     /// Keys that went on in the live build since, after they were tried again: here they are, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mended: Vec<String>,
@@ -138,6 +147,39 @@ pub struct Completion {
     pub digest: Digest,
 }
 
+/// Keys that a build has parked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// How many they are.
+    pub keys: u64,
+    /// Some of them, in log order.
+    pub shown: Vec<ParkedKey>,
+}
+
+/// A key that a build has parked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedKey {
+    /// The key; a stream's name stands for every key of that stream.
+    pub key: String,
+    /// The event that could not be folded.
+    pub position: Position,
+    /// Why.
+    pub error: String,
+}
+
+impl Parked {
+    /// What there is to tell of these dead letters; nothing if there are none.
+    pub(super) fn of(letters: &[DeadLetter]) -> Option<Self> {
+        let shown = letters.iter().take(SHOWN_MAX).map(|letter| ParkedKey {
+            key: letter.key.clone(),
+            position: letter.position,
+            error: letter.error.clone(),
+        });
+        let keys = u64::try_from(letters.len()).unwrap_or(u64::MAX);
+        (keys > 0).then(|| Self { keys, shown: shown.collect() })
+    }
+}
+
 /// A build that stays for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
@@ -173,6 +215,22 @@ impl Record {
     /// The job that makes this collection, while it is active.
     pub(super) fn active_mut(&mut self, collection: &str) -> Option<&mut Job> {
         self.job.as_mut().filter(|job| job.state.is_active() && job.collection == collection)
+    }
+
+    /// Notes that a live build of this history is to have no successor unasked, of which this was one.
+    pub(super) fn hold_back(&mut self, history: History, successor: &Job) {
+        match history {
+            History::Present => self.held_version = Some(successor.version),
+            History::Earlier | History::OfAnotherLog(_) => self.held_epoch = Some(successor.epoch),
+        }
+    }
+
+    /// Whether a live build of this history is to have no successor of this version and epoch unasked.
+    pub(super) fn holds_back(&self, history: History, version: u32, epoch: Epoch) -> bool {
+        match history {
+            History::Present => self.held_version == Some(version),
+            History::Earlier | History::OfAnotherLog(_) => self.held_epoch == Some(epoch),
+        }
     }
 
     /// Has a build stay for a while, as the newest.
@@ -264,7 +322,9 @@ impl Job {
             events: 0,
             documents_written: 0,
             completion: None,
+            compared_frozen: false,
             difference: None,
+            parked: None,
             mended: Vec::new(),
             replaced: None,
             error: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dramatis_events::Position;
 use tokio::time::Instant;
 
-use super::record::Job;
+use super::record::{Job, Parked};
 use super::run::Run;
 
 /// How often it is looked at whether a build gains on the log.
@@ -25,6 +25,7 @@ impl Sitting {
         let mut job = self.job.clone();
         job.events += self.run.events;
         job.documents_written += self.run.documents_written;
+        job.parked = Parked::of(&self.run.parked);
         let worked = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         job.worked_ms = job.worked_ms.saturating_add(worked);
         job

@@ -46,6 +46,7 @@ macro_rules! rooms_folded {
 mod builds;
 mod histories;
 mod letters;
+mod lost;
 mod odd;
 mod place;
 mod troubles;

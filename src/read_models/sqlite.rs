@@ -1,7 +1,8 @@
 //! Read models in one `SQLite` file: the engine of a single node.
 //!
-//! One connection writes, on its own thread; a few read beside it (write-ahead logging), and one
-//! searches: a word that stands in every message takes long, and only other searches wait for that.
+//! One connection writes, on its own thread; a few read beside it (write-ahead logging), one searches
+//! and one counts: a word that stands in every message takes long, as counting many documents does,
+//! and only other searches, and counts, wait for that.
 //! `synchronous` is NORMAL: after a power cut the last transactions may be gone, whole, and
 //! with them their checkpoint, so the projector folds their events again.
 
@@ -40,6 +41,8 @@ const READERS: usize = 3;
 const WAITING_MAX: usize = 4_096;
 /// The most searches that wait.
 const SEARCHES_MAX: usize = 64;
+/// The most counts that wait.
+const COUNTS_MAX: usize = 64;
 /// How long a statement waits for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared by each connection.
@@ -54,6 +57,7 @@ pub struct SqliteReadModels {
     writer: Worker,
     readers: Vec<Worker>,
     searcher: Worker,
+    counter: Worker,
     next_reader: AtomicUsize,
 }
 
@@ -82,7 +86,8 @@ impl SqliteReadModels {
         let readers = (0..READERS).map(|_| reader("read-models-read", WAITING_MAX));
         let readers = readers.collect::<Result<_, _>>()?;
         let searcher = reader("read-models-find", SEARCHES_MAX)?;
-        Ok(Self { place, writer, readers, searcher, next_reader: AtomicUsize::new(0) })
+        let counter = reader("read-models-count", COUNTS_MAX)?;
+        Ok(Self { place, writer, readers, searcher, counter, next_reader: AtomicUsize::new(0) })
     }
 
     fn read<T, F>(&self, job: F) -> Answer<T>
@@ -350,9 +355,13 @@ impl ReadModels for SqliteReadModels {
             Ok(table) => table,
             Err(error) => return Self::refuse(error),
         };
-        let counted = self.read(move |connection| {
+        let place = self.place.clone();
+        let counted = self.counter.ask(move |connection| {
             let sql = format!("SELECT count(*) FROM {table} WHERE body IS NOT NULL");
-            connection.prepare_cached(&sql)?.query_row([], |row| row.get::<_, i64>(0))
+            let count = connection
+                .prepare_cached(&sql)
+                .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+            count.map_err(|e| failed(&place, &e))
         });
         Box::pin(async move { Ok(u64::try_from(counted.await?).unwrap_or(0)) })
     }

@@ -128,8 +128,8 @@ pub(super) async fn may_read(stage: &Stage, request: &ServiceRequest) -> Result<
     } else {
         room_of(path)
     };
-    let user = path.strip_prefix("/api/users/").and_then(|rest| rest.split('/').next());
-    if user.is_some_and(|user| user != pass.user.as_str()) {
+    let user = named_after("/api/users/", path);
+    if user.is_some_and(|user| user.as_deref() != Ok(pass.user.as_str())) {
         return Err(Refusal::Forbidden("the token is not that of this user".to_owned()));
     }
     match room {
@@ -165,11 +165,17 @@ fn routed_path(request: &ServiceRequest) -> &str {
 
 /// The room that a path names, as the handlers read it; an error if what it names is none.
 fn room_of(path: &str) -> Option<Result<EntityId, ()>> {
-    let named = path.strip_prefix("/api/rooms/")?.split('/').next()?;
-    // In a path a plus is a plus.
-    let query = format!("room={}", named.replace('+', "%2B"));
+    let named = named_after("/api/rooms/", path)?;
+    Some(named.and_then(|named| EntityId::parse(&named).map_err(|_| ())))
+}
+
+/// What a path names after this start, as the handlers read it; an error if that is no text.
+fn named_after(start: &str, path: &str) -> Option<Result<String, ()>> {
+    let named = path.strip_prefix(start)?.split('/').next()?;
+    // In a path a plus is a plus, and an ampersand ends nothing.
+    let query = format!("named={}", named.replace('+', "%2B").replace('&', "%26"));
     let decoded = web::Query::<HashMap<String, String>>::from_query(&query).ok();
-    Some(decoded.and_then(|named| EntityId::parse(named.get("room")?).ok()).ok_or(()))
+    Some(decoded.and_then(|decoded| decoded.into_inner().remove("named")).ok_or(()))
 }
 
 fn not_opened(what: &str) -> Refusal {
@@ -196,4 +202,27 @@ pub(super) fn bearer(request: &HttpRequest) -> Option<&str> {
 fn size(request: &HttpRequest) -> usize {
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     declared.and_then(|length| length.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_what_the_handlers_read() {
+        let named = |path| named_after("/api/users/", path);
+        for (path, expected) in [
+            ("/api/users/a%2Bb/activity", "a+b"),
+            ("/api/users/a+b/activity", "a+b"),
+            ("/api/users/a&b=c", "a&b=c"),
+            ("/api/users/a%26b", "a&b"),
+            ("/api/users/persona%3Aada/activity", "persona:ada"),
+        ] {
+            assert_eq!(named(path), Some(Ok(expected.to_owned())), "{path}");
+        }
+        assert_eq!(named("/api/rooms/a"), None);
+        let room = |path| room_of(path).map(|room| room.map(|room| room.to_string()));
+        assert_eq!(room("/api/rooms/open&secret/timeline"), Some(Ok("open&secret".to_owned())));
+        assert_eq!(room("/api/rooms/a%2Fb"), Some(Err(())));
+    }
 }

@@ -61,6 +61,9 @@ pub(super) fn list(standings: &Value) -> String {
                 let (name, count) = (name.as_str(), how_many(difference));
                 text.extend([name, ": ", &count, ", as `dramatis projections watch ", name, "` shows\n"]);
             }
+            if let Some(parked) = one.get("parked") {
+                text.extend([name.as_str(), ": ", &are_parked(parked), "\n"]);
+            }
         }
         for build in rows(standing.get("kept").unwrap_or(&Value::Null)) {
             text.push_str(&kept(&name, build));
@@ -108,7 +111,25 @@ pub(super) fn progress(job: &Value) -> String {
 /// How a build stands or ended, and how it differs.
 pub(super) fn job(name: &str, job: &Value) -> String {
     let difference = job.get("difference").map(difference);
-    job_line(name, job) + &difference.unwrap_or_default()
+    job_line(name, job) + &difference.unwrap_or_default() + &parked(job)
+}
+
+fn are_parked(parked: &Value) -> String {
+    match field(parked, "keys").as_str() {
+        "1" => "1 key is parked in it".to_owned(),
+        keys => format!("{keys} keys are parked in it"),
+    }
+}
+
+/// Which keys a build has parked, and why.
+fn parked(job: &Value) -> String {
+    let Some(parked) = job.get("parked") else { return String::new() };
+    let mut text = format!("{}; what came later is missing:\n", are_parked(parked));
+    for key in rows(parked.get("shown").unwrap_or(&Value::Null)) {
+        let (name, position, error) = (field(key, "key"), field(key, "position"), field(key, "error"));
+        text.extend(["  ", &name, " from position ", &position, " on: ", &error, "\n"]);
+    }
+    text
 }
 
 fn job_line(name: &str, job: &Value) -> String {
@@ -124,10 +145,14 @@ fn job_line(name: &str, job: &Value) -> String {
     let completion = completion.unwrap_or_default();
     match (field(job, "purpose").as_str(), state.as_str()) {
         ("rebuild", "done") => format!("{name} is rebuilt and {build} is live: {completion}\n"),
-        ("verify", "done") if job.get("difference").is_none() => {
-            format!("{name} is what the log says: {completion}\n")
+        ("verify", "done") => {
+            let frozen = job.get("compared_frozen") == Some(&Value::Bool(true));
+            let frozen = if frozen { ", as far as its live build goes, which is frozen there" } else { "" };
+            match job.get("difference") {
+                None => format!("{name} is what the log says{frozen}: {completion}\n"),
+                Some(_) => format!("{name} is not what the log says{frozen}: a new build has {completion}\n"),
+            }
         }
-        ("verify", "done") => format!("{name} is not what the log says: a new build has {completion}\n"),
         ("as_of", "done") => {
             format!("{name} as of position {} is {build}: {completion}\n", field(job, "as_of"))
         }
@@ -195,6 +220,14 @@ pub(super) fn mended(mended: &Value) -> String {
             format!("{key}: folded {} that waited, then it was parked again\n", several(&events, "event"))
         }
     }
+}
+
+/// What leaving an event out means.
+pub(super) fn skipped(name: &str) -> String {
+    format!(
+        "the event is left out of later builds of {name}, too. `dramatis projections verify {name}` tells whether \
+         the live build is what a new one shows then; `rebuild` builds it anew\n"
+    )
 }
 
 /// That the way back was taken.
@@ -276,6 +309,9 @@ mod tests {
             json!({"build": "rooms@2", "purpose": "as_of", "as_of": "9", "state": "done", "completion": completion}),
             json!({"build": "rooms@2", "purpose": "rebuild", "state": "building", "position": null}),
             json!({"build": "rooms@2", "purpose": "rebuild", "state": "paused", "position": "5"}),
+            json!({"build": "rooms@2", "purpose": "verify", "state": "done", "completion": completion,
+                   "compared_frozen": true,
+                   "parked": {"keys": 1, "shown": [{"key": "room-main.c", "position": "7", "error": "out of place"}]}}),
         ];
         let told: String = jobs.iter().map(|one| job("rooms", one)).collect();
         insta::assert_snapshot!(told, @r#"
@@ -293,6 +329,9 @@ mod tests {
         rooms as of position 9 is rooms@2: 3 documents at position 9, digest ab
         rooms: rooms@2 is begun
         rooms: rooms@2 is paused at position 5; `dramatis projections resume rooms` goes on
+        rooms is what the log says, as far as its live build goes, which is frozen there: 3 documents at position 9, digest ab
+        1 key is parked in it; what came later is missing:
+          room-main.c from position 7 on: out of place
         "#);
     }
 }

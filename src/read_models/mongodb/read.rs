@@ -4,11 +4,14 @@ use dramatis_projections::{Field, Stored};
 use mongodb::bson::{Document as Bson, RawDocument, doc};
 use mongodb::options::FindOptions;
 
-use super::errors::{Trouble, number};
+use super::errors::{self, Trouble};
 use super::{Store, body};
 use crate::read_models::{
     Direction, Document, FIND_MAX, Query, ReadModelError, SEARCH_SKIP_MAX, Search, Value, names, text,
 };
+
+/// So many documents are counted one by one.
+const COUNTED_MAX: u64 = 100_000;
 
 impl Store {
     pub(super) async fn load(&self, collection: &str, keys: Vec<String>) -> Result<Vec<Stored>, Trouble> {
@@ -101,13 +104,32 @@ impl Store {
         self.page(collection, filter, page_of(doc! {"_id": 1}, shown(), 0, limit.min(FIND_MAX))).await
     }
 
-    /// Counts keys and tombstones, both by an index alone.
+    /// Counts keys and tombstones, both by an index alone; of very many, what the server believes
+    /// that there are.
     pub(super) async fn count(&self, collection: &str) -> Result<u64, Trouble> {
-        let all = self.command(doc! {"count": collection, "query": {"_id": {"$gte": ""}}}).await?;
-        let deleted = self.command(doc! {"count": collection, "query": {"latest.deleted": true}}).await?;
-        let count = number(&all, "n").saturating_sub(number(&deleted, "n"));
+        let believed = self.counted(doc! {"count": collection}).await?;
+        let all = if believed > COUNTED_MAX {
+            believed
+        } else {
+            self.counted(doc! {"count": collection, "query": {"_id": {"$gte": ""}}}).await?
+        };
+        let deleted = self.counted(doc! {"count": collection, "query": {"latest.deleted": true}}).await?;
+        let count = all.saturating_sub(deleted);
         self.unless_gone(collection, count == 0).await?;
-        Ok(u64::try_from(count).unwrap_or(0))
+        Ok(count)
+    }
+
+    /// Its server ends it in time, and what is slow is not what does not answer.
+    async fn counted(&self, mut count: Bson) -> Result<u64, Trouble> {
+        let within = self.options.operation_timeout / 2;
+        count.insert("maxTimeMS", i64::try_from(within.as_millis()).unwrap_or(i64::MAX).max(1));
+        match self.command(count).await {
+            Err(trouble) if trouble.out_of_time() => {
+                let reason = format!("counting took longer than {} ms", within.as_millis());
+                Err(ReadModelError::Failure { reason }.into())
+            }
+            counted => Ok(errors::count(&counted?, "n")),
+        }
     }
 
     async fn page(

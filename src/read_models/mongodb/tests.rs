@@ -104,6 +104,33 @@ async fn what_its_server_ends_in_time_is_not_taken_for_a_server_that_is_gone() {
 }
 
 #[tokio::test]
+async fn a_count_that_is_slow_is_not_taken_for_a_server_that_is_gone() {
+    let Some(lent) = Lent::new().await else { return };
+    if !is_mongodb(&lent.database).await {
+        return said("NOT COVERED: counts that are ended in time, which need a view that is slow");
+    }
+    lent.store.create(contract::new_build("slow@1")).await.unwrap();
+    let keys: Vec<_> = (0..200).map(|number| format!("k{number}")).collect();
+    let writes: Vec<_> = (1..).zip(&keys).map(|(at, key)| (key.as_str(), at, Some("{}"))).collect();
+    lent.store.write("slow@1", contract::batch(&writes, 200).into()).await.unwrap();
+    assert_eq!(lent.store.count("slow@1").await.unwrap(), 200);
+    let sum = doc! {"$sum": {"$map": {"input": {"$range": [0, 1_000_000]}, "in": {"$add": ["$$this", "$latest.position"]}}}};
+    let pipeline = [doc! {"$match": {"$expr": {"$eq": [sum, 1]}}}];
+    lent.database
+        .run_command(doc! {"create": "slow@2", "viewOn": "slow@1", "pipeline": &pipeline[..]})
+        .await
+        .unwrap();
+    let uri = std::env::var("DRAMATIS_TEST_MONGODB_URI").unwrap();
+    let hasty = Options { operation_timeout: Duration::from_secs(4), ..options(&uri, lent.database.name()) };
+    let store = MongoReadModels::open(hasty).unwrap();
+    let error = store.count("slow@2").await.unwrap_err();
+    assert!(error.to_string().contains("counting took longer than 2000 ms"), "{error}");
+    assert_eq!(store.health().trouble, None);
+    drop(store);
+    lent.end().await;
+}
+
+#[tokio::test]
 async fn a_duplicate_on_another_unique_index_is_an_error() {
     let Some(lent) = Lent::new().await else { return };
     let store = &lent.store;

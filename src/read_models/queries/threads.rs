@@ -36,8 +36,12 @@ pub async fn thread(
     one(store, Threads::NAME, &Threads::key(room, first)).await
 }
 
+/// How many pages of replies are looked at for one page of messages: where a room is parked, none of
+/// them may have a message.
+const PAGES_MAX: usize = 8;
+
 /// Messages of a thread in the order of the room, its first one at the head: those past `after`.
-/// A reply that the timeline has not got to yet ends the page before it.
+/// Replies that the timeline does not show, as it is behind or has them parked, are passed over.
 pub async fn messages(
     store: &dyn ReadModels,
     room: &StreamId,
@@ -45,28 +49,38 @@ pub async fn messages(
     after: Option<Revision>,
     limit: usize,
 ) -> Result<Listing, ReadModelError> {
-    let query = Query {
-        key_prefix: Some(Replies::key_prefix(room, first)),
-        equal: Vec::new(),
-        sort: None,
-        direction: Direction::Ascending,
-        after: after.map(|after| Place { value: None, key: Replies::key(room, first, after) }),
-        limit,
-    };
-    let (replies, more) = page(store, Replies::NAME, query).await?;
-    let head = after.is_none().then_some(first);
-    let mut wanted = Vec::with_capacity(replies.len() + 1);
-    wanted.extend(head.map(|first| Timeline::key(room, first)));
-    for Document { key, body, .. } in &replies {
-        let reply: Reply = serde_json::from_str(body).map_err(|e| unreadable(key, &e))?;
-        wanted.push(Timeline::key(room, reply.revision));
+    let mut wanted = Vec::new();
+    wanted.extend(after.is_none().then(|| Timeline::key(room, first)));
+    let full = limit + wanted.len();
+    let (mut items, mut last, mut more) = (Vec::new(), None, true);
+    let mut after = after.map(|after| Replies::key(room, first, after));
+    for _ in 0..PAGES_MAX {
+        let query = Query {
+            key_prefix: Some(Replies::key_prefix(room, first)),
+            equal: Vec::new(),
+            sort: None,
+            direction: Direction::Ascending,
+            after: after.map(|key| Place { value: None, key }),
+            limit: full.saturating_sub(items.len() + wanted.len()),
+        };
+        let (replies, further) = page(store, Replies::NAME, query).await?;
+        for Document { key, body, .. } in &replies {
+            let reply: Reply = serde_json::from_str(body).map_err(|e| unreadable(key, &e))?;
+            wanted.push(Timeline::key(room, reply.revision));
+        }
+        let mut bodies = of_timeline(store, wanted.clone()).await?;
+        for key in wanted.drain(..) {
+            if let Some(body) = bodies.remove(&key) {
+                items.push(raw(&key, body)?);
+                last = Some(Place { value: None, key });
+            }
+        }
+        (after, more) = (replies.last().map(|reply| reply.key.clone()), further);
+        if !more || items.len() >= full {
+            break;
+        }
     }
-    let mut bodies = of_timeline(store, wanted.clone()).await?;
-    let found: Vec<_> = wanted.into_iter().map_while(|key| Some((bodies.remove(&key)?, key))).collect();
-    let last = found.last().map(|(_, key)| Place { value: None, key: key.clone() });
-    let all = found.len() == replies.len() + usize::from(head.is_some());
-    let items = found.into_iter().map(|(body, key)| raw(&key, body)).collect::<Result<_, _>>()?;
-    Ok(Listing { items, next: last.filter(|_| more || !all) })
+    Ok(Listing { items, next: last.filter(|_| more) })
 }
 
 async fn of_timeline(

@@ -72,6 +72,27 @@ async fn a_long_search_holds_up_other_searches_alone_and_few_of_them() {
 }
 
 #[tokio::test]
+async fn counting_holds_up_nothing_but_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteReadModels::open(folder.path().join("read.db")).unwrap();
+    store.create(contract::new_build("rooms@1")).await.unwrap();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let counting = store.counter.run(move |_| {
+        released.recv().unwrap();
+        Ok(())
+    });
+    let count = tokio::spawn(store.count("rooms@1"));
+    for at in 0..20_u64 {
+        store.write("rooms@1", contract::batch(&[("a", at, Some("{}"))], at).into()).await.unwrap();
+        assert_eq!(store.load("rooms@1", vec!["a".into()]).await.unwrap().len(), 1);
+    }
+    assert!(!count.is_finished(), "it waits where the others do");
+    release.send(()).unwrap();
+    counting.await.unwrap();
+    assert_eq!(count.await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test]
 async fn lists_of_rooms_walk_an_index() {
     use crate::read_models::{Direction, Place, Value};
     use dramatis_projections::{Projection, Rooms};

@@ -160,6 +160,14 @@ function differences(difference) {
     make("ul", "rows", ...rows));
 }
 
+function parkedIn(parked) {
+  const rows = parked.shown.map((key) => make("li", "",
+    make("div", "key", key.key), make("div", "dim", `from position ${key.position} on: ${key.error}`)));
+  return make("details", "",
+    make("summary", "", `${several(parked.keys, "parked key")} in this build: what came later is missing`),
+    make("ul", "rows", ...rows));
+}
+
 function jobOf(name, job) {
   const bar = make("progress", ["paused", "differs"].includes(job.state) ? "wait" : "");
   bar.max = 100;
@@ -176,6 +184,7 @@ function jobOf(name, job) {
     proof ? make("p", "job-line", proof) : null,
     job.error ? make("p", "why", job.error) : null,
     job.difference ? differences(job.difference) : null,
+    job.parked ? parkedIn(job.parked) : null,
     isActive(job) ? jobButtons(name, job) : null);
 }
 
@@ -185,7 +194,7 @@ function deadLetters(name, parked) {
       button("Retry", () => act(name, `/retry?key=${encodeURIComponent(letter.key)}`)),
       button("Skip the event", () => sure(
         `Skip ${letter.event} at ${letter.position}?`,
-        `It is left out of ${letter.key} for good, in this build and in later ones. What waits behind it is folded.`,
+        `It is left out of ${letter.key} for good, in this build and in later ones. What waits behind it is folded. Check first: if a new build has not parked the key, a rebuild mends it and nothing is left out.`,
         "Skip it", () => act(name, `/skip?key=${encodeURIComponent(letter.key)}`)))),
     make("div", "dim", `${letter.event} at position ${letter.position}: ${letter.error}`)));
   const more = parked > rows.length ? make("p", "dim", `The first ${rows.length} are shown; \`dramatis projections dead-letters ${name}\` lists all.`) : null;
@@ -205,7 +214,7 @@ function kept(standing) {
 function buttons(standing) {
   const { name } = standing;
   const row = [];
-  if (standing.state === "unsupported") return null;
+  if (["unsupported", "foreign"].includes(standing.state)) return null;
   if (!isActive(standing.job)) {
     row.push(button("Rebuild", () => act(name, "/rebuild")), button("Check", () => act(name, "/verify")));
     const back = standing.kept.filter((build) => !build.as_of).at(-1);
