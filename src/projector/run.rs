@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dramatis_events::{Category, Epoch, EventName, Position, Recorded, UnixMillis};
-use dramatis_projections::{DeadLetter, DynProjection, Fold, FoldError, Folded};
+use dramatis_projections::{DeadLetter, DynProjection, Fold, FoldError, Folded, Write};
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::gather::Found;
 use super::record::Ledger;
 use crate::log::{Filter, LogError, Page, ReadLimit};
 use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
@@ -72,6 +73,8 @@ pub(super) struct Run {
     folded_to: Option<Position>,
     /// Where the store stands once all that is folded is written.
     stored_at: Option<Position>,
+    /// What the last page came to.
+    pub(super) found: Found,
     /// Since when the store has not been told of the position.
     unsaved_since: Option<Instant>,
     pub(super) collection: String,
@@ -139,6 +142,7 @@ impl Run {
             writing: None,
             folded_to: checkpoint.position,
             stored_at: checkpoint.position,
+            found: Found::Nothing,
             unsaved_since: None,
             collection,
             epoch: checkpoint.epoch,
@@ -200,6 +204,7 @@ impl Run {
             );
         }
         self.folded_to = reached;
+        self.found = found(&folded.writes);
         let nothing = folded.writes.is_empty() && folded.parked.is_empty() && self.unwritten.is_empty();
         if nothing && self.overlaps.is_none() {
             self.position = reached;
@@ -386,6 +391,15 @@ async fn start(
         fold.skip(record.skipped);
     }
     Ok((fold, Arc::new(letters)))
+}
+
+fn found(writes: &[Write]) -> Found {
+    let new = writes.iter().filter(|write| write.is_new).count();
+    match writes.len() {
+        0 => Found::Nothing,
+        all if all > 2 * new => Found::Again,
+        _ => Found::New,
+    }
 }
 
 pub(super) fn filter(projection: &'static dyn DynProjection) -> Result<Filter, RunError> {
