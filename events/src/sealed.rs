@@ -18,9 +18,10 @@ pub enum Personal {
     Plain(Arc<str>),
     /// Readable only with the subject's key.
     Sealed {
-        /// The ciphertext and what is needed to open it.
+        /// The ciphertext and what is needed to open it. Boxed: most texts are plain, and all are
+        /// as large as this.
         #[serde(rename = "$sealed")]
-        sealed: SealedField,
+        sealed: Box<SealedField>,
     },
 }
 
@@ -88,7 +89,7 @@ impl<'de> Visitor<'de> for Either {
 #[derive(Deserialize)]
 struct Sealed {
     #[serde(rename = "$sealed")]
-    sealed: SealedField,
+    sealed: Box<SealedField>,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! however often a batch comes again. It never does I/O, reads a clock or knows a database.
 
 mod activity;
+mod canonical;
 mod digest;
 mod members;
 mod projection;

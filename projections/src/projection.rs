@@ -198,23 +198,19 @@ impl FoldError {
     }
 }
 
-/// Digits of a revision in a key: all that 64 bits may need, so that keys sort as revisions do.
-const DIGITS: usize = 20;
+/// As many as 64 bits may need, so that keys sort as revisions do.
+const ZEROS: &str = "00000000000000000000";
 
 /// The key of a message or of what hangs on one: `<stream>/<revision, zero-padded>`. Written out,
 /// as formatting takes longer than all else that is done for a key.
 pub(crate) fn message_key(stream: &StreamId, revision: Revision) -> String {
-    let (stream, mut left) = (stream.as_str(), revision.get());
-    let mut digits = [b'0'; DIGITS];
-    for digit in digits.iter_mut().rev() {
-        // Less than ten.
-        *digit += u8::try_from(left % 10).unwrap_or_default();
-        left /= 10;
-    }
-    let mut key = String::with_capacity(stream.len() + 1 + DIGITS);
+    let mut digits = itoa::Buffer::new();
+    let (stream, digits) = (stream.as_str(), digits.format(revision.get()));
+    let mut key = String::with_capacity(stream.len() + 1 + ZEROS.len());
     key.push_str(stream);
     key.push('/');
-    key.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+    key.push_str(ZEROS.get(digits.len()..).unwrap_or_default());
+    key.push_str(digits);
     key
 }
 

@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::canonical::to_json;
 use crate::projection::{FoldError, Projection, wants};
 
 /// A document as the store holds it; a tombstone has no body.
@@ -253,8 +254,8 @@ impl<P: Projection> WorkingSet<P> {
         for place in touched {
             let Some((key, slot)) = self.slots.get_index_mut(*place) else { continue };
             let Some(position) = slot.position else { continue };
-            let body = slot.document.as_ref().map(|document| json(document, size)).transpose();
-            let body = body.map_err(|reason| FoldError::Document { key: key.clone(), reason })?;
+            let body = slot.document.as_ref().map(|document| to_json(document, size)).transpose();
+            let body = body.map_err(|e| FoldError::Document { key: key.clone(), reason: e.to_string() })?;
             size = body.as_ref().map_or(size, String::len);
             slot.changed = false;
             let is_new = std::mem::replace(&mut slot.is_new, false);
@@ -287,13 +288,6 @@ impl<P: Projection> WorkingSet<P> {
         }
         self.slots.retain(|_, slot| slot.used_in >= since);
     }
-}
-
-/// A document as JSON; `like` is the length of another, which saves growing.
-fn json(document: &impl Serialize, like: usize) -> Result<String, String> {
-    let mut json = Vec::with_capacity(like + like / 8);
-    serde_json::to_writer(&mut json, document).map_err(|error| error.to_string())?;
-    String::from_utf8(json).map_err(|error| error.to_string())
 }
 
 impl<D> Slot<D> {

@@ -11,12 +11,27 @@ use tokio::time::Instant;
 
 /// The time from one batch to the next, at the least, while nobody waits.
 const GATHER_MIN: Duration = Duration::from_millis(10);
-/// The longest of these, where the store takes long: what was appended is visible so much later,
-/// at the most.
+/// The longest of these, where the store takes long or there was nothing to write: what was appended
+/// is visible so much later, at the most.
 const GATHER_MAX: Duration = Duration::from_millis(40);
-/// A batch that took so long is followed by the next one after this many times as much: larger
-/// batches write a document less often.
+/// The same where most of a batch were documents that the store had already: those are written again
+/// and again, and the fewer the longer events gather. New ones are written once however that is.
+const GATHER_MAX_AGAIN: Duration = Duration::from_millis(250);
+/// A batch that took so long is followed by the next one after this many times as much.
 const GATHER_TIMES: u32 = 5;
+/// The same where most were there already.
+const GATHER_TIMES_AGAIN: u32 = 25;
+
+/// What a step found to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing of what was appended concerns this projection.
+    Nothing,
+    /// Documents most of which are new.
+    New,
+    /// Documents most of which the store had already.
+    Again,
+}
 
 /// The turns of the projections of a store. Whoever asks for a position waits for the batch that is
 /// on its way and for the next one: the fewer others the store has at the time, the shorter are both.
@@ -53,9 +68,13 @@ impl Gathering {
     }
 
     /// It is written, or failed.
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&mut self, found: Found) {
         let took = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
-        self.wait = (took * GATHER_TIMES).clamp(GATHER_MIN, GATHER_MAX);
+        self.wait = match found {
+            Found::Nothing => GATHER_MAX,
+            Found::New => (took * GATHER_TIMES).clamp(GATHER_MIN, GATHER_MAX),
+            Found::Again => (took * GATHER_TIMES_AGAIN).clamp(GATHER_MIN, GATHER_MAX_AGAIN),
+        };
         self.turn = None;
     }
 
@@ -120,8 +139,8 @@ mod tests {
             assert_eq!(start.elapsed(), GATHER_MAX * 10, "somebody waits: at once");
         }
         other.begin();
-        other.end();
-        one.end();
+        other.end(Found::New);
+        one.end(Found::New);
         other.gather(Some(Position::from_engine(7)), &mut stopped).await;
         assert_eq!(start.elapsed(), GATHER_MAX * 10 + GATHER_MIN, "the turn was given back");
     }
@@ -131,13 +150,18 @@ mod tests {
         let (_wants, wanted) = watch::channel(None);
         let (_stop, mut stopped) = watch::channel(false);
         let mut gathering = Gathering::new(wanted, Turns::new());
-        for (took_ms, next_ms) in [(1, 10), (3, 15), (7, 35), (20, 40), (100, 100), (1, 10)] {
+        let new = [(1, 10), (3, 15), (7, 35), (20, 40), (100, 100), (1, 10)];
+        let again = [(0, 10), (1, 25), (7, 175), (20, 250), (300, 300), (1, 25)];
+        let new = new.map(|(took, next)| (took, Found::New, next));
+        let again = again.map(|(took, next)| (took, Found::Again, next));
+        let nothing = [(0, Found::Nothing, 40), (50, Found::Nothing, 50)];
+        for (took_ms, found, next_ms) in [&new[..], &again, &nothing].concat() {
             let start = Instant::now();
             gathering.begin();
             tokio::time::advance(Duration::from_millis(took_ms)).await;
-            gathering.end();
+            gathering.end(found);
             gathering.gather(None, &mut stopped).await;
-            assert_eq!(start.elapsed(), Duration::from_millis(next_ms), "after {took_ms} ms");
+            assert_eq!(start.elapsed(), Duration::from_millis(next_ms), "after {took_ms} ms, {found:?}");
         }
     }
 }

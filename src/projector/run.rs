@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dramatis_events::{Category, Epoch, EventName, Position, Recorded, UnixMillis};
-use dramatis_projections::{DeadLetter, DynProjection, Fold, FoldError, Folded};
+use dramatis_projections::{DeadLetter, DynProjection, Fold, FoldError, Folded, Write};
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::gather::Found;
 use super::record::Ledger;
 use crate::log::{Filter, LogError, Page, ReadLimit};
 use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
@@ -59,9 +60,8 @@ pub(super) struct Run {
     fold: Box<dyn Fold>,
     /// A failed fold may have left documents in memory half folded: it starts from none again.
     stale: bool,
-    /// How large pages are while the next one is read, and the last one written, as one is folded;
-    /// `None` while one follows the other.
-    overlaps: Option<ReadLimit>,
+    /// Set while the next page is read, and the last one written, as one is folded.
+    overlaps: Option<Pages>,
     /// The page after what is folded.
     ahead: Option<Ahead>,
     /// Folded but not yet known to be written, in this order: goes first in the next step.
@@ -72,6 +72,8 @@ pub(super) struct Run {
     folded_to: Option<Position>,
     /// Where the store stands once all that is folded is written.
     stored_at: Option<Position>,
+    /// What the last page came to.
+    pub(super) found: Found,
     /// Since when the store has not been told of the position.
     unsaved_since: Option<Instant>,
     pub(super) collection: String,
@@ -89,6 +91,12 @@ struct Unwritten {
     /// Up to where events are folded into it and those before.
     to: Option<Position>,
     events: u64,
+}
+
+/// Events of pages. The first are smaller, so that the store need not wait long for what to write.
+struct Pages {
+    next: usize,
+    max: usize,
 }
 
 struct Ahead {
@@ -139,6 +147,7 @@ impl Run {
             writing: None,
             folded_to: checkpoint.position,
             stored_at: checkpoint.position,
+            found: Found::Nothing,
             unsaved_since: None,
             collection,
             epoch: checkpoint.epoch,
@@ -165,8 +174,11 @@ impl Run {
     /// Has it read ahead and write behind from now on, in larger pages of so many events at the most
     /// and with more documents in memory, or no longer.
     pub(super) fn overlap(&mut self, page_events_max: Option<usize>) {
-        let page = self.shared.options.rebuild_page;
-        self.overlaps = page_events_max.map(|max| ReadLimit { events: page.events.min(max), ..page });
+        let options = &self.shared.options;
+        self.overlaps = page_events_max.map(|max| {
+            let max = options.rebuild_page.events.min(max);
+            Pages { next: options.page.events.min(max), max }
+        });
         self.ahead = None;
         self.fold.keep(self.documents_max());
     }
@@ -200,6 +212,7 @@ impl Run {
             );
         }
         self.folded_to = reached;
+        self.found = found(&folded.writes);
         let nothing = folded.writes.is_empty() && folded.parked.is_empty() && self.unwritten.is_empty();
         if nothing && self.overlaps.is_none() {
             self.position = reached;
@@ -264,20 +277,29 @@ impl Run {
 
     /// The page after what is folded. Where steps overlap, the one after it is read from now on.
     async fn page(&mut self) -> Result<Page, RunError> {
-        let (after, limit) = (self.folded_to, self.overlaps.unwrap_or(self.shared.options.page));
-        let page = match self.ahead.take().filter(|ahead| ahead.after == after) {
-            Some(ahead) => {
-                let broke = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
-                ahead.page.await.map_err(broke)??
-            }
-            None => self.shared.log.read_all(after, self.filter.clone(), limit).await?,
+        let after = self.folded_to;
+        let page = if let Some(ahead) = self.ahead.take().filter(|ahead| ahead.after == after) {
+            let broke = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
+            ahead.page.await.map_err(broke)??
+        } else {
+            let limit = self.next_limit();
+            self.shared.log.read_all(after, self.filter.clone(), limit).await?
         };
         if self.overlaps.is_some() && page.scanned > after && page.scanned < *self.shared.log.head().borrow()
         {
+            let limit = self.next_limit();
             let reading = self.shared.log.read_all(page.scanned, self.filter.clone(), limit);
             self.ahead = Some(Ahead { after: page.scanned, page: tokio::spawn(reading) });
         }
         Ok(page)
+    }
+
+    fn next_limit(&mut self) -> ReadLimit {
+        let options = &self.shared.options;
+        let Some(pages) = &mut self.overlaps else { return options.page };
+        let events = pages.next;
+        pages.next = events.saturating_mul(2).min(pages.max);
+        ReadLimit { events, ..options.rebuild_page }
     }
 
     async fn fold(&mut self, events: &[Arc<Recorded>]) -> Result<Folded, RunError> {
@@ -386,6 +408,15 @@ async fn start(
         fold.skip(record.skipped);
     }
     Ok((fold, Arc::new(letters)))
+}
+
+fn found(writes: &[Write]) -> Found {
+    let new = writes.iter().filter(|write| write.is_new).count();
+    match writes.len() {
+        0 => Found::Nothing,
+        all if all > 2 * new => Found::Again,
+        _ => Found::New,
+    }
 }
 
 pub(super) fn filter(projection: &'static dyn DynProjection) -> Result<Filter, RunError> {

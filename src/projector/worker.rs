@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::asks::Ask;
 use super::backoff::Backoff;
 use super::frozen::Frozen;
-use super::gather::Gathering;
+use super::gather::{Found, Gathering};
 use super::record::{JobState, Kept, Ledger, Record};
 use super::run::{Run, RunError, next_collection};
 use super::{Health, History, Shared, Status};
@@ -91,7 +91,7 @@ impl Worker {
             let last = *head.borrow_and_update();
             self.gathering.begin();
             let stepped = self.step().await;
-            self.gathering.end();
+            self.gathering.end(self.run.as_ref().map_or(Found::Nothing, |run| run.found));
             let moved = match stepped {
                 Ok(Some(moved)) => moved,
                 Ok(None) => {
@@ -117,7 +117,10 @@ impl Worker {
                 changed = head.changed() => {
                     if changed.is_err() { break }
                     let position = self.run.as_ref().and_then(|run| run.position);
-                    self.gathering.gather(position, &mut stop).await;
+                    tokio::select! {
+                        () = self.gathering.gather(position, &mut stop) => {}
+                        Some(ask) = self.asks.recv() => self.attend(ask).await,
+                    }
                 }
                 Some(ask) = self.asks.recv() => self.attend(ask).await,
                 () = tokio::time::sleep(TICK) => {}

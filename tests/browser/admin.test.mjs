@@ -55,6 +55,25 @@ test("a question that is answered with no changes nothing", async () => {
   assert.deepEqual(faults, []);
 });
 
+test("a build as of a position is dropped once that was confirmed", async () => {
+  const { position } = await (await fetch(`${server.url}/api/projections/rooms`)).json();
+  const ordered = await fetch(`${server.url}/api/projections/rooms/as_of?position=${position}`, { method: "POST" });
+  const { build: past } = await ordered.json();
+  const kept = async () => (await (await fetch(`${server.url}/api/projections/rooms`)).json()).kept.map((kept) => kept.build);
+  const line = card("rooms").locator("li", { has: page.locator(".key", { hasText: past }) });
+  await line.waitFor({ state: "attached" });
+  await card("rooms").locator("summary", { hasText: "other builds" }).click();
+  await click("rooms", `Drop ${past}`);
+  await page.getByRole("button", { name: "Leave it" }).click();
+  assert.ok((await kept()).includes(past), "a question answered with no drops nothing");
+  await click("rooms", `Drop ${past}`);
+  await page.getByRole("button", { name: "Drop it" }).click();
+  await line.waitFor({ state: "detached" });
+  assert.deepEqual(await kept(), ["rooms@2"], "what a roll back needs stays");
+  assert.equal(await card("rooms").getByRole("button", { name: "Drop rooms@2" }).count(), 0);
+  assert.deepEqual(faults, []);
+});
+
 test("where there are tokens the page asks for an integration's, and acts with it", async () => {
   const guarded = await Server.start({
     prepare: async (made) => {

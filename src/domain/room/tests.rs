@@ -392,7 +392,7 @@ fn illegal_histories_are_refused_and_change_nothing() {
 
 #[test]
 fn sealed_names_are_kept_and_compared_unread() {
-    let field = SealedField { key: "k1".into(), nonce: "AA==".into(), ciphertext: "AAEC".into() };
+    let field = Box::new(SealedField { key: "k1".into(), nonce: "AA==".into(), ciphertext: "AAEC".into() });
     let sealed = Personal::Sealed { sealed: field };
     let given = [opened(), MemberJoined { member: id(MEMBER), display_name: sealed.clone() }.into()];
     let state = fold(&given);

@@ -168,7 +168,8 @@ fn clients_can_name_only_what_is_theirs_to_ask() {
 /// If a snapshot here changes, `User::STATE_VERSION` must be raised with it.
 #[test]
 fn the_form_changes_only_with_the_version() {
-    let sealed = SealedField { key: "bob.1".into(), nonce: "AA==".into(), ciphertext: "AAEC".into() };
+    let sealed =
+        Box::new(SealedField { key: "bob.1".into(), nonce: "AA==".into(), ciphertext: "AAEC".into() });
     let history = [
         SessionStarted { session: CommandId::parse("tab-1").unwrap(), device: None }.into(),
         ProfileChanged {

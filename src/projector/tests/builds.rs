@@ -326,3 +326,27 @@ async fn what_was_kept_is_dropped_in_time() {
     assert!(matches!(projector.roll_back("rooms").await, Err(AdminError::NothingKept { .. })));
     projector.stop().await;
 }
+
+#[tokio::test]
+async fn pages_of_a_build_grow_from_the_usual_ones() {
+    let folder = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    let line = r#"lobby alice MessagePosted {"kind":"text","text":"said"}"#;
+    let head = log.write(&[line; 30].join("\n"));
+    let shared = Shared {
+        options: Options { page: ReadLimit::events(2), rebuild_page: ReadLimit::events(8), ..options(2) },
+        ..shared(&log, &store, 2)
+    };
+    let timeline = dramatis_projections::named("timeline").unwrap();
+    for (max, expected) in [(usize::MAX, &[2, 4, 8, 8, 8][..]), (3, &[2, 3, 3, 3, 3]), (1, &[1; 5])] {
+        let collection = format!("timeline@{}", max.min(9));
+        let mut run = run::Run::create(&shared, timeline, collection).await.unwrap();
+        run.overlap(Some(max));
+        for (at, page) in expected.iter().enumerate() {
+            let before = run.events;
+            run.step_to(Some(head)).await.unwrap();
+            run.settle().await.unwrap();
+            assert_eq!(run.events - before, *page, "page {at} of at most {max}");
+        }
+    }
+}

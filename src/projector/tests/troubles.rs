@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::builds::{REBUILD, job_in};
+use super::gather::Found;
 use super::odd::{Fate, Odd};
 use super::*;
 
@@ -268,6 +269,25 @@ async fn checkpoints_are_written_now_and_then() {
         run.step().await.unwrap();
         run.save().await.unwrap();
         assert_eq!(saved().await, run.position, "{projection}");
+    }
+}
+
+#[tokio::test]
+async fn documents_that_are_written_again_are_told_from_new_ones() {
+    let place = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&place));
+    log.write(STORY);
+    let shared = shared(&log, &store, 100);
+    for (projection, found) in
+        [("rooms", Found::Again), ("timeline", Found::New), ("members", Found::Nothing)]
+    {
+        let named = dramatis_projections::named(projection).unwrap();
+        let mut run = run::Run::create(&shared, named, format!("{projection}@1")).await.unwrap();
+        run.step().await.unwrap();
+        assert_eq!(run.found, Found::New, "{projection}: the first time they are new");
+        log.write(MORE);
+        run.step().await.unwrap();
+        assert_eq!(run.found, found, "{projection}");
     }
 }
 

@@ -201,12 +201,21 @@ function deadLetters(name, parked) {
   return make("details", "", make("summary", "", `${several(parked, "parked key")}: later events wait`), make("ul", "rows", ...rows), more);
 }
 
+function dropButton(name, build) {
+  return button(`Drop ${build.build}`, () => sure(
+    `Drop ${build.build}?`,
+    `It shows ${name} as of position ${build.as_of}. Whoever reads it is told that it is not there; it can be built again.`,
+    "Drop it", () => act(name, `/drop?build=${encodeURIComponent(build.build)}`)));
+}
+
 function kept(standing) {
   if (standing.kept.length === 0) return null;
   const line = (build) => {
     const warm = build.warm_until && build.warm_until > Date.now();
     const what = build.as_of ? `as of position ${build.as_of}` : warm ? "kept warm" : "kept, not up to date";
-    return make("li", "", make("span", "", make("span", "key", build.build), ` ${what}, until ${time.format(build.drop_at)}`));
+    return make("li", "", make("div", "row-head",
+      make("span", "", make("span", "key", build.build), ` ${what}, until ${time.format(build.drop_at)}`),
+      build.as_of ? dropButton(standing.name, build) : null));
   };
   return make("details", "", make("summary", "", several(standing.kept.length, "other build")), make("ul", "rows", ...standing.kept.map(line)));
 }

@@ -7,7 +7,8 @@ use super::*;
 
 /// A history in which everything happens that a state may depend on.
 fn history() -> Vec<RoomEvent> {
-    let sealed = SealedField { key: "sue.1".into(), nonce: "AA==".into(), ciphertext: "AAEC".into() };
+    let sealed =
+        Box::new(SealedField { key: "sue.1".into(), nonce: "AA==".into(), ciphertext: "AAEC".into() });
     let mut history = room();
     history.extend([
         joined(STRANGER),
