@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use dramatis_events::UnixMillis;
 use serde::Deserialize;
 
-use super::{ServerUrl, Target, http};
+use super::{Failure, ServerUrl, Target, http};
 use crate::clock::parse_time;
 
 /// What to do with the events.
@@ -66,13 +66,24 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
         Events::Read(selection) => (selection, false),
         Events::Tail(selection) => (selection, true),
     };
-    let body = http::get(&selection.target.url, "/api/events", &query(&selection, follow))?;
-    let mut body = body.into_reader();
-    let copied = copy(&mut body, std::io::stdout().lock());
-    copied.map_err(|error| match error.is::<Cut>().then(|| reasons(&selection.target.url)).flatten() {
-        Some(reasons) => anyhow::anyhow!("{error:#}; the server's health says: {reasons}"),
+    let url = &selection.target.url;
+    let body = http::get(url, "/api/events", &query(&selection, follow)).map_err(|error| {
+        // What is cut short before its first byte has left looks as if nobody were there.
+        match error.downcast_ref() {
+            Some(Failure::NoServer { reason, .. }) => reasons(url)
+                .map_or(error, |reasons| cut(&Cut(std::io::Error::other(reason.clone())), &reasons)),
+            _ => error,
+        }
+    })?;
+    let copied = copy(&mut body.into_reader(), std::io::stdout().lock());
+    copied.map_err(|error| match error.downcast_ref().and_then(|it| Some(cut(it, &reasons(url)?))) {
+        Some(explained) => explained,
         None => error,
     })
+}
+
+fn cut(error: &Cut, reasons: &str) -> anyhow::Error {
+    anyhow::anyhow!("{error} ({}); the server's health says: {reasons}", error.0)
 }
 
 /// What a server that still answers says is wrong with it.
