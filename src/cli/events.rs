@@ -67,23 +67,19 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
         Events::Tail(selection) => (selection, true),
     };
     let url = &selection.target.url;
-    let body = http::get(url, "/api/events", &query(&selection, follow)).map_err(|error| {
-        // What is cut short before its first byte has left looks as if nobody were there.
-        match error.downcast_ref() {
-            Some(Failure::NoServer { reason, .. }) => reasons(url)
-                .map_or(error, |reasons| cut(&Cut(std::io::Error::other(reason.clone())), &reasons)),
-            _ => error,
-        }
-    })?;
-    let copied = copy(&mut body.into_reader(), std::io::stdout().lock());
-    copied.map_err(|error| match error.downcast_ref().and_then(|it| Some(cut(it, &reasons(url)?))) {
-        Some(explained) => explained,
-        None => error,
+    let asked = http::get(url, "/api/events", &query(&selection, follow));
+    let copied = asked.and_then(|body| copy(&mut body.into_reader(), std::io::stdout().lock()));
+    copied.map_err(|error| {
+        let cut_short = match (error.downcast_ref::<Cut>(), error.downcast_ref()) {
+            (Some(cut), _) => cut.0.to_string(),
+            // What is cut short before its first byte has left looks as if nobody were there.
+            (_, Some(Failure::NoServer { reason, .. })) => reason.clone(),
+            _ => return error,
+        };
+        let said =
+            |reasons| anyhow::anyhow!("{CUT_SHORT} ({cut_short}); the server's health says: {reasons}");
+        reasons(url).map_or(error, said)
     })
-}
-
-fn cut(error: &Cut, reasons: &str) -> anyhow::Error {
-    anyhow::anyhow!("{error} ({}); the server's health says: {reasons}", error.0)
 }
 
 /// What a server that still answers says is wrong with it.
@@ -96,9 +92,12 @@ fn reasons(url: &ServerUrl) -> Option<String> {
     Some(health.reasons.join("; "))
 }
 
+/// What is said of that.
+const CUT_SHORT: &str = "the server stopped before the end of the events";
+
 /// An answer that ended before it was whole.
 #[derive(Debug, thiserror::Error)]
-#[error("the server stopped before the end of the events")]
+#[error("{CUT_SHORT}")]
 struct Cut(#[source] std::io::Error);
 
 fn query(selection: &Selection, follow: bool) -> Vec<(&'static str, String)> {
