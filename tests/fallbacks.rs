@@ -150,15 +150,16 @@ fn a_poll_answers_at_once_or_when_something_comes_or_after_its_wait() {
 
 #[test]
 fn a_cursor_over_very_many_rooms_leads_on() {
-    const ROOMS: usize = 1_000;
+    const ROOMS: usize = 500;
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     let mut socket = server.client("alice", &json!([]));
-    let name = |number: usize| format!("00000000-0000-4000-8000-{number:012}");
+    let name = |number: usize| format!("{number:0>120}");
     let opened: Vec<_> =
         (0..ROOMS).map(|number| socket.command(&name(number), "open_room", &json!({"title": "x"}))).collect();
-    for id in opened {
-        assert_eq!(socket.answer(&id)["type"], "ack");
+    // Each of them by its own entity, in any order.
+    for _ in opened {
+        socket.receive_type("ack");
     }
     let rooms: Vec<_> = (0..ROOMS).map(|number| json!({"room": name(number)})).collect();
     // Live in all of them.

@@ -86,7 +86,8 @@ struct Passing<'a> {
 /// One room of a `ready`.
 #[derive(Deserialize)]
 struct Entry<'a> {
-    room: Followed,
+    /// Perhaps a name that can be none, which is denied.
+    room: String,
     epoch: Epoch,
     #[serde(borrow)]
     how: Cow<'a, str>,
@@ -176,7 +177,9 @@ impl Cursor {
                 self.rooms.clear();
                 self.has_begun = true;
                 for Entry { room, epoch, how, after } in rooms {
-                    self.take(room, epoch, &how, after);
+                    if let Ok(room) = Followed::try_from(room) {
+                        self.take(room, epoch, &how, after);
+                    }
                 }
             }
             ("subscribed", Some(room)) => {
@@ -254,7 +257,7 @@ mod tests {
     fn a_cursor_follows_what_goes_out() {
         let entry = |room: &str, how: &str, after: Option<u64>| json!({"room": room, "epoch": EPOCH, "head": 9, "how": how, "after": after});
         let ready = json!({"type": "ready", "connection": "1", "rooms":
-            [entry("a", "events", Some(3)), entry("b", "reset", None), entry("c", "denied", None), entry("d", "state", None)]});
+            [entry("a", "events", Some(3)), entry("b", "reset", None), entry("c", "denied", None), entry("my room", "denied", None), entry("d", "state", None)]});
         let event = json!({"type": "event", "room": "a", "revision": 4, "name": "MessagePosted", "data": {"room": "b", "type": "ready"}});
         let state = json!({"type": "room_state", "room": "d", "revision": 7, "state": {}, "events": [event]});
         let mut subscribed = entry("e", "events", Some(1));
