@@ -335,6 +335,10 @@ impl Config {
         if self.socket.frame_bytes_max < self.socket.message_bytes_max {
             return Err(layers.bad("socket.frame_bytes_max", "at least socket.message_bytes_max"));
         }
+        if !self.read_models.take_over.is_empty() && self.read_models.take_over().is_none() {
+            let allowed = "the 16 hexadecimal digits of a log's id, as health names it, or nothing";
+            return Err(layers.bad("read_models.take_over", allowed));
+        }
         if self.read_models.mongodb.pool_max < self.read_models.mongodb.pool_min {
             return Err(layers.bad("read_models.mongodb.pool_max", "at least read_models.mongodb.pool_min"));
         }

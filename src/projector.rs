@@ -40,6 +40,7 @@ mod sitting;
 mod status;
 mod threads;
 mod trouble;
+mod whose;
 mod worker;
 
 pub use admin::{AdminError, Order, RolledBack, Wish};
@@ -48,7 +49,7 @@ pub use compare::{Difference, Differing};
 pub use history::{AsOf, Cause, Past};
 pub use record::{Completion, Job, JobState, Kept, Parked, Purpose};
 pub use run::RunError;
-pub use status::{Health, JobProgress, Status, another_log};
+pub use status::{Health, History, JobProgress, Status, another_log};
 pub use threads::Threads;
 
 /// How projections run.
@@ -83,6 +84,8 @@ pub struct Options {
     pub accept_new_versions: bool,
     /// How long another projector waits for one that has gone silent.
     pub lease: Duration,
+    /// The id of another log whose builds make way for those of this one.
+    pub take_over: Option<u64>,
 }
 
 impl Default for Options {
@@ -101,6 +104,7 @@ impl Default for Options {
             rebuild_share_percent: 50,
             accept_new_versions: false,
             lease: Duration::from_secs(10),
+            take_over: None,
         }
     }
 }

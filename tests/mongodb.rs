@@ -263,6 +263,32 @@ fn a_rebuild_is_paused_killed_resumed_proven_and_taken_back() {
 }
 
 #[test]
+fn two_logs_in_one_database_do_not_harm_each_other() {
+    let Some(database) = Database::new("two logs in one database of MongoDB") else { return };
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = database.serve(one.path());
+    server.open_room("den", "anna");
+    let before = answers(&server);
+    assert_eq!(server.terminate(), Some(0));
+    // Whose it is has stopped for a while, or is there again: it makes no difference.
+    let second = database.serve(other.path());
+    for _ in 0..2 {
+        for path in ["/api/rooms", "/api/rooms/den/timeline", "/api/search?q=x"] {
+            let (status, told) = second.get(path);
+            assert_eq!(status, 503, "{path}: {told}");
+        }
+        until("it says so", || health(&second).to_string().contains("read_models.take_over"));
+        let first = database.serve(one.path());
+        assert_eq!(answers(&first), before);
+        first.kill();
+    }
+    assert_eq!(second.terminate(), Some(0));
+    let first = database.serve(one.path());
+    assert_eq!(answers(&first), before);
+    assert!(first.get_json("/api/projections")[0]["build"].as_str().unwrap().ends_with("@1"));
+}
+
+#[test]
 fn what_the_server_cannot_do_is_said_and_all_else_works() {
     let Some(database) = Database::new("what a server of MongoDB's protocol cannot do") else { return };
     let data = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@
 )]
 
 #[path = "support/guarded.rs"]
-#[allow(unreachable_pub, reason = "shared as the support module is")]
+#[allow(dead_code, unreachable_pub, reason = "shared as the support module is")]
 mod guarded;
 mod support;
 

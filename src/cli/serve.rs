@@ -277,6 +277,7 @@ fn projector_options(config: &Config) -> projector::Options {
         rebuild_share_percent: settings.rebuild_share_percent,
         accept_new_versions: settings.accept_new_versions,
         lease: Duration::from_millis(settings.lease_ms),
+        take_over: config.read_models.take_over(),
         ..defaults
     }
 }

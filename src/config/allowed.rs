@@ -58,7 +58,7 @@ impl Allowed {
             "log.live_bytes_max" => Self::Integer(65_536, 4_294_967_296),
             "log.durability" => Self::Word(&["sync", "interval"]),
             "log.reserve_bytes" | "log.filter_bytes_max" => Self::Integer(0, TEBIBYTE),
-            "log.cold_dir" | "auth.token_key_file" => Self::TextOrNone,
+            "log.cold_dir" | "auth.token_key_file" | "read_models.take_over" => Self::TextOrNone,
             "socket.hello_timeout_ms" | "socket.heartbeat_ms" | "socket.heartbeat_grace_ms" => {
                 Self::Integer(100, 600_000)
             }

@@ -10,8 +10,17 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct ReadModelsConfig {
     /// What keeps the documents.
     pub engine: ReadModelsEngine,
+    /// The id of the log whose read models make way for those of this one; empty for none.
+    pub take_over: String,
     /// How the server is reached, if it is one.
     pub mongodb: MongodbConfig,
+}
+
+impl ReadModelsConfig {
+    /// The log whose read models make way, if one is named.
+    pub fn take_over(&self) -> Option<u64> {
+        u64::from_str_radix(&self.take_over, 16).ok().filter(|_| self.take_over.len() == 16)
+    }
 }
 
 /// What keeps the documents.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dramatis_events::{Position, UnixMillis};
+use dramatis_events::{Epoch, Position, UnixMillis};
 use dramatis_projections::DeadLetter;
 use tokio::sync::oneshot;
 
@@ -10,7 +10,7 @@ use super::asks::{Ask, Mended};
 use super::history::{self, AsOf, Cause, Past};
 use super::record::{Job, JobState, Kept, Purpose, Record};
 use super::run::{RunError, next_collection};
-use super::status::JobProgress;
+use super::status::{History, JobProgress, another_log};
 use super::{Health, Projector, Running, names};
 use crate::log::{Filter, ReadLimit};
 use crate::read_models::queries::of_live;
@@ -141,6 +141,23 @@ pub enum AdminError {
         /// Which.
         holder: String,
     },
+    /// The store is another log's.
+    #[error("{projection} is not kept: {}", another_log(*epoch))]
+    Foreign {
+        /// The projection.
+        projection: &'static str,
+        /// The other log's epoch.
+        epoch: Epoch,
+    },
+    /// What is live cannot be compared with the log.
+    #[error(
+        "the live build of {projection} is of another history than the log, so it is not what the log says: \
+         `dramatis projections rebuild {projection}` builds it anew"
+    )]
+    OtherHistory {
+        /// The projection.
+        projection: &'static str,
+    },
     /// The log has no such place.
     #[error("the log has no event up to there: as_of must be at or after its first event")]
     BeforeTheLog,
@@ -204,15 +221,12 @@ impl Projector {
     /// The same, if it is this process that runs it.
     fn running_here(&self, projection: &str) -> Result<&Running, AdminError> {
         let running = self.running(projection)?;
+        let projection = running.projection.name();
         match &running.status.borrow().health {
-            Health::Standby { holder } | Health::Foreign { holder, .. } => {
-                Err(AdminError::Elsewhere { holder: holder.clone() })
-            }
             Health::Unsupported { reason } => {
-                let projection = running.projection.name();
                 Err(AdminError::Unsupported { projection, reason: reason.clone() })
             }
-            _ => Ok(running),
+            health => health.elsewhere(projection).map_or(Ok(running), Err),
         }
     }
 
@@ -223,8 +237,12 @@ impl Projector {
         let mut status = running.status.clone();
         // Until the first build is made its name is free.
         let found = status.wait_for(|status| !status.collection.is_empty());
-        if !matches!(tokio::time::timeout(FOUND_WITHIN, found).await, Ok(Ok(_))) {
+        let found = tokio::time::timeout(FOUND_WITHIN, found).await;
+        let Some(history) = found.ok().and_then(Result::ok).map(|status| status.history) else {
             return Err(AdminError::NotFound { projection: name });
+        };
+        if order.purpose == Purpose::Verify && history != History::Present {
+            return Err(AdminError::OtherHistory { projection: name });
         }
         let collection = next_collection(&self.shared, name).await?;
         let (version, epoch) = (running.projection.version(), self.shared.log.epoch());
@@ -240,7 +258,9 @@ impl Projector {
                 return Err(AdminError::TooManyKept { projection: name, max: AS_OF_MAX, until });
             }
             record.job = Some(job.clone());
-            record.held_version = None;
+            if order.purpose == Purpose::Rebuild {
+                (record.held_version, record.held_epoch) = (None, None);
+            }
             Ok(())
         };
         running.ledger.update(begin).await?;
@@ -252,8 +272,10 @@ impl Projector {
     pub async fn wish(&self, projection: &str, wish: Wish) -> Result<Job, AdminError> {
         let running = self.running_here(projection)?;
         let (name, now) = (running.projection.name(), self.shared.clock.now());
-        let frozen = matches!(running.status.borrow().health, Health::Frozen { .. });
-        let version = running.projection.version();
+        let (frozen, history) = {
+            let status = running.status.borrow();
+            (matches!(status.health, Health::Frozen { .. }), status.history)
+        };
         let change = |record: &mut Record| {
             let Some(mut job) = record.active().cloned() else {
                 return Err(AdminError::NoJob { projection: name });
@@ -264,8 +286,8 @@ impl Projector {
                 (Wish::Resume, JobState::Paused) => job.state = JobState::Building,
                 (Wish::Cancel, _) => {
                     job.end(JobState::Cancelled, now);
-                    if frozen {
-                        record.held_version = Some(version);
+                    if frozen && job.purpose == Purpose::Rebuild {
+                        record.hold_back(history, &job);
                     }
                 }
                 (Wish::Accept, JobState::Differs) => {

@@ -10,7 +10,7 @@ use super::record::{Completion, JobState, Kept, Record};
 use super::run::{Run, RunError};
 use super::sitting::left;
 use super::worker::Worker;
-use super::{AdminError, RolledBack};
+use super::{AdminError, History, RolledBack};
 use crate::read_models::ReadModelError;
 
 /// The most builds that stay beside the live one; the oldest is dropped for another.
@@ -60,17 +60,16 @@ pub(super) enum Compared {
 }
 
 impl Ask {
-    /// Says that another projector is the one to ask.
-    pub(super) fn refuse(self, holder: &str) {
-        let error = || AdminError::Elsewhere { holder: holder.to_owned() };
+    /// Says that nothing is done here.
+    pub(super) fn refuse(self, error: AdminError) {
         match self {
             Self::Switch(switch) => {
-                let reason = format!("the projector {holder} runs this projection now");
+                let reason = error.to_string();
                 let _ = switch.answer.send(Err(ReadModelError::Failure { reason }.into()));
             }
-            Self::RollBack(answer) => drop(answer.send(Err(error()))),
-            Self::Mend { answer, .. } => drop(answer.send(Err(error()))),
-            Self::Drop { answer, .. } => drop(answer.send(Err(error()))),
+            Self::RollBack(answer) => drop(answer.send(Err(error))),
+            Self::Mend { answer, .. } => drop(answer.send(Err(error))),
+            Self::Drop { answer, .. } => drop(answer.send(Err(error))),
         }
     }
 
@@ -88,7 +87,14 @@ impl Ask {
 impl Worker {
     pub(super) async fn switch(&mut self, switch: Switch) {
         let Switch { mut run, suspects, accept, verify, completion, answer } = switch;
-        let compared = self.compare(&mut run, suspects, accept).await;
+        let compared = match &self.run {
+            // It has frozen since: how it is compared then the builder finds out.
+            None if verify => {
+                let reason = format!("{} cannot be compared now", run.collection);
+                Err(ReadModelError::Failure { reason }.into())
+            }
+            _ => self.compare(&mut run, suspects, accept).await,
+        };
         let made = match compared {
             Ok(Compared::Same) if !verify => self.make_live(run, completion).await.map(|()| Compared::Same),
             compared => compared,
@@ -125,7 +131,9 @@ impl Worker {
         let (store, name) = (self.shared.store.clone(), self.projection.name());
         let (old, comparable) = match (&self.run, &self.frozen) {
             (Some(live), _) => (live.collection.clone(), true),
-            (None, Some(Frozen { collection, same_history, .. })) => (collection.clone(), *same_history),
+            (None, Some(Frozen { collection, history, .. })) => {
+                (collection.clone(), *history == History::Present)
+            }
             (None, None) => return Err(ReadModelError::NoBuild { collection: name.to_owned() }.into()),
         };
         let new = run.collection.clone();
@@ -154,7 +162,7 @@ impl Worker {
             if let Some(job) = record.active_mut(&new) {
                 job.end(JobState::Done, now);
             }
-            record.held_version = None;
+            (record.held_version, record.held_epoch) = (None, None);
         });
         // The switch stands; the next start writes it down if this does not.
         if let Err(error) = noted.await {
@@ -300,9 +308,7 @@ impl Worker {
                 return Err(AdminError::Stopped);
             }
             if !self.leads().await? {
-                let health = self.health();
-                let Some(holder) = health.holder() else { return Err(AdminError::Stopped) };
-                return Err(AdminError::Elsewhere { holder: holder.to_owned() });
+                return Err(self.health().elsewhere(self.projection.name()).unwrap_or(AdminError::Stopped));
             }
             if let Some(live) = &mut self.run {
                 live.step().await?;

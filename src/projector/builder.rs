@@ -16,7 +16,7 @@ use super::run::{Run, RunError};
 use super::sitting::{Pace, Sitting, left};
 use super::status::JobProgress;
 use super::trouble::answers_again;
-use super::{Health, Shared, Status};
+use super::{Health, History, Shared, Status};
 use crate::read_models::ReadModelError;
 
 mod proof;
@@ -95,7 +95,7 @@ impl Builder {
     async fn attend(&mut self) -> Result<(), RunError> {
         let (live, elsewhere) = {
             let status = self.live.borrow();
-            (status.collection.clone(), status.health.holder().is_some())
+            (status.collection.clone(), status.health.is_elsewhere())
         };
         if live.is_empty() || elsewhere {
             // The worker wakes this task once it has found the live build.
@@ -172,11 +172,14 @@ impl Builder {
     /// Makes a build that is proven against the live one, and switched to unless it is only to
     /// tell whether they are the same.
     async fn replace(&mut self, mut sitting: Sitting) -> Result<(), RunError> {
-        let (frozen, live) = {
+        let (frozen, live, history) = {
             let status = self.live.borrow();
             let frozen = matches!(status.health, Health::Frozen { .. });
-            (frozen.then_some(status.position), status.collection.clone())
+            (frozen.then_some(status.position), status.collection.clone(), status.history)
         };
+        if let (Some(at), Purpose::Verify) = (frozen, sitting.job.purpose) {
+            return self.verify_frozen(sitting, &live, at, history).await;
+        }
         let mut difference = sitting.job.difference.clone().unwrap_or_default();
         let mut compared = sitting.job.difference.is_some();
         if let Some(at @ Some(_)) = frozen
@@ -186,7 +189,7 @@ impl Builder {
                 return self.save(&mut sitting).await;
             }
             difference = match self.compare_with_frozen(&mut sitting, &live, at).await? {
-                Some(difference) => difference,
+                Some((difference, _)) => difference,
                 None => return self.save(&mut sitting).await,
             };
             compared = true;
@@ -342,7 +345,7 @@ impl Builder {
     fn is_halted(&self) -> bool {
         *self.shared.stop.borrow()
             || self.wake.has_changed().unwrap_or(true)
-            || self.live.borrow().health.holder().is_some()
+            || self.live.borrow().health.is_elsewhere()
     }
 
     /// Ends a job whose fold cannot be meant so: every parked key is held in memory.

@@ -3,8 +3,9 @@
 use dramatis_events::Position;
 use dramatis_projections::FoldError;
 
-use super::record::{Job, Purpose};
+use super::record::{Job, JobState, Purpose, Record};
 use super::run::{RunError, next_collection};
+use super::status::History;
 use super::worker::Worker;
 use crate::read_models::Build;
 
@@ -12,30 +13,67 @@ pub(super) struct Frozen {
     pub(super) collection: String,
     /// Where it stands, if it is of this history.
     pub(super) position: Option<Position>,
-    pub(super) same_history: bool,
-    pub(super) reason: String,
+    pub(super) history: History,
+    why: String,
+    next: String,
+}
+
+impl Frozen {
+    /// Why it is frozen, what queries get and what comes next.
+    pub(super) fn reason(&self) -> String {
+        let Self { collection, why, next, .. } = self;
+        let queries = match self.history {
+            History::Present => {
+                format!("queries get build {collection} as it stands, without what happened after it")
+            }
+            History::Earlier => format!(
+                "queries get build {collection} as it stands, and where there are tokens they are refused"
+            ),
+            History::OfAnotherLog(_) => format!("queries get nothing of build {collection}"),
+        };
+        format!("{queries}: {why}; {next}")
+    }
+}
+
+/// How a successor stands.
+enum Successor {
+    /// It is under way.
+    UnderWay(Job),
+    /// A build for another purpose is.
+    After(Job),
+    /// There is none, and there is to be none unasked.
+    Held,
+    /// It is to be ordered.
+    Due,
 }
 
 impl Worker {
     /// Freezes a build of another version of the fold or of another history.
     pub(super) async fn freeze_other(&mut self, build: &Build) -> Result<(), RunError> {
-        let same_history = self.same_history(build);
-        let why = if same_history {
+        let history = self.history_of(build);
+        if let History::OfAnotherLog(epoch) = history
+            && self.shared.options.take_over != Some(epoch.log())
+        {
+            // It came since that was looked at.
+            let (projection, collection) = (self.projection.name(), build.collection.clone());
+            return Err(RunError::AliasMoved { projection, collection });
+        }
+        let why = if history == History::Present {
             let version = self.projection.version();
             format!("it is of version {} of the fold and this release has version {version}", build.version)
         } else {
             let epoch = self.shared.log.epoch();
             format!("it is of the history {} and the log is {epoch}", build.checkpoint.epoch)
         };
-        let position = build.checkpoint.position.filter(|_| same_history);
-        self.freeze(build.collection.clone(), position, same_history, &why).await
+        let position = build.checkpoint.position.filter(|_| history == History::Present);
+        self.freeze(build.collection.clone(), position, history, why).await
     }
 
     /// Freezes the live build where it is, before an event that changes a document that cannot be read.
     pub(super) async fn freeze_unreadable(&mut self, error: &FoldError) -> Result<(), RunError> {
         let Some(run) = &self.run else { return Ok(()) };
         let (collection, position) = (run.collection.clone(), run.position);
-        self.freeze(collection, position, true, &error.to_string()).await?;
+        self.freeze(collection, position, History::Present, error.to_string()).await?;
         self.leave_live();
         self.found();
         Ok(())
@@ -46,35 +84,105 @@ impl Worker {
         &mut self,
         collection: String,
         position: Option<Position>,
-        same_history: bool,
-        why: &str,
+        history: History,
+        why: String,
     ) -> Result<(), RunError> {
+        let record = self.ledger.read().await?;
+        let mut successor = self.successor(&record, history);
+        // A job that came to nothing is tried again with every start.
+        let held = record.holds_back(history, self.projection.version(), self.shared.log.epoch());
+        if matches!(successor, Successor::Held) && !held {
+            successor = Successor::Due;
+        }
+        if matches!(successor, Successor::Due) {
+            successor = self.order_successor(history).await?;
+        }
+        let frozen = Frozen { collection, position, history, why, next: self.told(&successor) };
+        tracing::error!(
+            projection = self.projection.name(),
+            reason = frozen.reason(),
+            "the live build is frozen"
+        );
+        self.frozen = Some(frozen);
+        Ok(())
+    }
+
+    /// Orders the successor of a frozen build once nothing is in its way, and says how it stands.
+    pub(super) async fn see_to_successor(&mut self, record: &Record) -> Result<(), RunError> {
+        let Some(history) = self.frozen.as_ref().map(|frozen| frozen.history) else { return Ok(()) };
+        let mut successor = self.successor(record, history);
+        if matches!(successor, Successor::Due) {
+            successor = self.order_successor(history).await?;
+            self.wake.send_modify(|wakes| *wakes += 1);
+        }
+        let next = self.told(&successor);
+        if let Some(frozen) = &mut self.frozen {
+            frozen.next = next;
+        }
+        Ok(())
+    }
+
+    /// How the successor of a frozen build of this history stands.
+    fn successor(&self, record: &Record, history: History) -> Successor {
+        let (version, epoch) = (self.projection.version(), self.shared.log.epoch());
+        let last = record.job.as_ref().filter(|job| job.version == version && job.epoch == epoch);
+        match last {
+            Some(job) if !job.state.is_active() && job.purpose == Purpose::Rebuild => Successor::Held,
+            Some(job) if !job.state.is_active() => Self::due(record.holds_back(history, version, epoch)),
+            Some(job) if job.purpose == Purpose::Rebuild => Successor::UnderWay(job.clone()),
+            Some(job) => Successor::After(job.clone()),
+            None => Self::due(record.holds_back(history, version, epoch)),
+        }
+    }
+
+    const fn due(held: bool) -> Successor {
+        if held { Successor::Held } else { Successor::Due }
+    }
+
+    /// Orders a successor in place of the last job, unless another was ordered meanwhile.
+    async fn order_successor(&mut self, history: History) -> Result<Successor, RunError> {
         let (name, version) = (self.projection.name(), self.projection.version());
         let (epoch, accept) = (self.shared.log.epoch(), self.shared.options.accept_new_versions);
-        let successor = next_collection(&self.shared, name).await?;
-        let mut job = Job::new(successor, Purpose::Rebuild, version, epoch, self.shared.clock.now());
+        let collection = next_collection(&self.shared, name).await?;
+        let mut job = Job::new(collection, Purpose::Rebuild, version, epoch, self.shared.clock.now());
         // Of another history nothing can be compared.
-        job.accept = accept || !same_history;
-        let ordered = self.ledger.update(|record| {
-            let fits = record.active().is_some_and(|job| job.version == version && job.epoch == epoch);
-            let held = same_history && record.held_version == Some(version);
-            if !fits && !held {
-                record.job = Some(job.clone());
+        job.accept = accept || history != History::Present;
+        self.ledger
+            .update(|record| {
+                let ours = record.active().filter(|job| job.version == version && job.epoch == epoch);
+                Ok(match ours.cloned() {
+                    Some(job) if job.purpose == Purpose::Rebuild => Successor::UnderWay(job),
+                    Some(job) => Successor::After(job),
+                    None => {
+                        record.job = Some(job.clone());
+                        Successor::UnderWay(job.clone())
+                    }
+                })
+            })
+            .await
+    }
+
+    fn told(&self, successor: &Successor) -> String {
+        let name = self.projection.name();
+        match successor {
+            Successor::UnderWay(job) if job.state == JobState::Paused => {
+                format!("its successor is held up: `dramatis projections resume {name}` goes on with it")
             }
-            Ok::<_, RunError>(fits || !held)
-        });
-        let next = match (ordered.await?, job.accept) {
-            (true, true) => "its successor is being built and then switched to".to_owned(),
-            (true, false) => format!(
+            Successor::UnderWay(job) if job.state == JobState::Differs => {
+                format!("its successor differs and waits for `dramatis projections accept {name}`")
+            }
+            Successor::UnderWay(job) if job.accept => {
+                "its successor is being built and then switched to".to_owned()
+            }
+            Successor::UnderWay(_) => format!(
                 "its successor is being built; if it differs it waits for `dramatis projections accept {name}`"
             ),
-            (false, _) => format!("`dramatis projections rebuild {name}` builds its successor"),
-        };
-        let reason = format!(
-            "queries get build {collection} as it stands, without what happened after it: {why}; {next}"
-        );
-        tracing::error!(projection = name, reason, "the live build is frozen");
-        self.frozen = Some(Frozen { collection, position, same_history, reason });
-        Ok(())
+            Successor::After(job) => {
+                format!("its successor is built once {} is done, unless that is cancelled", job.collection)
+            }
+            Successor::Held | Successor::Due => {
+                format!("`dramatis projections rebuild {name}` builds its successor")
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::{Difference, SHOWN_MAX};
 use super::run::RunError;
+use super::status::History;
 use crate::read_models::{ReadModelError, ReadModels};
 
 /// How often a change of the record is tried against others who change it too.
@@ -28,6 +29,8 @@ pub(super) struct Record {
     pub(super) skipped_in: Option<Epoch>,
     /// The version of the fold that an admin rolled back from: it is not built again unasked.
     pub(super) held_version: Option<u32>,
+    /// The epoch whose first build an admin cancelled: neither is that built again unasked.
+    pub(super) held_epoch: Option<Epoch>,
 }
 
 /// A build made beside the live one.
@@ -59,6 +62,9 @@ pub struct Job {
     pub documents_written: u64,
     /// That the build is complete: an empty build is one, if this says so.
     pub completion: Option<Completion>,
+    /// Whether the live build stood still where it was compared.
+    #[serde(default)]
+    pub compared_frozen: bool,
     /// How its documents differ from those of the live build.
     pub difference: Option<Difference>,
     /// The keys that are parked in its build.
@@ -211,6 +217,22 @@ impl Record {
         self.job.as_mut().filter(|job| job.state.is_active() && job.collection == collection)
     }
 
+    /// Notes that a live build of this history is to have no successor unasked, of which this was one.
+    pub(super) fn hold_back(&mut self, history: History, successor: &Job) {
+        match history {
+            History::Present => self.held_version = Some(successor.version),
+            History::Earlier | History::OfAnotherLog(_) => self.held_epoch = Some(successor.epoch),
+        }
+    }
+
+    /// Whether a live build of this history is to have no successor of this version and epoch unasked.
+    pub(super) fn holds_back(&self, history: History, version: u32, epoch: Epoch) -> bool {
+        match history {
+            History::Present => self.held_version == Some(version),
+            History::Earlier | History::OfAnotherLog(_) => self.held_epoch == Some(epoch),
+        }
+    }
+
     /// Has a build stay for a while, as the newest.
     pub(super) fn keep(&mut self, kept: Kept) {
         self.kept.retain(|other| other.collection != kept.collection);
@@ -300,6 +322,7 @@ impl Job {
             events: 0,
             documents_written: 0,
             completion: None,
+            compared_frozen: false,
             difference: None,
             parked: None,
             mended: Vec::new(),

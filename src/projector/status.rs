@@ -6,7 +6,7 @@ use dramatis_events::{Epoch, Position, UnixMillis};
 use dramatis_projections::{DeadLetter, DynProjection};
 
 use super::record::{Job, Kept};
-use super::{Purpose, Shared};
+use super::{AdminError, Purpose, Shared};
 
 /// How a projection stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Status {
     pub collection: String,
     /// The epoch of the log it reads.
     pub epoch: Epoch,
+    /// What its live build shows.
+    pub history: History,
     /// Up to where it is done in this epoch.
     pub position: Option<Position>,
     /// The log's last position when this was said.
@@ -35,6 +37,17 @@ pub struct Status {
     pub health: Health,
     /// Builds that stay for a while beside the live one.
     pub kept: Vec<Kept>,
+}
+
+/// What a live build shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// What the log has recorded, as far as the build is done.
+    Present,
+    /// What the same log had recorded before it was cut or restored.
+    Earlier,
+    /// What another log has recorded.
+    OfAnotherLog(Epoch),
 }
 
 /// How a projection fares.
@@ -54,11 +67,9 @@ pub enum Health {
         /// Which.
         holder: String,
     },
-    /// Another projector keeps it there from another log: queries are not answered with what is
-    /// not theirs.
+    /// The store holds it of another log: it is left as it is, and queries are not answered with
+    /// what is not theirs.
     Foreign {
-        /// Which.
-        holder: String,
         /// The other log's epoch.
         epoch: Epoch,
     },
@@ -93,20 +104,27 @@ impl Health {
         }
     }
 
-    /// Who runs it, if that is another projector.
-    pub(super) fn holder(&self) -> Option<&str> {
+    /// Whether it is not this projector that runs it.
+    pub(super) const fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Standby { .. } | Self::Foreign { .. })
+    }
+
+    /// Why admins ask for nothing here, if it is not this projector that runs it.
+    pub(super) fn elsewhere(&self, projection: &'static str) -> Option<AdminError> {
         match self {
-            Self::Standby { holder } | Self::Foreign { holder, .. } => Some(holder),
+            Self::Standby { holder } => Some(AdminError::Elsewhere { holder: holder.clone() }),
+            Self::Foreign { epoch } => Some(AdminError::Foreign { projection, epoch: *epoch }),
             _ => None,
         }
     }
 }
 
-/// That a store is used for two logs, in words.
-pub fn another_log(holder: &str, epoch: Epoch) -> String {
+/// That a store is another log's, in words.
+pub fn another_log(epoch: Epoch) -> String {
     format!(
-        "the projector {holder} keeps read models of another log there, of epoch {epoch}: give each its own \
-         database, or stop the other one"
+        "the store holds read models of another log, of epoch {epoch}, and they are left alone: give each log a \
+         store of its own, or, if nobody needs those, have them dropped by read_models.take_over = \"{:016x}\"",
+        epoch.log()
     )
 }
 
@@ -117,6 +135,7 @@ impl Status {
             version: projection.version(),
             collection: String::new(),
             epoch: shared.log.epoch(),
+            history: History::Present,
             position: None,
             head: *shared.log.head().borrow(),
             behind_since: None,
@@ -140,8 +159,13 @@ impl Status {
     pub fn refuses(&self) -> Option<String> {
         match &self.health {
             Health::Unsupported { reason } => Some(reason.clone()),
-            Health::Foreign { holder, epoch } => Some(another_log(holder, *epoch)),
-            _ => None,
+            Health::Foreign { epoch } => Some(another_log(*epoch)),
+            _ => match self.history {
+                History::OfAnotherLog(epoch) => {
+                    Some(format!("what is there is of another log, of epoch {epoch}, until it is built anew"))
+                }
+                History::Present | History::Earlier => None,
+            },
         }
     }
 

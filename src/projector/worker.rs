@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dramatis_events::{Epoch, Position, UnixMillis};
-use dramatis_projections::{DeadLetter, DynProjection};
+use dramatis_events::{Position, UnixMillis};
+use dramatis_projections::DynProjection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -14,12 +14,12 @@ use super::frozen::Frozen;
 use super::gather::Gathering;
 use super::record::{JobState, Kept, Ledger, Record};
 use super::run::{Run, RunError, next_collection};
-use super::{Health, Shared, Status};
+use super::{Health, History, Shared, Status};
 use crate::log::LogError;
 use crate::read_models::{Build, ReadModelError};
 
 /// How often what time brings is looked at: builds to drop, a lease to keep.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 /// Tombstones are purged once they have been below the durable checkpoint for this long: much
 /// longer than a batch is on its way.
 const TOMBSTONES_FOR: Duration = Duration::from_mins(1);
@@ -41,13 +41,11 @@ pub(super) struct Worker {
     kept: Vec<Kept>,
     /// Folded by builds that were live before.
     events_before: u64,
-    cleaned: bool,
+    pub(super) cleaned: bool,
     caught_up_at: UnixMillis,
     ticked: Option<Instant>,
-    leads_until: Option<Instant>,
+    pub(super) leads_until: Option<Instant>,
     token: u64,
-    /// The epoch of the live build that another projector keeps, if it is of another log.
-    foreign: Option<Epoch>,
     purge: Option<(Instant, String, Position)>,
 }
 
@@ -82,7 +80,6 @@ impl Worker {
             ticked: None,
             leads_until: None,
             token: 0,
-            foreign: None,
             purge: None,
         }
     }
@@ -168,9 +165,9 @@ impl Worker {
     }
 
     /// One page of the live build and one of the warm build; whether there was one, or `None`
-    /// if another projector runs this projection.
+    /// if another projector runs this projection or the store is another log's.
     async fn step(&mut self) -> Result<Option<bool>, RunError> {
-        if !self.leads().await? {
+        if self.keeps_off().await? || !self.leads().await? {
             return Ok(None);
         }
         if self.run.is_none() && self.frozen.is_none() {
@@ -217,10 +214,9 @@ impl Worker {
         let lease = self.shared.store.lease(&self.lease_name(), &self.shared.holder, ttl).await?;
         if *lease.holder != *self.shared.holder {
             self.leads_until = None;
-            self.publish(Some(self.elsewhere(lease.holder)));
+            self.publish(Some(Health::Standby { holder: lease.holder }));
             return Ok(false);
         }
-        self.foreign = None;
         if self.token != lease.token {
             // Somebody else may have held it meanwhile: nothing in memory is sure.
             self.look_again();
@@ -231,49 +227,8 @@ impl Worker {
         Ok(true)
     }
 
-    /// That another projector runs this projection, for this log or another.
-    fn elsewhere(&self, holder: String) -> Health {
-        match self.foreign {
-            Some(epoch) => Health::Foreign { holder, epoch },
-            None => Health::Standby { holder },
-        }
-    }
-
-    fn lease_name(&self) -> String {
+    pub(super) fn lease_name(&self) -> String {
         format!("projection/{}", self.projection.name())
-    }
-
-    /// Follows how far the other projector is, for the queries here.
-    async fn stand_by(&mut self, stop: &mut watch::Receiver<bool>) {
-        if let Ok(Some((build, letters))) = self.looked_up().await {
-            let (epoch, of) = (self.shared.log.epoch(), build.checkpoint.epoch);
-            self.foreign = Some(of).filter(|of| of.log() != epoch.log());
-            let holder = self.health().holder().unwrap_or_default().to_owned();
-            let health = self.elsewhere(holder);
-            self.status.send_modify(|status| {
-                status.health = health;
-                status.parked = Arc::new(letters);
-                status.position = Some(build.checkpoint)
-                    .filter(|checkpoint| checkpoint.epoch == epoch)
-                    .and_then(|checkpoint| checkpoint.position);
-                status.collection = build.collection;
-            });
-        }
-        tokio::select! {
-            () = tokio::time::sleep((self.shared.options.lease / 10).min(TICK)) => {}
-            Some(ask) = self.asks.recv() => {
-                ask.refuse(self.health().holder().unwrap_or_default());
-            }
-            _ = stop.changed() => {}
-        }
-    }
-
-    async fn looked_up(&self) -> Result<Option<(Build, Vec<DeadLetter>)>, ReadModelError> {
-        let store = &self.shared.store;
-        let Some(alias) = store.alias(self.projection.name()).await? else { return Ok(None) };
-        let letters = store.dead_letters(&alias).await?;
-        let build = store.builds().await?.into_iter().find(|build| build.collection == alias);
-        Ok(build.map(|build| (build, letters)))
     }
 
     pub(super) fn leave_live(&mut self) {
@@ -320,14 +275,7 @@ impl Worker {
         let builds = store.builds().await?;
         let record = self.ledger.read().await?;
         let alias = store.alias(name).await?;
-        if !self.cleaned {
-            for build in builds.iter().filter(|build| build.projection == name) {
-                if alias.as_ref() != Some(&build.collection) && !record.holds(&build.collection) {
-                    store.drop_build(&build.collection).await?;
-                }
-            }
-            self.cleaned = true;
-        }
+        let record = self.clean(record, &builds, alias.as_ref()).await?;
         let live = builds.iter().find(|build| alias.as_ref() == Some(&build.collection));
         match (live, alias.clone()) {
             (Some(build), _) if self.fits(build) => {
@@ -374,6 +322,7 @@ impl Worker {
             }
             // What is live is not held back.
             record.held_version = record.held_version.filter(|held| *held != version);
+            record.held_epoch = None;
             record.kept.retain(|kept| kept.collection != live);
             Ok::<_, RunError>(())
         };
@@ -407,7 +356,9 @@ impl Worker {
         }
         self.ticked = Some(Instant::now());
         let (now, store) = (self.shared.clock.now(), self.shared.store.clone());
-        self.kept = self.ledger.read().await?.kept;
+        let record = self.ledger.read().await?;
+        self.see_to_successor(&record).await?;
+        self.kept = record.kept;
         let warm = |kept: &Kept| kept.warm_until.is_some_and(|until| until > now);
         if let Some(run) = &self.warm {
             let mut kept = self.kept.iter();
@@ -450,6 +401,11 @@ impl Worker {
         self.status.borrow().health.clone()
     }
 
+    /// Says something else of how it stands.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(change);
+    }
+
     /// Says how it stands; `health` if it is not what the builds say themselves.
     pub(super) fn publish(&mut self, health: Option<Health>) {
         let head = *self.shared.log.head().borrow();
@@ -467,7 +423,7 @@ impl Worker {
         let folded_at = self.run.as_ref().and_then(|run| run.folded_at);
         let behind_since = folded_at.max(Some(self.caught_up_at)).filter(|_| position < head);
         let by_itself = match &self.frozen {
-            Some(frozen) => Health::Frozen { reason: frozen.reason.clone() },
+            Some(frozen) => Health::Frozen { reason: frozen.reason() },
             None if known && position >= head => Health::Live,
             None => Health::CatchingUp,
         };
@@ -478,11 +434,13 @@ impl Worker {
             status.kept.clone_from(&self.kept);
             if let Some(frozen) = &self.frozen {
                 status.collection.clone_from(&frozen.collection);
+                status.history = frozen.history;
                 status.position = frozen.position;
                 status.parked = Arc::default();
             }
             if let Some(run) = &self.run {
                 status.collection.clone_from(&run.collection);
+                status.history = History::Present;
                 status.epoch = run.epoch;
                 status.position = run.position;
                 status.parked.clone_from(&run.parked);

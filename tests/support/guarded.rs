@@ -18,7 +18,7 @@ pub fn mint(key: &Path, arguments: &[&str]) -> String {
 pub struct Guarded {
     pub server: Server,
     pub key: std::path::PathBuf,
-    _data: tempfile::TempDir,
+    pub data: tempfile::TempDir,
 }
 
 /// A server with a key, and the room `lobby`, which alice owns.
@@ -29,7 +29,7 @@ pub fn start(environment: &[(&str, &str)]) -> Guarded {
     assert!(made.success());
     let named = [("DRAMATIS__AUTH__TOKEN_KEY_FILE", key.to_str().unwrap())];
     let server = Server::start_with(data.path(), &[], &[&named, environment].concat());
-    let guarded = Guarded { server, key, _data: data };
+    let guarded = Guarded { server, key, data };
     let alice = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
     let (status, body) = guarded.post(&alice, "alice", "lobby");
     assert_eq!(status, 201, "{body}");

@@ -10,7 +10,7 @@ use super::super::mend;
 use super::super::record::{Completion, JobState};
 use super::super::run::{Run, RunError};
 use super::super::sitting::Sitting;
-use super::{Builder, Flow};
+use super::{Builder, Flow, History};
 use crate::read_models::ReadModelError;
 
 /// How often builds are compared anew if too much moved to hold it.
@@ -57,17 +57,51 @@ impl Builder {
         sitting: &mut Sitting,
         live: &str,
         at: Option<Position>,
-    ) -> Result<Option<Difference>, RunError> {
+    ) -> Result<Option<(Difference, Completion)>, RunError> {
         self.mend_as_live(&mut sitting.run).await?;
         self.enter(sitting, JobState::Proving).await?;
         let (store, run) = (self.shared.store.clone(), &sitting.run);
         let pair = (live, run.collection.as_str());
         let merged = merge(store.as_ref(), pair, run.position, &|| self.is_halted()).await?;
-        let Some((suspects, _)) = merged else { return Ok(None) };
+        let Some((suspects, completion)) = merged else { return Ok(None) };
         // What the new build changed after that position cannot be compared.
         let look = look_again(store.as_ref(), pair, suspects, at).await?;
         self.enter(sitting, JobState::Building).await?;
-        Ok(Some(look.difference))
+        Ok(Some((look.difference, completion)))
+    }
+
+    /// Tells whether a live build that stands still is what the log says up to there, which is all that
+    /// it shows.
+    pub(super) async fn verify_frozen(
+        &mut self,
+        mut sitting: Sitting,
+        live: &str,
+        at: Option<Position>,
+        history: History,
+    ) -> Result<(), RunError> {
+        if history != History::Present {
+            let why = "the live build is of another history than the log, so it is not what the log says";
+            return self.fail(&sitting.job(), why).await;
+        }
+        if sitting.run.position > at {
+            // It has frozen since this was begun: of what is past that nothing can be compared.
+            self.shared.store.drop_build(&sitting.run.collection).await?;
+            self.wake.mark_changed();
+            return Ok(());
+        }
+        // Nowhere would be the log's end.
+        if at.is_some() && self.read_to(&mut sitting, at).await? == Flow::Halt {
+            return self.save(&mut sitting).await;
+        }
+        let Some((difference, completion)) = self.compare_with_frozen(&mut sitting, live, at).await? else {
+            return self.save(&mut sitting).await;
+        };
+        let found = (difference.documents > 0).then_some(difference);
+        self.end(&sitting, JobState::Done, |_, job| {
+            (job.completion, job.compared_frozen) = (Some(completion), true);
+            job.difference.clone_from(&found);
+        })
+        .await
     }
 
     /// Compares with a live build that moves on: what differs at first sight is looked at again

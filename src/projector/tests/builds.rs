@@ -27,7 +27,10 @@ pub(super) async fn forge(store: &dyn ReadModels, collection: &str, key: &str, p
         .unwrap();
 }
 
-async fn started(folder: &Place, page: usize) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>, Projector) {
+pub(super) async fn started(
+    folder: &Place,
+    page: usize,
+) -> (Arc<ScriptedLog>, Arc<dyn ReadModels>, Projector) {
     let (log, store) = (ScriptedLog::new(EPOCH), store(folder));
     let position = log.write(STORY);
     let projector = Projector::start(log.clone(), store.clone(), options(page));
@@ -262,7 +265,7 @@ async fn what_another_log_has_there_answers_no_query() {
     tokio::time::timeout(LONG, status.wait_for(foreign)).await.unwrap().unwrap();
     let refused = status.borrow().refuses().unwrap();
     assert!(refused.contains("another log") && refused.contains(&EPOCH.to_string()), "{refused}");
-    assert!(matches!(second.order("rooms", REBUILD).await, Err(AdminError::Elsewhere { .. })));
+    assert!(matches!(second.order("rooms", REBUILD).await, Err(AdminError::Foreign { .. })));
     assert_eq!(first.watch("rooms").unwrap().borrow().refuses(), None);
     let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"undisturbed"}"#);
     reached(&first, position).await;
@@ -272,6 +275,7 @@ async fn what_another_log_has_there_answers_no_query() {
     let mut status = third.watch("rooms").unwrap();
     let stands_by = |status: &Status| status.health.as_str() == "standby" && !status.collection.is_empty();
     tokio::time::timeout(LONG, status.wait_for(stands_by)).await.unwrap().unwrap();
+    assert_eq!(status.borrow().history, History::Earlier);
     for projector in [third, second, first] {
         projector.stop().await;
     }

@@ -1,8 +1,111 @@
-//! What jobs leave behind.
+//! Stores that another log uses, histories that were cut, and what jobs leave behind.
 
-use super::builds::{REBUILD, job_in};
+use super::builds::{REBUILD, job_in, started};
 use super::odd::{Fate, Odd};
 use super::*;
+
+const OTHER: Epoch = Epoch::first(EPOCH.log() + 1);
+
+async fn stands(projector: &Projector, projection: &str, so: impl Fn(&Status) -> bool) -> Status {
+    let mut status = projector.watch(projection).unwrap();
+    let Ok(there) = tokio::time::timeout(LONG, status.wait_for(|status| so(status))).await else {
+        panic!("{:?}", projector.watch(projection).unwrap().borrow());
+    };
+    there.unwrap().clone()
+}
+
+/// Whether a call is about a second build, the ones before being first ones.
+fn is_second(of: &str) -> bool {
+    of.ends_with("@2")
+}
+
+#[tokio::test]
+async fn a_store_of_another_log_is_left_alone_unless_it_is_to_be_taken_over() {
+    let folder = Place::new();
+    let (log, store, first) = started(&folder, 2).await;
+    first.stop().await;
+    let before = dump(store.as_ref()).await;
+    let other = ScriptedLog::new(OTHER);
+    let position = other.write(STORY.lines().nth(1).unwrap());
+    let second = Projector::start(other.clone(), store.clone(), Options { node: 9, ..options(2) });
+    for projection in dramatis_projections::all() {
+        let status = stands(&second, projection.name(), |status| status.refuses().is_some()).await;
+        let refused = status.refuses().unwrap();
+        assert!(refused.contains("take_over = \"0000000000000007\""), "{refused}");
+        let refused = second.order(projection.name(), REBUILD).await;
+        assert!(matches!(refused, Err(AdminError::Foreign { .. })), "{refused:?}");
+    }
+    // Whose it is takes it up again as if nothing had been.
+    let first = Projector::start(log.clone(), store.clone(), options(2));
+    let more = log.write(r#"den bob MessagePosted {"kind":"text","text":"undisturbed"}"#);
+    reached(&first, more).await;
+    assert_eq!(second.status().iter().filter(|status| status.health.as_str() == "foreign").count(), 10);
+    first.stop().await;
+    second.stop().await;
+    let after = dump(store.as_ref()).await;
+    assert!(after.contains("undisturbed") && after.lines().count() > before.lines().count(), "{after}");
+
+    // Nor is anything of it shown while it is taken over.
+    let held = Arc::new(AtomicBool::new(true));
+    let holds = held.clone();
+    let slow = Odd::over(store.clone(), move |call, of| {
+        let waits = call == "write" && is_second(of) && holds.load(Ordering::SeqCst);
+        if waits { Fate::failed() } else { Fate::Answered }
+    });
+    let taking = Options { node: 9, take_over: Some(EPOCH.log()), ..options(2) };
+    let second = Projector::start(other, slow, taking);
+    let status = stands(&second, "rooms", |status| matches!(status.health, Health::Frozen { .. })).await;
+    assert_eq!(status.history, History::OfAnotherLog(EPOCH));
+    assert!(status.refuses().is_some());
+    held.store(false, Ordering::SeqCst);
+    reached(&second, position).await;
+    stands(&second, "rooms", |status| status.refuses().is_none()).await;
+    second.stop().await;
+    assert_eq!(dump(store.as_ref()).await.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_history_that_is_lost() {
+    let folder = Place::new();
+    let (log, store, first) = started(&folder, 2).await;
+    let position = log.head.borrow().unwrap();
+    first.order("rooms", REBUILD).await.unwrap();
+    job_in(&first, "rooms", JobState::Done).await;
+    let job = first.order("rooms", Order { purpose: Purpose::AsOf { position }, ..REBUILD }).await.unwrap();
+    let kept = |status: &Status| status.kept.iter().any(|kept| kept.collection == job.collection);
+    stands(&first, "rooms", |status| kept(status) && status.kept.len() == 2).await;
+    first.stop().await;
+
+    let held = Arc::new(AtomicBool::new(true));
+    let holds = held.clone();
+    let slow = Odd::over(store.clone(), move |call, of| {
+        let waits = call == "write" && of == "rooms@4" && holds.load(Ordering::SeqCst);
+        if waits { Fate::failed() } else { Fate::Answered }
+    });
+    let cut = ScriptedLog::new(EPOCH.raised());
+    let position = cut.write(STORY.lines().nth(1).unwrap());
+    let second = Projector::start(cut, slow, options(2));
+    let status = stands(&second, "rooms", |status| matches!(status.health, Health::Frozen { .. })).await;
+    assert_eq!((status.history, status.refuses()), (History::Earlier, None));
+    let verify = Order { purpose: Purpose::Verify, ..REBUILD };
+    let refused = second.order("rooms", verify).await;
+    assert!(matches!(refused, Err(AdminError::OtherHistory { .. })), "{refused:?}");
+    stands(&second, "rooms", |status| status.kept.is_empty()).await;
+    let builds = store.builds().await.unwrap().into_iter();
+    let builds: Vec<_> = builds.map(|build| build.collection).filter(|of| of.starts_with("rooms@")).collect();
+    assert!(!builds.contains(&"rooms@1".to_owned()) && !builds.contains(&job.collection), "{builds:?}");
+
+    // A successor that is cancelled stays so, and that is said.
+    second.wish("rooms", Wish::Cancel).await.unwrap();
+    let told = |status: &Status| matches!(&status.health, Health::Frozen { reason } if reason.contains("rebuild rooms` builds"));
+    stands(&second, "rooms", told).await;
+    let refused = second.order("rooms", verify).await;
+    assert!(matches!(refused, Err(AdminError::OtherHistory { .. })), "{refused:?}");
+    held.store(false, Ordering::SeqCst);
+    second.order("rooms", REBUILD).await.unwrap();
+    second.wait_for("rooms", position, LONG).await.unwrap();
+    second.stop().await;
+}
 
 #[tokio::test]
 async fn a_cancelled_build_is_dropped_although_another_is_ordered_at_once() {

@@ -18,6 +18,13 @@ rooms_folded!(
     }
 );
 
+rooms_folded!(
+    /// The same fold under another version.
+    Same,
+    Rooms::VERSION + 1,
+    Rooms::fold
+);
+
 fn start(
     version: &'static dyn DynProjection,
     log: &Arc<ScriptedLog>,
@@ -120,6 +127,94 @@ async fn a_cancelled_successor_is_built_when_asked() {
     projector.order("rooms", Order { accept: true, ..REBUILD }).await.unwrap();
     job_in(&projector, "rooms", JobState::Done).await;
     assert_ne!(messages(store.as_ref()).await, 2);
+    projector.stop().await;
+}
+
+async fn stands(projector: &Projector, so: impl Fn(&Status) -> bool) -> Status {
+    let mut status = projector.watch("rooms").unwrap();
+    let Ok(there) = tokio::time::timeout(LONG, status.wait_for(|status| so(status))).await else {
+        panic!("{:?}", projector.status());
+    };
+    there.unwrap().clone()
+}
+
+/// The job, once it is done.
+async fn done(projector: &Projector, ordered: &Job) -> Job {
+    let mut progress = projector.watch_job("rooms").unwrap();
+    let is_done = |job: &Job| job.collection == ordered.collection && job.state == JobState::Done;
+    let there =
+        progress.wait_for(|progress| progress.as_ref().is_some_and(|progress| is_done(&progress.job)));
+    tokio::time::timeout(LONG, there).await.unwrap().unwrap().as_ref().unwrap().job.clone()
+}
+
+fn is_told(status: &Status, what: &str) -> bool {
+    matches!(&status.health, Health::Frozen { reason } if reason.contains(what))
+}
+
+#[tokio::test]
+async fn a_frozen_build_is_verified_where_it_stands() {
+    let folder = Place::new();
+    let (log, store) = first(&folder).await;
+    let at = *log.head.borrow();
+    log.write(ONE_MORE);
+    for (version, documents) in [(&Second as &'static dyn DynProjection, Some(1)), (&Same, None)] {
+        let held = Options { accept_new_versions: false, ..options(2) };
+        let projector = start(version, &log, &store, held);
+        stands(&projector, |status| is_told(status, "as it stands")).await;
+        let job = projector.job("rooms").unwrap();
+        if job.is_none_or(|progress| progress.job.state.is_active()) {
+            let _ = projector.wish("rooms", Wish::Cancel).await;
+        }
+        assert_eq!(store.alias("rooms").await.unwrap().as_deref(), Some("rooms@1"), "nothing was asked for");
+        stands(&projector, |status| is_told(status, "rebuild rooms` builds")).await;
+        let job = projector.order("rooms", Order { purpose: Purpose::Verify, ..REBUILD }).await.unwrap();
+        let job = done(&projector, &job).await;
+        assert_eq!((job.completion.unwrap().position, job.compared_frozen), (at, true));
+        assert_eq!(job.difference.map(|difference| difference.documents), documents);
+        projector.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_rolled_back_from_is_not_built_again_whatever_else_is_ordered() {
+    let folder = Place::new();
+    let (log, store) = first(&folder).await;
+    let position = log.head.borrow().unwrap();
+    let accepting = Options { accept_new_versions: true, ..options(2) };
+    let projector = start(&Second, &log, &store, accepting);
+    job_in(&projector, "rooms", JobState::Done).await;
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    projector.roll_back("rooms").await.unwrap();
+    for purpose in [Purpose::AsOf { position }, Purpose::Verify] {
+        let job = projector.order("rooms", Order { purpose, ..REBUILD }).await.unwrap();
+        done(&projector, &job).await;
+    }
+    projector.stop().await;
+    let projector = start(&Second, &log, &store, accepting);
+    stands(&projector, |status| is_told(status, "rebuild rooms` builds its successor")).await;
+    assert_eq!(job_in(&projector, "rooms", JobState::Done).await.purpose, Purpose::Verify);
+    assert_eq!(messages(store.as_ref()).await, 2);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_that_freezes_during_another_job_has_its_successor_after_it() {
+    let folder = Place::new();
+    let (log, store) = first(&folder).await;
+    let projector = start(&Rooms, &log, &store, options(1));
+    let slow = Order { purpose: Purpose::Verify, events_per_s_max: Some(1), accept: false };
+    let job = projector.order("rooms", slow).await.unwrap();
+    forge(store.as_ref(), "rooms@1", "room-main.den", log.head.borrow().unwrap()).await;
+    log.write(r#"den bob MessagePosted {"kind":"text","text":"more"}"#);
+    let after = format!("once {} is done", job.collection);
+    stands(&projector, |status| is_told(status, &after)).await;
+    projector.wish("rooms", Wish::Cancel).await.unwrap();
+    let successor = job_in(&projector, "rooms", JobState::Differs).await;
+    assert_eq!(successor.purpose, Purpose::Rebuild);
+    stands(&projector, |status| is_told(status, "accept rooms")).await;
+    // Cancelled, it is said to be.
+    projector.wish("rooms", Wish::Cancel).await.unwrap();
+    stands(&projector, |status| is_told(status, "rebuild rooms` builds its successor")).await;
     projector.stop().await;
 }
 

@@ -52,8 +52,8 @@ fn troubles(status: &Status) -> Vec<String> {
             Some(format!("projection {} failed {failures} times in a row: {error}", status.projection))
         }
         Health::Frozen { reason } => Some(format!("projection {}: {reason}", status.projection)),
-        Health::Foreign { holder, epoch } => {
-            Some(format!("projection {}: {}", status.projection, another_log(holder, *epoch)))
+        Health::Foreign { epoch } => {
+            Some(format!("projection {} is not kept: {}", status.projection, another_log(*epoch)))
         }
         Health::CatchingUp
         | Health::Live

@@ -36,7 +36,7 @@ pub(super) struct Standing {
     #[schema(value_type = Option<String>)]
     head: Option<Position>,
     /// `catching_up`, `live`, `frozen` (queries get an older build as it stands), `standby`
-    /// (another process runs it), `foreign` (another process keeps another log's there), `retrying`,
+    /// (another process runs it), `foreign` (the store holds it of another log), `retrying`,
     /// `unsupported` (the store cannot keep it) or `stopped`.
     state: &'static str,
     /// What failed, why it is frozen or not kept, or who runs it.
@@ -113,6 +113,9 @@ pub(super) struct JobView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     parked: Option<Parked>,
+    /// Whether it was compared where a live build that goes on no more stands, at its position.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    compared_frozen: bool,
     /// How its documents differ from those of the live build.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -185,7 +188,7 @@ pub(super) async fn one(
 
 async fn standing(api: &Api, status: Status, counts: bool) -> Standing {
     let documents = match status.collection.as_str() {
-        _ if !counts => None,
+        _ if !counts || matches!(status.health, Health::Foreign { .. }) => None,
         "" => Some(0),
         // Whoever looks into a trouble of the store is not to be without the rest.
         collection => api.read_models.count(collection).await.ok(),
@@ -194,7 +197,7 @@ async fn standing(api: &Api, status: Status, counts: bool) -> Standing {
     let error = match status.health {
         Health::CatchingUp | Health::Live | Health::Stopped => None,
         Health::Frozen { reason } | Health::Unsupported { reason } => Some(reason),
-        Health::Foreign { holder, epoch } => Some(another_log(&holder, epoch)),
+        Health::Foreign { epoch } => Some(another_log(epoch)),
         Health::Standby { holder } => Some(format!("the projector {holder} runs it")),
         Health::Retrying { error, .. } => Some(error),
     };
@@ -245,6 +248,7 @@ impl From<JobProgress> for JobView {
             worked_ms: job.worked_ms,
             completion: job.completion,
             parked: job.parked,
+            compared_frozen: job.compared_frozen,
             difference: job.difference,
             replaced: job.replaced,
             error: job.error,
@@ -271,10 +275,12 @@ fn refused(error: &AdminError) -> HttpResponse {
         | AdminError::NotNow { .. }
         | AdminError::TooManyKept { .. }
         | AdminError::NothingKept { .. }
+        | AdminError::OtherHistory { .. }
         | AdminError::TooManySkipped { .. } => ErrorCode::Conflict,
         AdminError::WholeLog { .. } | AdminError::TooMuch { .. } => ErrorCode::Malformed,
         AdminError::BeforeTheLog => ErrorCode::AheadOfLog,
         AdminError::Elsewhere { .. }
+        | AdminError::Foreign { .. }
         | AdminError::NotFound { .. }
         | AdminError::Unsupported { .. }
         | AdminError::Run(_)

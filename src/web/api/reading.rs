@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::{Api, problem};
-use crate::projector::Status;
-use crate::protocol::ErrorCode;
+use super::{Api, problem, refused};
+use crate::projector::{Health, History, Status};
+use crate::protocol::{ErrorCode, Reject};
 use crate::read_models::queries::Listing;
 use crate::read_models::{Place, ReadModelError, Value};
 
@@ -21,6 +21,11 @@ use crate::read_models::{Place, ReadModelError, Value};
 const PAGE_MAX: u16 = 500;
 /// How long a query waits for `min_position` at the most.
 const MIN_POSITION_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a query waits for the live build to be found.
+const FOUND_WITHIN: Duration = Duration::from_secs(5);
+/// When to ask again for what is built anew, at the least and at the most, milliseconds.
+const BUILT_WITHIN_MS: (u64, u64) = (1_000, 60_000);
 
 /// The header of an answer whose documents wait.
 const PARKED_FROM: &str = "dramatis-parked-from";
@@ -54,23 +59,61 @@ pub(super) fn answer<T>(
     }
 }
 
-/// Refuses what asks for a read model that the store cannot keep, and waits until it has got to
-/// a position, so that clients read their own writes.
+/// Refuses what asks for a read model that the store cannot keep, or whose documents are of a history
+/// that the rights of today say nothing about, and waits until it has got to a position, so that
+/// clients read their own writes.
 pub(super) async fn wait(
     api: &Api,
     projection: &str,
     position: Option<MinPosition>,
 ) -> Result<(), HttpResponse> {
-    let kept = api.projector.watch(projection);
-    if let Some(why) = kept.as_ref().and_then(|status| status.borrow().refuses()) {
-        return Err(problem(ErrorCode::Unavailable, format!("{projection} is not kept: {why}")));
+    wait_as_operator(api, projection, position).await?;
+    let history = api.projector.watch(projection).map(|status| status.borrow().history);
+    if api.stage.keys.is_none() || history.is_none_or(|history| history == History::Present) {
+        return Ok(());
     }
+    let why = format!(
+        "{projection} is built anew, as the log's history was cut or restored: what is there is of the history \
+         before, and who may read it nobody knows any more"
+    );
+    let left_ms = api.projector.job(projection).ok().flatten().and_then(|progress| progress.eta_ms);
+    let mut reject = Reject::new(None, ErrorCode::Unavailable, why);
+    reject.after_ms = Some(left_ms.unwrap_or_default().clamp(BUILT_WITHIN_MS.0, BUILT_WITHIN_MS.1));
+    Err(refused(reject))
+}
+
+/// The same for who reads whatever there is.
+pub(super) async fn wait_as_operator(
+    api: &Api,
+    projection: &str,
+    position: Option<MinPosition>,
+) -> Result<(), HttpResponse> {
+    found(api, projection).await?;
     let Some(position) = position else { return Ok(()) };
     let position = position.check(api).map_err(|(code, why)| problem(code, why))?;
     api.projector
         .wait_for(projection, position, MIN_POSITION_WITHIN)
         .await
         .map_err(|error| problem(ErrorCode::Unavailable, error.to_string()))
+}
+
+/// Waits until it is known what the live build is: before, it may be any log's.
+async fn found(api: &Api, projection: &str) -> Result<(), HttpResponse> {
+    let Some(mut status) = api.projector.watch(projection) else { return Ok(()) };
+    let settled = |status: &Status| {
+        let fails = matches!(status.health, Health::Retrying { .. } | Health::Stopped);
+        fails || !status.collection.is_empty() || status.refuses().is_some()
+    };
+    // What came of it is looked at whether it came in time or not.
+    let _ = tokio::time::timeout(FOUND_WITHIN, status.wait_for(settled)).await;
+    let status = status.borrow();
+    let why = match (&status.health, status.refuses()) {
+        (_, Some(why)) => format!("{projection} is not kept: {why}"),
+        _ if !status.collection.is_empty() => return Ok(()),
+        (Health::Retrying { error, .. }, None) => error.clone(),
+        _ => format!("the live build of {projection} is not found yet: ask again"),
+    };
+    Err(problem(ErrorCode::Unavailable, why))
 }
 
 /// A position that a client hands in: alone, or with its epoch and a colon before it, and then it
@@ -172,11 +215,26 @@ impl PageQuery {
         api: &Api,
         projections: &[&str],
     ) -> Result<(Option<Place>, usize), HttpResponse> {
-        let after = self.after.as_deref().map(unpack_number).transpose();
-        let after = after.map_err(|why| problem(ErrorCode::Malformed, why))?;
+        let place = self.place().map_err(|why| problem(ErrorCode::Malformed, why))?;
         for projection in projections {
             wait(api, projection, self.min_position).await?;
         }
+        Ok(place)
+    }
+
+    /// The same for who reads whatever there is.
+    pub(super) async fn opened_to_operators(
+        &self,
+        api: &Api,
+        projection: &str,
+    ) -> Result<(Option<Place>, usize), HttpResponse> {
+        let place = self.place().map_err(|why| problem(ErrorCode::Malformed, why))?;
+        wait_as_operator(api, projection, self.min_position).await?;
+        Ok(place)
+    }
+
+    fn place(&self) -> Result<(Option<Place>, usize), String> {
+        let after = self.after.as_deref().map(unpack_number).transpose()?;
         Ok((after, page_len(self.limit)))
     }
 }

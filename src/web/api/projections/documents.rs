@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::super::reading::{MinPosition, limit, limit_default, page_len, wait};
+use super::super::reading::{MinPosition, limit, limit_default, page_len, wait_as_operator};
 use super::super::{Api, problem};
 use super::jobs::past;
 use super::refused;
@@ -69,7 +69,7 @@ pub(in crate::web::api) async fn one(
         }
         Ok(Some(as_of)) => then(&api, &name, &key, as_of).await,
         Ok(None) => {
-            if let Err(answer) = wait(&api, &name, min_position).await {
+            if let Err(answer) = wait_as_operator(&api, &name, min_position).await {
                 return answer;
             }
             now(&api, &name, &key, build).await
@@ -170,7 +170,7 @@ pub(in crate::web::api) async fn all(
     query: web::Query<DocumentsQuery>,
 ) -> HttpResponse {
     let DocumentsQuery { after, build, limit, min_position } = query.into_inner();
-    if let Err(answer) = wait(&api, &name, min_position).await {
+    if let Err(answer) = wait_as_operator(&api, &name, min_position).await {
         return answer;
     }
     match page(&api, &name, build, after, page_len(limit)).await {

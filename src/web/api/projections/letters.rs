@@ -42,7 +42,7 @@ pub(in crate::web::api) async fn list(
     name: web::Path<String>,
     query: web::Query<PageQuery>,
 ) -> HttpResponse {
-    let (after, limit) = match query.opened(&api, &[name.as_str()]).await {
+    let (after, limit) = match query.opened_to_operators(&api, &name).await {
         Ok(opened) => opened,
         Err(answer) => return answer,
     };
