@@ -18,7 +18,6 @@ pub fn mint(key: &Path, arguments: &[&str]) -> String {
 pub struct Guarded {
     pub server: Server,
     pub key: std::path::PathBuf,
-    #[allow(dead_code, reason = "not every suite looks into it")]
     pub data: tempfile::TempDir,
 }
 

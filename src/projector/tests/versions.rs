@@ -138,6 +138,15 @@ async fn stands(projector: &Projector, so: impl Fn(&Status) -> bool) -> Status {
     there.unwrap().clone()
 }
 
+/// The job, once it is done.
+async fn done(projector: &Projector, ordered: &Job) -> Job {
+    let mut progress = projector.watch_job("rooms").unwrap();
+    let is_done = |job: &Job| job.collection == ordered.collection && job.state == JobState::Done;
+    let there =
+        progress.wait_for(|progress| progress.as_ref().is_some_and(|progress| is_done(&progress.job)));
+    tokio::time::timeout(LONG, there).await.unwrap().unwrap().as_ref().unwrap().job.clone()
+}
+
 fn is_told(status: &Status, what: &str) -> bool {
     matches!(&status.health, Health::Frozen { reason } if reason.contains(what))
 }
@@ -158,8 +167,8 @@ async fn a_frozen_build_is_verified_where_it_stands() {
         }
         assert_eq!(store.alias("rooms").await.unwrap().as_deref(), Some("rooms@1"), "nothing was asked for");
         stands(&projector, |status| is_told(status, "rebuild rooms` builds")).await;
-        projector.order("rooms", Order { purpose: Purpose::Verify, ..REBUILD }).await.unwrap();
-        let job = job_in(&projector, "rooms", JobState::Done).await;
+        let job = projector.order("rooms", Order { purpose: Purpose::Verify, ..REBUILD }).await.unwrap();
+        let job = done(&projector, &job).await;
         assert_eq!((job.completion.unwrap().position, job.compared_frozen), (at, true));
         assert_eq!(job.difference.map(|difference| difference.documents), documents);
         projector.stop().await;
@@ -178,15 +187,12 @@ async fn what_was_rolled_back_from_is_not_built_again_whatever_else_is_ordered()
     projector.roll_back("rooms").await.unwrap();
     for purpose in [Purpose::AsOf { position }, Purpose::Verify] {
         let job = projector.order("rooms", Order { purpose, ..REBUILD }).await.unwrap();
-        while projector.job("rooms").unwrap().is_none_or(|at| at.job.collection != job.collection) {
-            tokio::task::yield_now().await;
-        }
-        job_in(&projector, "rooms", JobState::Done).await;
+        done(&projector, &job).await;
     }
     projector.stop().await;
     let projector = start(&Second, &log, &store, accepting);
     stands(&projector, |status| is_told(status, "rebuild rooms` builds its successor")).await;
-    assert_eq!(projector.job("rooms").unwrap().unwrap().job.purpose, Purpose::Verify);
+    assert_eq!(job_in(&projector, "rooms", JobState::Done).await.purpose, Purpose::Verify);
     assert_eq!(messages(store.as_ref()).await, 2);
     projector.stop().await;
 }
