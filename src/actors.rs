@@ -20,7 +20,7 @@ pub mod registry;
 pub mod relay;
 pub mod rights;
 pub mod session;
-mod session_notes;
+pub mod session_notes;
 pub mod share;
 mod shrink;
 #[cfg(test)]
@@ -45,6 +45,8 @@ pub struct Stage {
     pub users: registry::Registry<User>,
     /// How far people have read, before it is recorded.
     pub read_markers: read_markers::ReadMarkers,
+    /// New sessions that are not noted yet.
+    pub session_notes: session_notes::SessionNotes,
     /// Which session is on which connection.
     pub directory: directory::Directory,
     /// Who is present in which room.

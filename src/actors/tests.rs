@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail loudly")]
 
 mod large;
+mod notes;
 mod race;
 mod turns;
 
@@ -19,6 +20,7 @@ use super::presence::Presence;
 use super::read_markers::ReadMarkers;
 use super::registry::{EntityOptions, Registry};
 use super::relay::Relay;
+use super::session_notes::SessionNotes;
 use crate::config::{Config, SocketConfig};
 use crate::domain::Decider;
 use crate::domain::room::RoomLimits;
@@ -39,6 +41,7 @@ pub(super) fn stage_over(log: Arc<dyn EventLog>, limits: SocketConfig) -> Arc<St
         rooms: Registry::new(of_rooms, options(), threads()),
         read_markers: ReadMarkers::new(users.clone(), Duration::from_secs(5), 16),
         users,
+        session_notes: SessionNotes::default(),
         directory: Directory::default(),
         presence: Presence::new(&limits.presence),
         relay: Relay::new(metrics.ephemerals.clone()),
