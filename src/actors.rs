@@ -11,6 +11,7 @@ pub mod entity;
 pub mod hub;
 pub mod line;
 pub mod meters;
+pub mod newcomers;
 pub mod outbox;
 pub mod pending_count;
 pub mod places;

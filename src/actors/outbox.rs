@@ -72,6 +72,7 @@ pub struct Outbox {
     finished: Cell<bool>,
     behind: Cell<bool>,
     greeted: Cell<bool>,
+    waits_for_turn: Cell<bool>,
     leaving: Cell<bool>,
     pinged: Cell<bool>,
     /// A ping has gone out that no message has answered.
@@ -120,6 +121,7 @@ impl Outbox {
             finished: Cell::new(false),
             behind: Cell::new(false),
             greeted: Cell::new(false),
+            waits_for_turn: Cell::new(false),
             leaving: Cell::new(false),
             pinged: Cell::new(false),
             pong_due: Cell::new(false),
