@@ -11,6 +11,7 @@ pub mod entity;
 pub mod hub;
 pub mod line;
 pub mod meters;
+pub mod newcomers;
 pub mod outbox;
 pub mod pending_count;
 pub mod places;
@@ -20,7 +21,7 @@ pub mod registry;
 pub mod relay;
 pub mod rights;
 pub mod session;
-mod session_notes;
+pub mod session_notes;
 pub mod share;
 mod shrink;
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub struct Stage {
     pub users: registry::Registry<User>,
     /// How far people have read, before it is recorded.
     pub read_markers: read_markers::ReadMarkers,
+    /// New sessions that are not noted yet.
+    pub session_notes: session_notes::SessionNotes,
     /// Which session is on which connection.
     pub directory: directory::Directory,
     /// Who is present in which room.

@@ -19,7 +19,7 @@ mod token;
 
 pub use client::{
     CatchUp, ClientMessage, CommandFrame, Hello, HistoryRequest, MalformedMessage, RoomCursor, Subscribe,
-    Unsubscribe, Wanted, message_id, parse_message,
+    Unsubscribe, Wanted, message_id, parse_message, session_name,
 };
 pub use code::{CloseCode, ErrorCode};
 pub use cursor::{Cursor, CursorError};

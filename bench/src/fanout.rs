@@ -6,9 +6,11 @@
 //! | `coalesced-N` | rooms of N, events at a fixed rate: what waits for a socket goes in one write |
 //! | `saturated-N` | a room of N; 64 events in flight |
 //! | `send-N` | the limit: a bare process that sends as many bytes to each of N sockets, one send each |
+//! | `send-in-turn-N` | the same in the rhythm of `single`: the next to each once all N have read the last |
 //! | `ws-…`, `socketio-…`, `nchan-…` | the peers under the same load: they sync nothing |
 //!
-//! The value is deliveries a second; latencies run from just before the post, or from when it
+//! The value is deliveries a second; `…-cpu` is the time that the server was on a processor for each,
+//! which a driver or another process that takes the cores' time changes less; latencies run from just before the post, or from when it
 //! was due at a fixed rate, until a follower has read the event. In `coalesced` an event that
 //! comes out of order or twice ends the run, and so does one of ours that does not come.
 
@@ -24,7 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::Common;
 use crate::link::Link;
-use crate::load::{Load, measure_while};
+use crate::load::{Load, Sent, measure_while};
 use crate::offered::Offered;
 use crate::pinning::Pinning;
 use crate::report::{Latencies, Percentile, Report};
@@ -60,7 +62,16 @@ const FRAME_BYTES: usize = 190;
 #[derive(Debug, Default)]
 struct Measured {
     rates: Vec<f64>,
+    /// Of a closed loop alone.
+    busy_us: Vec<f64>,
     latencies: Vec<Latencies>,
+}
+
+impl Measured {
+    fn take(&mut self, sent: Sent) {
+        self.rates.push(sent.rate);
+        self.busy_us.push(sent.busy_us);
+    }
 }
 
 /// By members, kind and who serves.
@@ -94,30 +105,42 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             ("server_workers", options.server.describe_workers()),
         ],
     );
-    for ((members, kind, who), measured) in &results {
-        let offered = vec![rate_of(options, *members)?; measured.rates.len()];
-        let peer = match *kind {
-            "send" => None,
-            "coalesced" => Some(("offered", offered.as_slice())),
-            _ => {
-                results.get(&(*members, "send", Who::Dramatis)).map(|peers| ("send", peers.rates.as_slice()))
-            }
-        };
-        let in_flight = match *kind {
-            "single" => "1 event".to_owned(),
-            "saturated" => format!("{} events", options.in_flight),
-            "coalesced" => format!("{:.0} deliveries/s offered", rate_of(options, *members)?),
-            _ => "as the sockets take it".to_owned(),
-        };
-        let followers = if *kind == "coalesced" { rooms_of(*members) * members } else { *members };
-        let extra = [("connections", followers.to_string()), ("in_flight", in_flight)];
-        let variant = format!("{}{kind}-{members}", who.prefix());
-        report.values(&variant, "deliveries/s", &measured.rates, peer, &extra);
-        if !measured.latencies.is_empty() {
-            report.latencies(&variant, &measured.latencies, &PERCENTILES, &extra)?;
-        }
+    for (of, measured) in &results {
+        tell(&mut report, options, *of, measured, &results)?;
     }
     report.print(options.common.json)
+}
+
+/// The rows of one size, kind and server.
+fn tell(
+    report: &mut Report,
+    options: &Options,
+    (members, kind, who): (usize, &'static str, Who),
+    measured: &Measured,
+    results: &Results,
+) -> anyhow::Result<()> {
+    let offered = vec![rate_of(options, members)?; measured.rates.len()];
+    let send = results.get(&(members, "send", Who::Dramatis)).filter(|_| kind != "send");
+    let (peer, peer_busy) = match send {
+        _ if kind == "coalesced" => (Some(("offered", offered.as_slice())), None),
+        Some(send) => (Some(("send", send.rates.as_slice())), Some(("send", send.busy_us.as_slice()))),
+        None => (None, None),
+    };
+    let in_flight = match kind {
+        "single" | "send-in-turn" => "1 event".to_owned(),
+        "saturated" => format!("{} events", options.in_flight),
+        "coalesced" => format!("{:.0} deliveries/s offered", rate_of(options, members)?),
+        _ => "as the sockets take it".to_owned(),
+    };
+    let followers = if kind == "coalesced" { rooms_of(members) * members } else { members };
+    let extra = [("connections", followers.to_string()), ("in_flight", in_flight)];
+    let variant = format!("{}{kind}-{members}", who.prefix());
+    report.values(&variant, "deliveries/s", &measured.rates, peer, &extra);
+    report.values(&format!("{variant}-cpu"), "us/delivery", &measured.busy_us, peer_busy, &extra);
+    if !measured.latencies.is_empty() {
+        report.latencies(&variant, &measured.latencies, &PERCENTILES, &extra)?;
+    }
+    Ok(())
 }
 
 /// One round of a room's size: the limit, then every kind of load on every server.
@@ -133,17 +156,17 @@ fn one_size(
     let name = |who: Who, kind: &str| format!("{}{kind}-{members}", who.prefix());
     let wanted = |who: Who, kind: &str| options.common.wants(&name(who, kind));
     if kinds.iter().any(|kind| *kind != "coalesced" && wanted(Who::Dramatis, kind)) {
-        let rate = stage::block_on(send_rate(options, pinning, members))?;
-        results.entry((members, "send", Who::Dramatis)).or_default().rates.push(rate);
+        for (kind, in_turn) in [("send", false), ("send-in-turn", true)] {
+            let sent = stage::block_on(send_rate(options, pinning, members, in_turn))?;
+            results.entry((members, kind, Who::Dramatis)).or_default().take(sent);
+        }
     }
     for kind in kinds {
         for who in who.iter().copied().filter(|who| wanted(*who, kind)) {
             let scratch = options.common.scratch()?;
             let server = options.server.start_one(who, pinning, scratch.path())?;
-            let (rate, latencies) = stage::block_on(load(options, kind, members, who, &server))?;
             let measured = results.entry((members, kind, who)).or_default();
-            measured.rates.push(rate);
-            measured.latencies.push(latencies);
+            stage::block_on(load(options, kind, members, who, &server, measured))?;
         }
     }
     Ok(())
@@ -166,12 +189,16 @@ async fn load(
     members: usize,
     who: Who,
     server: &Server,
-) -> anyhow::Result<(f64, Latencies)> {
+    measured: &mut Measured,
+) -> anyhow::Result<()> {
     let (event_bytes, window) = (options.event_bytes, options.common.window());
     if kind != "coalesced" {
         let in_flight = if kind == "single" { 1 } else { options.in_flight };
         let load = Load { room: kind, members, stuck: 0, in_flight, event_bytes, window };
-        return load.deliver(server.address).await;
+        let (sent, latencies) = load.deliver(server).await?;
+        measured.take(sent);
+        measured.latencies.push(latencies);
+        return Ok(());
     }
     let deliveries = if members <= 100 { options.offered } else { options.offered / 10 };
     let offered = Offered {
@@ -190,31 +217,53 @@ async fn load(
         ensure!(who != Who::Dramatis, "{} deliveries did not come", outcome.missing);
         eprintln!("{}{kind}-{members}: {} deliveries had not come 10 s later", who.prefix(), outcome.missing);
     }
-    Ok((outcome.rate, outcome.latencies))
+    measured.rates.push(outcome.rate);
+    measured.latencies.push(outcome.latencies);
+    Ok(())
 }
 
-/// Messages a second that the bare sender gets through as many sockets.
-async fn send_rate(options: &Options, pinning: Pinning, members: usize) -> anyhow::Result<f64> {
+/// Messages a second that the bare sender gets through as many sockets: as fast as they take it, or
+/// `in_turn`, the next to each once all have read the last, as in `single`.
+async fn send_rate(
+    options: &Options,
+    pinning: Pinning,
+    members: usize,
+    in_turn: bool,
+) -> anyhow::Result<Sent> {
     let scratch = options.common.scratch()?;
     let bytes = options.event_bytes + FRAME_BYTES;
     let arguments = ["raw-send", "--connections", &members.to_string(), "--bytes", &bytes.to_string()];
-    let sender = Server::start_own(pinning, &arguments.map(str::to_owned), scratch.path())?;
-    let (counting, read) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0_u64)));
-    let mut clients = JoinSet::new();
+    let arguments = arguments.into_iter().chain(in_turn.then_some("--in-turn")).map(str::to_owned);
+    let sender = Server::start_own(pinning, &arguments.collect::<Vec<_>>(), scratch.path())?;
+    let mut links = Vec::new();
     for _ in 0..members {
-        let link = Link::raw(sender.address).await?;
-        let (counting, read) = (counting.clone(), read.clone());
+        links.push(Link::raw(sender.address).await?);
+    }
+    let turns = if in_turn { Some(Link::raw(sender.address).await?) } else { None };
+    let round = u64::try_from(members * bytes)?;
+    let (counting, read) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0_u64)));
+    // What has come of a round.
+    let come = Rc::new(Cell::new(round));
+    let mut clients = JoinSet::new();
+    for link in links {
+        let (counting, read, come, turns) = (counting.clone(), read.clone(), come.clone(), turns.clone());
         clients.spawn_local(async move {
             loop {
+                if let Some(turns) = &turns
+                    && come.get() == round
+                {
+                    come.set(0);
+                    turns.write(b"!").await?;
+                }
                 let count = link.read_raw().await?;
                 ensure!(count > 0, "the bare sender ended before the round did");
+                come.set(come.get() + u64::try_from(count)?);
                 if counting.get() {
                     read.set(read.get() + u64::try_from(count)?);
                 }
             }
         });
     }
-    let took = measure_while(clients, &counting, options.common.window()).await?;
-    let messages = u32::try_from(read.get() / u64::try_from(bytes)?)?;
-    Ok(f64::from(messages) / took.as_secs_f64())
+    let window = measure_while(clients, &counting, options.common.window(), &sender).await?;
+    Ok(window.sent(u32::try_from(read.get() / u64::try_from(bytes)?)?))
 }

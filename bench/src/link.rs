@@ -166,7 +166,8 @@ impl Link {
         }
     }
 
-    async fn write(&self, mut bytes: &[u8]) -> anyhow::Result<()> {
+    /// Sends bytes as they are.
+    pub(crate) async fn write(&self, mut bytes: &[u8]) -> anyhow::Result<()> {
         while !bytes.is_empty() {
             match self.stream.try_write(bytes) {
                 Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),

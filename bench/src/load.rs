@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use tokio::task::JoinSet;
 
-use crate::link::{Address, Link, Message};
+use crate::link::{Link, Message};
 use crate::report::Latencies;
+use crate::server::Server;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
 
 /// Measuring starts after this long.
@@ -32,8 +33,9 @@ pub(crate) struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Deliveries to members a second, and how long each took from its post.
-    pub(crate) async fn deliver(&self, address: Address) -> anyhow::Result<(f64, Latencies)> {
+    /// Deliveries to members while measuring, and how long each took from its post.
+    pub(crate) async fn deliver(&self, server: &Server) -> anyhow::Result<(Sent, Latencies)> {
+        let address = server.address;
         stage::open_rooms(address, &[self.room.to_owned()]).await?;
         let mut poster = Client::enter(address, "poster", &[]).await?;
         poster.command(self.room, "join", &serde_json::json!({})).await?;
@@ -59,11 +61,11 @@ impl Load<'_> {
             clients.spawn_local(read(follower, gauge.clone()));
         }
         gauge.post()?;
-        let took = measure_while(clients, &gauge.counting, self.window).await?;
+        let window = measure_while(clients, &gauge.counting, self.window, server).await?;
         // Until here their sockets stayed open and unread.
         drop(stuck);
         let latencies = gauge.latencies.borrow().clone();
-        Ok((f64::from(gauge.counted.get()) / took.as_secs_f64(), latencies))
+        Ok((window.sent(gauge.counted.get()), latencies))
     }
 }
 
@@ -110,22 +112,47 @@ impl Gauge {
     }
 }
 
-/// Counts for the window while the clients run; how long it was.
+/// How long was measured, and for how long of that the server was on a processor.
+pub(crate) struct Window {
+    took: Duration,
+    busy: Duration,
+}
+
+/// What went through in a window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    /// Messages a second.
+    pub(crate) rate: f64,
+    /// Microseconds on a processor that each cost the server.
+    pub(crate) busy_us: f64,
+}
+
+impl Window {
+    /// So many messages did.
+    pub(crate) fn sent(&self, messages: u32) -> Sent {
+        let messages = f64::from(messages);
+        Sent { rate: messages / self.took.as_secs_f64(), busy_us: self.busy.as_secs_f64() * 1e6 / messages }
+    }
+}
+
+/// Counts for the window while the clients run.
 pub(crate) async fn measure_while(
     mut clients: JoinSet<anyhow::Result<std::convert::Infallible>>,
     counting: &Cell<bool>,
     window: Duration,
-) -> anyhow::Result<Duration> {
+    server: &Server,
+) -> anyhow::Result<Window> {
     let measuring = async {
         tokio::time::sleep(WARM_UP).await;
-        let watch = Stopwatch::start();
+        let (watch, before) = (Stopwatch::start(), server.busy()?);
         counting.set(true);
         tokio::time::sleep(window).await;
         counting.set(false);
-        Duration::from_nanos(watch.nanos())
+        let took = Duration::from_nanos(watch.nanos());
+        anyhow::Ok(Window { took, busy: server.busy()?.saturating_sub(before) })
     };
     tokio::select! {
-        took = measuring => Ok(took),
+        window = measuring => window,
         ended = clients.join_next() => {
             ended.context("expected clients")???;
             bail!("a client ended before the round did")

@@ -7,18 +7,20 @@
 //! | `client-p50` and so on | from a client's own connect until it is live |
 //! | `bystander-p50` and so on | from when an event is due to when a follower of another room has read it, meanwhile |
 //!
-//! A missed event that does not come, comes twice or out of order is an error.
+//! A missed event that does not come, comes twice or out of order is an error. The bystanders are
+//! read by a thread of their own: what they wait for is the server, and not those who come back.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::oneshot;
 
 use crate::Common;
 use crate::link::{Address, Inbox, Link, Message};
-use crate::offered::Offered;
+use crate::offered::{Offered, Outcome};
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
@@ -101,21 +103,53 @@ async fn measure(options: &Options, address: Address) -> anyhow::Result<(Duratio
     for room in &rooms {
         fill(options, address, room).await?;
     }
-    let bystanders = Offered {
-        prefix: "bystanders",
-        rooms: 1,
-        members: options.bystanders.max(1),
-        events_per_second: BYSTANDER_EVENTS,
-        event_bytes: options.event_bytes,
-    };
-    let (mut took, latencies) = (Duration::ZERO, RefCell::new(Latencies::new()?));
-    let storm = async {
-        took = storm(options, address, &latencies).await?;
-        Ok(())
-    };
-    let outcome = bystanders.deliver(address, storm).await?;
+    let latencies = RefCell::new(Latencies::new()?);
+    let bystanders = Bystanders::enter(options, address).await?;
+    let took = storm(options, address, &latencies).await;
+    let outcome = bystanders.leave().await?;
     ensure!(outcome.missing == 0, "{} events did not reach the bystanders", outcome.missing);
-    Ok((took, latencies.into_inner(), outcome.latencies))
+    Ok((took?, latencies.into_inner(), outcome.latencies))
+}
+
+/// Clients on a thread of their own, who are in their room until they are told to leave.
+struct Bystanders {
+    leave: oneshot::Sender<()>,
+    outcome: oneshot::Receiver<anyhow::Result<Outcome>>,
+}
+
+impl Bystanders {
+    /// Returns once they are all there and the first events have come.
+    async fn enter(options: &Options, address: Address) -> anyhow::Result<Self> {
+        let (members, event_bytes) = (options.bystanders.max(1), options.event_bytes);
+        let (are_there, there) = oneshot::channel();
+        let (leave, is_over) = oneshot::channel();
+        let (done, mut outcome) = oneshot::channel();
+        std::thread::spawn(move || {
+            let offered = Offered {
+                prefix: "bystanders",
+                rooms: 1,
+                members,
+                events_per_second: BYSTANDER_EVENTS,
+                event_bytes,
+            };
+            let meanwhile = async {
+                let _ = are_there.send(());
+                let _ = is_over.await;
+                Ok(())
+            };
+            let _ = done.send(stage::block_on(offered.deliver(address, meanwhile)));
+        });
+        if there.await.is_err() {
+            (&mut outcome).await??;
+            bail!("the bystanders left before anybody came");
+        }
+        Ok(Self { leave, outcome })
+    }
+
+    async fn leave(self) -> anyhow::Result<Outcome> {
+        let _ = self.leave.send(());
+        self.outcome.await.context("the bystanders' thread broke")?
+    }
 }
 
 /// Everybody comes back; how long it took until the last one was live.

@@ -30,6 +30,12 @@ impl IdError {
     pub(crate) fn new(what: &'static str, allowed: &'static str, got: &str) -> Self {
         Self { what, allowed, got: got.chars().take(SHOWN_CHARS_MAX).collect() }
     }
+
+    /// The same of something that is named by such an id: `what` as `a session`.
+    #[must_use]
+    pub fn of(self, what: &'static str) -> Self {
+        Self { what, ..self }
+    }
 }
 
 /// Declares a validated string id: shared, cheap to clone, parsed when deserialized.

@@ -96,6 +96,8 @@ impl Actor for Hub {
         ctx.spawn(async move { rooms.send_away().await }.into_actor(self));
         let line = self.rooms.line.clone();
         ctx.spawn(async move { line.serve().await }.into_actor(self));
+        let newcomers = self.rooms.newcomers.clone();
+        ctx.spawn(async move { newcomers.serve().await }.into_actor(self));
         ctx.run_interval(Heartbeats::EVERY, |hub, _| hub.rooms.sweep(Instant::now()));
     }
 }

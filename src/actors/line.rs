@@ -167,7 +167,8 @@ mod tests {
         }
         for _ in 0..2 {
             for outbox in many {
-                outbox.push_in_turn("event".into());
+                outbox.queue_up("event".into());
+                outbox.call_writer_in_turn();
             }
         }
         for _ in 0..2 {

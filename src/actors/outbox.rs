@@ -4,6 +4,7 @@
 
 mod bounds;
 mod fleeting;
+mod messages;
 mod pen;
 mod silence;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use dramatis_events::StreamId;
 use bounds::Bounds;
 pub use fleeting::Fate;
 use fleeting::Fleeting;
+pub use messages::Messages;
 pub use pen::Pen;
 
 use super::line::Line;
@@ -70,6 +72,7 @@ pub struct Outbox {
     finished: Cell<bool>,
     behind: Cell<bool>,
     greeted: Cell<bool>,
+    waits_for_turn: Cell<bool>,
     leaving: Cell<bool>,
     pinged: Cell<bool>,
     /// A ping has gone out that no message has answered.
@@ -86,8 +89,8 @@ pub struct Outbox {
 
 /// What the writer is to do next.
 pub enum Next {
-    /// Write these messages, one text each or several newline-joined.
-    Write(Vec<Bytes>),
+    /// Write these messages.
+    Write(Messages),
     /// Write these bytes of the transport's own.
     Control(Bytes),
     /// Say goodbye and end.
@@ -118,6 +121,7 @@ impl Outbox {
             finished: Cell::new(false),
             behind: Cell::new(false),
             greeted: Cell::new(false),
+            waits_for_turn: Cell::new(false),
             leaving: Cell::new(false),
             pinged: Cell::new(false),
             pong_due: Cell::new(false),
@@ -143,14 +147,8 @@ impl Outbox {
         }
     }
 
-    /// Queues what many are sent at once, which is written when it is this one's turn.
-    pub(super) fn push_in_turn(&self, messages: Bytes) {
-        if self.queue_up(messages) {
-            self.call_writer_in_turn();
-        }
-    }
-
-    fn queue_up(&self, messages: Bytes) -> bool {
+    /// Queues what many are sent at once; to be followed by [`Outbox::call_writer_in_turn`].
+    pub(super) fn queue_up(&self, messages: Bytes) -> bool {
         if self.closing.get().is_some() {
             return false;
         }
@@ -295,12 +293,13 @@ impl Outbox {
         {
             return Some(Next::Close(code));
         }
-        let (mut taken, mut size) = (Vec::new(), 0);
-        while let Some(front) = queue.front()
-            && (taken.is_empty() || size + front.len() <= bytes)
+        let mut taken = queue.pop_front().map(Messages::new);
+        let mut size = taken.as_deref().map_or(0, |first| first.iter().map(Bytes::len).sum());
+        while let Some((taken, front)) = taken.as_mut().zip(queue.front())
+            && size + front.len() <= bytes
         {
             size += front.len();
-            taken.extend(queue.pop_front());
+            queue.pop_front().into_iter().for_each(|message| taken.push(message));
         }
         if queue.is_empty() && queue.capacity() > IDLE_CAPACITY_MAX {
             *queue = VecDeque::new();
@@ -309,7 +308,7 @@ impl Outbox {
         if queue.is_empty() {
             self.take_fleeting(&mut taken, bytes.saturating_sub(size));
         }
-        (!taken.is_empty()).then_some(Next::Write(taken))
+        taken.map(Next::Write)
     }
 
     fn take_control(&self) -> Option<Bytes> {
@@ -319,12 +318,15 @@ impl Outbox {
         control
     }
 
-    fn take_fleeting(&self, taken: &mut Vec<Bytes>, mut bytes: usize) {
+    fn take_fleeting(&self, taken: &mut Option<Messages>, mut bytes: usize) {
         let mut fleeting = self.fleeting.borrow_mut();
-        while let Some(message) = fleeting.pop(bytes, taken.is_empty()) {
+        while let Some(message) = fleeting.pop(bytes, taken.is_none()) {
             bytes = bytes.saturating_sub(message.len());
             self.share.give(message.len());
-            taken.push(message);
+            match taken {
+                Some(taken) => taken.push(message),
+                None => *taken = Some(Messages::new(message)),
+            }
         }
     }
 

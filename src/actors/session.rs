@@ -65,6 +65,8 @@ pub struct Session {
     address: Option<Arc<Account>>,
     identity: Option<Identity>,
     follows: Vec<Rc<Follow>>,
+    /// Whether it has had its turn among those who come.
+    has_come: bool,
     catching_up: bool,
     malformed: Malformed,
     ephemeral_rate: ephemerals::Rate,
@@ -104,6 +106,7 @@ impl Session {
                 address,
                 identity: None,
                 follows: Vec::new(),
+                has_come: false,
                 catching_up: false,
                 malformed: Malformed::default(),
                 ephemeral_rate: ephemerals::Rate::default(),
@@ -170,6 +173,9 @@ impl Session {
             } else if *turn == 0 {
                 self.wait(tokio::task::yield_now(), ctx);
                 return Then::Wait;
+            } else if !std::mem::replace(&mut self.has_come, true) {
+                self.wait_among_newcomers(ctx);
+                return Then::Wait;
             }
             let Some(message) = frame.next() else { break };
             *turn = turn.saturating_sub(1);
@@ -191,6 +197,17 @@ impl Session {
     /// Goes on with the frame once this is over; nothing else is handled until then.
     fn wait<F: Future + 'static>(&self, over: F, ctx: &mut Context<Self>) {
         ctx.wait(over.into_actor(self).map(|_, session, ctx| session.go_on(ctx)));
+    }
+
+    /// Goes on once its turn has come. What it says has come in time, whenever that is.
+    fn wait_among_newcomers(&self, ctx: &mut Context<Self>) {
+        let newcomers = self.rooms.newcomers().clone();
+        self.outbox.waits_for_turn(true);
+        let turn = async move { newcomers.turn().await };
+        ctx.wait(turn.into_actor(self).map(|(), session, ctx| {
+            session.outbox.waits_for_turn(false);
+            session.go_on(ctx);
+        }));
     }
 
     fn message(&mut self, text: &str, commands: &mut commands::Batch, ctx: &mut Context<Self>) -> Then {

@@ -3,10 +3,15 @@
 //! Whether a session's name is new is for the log to say: its note is a command whose id comes
 //! from the name, and a command is known for ever. So coming back is one lookup, starts no
 //! entity and records nothing.
+//!
+//! Nobody waits for a note, so only some are made at a time: when very many say hello at once, what
+//! somebody waits for has the processor, the log and the read models to itself.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use dramatis_events::{CommandId, ContentHash, MemberId, StreamId};
+use dramatis_events::{CommandId, ContentHash, MemberId, StreamId, UserId};
+use tokio::sync::oneshot;
 
 use super::Stage;
 use super::answer::ReplyTo;
@@ -14,30 +19,89 @@ use super::entity::{Pending, Request};
 use crate::domain::user::{StartSession, UserCommand};
 use crate::log::CommandRef;
 
+/// Notes that are made at a time, in the whole process.
+pub(super) const AT_ONCE: usize = 4;
+/// Notes that wait; the next hello of what finds no room says it again.
+const WAITING_MAX: usize = 65_536;
+
+/// A session that said hello.
+struct Hello {
+    person: UserId,
+    session: CommandId,
+    device: Option<String>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct SessionNotes(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    hellos: VecDeque<Hello>,
+    /// How many are being noted.
+    in_hand: usize,
+}
+
+impl SessionNotes {
+    /// Whether somebody else is to take them in hand.
+    fn add(&self, hello: Hello) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.hellos.len() < WAITING_MAX {
+            waiting.hellos.push_back(hello);
+        }
+        let is_called = waiting.in_hand < AT_ONCE;
+        waiting.in_hand += usize::from(is_called);
+        is_called
+    }
+
+    /// The next one; `None` ends whoever takes them in hand.
+    fn next(&self) -> Option<Hello> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = waiting.hellos.pop_front();
+        if next.is_none() {
+            waiting.hellos = VecDeque::new();
+            waiting.in_hand = waiting.in_hand.saturating_sub(1);
+        }
+        next
+    }
+}
+
 impl Stage {
     /// Notes that this user said hello from this session, if it is a new one. Nobody waits for
     /// it: where it fails, the next hello says it again.
     pub fn note_session(self: &Arc<Self>, user: &MemberId, session: &CommandId, device: Option<String>) {
         let Some(person) = user.user() else { return };
-        let hash = String::from(ContentHash::of(&[session.as_str().as_bytes()]));
-        let Ok(id) = CommandId::parse(&format!("session:{hash}")) else { return };
-        let (stage, stream, author) = (self.clone(), StreamId::user(&person), user.clone());
-        let command = UserCommand::from(StartSession { session: session.clone(), device });
+        if !self.session_notes.add(Hello { person, session: session.clone(), device }) {
+            return;
+        }
+        let stage = self.clone();
         actix_rt::spawn(async move {
-            let asked = CommandRef { stream: stream.clone(), author: author.clone(), id: id.clone() };
-            match stage.log.find_command(asked).await {
-                Ok(None) => {}
-                Ok(Some(_)) => return,
-                Err(error) => return tracing::warn!(%error, "whether a session is new cannot be told"),
-            }
-            let hash = command.content_hash(&stream);
-            let request =
-                Request { id, hash, author, occurred_at: None, expected: None, cause: None, command };
-            let (caller, _) = tokio::sync::oneshot::channel();
-            let pending = Pending { request, reply: ReplyTo::Caller(caller) };
-            if stage.users.submit(&stream, vec![pending]).is_err() {
-                tracing::debug!(%stream, "a new session is not noted: too much waits at the user's stream");
+            while let Some(hello) = stage.session_notes.next() {
+                stage.note(hello).await;
             }
         });
+    }
+
+    async fn note(&self, Hello { person, session, device }: Hello) {
+        let hash = String::from(ContentHash::of(&[session.as_str().as_bytes()]));
+        let Ok(id) = CommandId::parse(&format!("session:{hash}")) else { return };
+        let (stream, author) = (StreamId::user(&person), MemberId::from(person));
+        let asked = CommandRef { stream: stream.clone(), author: author.clone(), id: id.clone() };
+        match self.log.find_command(asked).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return,
+            Err(error) => return tracing::warn!(%error, "whether a session is new cannot be told"),
+        }
+        let command = UserCommand::from(StartSession { session, device });
+        let hash = command.content_hash(&stream);
+        let request = Request { id, hash, author, occurred_at: None, expected: None, cause: None, command };
+        let (caller, answered) = oneshot::channel();
+        let pending = Pending { request, reply: ReplyTo::Caller(caller) };
+        if self.users.submit(&stream, vec![pending]).is_err() {
+            tracing::debug!(%stream, "a new session is not noted: too much waits at the user's stream");
+            return;
+        }
+        // Whatever it is, the next one's turn has come.
+        let _ = answered.await;
     }
 }

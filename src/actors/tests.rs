@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail loudly")]
 
 mod large;
+mod notes;
 mod race;
 mod renewals;
 mod turns;
@@ -20,6 +21,7 @@ use super::presence::Presence;
 use super::read_markers::ReadMarkers;
 use super::registry::{EntityOptions, Registry};
 use super::relay::Relay;
+use super::session_notes::SessionNotes;
 use super::unfinished::Budget;
 use crate::config::{Config, SocketConfig};
 use crate::domain::Decider;
@@ -41,6 +43,7 @@ pub(super) fn stage_over(log: Arc<dyn EventLog>, limits: SocketConfig) -> Arc<St
         rooms: Registry::new(of_rooms, options(), threads()),
         read_markers: ReadMarkers::new(users.clone(), Duration::from_secs(5), 16),
         users,
+        session_notes: SessionNotes::default(),
         directory: Directory::default(),
         presence: Presence::new(&limits.presence),
         relay: Relay::new(metrics.ephemerals.clone()),

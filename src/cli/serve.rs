@@ -25,6 +25,7 @@ use crate::actors::presence::Presence;
 use crate::actors::read_markers::ReadMarkers;
 use crate::actors::registry::{EntityOptions, Registry};
 use crate::actors::relay::Relay;
+use crate::actors::session_notes::SessionNotes;
 use crate::actors::unfinished::Budget;
 use crate::auth::Keys;
 use crate::config::{Config, RoomConfig};
@@ -223,6 +224,7 @@ fn stage(
         rooms: Registry::new(of_rooms, options(config.entity.idle_timeout_ms), threads.handles()),
         read_markers: ReadMarkers::new(users.clone(), seen_every, rooms_max),
         users,
+        session_notes: SessionNotes::default(),
         log,
         directory: Directory::default(),
         presence: Presence::new(&config.socket.presence),

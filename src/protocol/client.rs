@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use dramatis_events::{CommandId, EntityId, Epoch, MemberId, Revision, UnixMillis};
+use dramatis_events::{CommandId, EntityId, Epoch, IdError, MemberId, Revision, UnixMillis};
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -48,6 +48,7 @@ pub struct Hello {
     #[serde(default)]
     pub user: Option<MemberId>,
     /// Made by the client, unique to tab and user, stable over reconnects: 1 to 128 visible ASCII characters.
+    #[serde(deserialize_with = "session")]
     pub session: CommandId,
     /// What the person would call the device.
     #[serde(default)]
@@ -60,6 +61,15 @@ pub struct Hello {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub cursor: Option<Cursor>,
+}
+
+/// A session's name, which is of the form of a command's id.
+pub fn session_name(text: &str) -> Result<CommandId, IdError> {
+    CommandId::parse(text).map_err(|error| error.of("a session"))
+}
+
+fn session<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandId, D::Error> {
+    session_name(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 impl Hello {

@@ -174,6 +174,7 @@ fn what_a_client_may_not_send_is_named() {
         (r#"{"type":"ephemeral","room":"den","name":"Typing"}"#, "a-z 0-9 _"),
         (r#"{"type":"ephemeral","room":"den","name":""}"#, "1 to 32"),
         (r#"{"type":"seen","room":"den"}"#, "missing field `revision`"),
+        (r#"{"type":"hello","user":"alice","session":"a tab"}"#, "a session must be 1 to 128"),
         (r#"{"type":"authenticate","id":"a","token":""}"#, "a token must be"),
         (r#"{"type":"authenticate","id":"a","token":"two words"}"#, "a token must be"),
     ] {

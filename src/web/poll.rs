@@ -233,10 +233,10 @@ async fn gather(outbox: &Outbox) -> (Vec<Bytes>, Option<CloseCode>) {
         while size < ANSWER_BYTES {
             match outbox.poll_next(cx, ANSWER_BYTES) {
                 Poll::Ready(Next::Write(messages)) => {
-                    let taken = messages.iter().map(Bytes::len).sum();
+                    let taken = messages.bytes();
                     outbox.drained(taken);
                     size += taken;
-                    gathered.extend(messages);
+                    gathered.extend_from_slice(&messages);
                 }
                 Poll::Ready(Next::Control(_)) => {}
                 Poll::Ready(Next::Close(code)) => {

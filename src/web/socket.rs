@@ -87,6 +87,7 @@ pub async fn take_over(
     if let Err(refusal) = admit(&door, &request) {
         return refuse(framed, refusal).await;
     }
+    door.rooms.newcomers().turn().await;
     // Before the client hears that it is connected: what it connects after that comes later.
     let (arrival, entry) =
         (door.stage.directory.arrive(), Entry::take(&door, framed.io_ref(), request.headers()));

@@ -1,11 +1,9 @@
 //! One room's new events: encoded once, joined once, shared by all who follow.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dramatis_events::{MemberId, Recorded, Revision, StreamId};
-use foldhash::fast::RandomState;
 
 use super::Follow;
 use crate::actors::rights::Changes;
@@ -19,8 +17,8 @@ pub(super) struct Batch {
     text: Bytes,
     /// Where each frame ends in it.
     ends: Vec<usize>,
-    /// Who is told the commands of their own events. Every follower is looked for.
-    authors: HashSet<MemberId, RandomState>,
+    /// Who is told the commands of their own events, in order. Every follower is looked for.
+    authors: Vec<MemberId>,
     /// Whose rights they change.
     changes: Changes,
 }
@@ -71,7 +69,9 @@ impl Batch {
             }
         };
         let authors = frames.iter().filter(|frame| frame.has_command()).map(|frame| frame.author.clone());
-        let authors = authors.collect();
+        let mut authors: Vec<_> = authors.collect();
+        authors.sort_unstable();
+        authors.dedup();
         let mut changes = Changes::default();
         for event in events {
             changes.note(event);
@@ -123,7 +123,7 @@ impl Batch {
     /// Pushes the frames from one on up to another, shared but for those that the reader is the author of.
     fn push(&self, known: usize, to: usize, follow: &Follow) {
         let mut from = known;
-        if self.authors.contains(&follow.reader) {
+        if self.authors.binary_search(&follow.reader).is_ok() {
             for (index, frame) in self.frames.iter().enumerate().take(to).skip(known) {
                 if !frame.has_command() || frame.author != follow.reader {
                     continue;
@@ -131,17 +131,18 @@ impl Batch {
                 self.push_shared(from, index, follow);
                 let mut own = Vec::with_capacity(frame.text.len() + 64);
                 frame.write_for(&follow.reader, &mut own);
-                follow.outbox.push_in_turn(own.into());
+                follow.outbox.queue_up(own.into());
                 from = index + 1;
             }
         }
         self.push_shared(from, to, follow);
+        follow.outbox.call_writer_in_turn();
     }
 
     fn push_shared(&self, from: usize, to: usize, follow: &Follow) {
         if let Some(end) = to.checked_sub(1).filter(|last| *last >= from).and_then(|last| self.ends.get(last))
         {
-            follow.outbox.push_in_turn(self.text.slice(self.start(from)..*end));
+            follow.outbox.queue_up(self.text.slice(self.start(from)..*end));
         }
     }
 

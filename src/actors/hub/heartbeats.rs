@@ -75,10 +75,10 @@ pub(super) fn judge(outbox: &Outbox, limits: &SocketConfig, now: Instant) -> Ver
     if !outbox.is_greeted() {
         let until = heard + Duration::from_millis(limits.hello_timeout_ms);
         // Greeted soon after this look, it must not wait longer for its first ping.
-        return if now >= until {
-            Verdict::Close(CloseCode::NoHello)
-        } else {
-            Verdict::Wait(until.min(now + heartbeat))
+        return match now < until {
+            true => Verdict::Wait(until.min(now + heartbeat)),
+            false if outbox.owes_hello() => Verdict::Close(CloseCode::NoHello),
+            false => Verdict::Wait(now + heartbeat),
         };
     }
     match outbox.is_pinged() {
@@ -137,6 +137,10 @@ mod tests {
         let judge = |after: u32| judge(&outbox, &limits, opened + SECOND * after);
         let at = |after: u32| opened + SECOND * after;
         assert_eq!(judge(1), Verdict::Wait(at(10)));
+        assert_eq!(judge(10), Verdict::Close(CloseCode::NoHello));
+        outbox.waits_for_turn(true);
+        assert_eq!(judge(10), Verdict::Wait(at(35)), "it was said in time");
+        outbox.waits_for_turn(false);
         assert_eq!(judge(10), Verdict::Close(CloseCode::NoHello));
         outbox.greeted();
         assert_eq!(judge(10), Verdict::Wait(at(25)));

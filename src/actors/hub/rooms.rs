@@ -14,6 +14,7 @@ use super::follow::Follow;
 use super::heartbeats::{Heartbeats, Verdict, judge};
 use crate::actors::Stage;
 use crate::actors::line::Line;
+use crate::actors::newcomers::Newcomers;
 use crate::actors::outbox::{Call, Outbox};
 use crate::actors::presence::Leaving;
 use crate::actors::share::Share;
@@ -25,7 +26,7 @@ use crate::protocol::{CloseCode, ServerMessage};
 pub(super) const CHUNK: usize = 512;
 
 /// Hellos that are looked into at a time, on one thread.
-const GREETINGS_MAX: usize = 64;
+const GREETINGS_MAX: usize = 16;
 
 #[derive(Default)]
 struct Room {
@@ -48,6 +49,7 @@ pub struct Rooms {
     unfinished: Rc<Unfinished>,
     pub(super) line: Rc<Line>,
     greetings: Semaphore,
+    pub(super) newcomers: Rc<Newcomers>,
 }
 
 impl Rooms {
@@ -66,6 +68,7 @@ impl Rooms {
             unfinished: Rc::new(unfinished),
             line: Rc::default(),
             greetings: Semaphore::new(GREETINGS_MAX),
+            newcomers: Rc::default(),
         }
     }
 
@@ -79,6 +82,11 @@ impl Rooms {
     /// This thread's way to what may be kept of messages that are not handled yet.
     pub fn unfinished(&self) -> &Rc<Unfinished> {
         &self.unfinished
+    }
+
+    /// The turns of those who are not there yet.
+    pub fn newcomers(&self) -> &Rc<Newcomers> {
+        &self.newcomers
     }
 
     /// Waits for a place among those whose hello is looked into now. All others stand in line: when

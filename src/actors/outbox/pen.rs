@@ -53,7 +53,7 @@ impl Outbox {
     }
 
     /// There is something to write, for many at once.
-    pub(super) fn call_writer_in_turn(&self) {
+    pub(in crate::actors) fn call_writer_in_turn(&self) {
         let Some(line) = &self.line else { return self.call_writer() };
         if let Some(task) = self.writer.take() {
             line.enter(Writer::Task(task));

@@ -26,6 +26,16 @@ impl Outbox {
         self.greeted.get()
     }
 
+    /// Whether what may be its hello has come and waits until it is looked into.
+    pub fn waits_for_turn(&self, waits: bool) {
+        self.waits_for_turn.set(waits);
+    }
+
+    /// Whether nothing that may be a hello has come.
+    pub fn owes_hello(&self) -> bool {
+        !self.greeted.get() && !self.waits_for_turn.get()
+    }
+
     /// Whether a ping is out and nothing was heard since.
     pub fn is_pinged(&self) -> bool {
         self.pinged.get()

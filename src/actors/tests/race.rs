@@ -4,7 +4,7 @@
 //! choices, printed with a failure, and comes again from it.
 
 mod client;
-mod scripted;
+pub(super) mod scripted;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -33,8 +33,8 @@ impl Heard {
             assert!(!self.outbox.is_closing(), "{}", self.text);
             let next = self.outbox.poll_next(&Context::from_waker(&noop_waker()), usize::MAX);
             if let Poll::Ready(Next::Write(messages)) = next {
-                for message in messages {
-                    self.text += &String::from_utf8_lossy(&message);
+                for message in messages.iter() {
+                    self.text += &String::from_utf8_lossy(message);
                 }
             }
         }

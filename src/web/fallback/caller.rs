@@ -11,7 +11,7 @@ use actix_web::{HttpMessage as _, HttpRequest};
 use dramatis_events::{CommandId, MemberId};
 
 use crate::auth::Pass;
-use crate::protocol::{ErrorCode, Reject};
+use crate::protocol::{ErrorCode, Reject, session_name};
 use crate::web::caller::bearer;
 
 const USER_HEADER: &str = "dramatis-user";
@@ -43,7 +43,7 @@ pub(in crate::web) fn session(request: &HttpRequest, parameter: Option<&str>) ->
     let named = text(request.headers(), SESSION_HEADER).or(parameter).ok_or_else(|| {
         malformed("say which session: the header Dramatis-Session, or the parameter session, with its id")
     })?;
-    CommandId::parse(named).map_err(|error| malformed(&error.to_string()))
+    session_name(named).map_err(|error| malformed(&error.to_string()))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -67,9 +67,7 @@ impl<Kept: 'static> Pen for Wire<Kept> {
     fn write(self: Rc<Self>, outbox: &Rc<Outbox>) {
         while let Some(next) = outbox.next(WRITE_BYTES) {
             let (size, left) = match next {
-                Next::Write(messages) => {
-                    (messages.iter().map(Bytes::len).sum(), write_frame(&self.io, &messages))
-                }
+                Next::Write(messages) => (messages.bytes(), write_frame(&self.io, &messages)),
                 Next::Control(control) => (0, write_some(&self.io, &control)),
                 Next::Close(code) => {
                     actix_rt::spawn(self.leave(outbox.clone(), code));
@@ -137,7 +135,8 @@ fn write_frame(io: &TcpStream, messages: &[Bytes]) -> io::Result<Vec<u8>> {
 /// Writes as much as the socket takes at once; what is left, mostly nothing, is a copy that holds on
 /// to nothing else.
 fn write_some(io: &TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let written = match io.try_write(bytes) {
+    // Mostly there is room: whether there is, only the system is asked.
+    let written = match try_anyway(io, bytes) {
         Ok(0) => return Err(ErrorKind::WriteZero.into()),
         Ok(written) => written,
         Err(error) if error.kind() == ErrorKind::WouldBlock => 0,

@@ -177,7 +177,7 @@ impl Connection {
                     heard.push(String::from_utf8_lossy(line).into_owned());
                     self.handle(&serde_json::from_slice(line).unwrap(), handled, heard);
                 }
-                self.outbox.drained(messages.iter().map(bytes::Bytes::len).sum());
+                self.outbox.drained(messages.bytes());
                 true
             }
         }

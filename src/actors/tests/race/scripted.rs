@@ -15,7 +15,7 @@ use crate::log::{
 };
 
 /// See the module.
-pub(super) struct ScriptedLog {
+pub(in crate::actors::tests) struct ScriptedLog {
     log: Arc<MemoryLog>,
     gate: Arc<Gate>,
     /// What followers of the tail are told; gone once the log is closed.
@@ -23,7 +23,7 @@ pub(super) struct ScriptedLog {
 }
 
 /// Holds up reads until they are let through.
-pub(super) struct Gate {
+pub(in crate::actors::tests) struct Gate {
     waiting: Mutex<VecDeque<oneshot::Sender<()>>>,
     open: Mutex<bool>,
     holds: Holds,
@@ -31,7 +31,7 @@ pub(super) struct Gate {
 
 /// Where reads are held up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(in crate::actors::tests) enum Holds {
     /// Before they look: what they find is newer than when they were asked.
     Before,
     /// Before they answer: what they found is older than when it comes.
@@ -51,18 +51,18 @@ impl Gate {
     }
 
     /// How many reads are held up.
-    pub(super) fn waiting(&self) -> usize {
+    pub(in crate::actors::tests) fn waiting(&self) -> usize {
         self.waiting.lock().unwrap().len()
     }
 
     /// Lets one of them through.
-    pub(super) fn let_through(&self, index: usize) {
+    pub(in crate::actors::tests) fn let_through(&self, index: usize) {
         let waiting = self.waiting.lock().unwrap().remove(index);
         let _ = waiting.unwrap().send(());
     }
 
     /// Holds up nothing any more.
-    pub(super) fn open(&self) {
+    pub(in crate::actors::tests) fn open(&self) {
         *self.open.lock().unwrap() = true;
         for waiting in self.waiting.lock().unwrap().drain(..) {
             let _ = waiting.send(());
@@ -71,7 +71,7 @@ impl Gate {
 }
 
 impl ScriptedLog {
-    pub(super) fn new(holds: Holds) -> Self {
+    pub(in crate::actors::tests) fn new(holds: Holds) -> Self {
         let gate = Gate { waiting: Mutex::default(), open: Mutex::new(false), holds };
         Self {
             log: Arc::new(MemoryLog::new(Arc::new(SystemClock))),
@@ -80,12 +80,12 @@ impl ScriptedLog {
         }
     }
 
-    pub(super) fn gate(&self) -> &Gate {
+    pub(in crate::actors::tests) fn gate(&self) -> &Gate {
         &self.gate
     }
 
     /// Ends those who follow the tail.
-    pub(super) fn close(&self) {
+    pub(in crate::actors::tests) fn close(&self) {
         self.head.lock().unwrap().take();
     }
 
