@@ -52,8 +52,6 @@ impl Allowed {
             "server.connections_max" | "room.members_max" | "limits.refused_per_minute_max" => {
                 Self::Integer(1, 1_000_000)
             }
-            "server.allowed_origins" => Self::Origins,
-            "server.allowed_hosts" => Self::Hosts,
             "data.dir" => Self::Text,
             "log.segment_bytes" => Self::Integer(65_536, 1_073_741_824),
             "log.append_queue_len_max" | "entity.pending_commands_max" => Self::Integer(1, 1_048_576),
@@ -114,9 +112,11 @@ impl Allowed {
         })
     }
 
-    /// What the keys of proxies, tokens, limits and the end may hold.
+    /// What the keys of origins, proxies, tokens, limits and the end may hold.
     fn of_door(key: &str) -> Option<Self> {
         Some(match key {
+            "server.allowed_origins" => Self::Origins,
+            "server.allowed_hosts" => Self::Hosts,
             "server.proxies.trusted" => Self::Networks,
             "server.proxies.header" => Self::Word(&["x-forwarded-for", "forwarded"]),
             "auth.open_metrics" => Self::Boolean,
