@@ -39,7 +39,10 @@ impl Worker {
         let wait = match &error {
             RunError::Store(ReadModelError::Unsupported { .. }) => self.cannot(&error),
             RunError::Store(ReadModelError::SetBack { .. }) => self.goes_back(&error),
-            _ => self.failed(&error),
+            _ => {
+                self.show_as_it_is().await;
+                self.failed(&error)
+            }
         };
         let (until, store) = (Instant::now() + wait, self.shared.store.clone());
         let answers = answers_again(store.as_ref());

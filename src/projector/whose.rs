@@ -96,15 +96,7 @@ impl Worker {
         if matches!(self.health(), Health::Standby { .. })
             && let Ok(Some((build, letters))) = self.looked_up().await
         {
-            let (epoch, history) = (self.shared.log.epoch(), self.history_of(&build));
-            self.update(|status| {
-                status.history = history;
-                status.parked = Arc::new(letters);
-                status.position = Some(build.checkpoint)
-                    .filter(|checkpoint| checkpoint.epoch == epoch)
-                    .and_then(|checkpoint| checkpoint.position);
-                status.collection = build.collection;
-            });
+            self.show(build, letters);
         }
         tokio::select! {
             () = tokio::time::sleep((self.shared.options.lease / 10).min(TICK)) => {}
@@ -113,6 +105,28 @@ impl Worker {
             }
             _ = stop.changed() => {}
         }
+    }
+
+    /// Has queries read the live build although it cannot be gone on with, as on a full disk.
+    pub(super) async fn show_as_it_is(&self) {
+        if self.run.is_none()
+            && self.frozen.is_none()
+            && let Ok(Some((build, letters))) = self.looked_up().await
+        {
+            self.show(build, letters);
+        }
+    }
+
+    fn show(&self, build: Build, letters: Vec<DeadLetter>) {
+        let (epoch, history) = (self.shared.log.epoch(), self.history_of(&build));
+        self.update(|status| {
+            status.history = history;
+            status.parked = Arc::new(letters);
+            status.position = Some(build.checkpoint)
+                .filter(|checkpoint| checkpoint.epoch == epoch)
+                .and_then(|checkpoint| checkpoint.position);
+            status.collection = build.collection;
+        });
     }
 
     async fn looked_up(&self) -> Result<Option<(Build, Vec<DeadLetter>)>, ReadModelError> {

@@ -53,7 +53,7 @@ enum Taken {
         ("wait" = Option<u64>, Query, description = "seconds to wait if there is nothing, up to 60; 25 if left out")),
     request_body(content = serde_json::Value, description = "A `hello` message: `{type, user, session, rooms: [{room, epoch?, after?}], cursor?}`; or `{cursor}` alone, that of the last answer handled: as `GET`, for a cursor of very many rooms, which is too long for an address"),
     responses(
-        (status = 200, description = "`{cursor, messages: […], close?}`: `close` is the code of a session that was ended", body = serde_json::Value),
+        (status = 200, description = "`{cursor?, messages: […], close?}`: `close` is the code of a session that was ended, without a cursor if that was before it began", body = serde_json::Value),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn begin(
     request: HttpRequest,
@@ -143,11 +143,11 @@ fn answer(taken: Taken, asked: Option<&str>) -> Result<HttpResponse, Reject> {
         (Taken::Messages { messages, close: Some(code), .. }, None) if messages.is_empty() => {
             Err(refusal(code))
         }
-        (Taken::Messages { messages, cursor: Some(cursor), close }, _) => Ok(page(&cursor, &messages, close)),
         // Who has gone on from a cursor stands there still.
-        (Taken::Messages { messages, cursor: None, close }, Some(asked)) => Ok(page(asked, &messages, close)),
-        (Taken::Messages { close, .. }, None) => Err(refusal(close.unwrap_or(CloseCode::Internal))),
-        (Taken::Superseded | Taken::Elsewhere, Some(cursor)) => Ok(page(cursor, &[], None)),
+        (Taken::Messages { messages, cursor, close }, asked) => {
+            Ok(page(cursor.as_deref().or(asked), &messages, close))
+        }
+        (Taken::Superseded | Taken::Elsewhere, Some(cursor)) => Ok(page(Some(cursor), &[], None)),
         (Taken::Superseded | Taken::Elsewhere, None) => {
             let message = "another request of this session came meanwhile: ask again";
             Err(Reject::new(None, ErrorCode::Unavailable, message))
@@ -155,10 +155,11 @@ fn answer(taken: Taken, asked: Option<&str>) -> Result<HttpResponse, Reject> {
     }
 }
 
-fn page(cursor: &str, messages: &[Bytes], close: Option<CloseCode>) -> HttpResponse {
+fn page(cursor: Option<&str>, messages: &[Bytes], close: Option<CloseCode>) -> HttpResponse {
     let size: usize = messages.iter().map(|message| message.len() + 1).sum();
+    let cursor = cursor.map_or_else(String::new, |cursor| format!("\"cursor\":\"{cursor}\","));
     let mut body = Vec::with_capacity(size + cursor.len() + 64);
-    body.extend_from_slice(format!("{{\"cursor\":\"{cursor}\",\"messages\":[").as_bytes());
+    body.extend_from_slice(format!("{{{cursor}\"messages\":[").as_bytes());
     let lines = messages.iter().flat_map(|message| message.split(|byte| *byte == b'\n'));
     for (index, line) in lines.enumerate() {
         if index > 0 {
