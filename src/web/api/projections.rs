@@ -7,8 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, problem};
 use crate::projector::{
-    AdminError, Completion, Difference, Health, JobProgress, Kept, Parked, Purpose, RunError, Status,
-    another_log,
+    AdminError, Completion, Difference, Health, JobProgress, Kept, Parked, Purpose, RunError, another_log,
 };
 use crate::protocol::ErrorCode;
 use crate::read_models::ReadModelError;
@@ -166,8 +165,8 @@ const fn yes() -> bool {
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn list(api: web::Data<Api>, query: web::Query<ListQuery>) -> HttpResponse {
     let mut standings = Vec::new();
-    for status in api.projector.status() {
-        standings.push(standing(&api, status, query.counts).await);
+    for name in api.projector.status().into_iter().map(|status| status.projection) {
+        standings.extend(standing(&api, name, query.counts).await);
     }
     HttpResponse::Ok().json(standings)
 }
@@ -181,12 +180,16 @@ pub(super) async fn one(
     name: web::Path<String>,
     query: web::Query<ListQuery>,
 ) -> HttpResponse {
-    let status = api.projector.status().into_iter().find(|status| status.projection == name.as_str());
-    let Some(status) = status else { return refused(&AdminError::Unknown(name.into_inner())) };
-    HttpResponse::Ok().json(standing(&api, status, query.counts).await)
+    match standing(&api, &name, query.counts).await {
+        Some(standing) => HttpResponse::Ok().json(standing),
+        None => refused(&AdminError::Unknown(name.into_inner())),
+    }
 }
 
-async fn standing(api: &Api, status: Status, counts: bool) -> Standing {
+async fn standing(api: &Api, name: &str, counts: bool) -> Option<Standing> {
+    // Looked at before the build that is live: one that is done is live by then.
+    let job = api.projector.job(name).ok().flatten();
+    let status = api.projector.status().into_iter().find(|status| status.projection == name)?;
     let documents = match status.collection.as_str() {
         _ if !counts || matches!(status.health, Health::Foreign { .. }) => None,
         "" => Some(0),
@@ -201,8 +204,7 @@ async fn standing(api: &Api, status: Status, counts: bool) -> Standing {
         Health::Standby { holder } => Some(format!("the projector {holder} runs it")),
         Health::Retrying { error, .. } => Some(error),
     };
-    let job = api.projector.job(status.projection).ok().flatten();
-    Standing {
+    Some(Standing {
         name: status.projection,
         version: status.version,
         build: status.collection,
@@ -218,7 +220,7 @@ async fn standing(api: &Api, status: Status, counts: bool) -> Standing {
         parked: status.parked.len(),
         job: job.map(JobView::from),
         kept: status.kept.into_iter().map(KeptView::from).collect(),
-    }
+    })
 }
 
 impl From<JobProgress> for JobView {
