@@ -99,6 +99,8 @@ impl Worker {
             Ok(Compared::Same) if !verify => self.make_live(run, completion).await.map(|()| Compared::Same),
             compared => compared,
         };
+        // Whoever hears that it is done finds it so.
+        self.publish(None);
         // Nobody waiting is fine: what was done stays done.
         let _ = answer.send(made);
     }
@@ -171,7 +173,11 @@ impl Worker {
         if !comparable {
             store.drop_build(&old).await?;
         }
-        self.drop_oldest(&new).await
+        self.drop_oldest(&new).await?;
+        if let Ok(record) = self.ledger.read().await {
+            self.kept = record.kept;
+        }
+        Ok(())
     }
 
     /// Names another live build. Unless that is known to be done, which one is live is found out anew.

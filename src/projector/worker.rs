@@ -38,7 +38,7 @@ pub(super) struct Worker {
     pub(super) frozen: Option<Frozen>,
     /// The build that was live before, kept up as well.
     pub(super) warm: Option<Run>,
-    kept: Vec<Kept>,
+    pub(super) kept: Vec<Kept>,
     /// Folded by builds that were live before.
     events_before: u64,
     pub(super) cleaned: bool,
