@@ -242,8 +242,17 @@ impl Projector {
 
     /// How every projection stands now.
     pub fn status(&self) -> Vec<Status> {
+        self.running.iter().map(|running| self.stands(running)).collect()
+    }
+
+    /// How one of them stands now.
+    pub fn status_of(&self, projection: &str) -> Option<Status> {
+        self.named(projection).map(|running| self.stands(running))
+    }
+
+    fn stands(&self, running: &Running) -> Status {
         let (head, now) = (*self.shared.log.head().borrow(), self.shared.clock.now());
-        self.running.iter().map(|running| running.status.borrow().clone().at(head, now)).collect()
+        running.status.borrow().clone().at(head, now)
     }
 
     /// Follows how a projection stands.

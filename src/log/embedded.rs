@@ -337,12 +337,9 @@ impl EventLog for EmbeddedLog {
     }
 
     fn stream_head(&self, stream: &StreamId) -> BoxFuture<'static, Result<Option<Revision>, LogError>> {
-        let closed = {
-            let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(next) = state.next_revision(stream) {
-                return ready(Ok(head_before(next)));
-            }
-            state.closed.clone()
+        let closed = match self.shared.next_revision(stream) {
+            Ok(next) => return ready(Ok(head_before(next))),
+            Err(closed) => closed,
         };
         let stream = stream.clone();
         blocking(&self.shared, move || older_next_revision(&closed, &stream).map(head_before))
@@ -409,13 +406,7 @@ impl EventLog for EmbeddedLog {
 /// Looks up where a stream stands if only closed segments can tell: the writer, for whom everybody
 /// waits, need not.
 fn older(shared: &Arc<Shared>, stream: &StreamId) -> BoxFuture<'static, Result<Option<Older>, AppendError>> {
-    let closed = {
-        let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
-        if state.next_revision(stream).is_some() {
-            return ready(Ok(None));
-        }
-        state.closed.clone()
-    };
+    let Err(closed) = shared.next_revision(stream) else { return ready(Ok(None)) };
     let stream = stream.clone();
     let looking = blocking(shared, move || {
         Ok(Some(Older { next: older_next_revision(&closed, &stream)?, segments: closed.len() }))

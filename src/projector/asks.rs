@@ -173,11 +173,7 @@ impl Worker {
         if !comparable {
             store.drop_build(&old).await?;
         }
-        self.drop_oldest(&new).await?;
-        if let Ok(record) = self.ledger.read().await {
-            self.kept = record.kept;
-        }
-        Ok(())
+        self.drop_oldest(&new).await
     }
 
     /// Names another live build. Unless that is known to be done, which one is live is found out anew.
@@ -211,7 +207,8 @@ impl Worker {
         Kept { collection, as_of: None, warm_until, drop_at: later(options.retention.max(options.warm)) }
     }
 
-    async fn drop_oldest(&self, live: &str) -> Result<(), RunError> {
+    /// Drops what is too much of what is kept, and knows what is.
+    async fn drop_oldest(&mut self, live: &str) -> Result<(), RunError> {
         let surplus = |record: &mut Record| {
             let before = |kept: &Kept| kept.as_of.is_none();
             let mut surplus = record.kept.iter().filter(|kept| before(kept)).count().saturating_sub(KEPT_MAX);
@@ -220,9 +217,12 @@ impl Worker {
                 surplus -= usize::from(dropped);
                 dropped
             });
-            Ok::<_, RunError>(dropped.collect::<Vec<_>>())
+            let dropped = dropped.collect::<Vec<_>>();
+            Ok::<_, RunError>((dropped, record.kept.clone()))
         };
-        for kept in self.ledger.update(surplus).await?.iter().filter(|kept| kept.collection != live) {
+        let (dropped, kept) = self.ledger.update(surplus).await?;
+        self.kept = kept;
+        for kept in dropped.iter().filter(|kept| kept.collection != live) {
             self.shared.store.drop_build(&kept.collection).await?;
         }
         Ok(())

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use dramatis_events::Position;
+use dramatis_events::{Position, StreamId};
 use tokio::sync::watch;
 
+use super::segment::Closed;
 use super::state::State;
 use super::storage::Storage;
 
@@ -35,6 +36,11 @@ pub(super) enum Trouble {
 }
 
 impl Shared {
+    /// See [`State::next_revision`].
+    pub(super) fn next_revision(&self, stream: &StreamId) -> Result<u64, Arc<Vec<Arc<Closed>>>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).next_revision(stream)
+    }
+
     /// Has operators told of a trouble, or that it is over.
     pub(super) fn note(&self, trouble: Trouble, why: Option<String>) {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);

@@ -124,11 +124,13 @@ impl State {
         OpenPart::Some(self.open_places(taken), taken.len() == left.len())
     }
 
-    /// The revision after a stream's last one, if no file need be read to tell: 0 if it has none.
-    pub(super) fn next_revision(&self, stream: &StreamId) -> Option<u64> {
+    /// The revision after a stream's last one, 0 if it has none; or the segments that know, if files must
+    /// be read to tell.
+    pub(super) fn next_revision(&self, stream: &StreamId) -> Result<u64, Arc<Vec<Arc<Closed>>>> {
         match self.open.index.span(stream) {
-            Some(span) => Some(span.next_revision()),
-            None => (!self.may_be_closed(stream)).then_some(0),
+            Some(span) => Ok(span.next_revision()),
+            None if self.may_be_closed(stream) => Err(self.closed.clone()),
+            None => Ok(0),
         }
     }
 

@@ -168,19 +168,15 @@ mod tests {
 
     use super::*;
 
-    /// Three blocks and a half of ones; the second block does not read.
-    struct Scratched;
+    /// A file of so many bytes that is only read, by this.
+    struct ReadBy<R>(u64, R);
 
-    impl StoredFile for Scratched {
+    impl<R: Fn(&mut [u8], u64) -> io::Result<()> + Send + Sync + 'static> StoredFile for ReadBy<R> {
         fn size(&self) -> io::Result<u64> {
-            Ok(3 * BLOCK_BYTES + BLOCK_BYTES / 2)
+            Ok(self.0)
         }
         fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-            if offset < 2 * BLOCK_BYTES && offset + to_u64(buffer.len()) > BLOCK_BYTES {
-                return Err(Errno::IO.into());
-            }
-            buffer.fill(1);
-            Ok(())
+            (self.1)(buffer, offset)
         }
         fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
             panic!("nothing is written")
@@ -195,9 +191,17 @@ mod tests {
 
     #[test]
     fn what_the_disk_does_not_give_back_is_named_and_the_rest_is_read() {
-        let mut window = Window::patient(Arc::new(Scratched));
+        let size = to_usize(3 * BLOCK_BYTES + BLOCK_BYTES / 2);
+        // Ones, of which the second block does not read.
+        let scratched = ReadBy(to_u64(size), |buffer: &mut [u8], offset| {
+            if offset < 2 * BLOCK_BYTES && offset + to_u64(buffer.len()) > BLOCK_BYTES {
+                return Err(Errno::IO.into());
+            }
+            buffer.fill(1);
+            Ok(())
+        });
+        let mut window = Window::patient(Arc::new(scratched));
         let bytes = window.get(100, 1 << 20).unwrap().to_vec();
-        let size = to_usize(Scratched.size().unwrap());
         let block = to_usize(BLOCK_BYTES);
         assert_eq!(bytes.len(), size - 100);
         for (at, byte) in (100..).zip(&bytes) {
@@ -206,39 +210,21 @@ mod tests {
         assert_eq!(window.unread().map(|(at, _)| at).collect::<Vec<_>>(), [BLOCK_BYTES]);
     }
 
-    /// Zeros that note how much of them is read at a time.
-    struct Noted(Mutex<Vec<usize>>);
-
-    const NOTED_BYTES: u64 = 8 * CHUNK_BYTES;
-
-    impl StoredFile for Noted {
-        fn size(&self) -> io::Result<u64> {
-            Ok(NOTED_BYTES)
-        }
-        fn read_exact_at(&self, buffer: &mut [u8], _: u64) -> io::Result<()> {
-            self.0.lock().unwrap().push(buffer.len());
-            Ok(())
-        }
-        fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-            panic!("nothing is written")
-        }
-        fn set_size(&self, _: u64) -> io::Result<()> {
-            panic!("nothing is cut")
-        }
-        fn sync(&self) -> io::Result<()> {
-            panic!("nothing is synced")
-        }
-    }
-
     #[test]
     fn a_large_file_is_read_in_pieces_and_a_header_alone() {
-        let file = Arc::new(Noted(Mutex::default()));
-        let mut window = Window::new(file.clone());
+        const SIZE: u64 = 8 * CHUNK_BYTES;
+        let noted = Arc::new(Mutex::new(Vec::new()));
+        let writes_down = noted.clone();
+        let zeros = ReadBy(SIZE, move |buffer: &mut [u8], _| {
+            writes_down.lock().unwrap().push(buffer.len());
+            Ok(())
+        });
+        let mut window = Window::new(Arc::new(zeros));
         assert_eq!(window.get(0, 64).unwrap().len(), 64);
-        assert_eq!(*file.0.lock().unwrap(), [to_usize(FIRST_BYTES)]);
+        assert_eq!(*noted.lock().unwrap(), [to_usize(FIRST_BYTES)]);
         assert_eq!(window.first_other(64).unwrap(), None);
-        let read = file.0.lock().unwrap().clone();
+        let read = noted.lock().unwrap().clone();
         assert_eq!(read.iter().max(), Some(&to_usize(CHUNK_BYTES)));
-        assert!(read.iter().sum::<usize>() < to_usize(NOTED_BYTES + 2 * CHUNK_BYTES), "{read:?}");
+        assert!(read.iter().sum::<usize>() < to_usize(SIZE + 2 * CHUNK_BYTES), "{read:?}");
     }
 }

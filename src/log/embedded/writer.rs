@@ -224,15 +224,10 @@ impl Writer {
         if let Some(next) = self.heads.get(stream) {
             return Ok(*next);
         }
-        let closed = {
-            let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(next) = state.next_revision(stream) {
-                return Ok(next);
-            }
-            match draft.older {
-                Some(older) if older.segments == state.closed.len() => return Ok(older.next),
-                _ => state.closed.clone(),
-            }
+        let closed = match (self.shared.next_revision(stream), draft.older) {
+            (Ok(next), _) => return Ok(next),
+            (Err(closed), Some(older)) if older.segments == closed.len() => return Ok(older.next),
+            (Err(closed), _) => closed,
         };
         let unavailable = |error: LogError| AppendError::Unavailable { reason: error.to_string() };
         older_next_revision(&closed, stream).map_err(unavailable)

@@ -189,7 +189,7 @@ pub(super) async fn one(
 async fn standing(api: &Api, name: &str, counts: bool) -> Option<Standing> {
     // Looked at before the build that is live: one that is done is live by then.
     let job = api.projector.job(name).ok().flatten();
-    let status = api.projector.status().into_iter().find(|status| status.projection == name)?;
+    let status = api.projector.status_of(name)?;
     let documents = match status.collection.as_str() {
         _ if !counts || matches!(status.health, Health::Foreign { .. }) => None,
         "" => Some(0),

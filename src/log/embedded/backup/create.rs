@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 
-use super::manifest::{FILE as MANIFEST, SEGMENTS, is_name, is_there};
+use super::manifest::{SEGMENTS, is_name, is_there};
 use super::{BackupError, Manifest, Part, Progress, at, make_dir, sync_dir};
 use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
@@ -161,15 +161,14 @@ pub fn create(
     let epoch = source.epoch()?;
     tier::check(&source.dir, source.cold.as_deref())?;
     let own = store.join(name);
-    let free = hold(store, &own)?.filter(|_| !is_there(store, name));
-    let _held = free.ok_or_else(|| BackupError::Exists { name: name.clone() })?;
+    let _held = hold(store, name)?.ok_or_else(|| BackupError::Exists { name: name.clone() })?;
     // If that fails too, it is what was stopped.
     create_in(source, store, epoch, wanted, progress).inspect_err(|_| clear(&own))
 }
 
-/// Makes a backup's directory and holds it; `None` if another process does. What others left that were
+/// Makes a backup's directory and holds it; `None` if another process does, or it is made already. What others left that were
 /// stopped is removed on the way; a directory that holds anything else is somebody's own.
-fn hold(store: &Path, own: &Path) -> Result<Option<File>, BackupError> {
+fn hold(store: &Path, name: &str) -> Result<Option<File>, BackupError> {
     make_dir(store)?;
     let gate = File::open(store).map_err(at(store))?;
     // Until the directory is held it would be taken for such a one. Not every file system has locks.
@@ -180,14 +179,14 @@ fn hold(store: &Path, own: &Path) -> Result<Option<File>, BackupError> {
             remove_stopped(&store.join(name));
         }
     }
-    make_dir(own)?;
-    let held = File::open(own).map_err(at(own))?;
-    if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) {
+    let own = store.join(name);
+    make_dir(&own)?;
+    let held = File::open(&own).map_err(at(&own))?;
+    if matches!(held.try_lock(), Err(TryLockError::WouldBlock)) || is_there(store, name) {
         return Ok(None);
     }
-    let found = names(own).map_err(at(own))?.into_iter().find(|name| !is_ours(name));
-    match found.filter(|_| !own.join(MANIFEST).exists()) {
-        Some(found) => Err(BackupError::Occupied { dir: own.to_owned(), found }),
+    match names(&own).map_err(at(&own))?.into_iter().find(|name| !is_ours(name)) {
+        Some(found) => Err(BackupError::Occupied { dir: own, found }),
         None => Ok(Some(held)),
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{BackupError, Progress, at, put, sync_dir};
 use crate::log::embedded::chain::{Chain, Sum, sum};
 
-pub(super) const FILE: &str = "manifest.json";
+const FILE: &str = "manifest.json";
 const CHAIN: &str = "chain";
 /// Where the segments are that backups share.
 pub(super) const SEGMENTS: &str = "segments";

@@ -97,7 +97,7 @@ async fn now(
     api.projector.job(name)?;
     let live = build.is_none();
     let found = of(api, name, build, |build| api.read_models.get(build, key)).await?.flatten();
-    let status = api.projector.status().into_iter().find(|status| status.projection == name && live);
+    let status = api.projector.status_of(name).filter(|_| live);
     let letter = status.as_ref().and_then(|status| status.waits(key));
     let parked = letter.map(|letter| Parked { position: letter.position, error: letter.error.clone() });
     found.map(|found| view(key, Some(found.position), found.body, parked)).transpose()
