@@ -60,7 +60,7 @@ fn open_files(server: &Server) -> usize {
 }
 
 fn hello(number: usize) -> Value {
-    json!({"type": "hello", "user": "mallory", "session": format!("s-{number}"), "rooms": [{"room": "lobby", "after": 1}]})
+    json!({"type": "hello", "user": format!("mallory-{number}"), "session": "s", "rooms": [{"room": "lobby", "after": 1}]})
 }
 
 /// Sends a request and reads the beginning of its answer, so that it was taken; no more is read.
