@@ -28,6 +28,7 @@ use foldhash::fast::RandomState;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::attention::Attention;
 use self::batch::{Answer, Batch, Request};
 use self::bytes::{to_u64, to_usize};
 use self::closer::{Closer, Work};
@@ -51,6 +52,7 @@ use crate::clock::Clock;
 use crate::dirs;
 
 pub mod backup;
+mod attention;
 mod batch;
 mod bytes;
 mod chain;
@@ -202,6 +204,7 @@ impl EmbeddedLog {
         let writer = Writer {
             syncer: Syncer::start(requests.clone()).map_err(OpenError::io(THREADS))?,
             messages,
+            attention: Attention::new(),
             shared: shared.clone(),
             clock,
             durability: options.durability,

@@ -15,6 +15,7 @@ use dramatis_events::{Position, StreamId, UnixMillis};
 use foldhash::fast::RandomState;
 
 use super::Shared;
+use super::attention::Attention;
 use super::batch::{Batch, Placed, Request, Waiting};
 use super::bytes::{to_u32, to_u64, to_usize};
 use super::closer::Closer;
@@ -79,6 +80,7 @@ pub(super) struct Writer {
     pub(super) closer: Closer,
     pub(super) syncer: Syncer,
     pub(super) messages: Receiver<Message>,
+    pub(super) attention: Attention,
     /// The next revision of streams, what waits to be written included.
     pub(super) heads: HashMap<StreamId, u64, RandomState>,
     pub(super) poisoned: Option<String>,
@@ -140,10 +142,15 @@ impl Writer {
 
     /// Waits for one message, or for the time to sync or to rest.
     fn wait(&mut self) {
+        if let Some(message) = self.attention.look(&self.messages) {
+            return self.hear(message);
+        }
+        let asleep = Instant::now();
         let message = match [self.sync_at, self.rest_at].into_iter().flatten().min() {
             None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(at) => self.messages.recv_timeout(at.saturating_duration_since(Instant::now())),
+            Some(at) => self.messages.recv_timeout(at.saturating_duration_since(asleep)),
         };
+        self.attention.slept(asleep.elapsed());
         match message {
             Ok(message) => self.hear(message),
             Err(RecvTimeoutError::Timeout) if self.sync_at.is_some_and(|at| at <= Instant::now()) => {

@@ -1,0 +1,50 @@
+//! Whether the writer's thread looks for its next message for a moment before it sleeps.
+//!
+//! A lone writer appends, waits for the answer and appends again. To wake a thread that sleeps takes
+//! tens of microseconds, and a quick disk's sync is not much longer. So where a message came soon
+//! after the last answer, the next one is looked for as long as that; where none came in that time,
+//! the thread sleeps again. Whoever has something to do on its core goes first.
+
+use std::num::NonZero;
+use std::sync::mpsc::Receiver;
+use std::thread::{available_parallelism, yield_now};
+use std::time::{Duration, Instant};
+
+/// How long is looked.
+const LOOK_FOR: Duration = Duration::from_micros(100);
+/// Who slept no longer than this, its waking included, would have found something.
+const SLEPT_MAX: Duration = Duration::from_micros(150);
+
+/// See the module.
+pub(super) struct Attention {
+    /// Whether others have a core while this thread looks.
+    spare: bool,
+    pays: bool,
+}
+
+impl Attention {
+    pub(super) fn new() -> Self {
+        Self { spare: available_parallelism().is_ok_and(|cores| cores > NonZero::<usize>::MIN), pays: false }
+    }
+
+    /// Looks for a message, if that is likely to find one.
+    pub(super) fn look<T>(&mut self, messages: &Receiver<T>) -> Option<T> {
+        if !self.pays {
+            return None;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < LOOK_FOR {
+            if let Ok(message) = messages.try_recv() {
+                return Some(message);
+            }
+            yield_now();
+        }
+        self.pays = false;
+        None
+    }
+
+    /// A message came after this much sleep.
+    pub(super) fn slept(&mut self, long: Duration) {
+        self.pays = self.spare && long <= SLEPT_MAX;
+    }
+}
