@@ -279,6 +279,13 @@ fn integrations_speak_for_others() {
     assert_eq!(bridge.answer("i")["type"], "ack");
     let event = server.events(&["--room", "lobby"]).pop().unwrap();
     assert_eq!((&event["by"], &event["occurred_at"]), (&json!("alice"), &json!(1_000)));
+    let (year_10000, before_year_1) = (253_402_300_800_000_i64, -62_135_596_800_001_i64);
+    for (number, at) in [i64::MAX, i64::MIN, year_10000, before_year_1].into_iter().enumerate() {
+        let id = format!("o-{number}");
+        bridge.send(&json!({"type": "command", "id": id, "room": "lobby", "name": "post_message",
+            "data": {"text": "from no year"}, "occurred_at": at}));
+        assert_rejected(&bridge.answer(&id), "malformed", "milliseconds");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Commands on their way to the entities of rooms and users, and answers on their way back.
 
+use std::ops::RangeInclusive;
+
 use actix::prelude::*;
 use bytes::Bytes;
 use dramatis_events::{CommandId, MemberId, MemberKind, StreamId};
@@ -128,6 +130,13 @@ pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId,
         let message = "only integrations may set by or occurred_at: send neither, or say hello as one";
         return Err(Reject::new(Some(id), ErrorCode::Forbidden, message));
     }
+    if let Some(at) = occurred_at.filter(|at| !OCCURRED_AT.contains(&at.get())) {
+        let message = format!(
+            "occurred_at is in milliseconds since 1970, of the years 1 to 9999; got {}: send no micro- or nanoseconds",
+            at.get()
+        );
+        return Err(Reject::new(Some(id), ErrorCode::Malformed, message));
+    }
     let author = by.unwrap_or_else(|| user.clone());
     let room = Followed::from(room);
     let Some(stream) = room.stream(&author) else {
@@ -150,6 +159,10 @@ pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId,
         Err(error) => Err(Reject::new(Some(id), ErrorCode::Malformed, error.to_string())),
     }
 }
+
+/// The years 1 to 9999, in milliseconds since 1970: all that RFC 3339 can write, and that a room may be
+/// ordered by. A time in micro- or nanoseconds is none of them.
+const OCCURRED_AT: RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
 
 /// What of an answer is not the command's id or its stream's name, in bytes.
 const ANSWER_BYTES_MAX: usize = 320;
