@@ -3,7 +3,8 @@
 //! A lone writer appends, waits for the answer and appends again. To wake a thread that sleeps takes
 //! tens of microseconds, and a quick disk's sync is not much longer. So where a message came soon
 //! after the last answer, the next one is looked for as long as that; where none came in that time,
-//! the thread sleeps again. Whoever has something to do on its core goes first.
+//! the thread sleeps again. Whoever has something to do on its core goes first. Where many write,
+//! there is something to do without that.
 
 use std::num::NonZero;
 use std::sync::mpsc::Receiver;
@@ -19,17 +20,20 @@ const SLEPT_MAX: Duration = Duration::from_micros(150);
 pub(super) struct Attention {
     /// Whether others have a core while this thread looks.
     spare: bool,
+    /// Whether the last batch was one append.
+    lone: bool,
     pays: bool,
 }
 
 impl Attention {
     pub(super) fn new() -> Self {
-        Self { spare: available_parallelism().is_ok_and(|cores| cores > NonZero::<usize>::MIN), pays: false }
+        let spare = available_parallelism().is_ok_and(|cores| cores > NonZero::<usize>::MIN);
+        Self { spare, lone: false, pays: false }
     }
 
     /// Looks for a message, if that is likely to find one.
     pub(super) fn look<T>(&mut self, messages: &Receiver<T>) -> Option<T> {
-        if !self.pays {
+        if !self.pays || !self.lone {
             return None;
         }
         let begun = Instant::now();
@@ -46,5 +50,10 @@ impl Attention {
     /// A message came after this much sleep.
     pub(super) fn slept(&mut self, long: Duration) {
         self.pays = self.spare && long <= SLEPT_MAX;
+    }
+
+    /// So many appends were answered at once.
+    pub(super) fn answered(&mut self, appends: usize) {
+        self.lone = appends == 1;
     }
 }

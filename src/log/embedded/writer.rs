@@ -414,6 +414,7 @@ impl Writer {
                 Vec::new()
             }
         };
+        self.attention.answered(batch.waiting.len());
         // Nobody waits for their memory.
         batch.answer();
         drop(gone);
