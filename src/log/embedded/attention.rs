@@ -57,3 +57,38 @@ impl Attention {
         self.lone = appends == 1;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn only_a_lone_writer_that_comes_back_soon_is_looked_for() {
+        let (sender, messages) = channel();
+        let mut attention = Attention { spare: true, lone: false, pays: false };
+        sender.send(()).unwrap();
+        for (appends, slept, found) in
+            [(1, SLEPT_MAX * 2, false), (2, SLEPT_MAX, false), (1, SLEPT_MAX, true), (1, SLEPT_MAX, false)]
+        {
+            attention.answered(appends);
+            attention.slept(slept);
+            assert_eq!(attention.look(&messages).is_some(), found, "{appends} appends, {slept:?} asleep");
+        }
+        sender.send(()).unwrap();
+        assert_eq!(attention.look(&messages), None, "none came the last time");
+        attention.slept(SLEPT_MAX);
+        assert_eq!(attention.look(&messages), Some(()));
+    }
+
+    #[test]
+    fn a_thread_without_a_core_to_spare_sleeps() {
+        let (sender, messages) = channel();
+        sender.send(()).unwrap();
+        let mut attention = Attention { spare: false, lone: true, pays: false };
+        attention.slept(Duration::ZERO);
+        assert_eq!(attention.look(&messages), None);
+    }
+}
