@@ -1,6 +1,7 @@
 //! Turns configuration into concrete engines, for the server and for offline commands alike.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,17 @@ pub enum EngineError {
         /// The data directory.
         dir: String,
     },
+    /// The log's directory is empty, though there was a log.
+    #[error(
+        "there is no log in {log}, but {file} was made from one: if that lies on a disk of its own, mount it; to \
+         begin an empty log, remove {file} too"
+    )]
+    Away {
+        /// The log's directory.
+        log: String,
+        /// What is left of it.
+        file: String,
+    },
     /// The read models do not.
     #[error("the read models do not open: {0}")]
     ReadModels(ReadModelError),
@@ -77,12 +89,16 @@ fn snapshots_file(config: &Config) -> PathBuf {
 
 /// Opens the engines that the configuration names.
 pub fn open(config: &Config) -> Result<Engines, EngineError> {
-    let shown = |path: &std::path::Path| path.display().to_string();
+    let shown = |path: &Path| path.display().to_string();
     let dir = &config.data.dir;
     dirs::make(dir).map_err(|error| EngineError::Directory { dir: shown(dir), error })?;
     let (log_dir, cold_dir) = log_dirs(config);
     if dir.join(UNFINISHED).exists() && !log_dir.exists() {
         return Err(EngineError::Unfinished { dir: shown(dir) });
+    }
+    let leftovers = [read_models_file(config), snapshots_file(config)];
+    if let Some(file) = leftovers.iter().find(|file| file.exists()).filter(|_| !holds_a_log(&log_dir)) {
+        return Err(EngineError::Away { log: shown(&log_dir), file: shown(file) });
     }
     let options = Options {
         segment_bytes: config.log.segment_bytes,
@@ -108,6 +124,14 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
         _ => Arc::new(SqliteSnapshots::open(snapshots_file(config), log.epoch())),
     };
     Ok(Engines { log: Arc::new(log), read_models, snapshots })
+}
+
+/// Whether a log was ever begun in a directory; one that cannot be looked into says so when it is opened.
+fn holds_a_log(dir: &Path) -> bool {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found")),
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
 }
 
 fn read_models(config: &Config) -> Result<Arc<dyn ReadModels>, ReadModelError> {

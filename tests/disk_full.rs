@@ -111,16 +111,25 @@ fn fill_up(disk: &Path, left_kib: u64) {
     }
     caught_up(&server);
     let filler = Filler::all_but(disk, left_kib);
-    // Nobody knows of the one that met the full disk; those behind it were not recorded.
-    assert_eq!(poster.post_until_rejected(1_000)["code"], "unknown_outcome");
-    let next = poster.post();
-    assert_eq!((&next["code"], &next["retry"]), (&json!("unavailable"), &json!(true)), "{next}");
-    assert_degraded(&server, "the log takes no appends");
-    poster.assert_all_there(&server);
-
-    filler.remove();
-    let still = poster.post();
-    assert_eq!(still["code"], "unavailable", "a writer that failed was used again: {still}");
+    let refused = poster.post_until_rejected(1_000);
+    if refused["code"] == "unavailable" {
+        // The next segment could not be begun: nothing of this one was written.
+        assert!(refused["message"].as_str().unwrap().contains("it is tried again"), "{refused}");
+        assert_degraded(&server, "it is tried again");
+        poster.assert_all_there(&server);
+        filler.remove();
+        assert_eq!(poster.post()["type"], "ack", "there is space again, and no restart was needed");
+    } else {
+        // Nobody knows of the one that met the full disk; those behind it were not recorded.
+        assert_eq!(refused["code"], "unknown_outcome");
+        let next = poster.post();
+        assert_eq!((&next["code"], &next["retry"]), (&json!("unavailable"), &json!(true)), "{next}");
+        assert_degraded(&server, "the log takes no appends");
+        poster.assert_all_there(&server);
+        filler.remove();
+        let still = poster.post();
+        assert_eq!(still["code"], "unavailable", "a writer that failed was used again: {still}");
+    }
     poster.assert_all_there(&server);
     assert_eq!(server.terminate(), Some(0));
 
@@ -214,6 +223,60 @@ fn a_start_on_a_full_disk_serves_what_is_there_and_goes_on_once_there_is_space()
     });
 }
 
+fn read_only(disk: &Path) {
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(disk).status().unwrap();
+    assert!(remounted.success());
+}
+
+#[test]
+fn a_cold_tier_on_a_disk_that_became_read_only_is_read() {
+    on_a_small_disk("a_cold_tier_on_a_disk_that_became_read_only_is_read", 16, |disk| {
+        let data = tempfile::tempdir().unwrap();
+        let cold = disk.join("cold");
+        std::fs::create_dir(&cold).unwrap();
+        let settings = [
+            ("DRAMATIS__LOG__COLD_DIR", cold.to_str().unwrap()),
+            ("DRAMATIS__LOG__SEGMENT_BYTES", "65536"),
+            ("DRAMATIS__LOG__HOT_SEGMENTS_MAX", "0"),
+        ];
+        let server = Server::start_with(data.path(), &[], &settings);
+        let mut poster = Poster::new(&server);
+        while !std::fs::read_dir(&cold).unwrap().any(|file| {
+            file.unwrap().path().extension().is_some_and(|extension| extension == "segment")
+        }) {
+            assert_eq!(poster.post()["type"], "ack");
+        }
+        assert_eq!(server.terminate(), Some(0));
+        read_only(disk);
+        let server = Server::start_with(data.path(), &[], &settings);
+        poster.assert_all_there(&server);
+        poster.come_back(&server);
+        assert_eq!(poster.post()["type"], "ack");
+    });
+}
+
+#[test]
+fn a_log_that_is_not_there_is_not_begun_anew() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[]);
+    let mut poster = Poster::new(&server);
+    assert_eq!(poster.post()["type"], "ack");
+    caught_up(&server);
+    assert_eq!(server.terminate(), Some(0));
+    let (log, away) = (data.path().join("log"), data.path().join("away"));
+    std::fs::rename(&log, &away).unwrap();
+    for is_mount_point in [false, true] {
+        if is_mount_point {
+            std::fs::create_dir(&log).unwrap();
+        }
+        let refused = Server::try_start(data.path(), &[]).err().unwrap();
+        assert!(refused.contains("there is no log in") && refused.contains("mount it"), "{refused}");
+    }
+    std::fs::remove_dir(&log).unwrap();
+    std::fs::rename(&away, &log).unwrap();
+    poster.assert_all_there(&Server::start_with(data.path(), &[], &[]));
+}
+
 /// A system often goes on with a failing disk as one that is read only.
 #[test]
 fn a_disk_that_is_read_only_can_be_looked_at() {
@@ -226,8 +289,7 @@ fn a_disk_that_is_read_only_can_be_looked_at() {
         }
         assert_eq!(server.terminate(), Some(0));
         std::fs::remove_file(data.join("log").join("LOCK")).unwrap();
-        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(disk).status().unwrap();
-        assert!(remounted.success());
+        read_only(disk);
         for command in ["verify", "info", "repair"] {
             let output = dramatis().args(["log", command, "--data"]).arg(&data).output().unwrap();
             assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));

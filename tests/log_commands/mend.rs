@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dramatis_events::{Epoch, Recorded};
 
-use super::data::{Data, change, flip, name, unlocking, verify};
+use super::data::{Data, change, flip, name, text, unlocking, verify};
 
 fn epoch(data: &Data) -> Epoch {
     data.epoch_text().parse().unwrap()
@@ -337,4 +337,30 @@ fn nothing_is_mended_under_a_server() {
     }
     unlocking(|| drop(log));
     data.told(&["repair"], 0);
+}
+
+#[test]
+fn what_may_not_be_read_is_not_taken_for_damage() {
+    let data = Data::new(90);
+    let index = name(&data.files("index")[0]);
+    for (file, commands) in [
+        ("epoch", &[&["verify"][..], &["repair", "--cut"], &["reindex"]][..]),
+        ("chain", &[&["verify"][..], &["repair", "--cut"], &["reindex", "--accept-chain"]]),
+        (index.as_str(), &[&["verify"][..], &["reindex"]]),
+    ] {
+        let path = data.log_dir().join(file);
+        let (kept, before) = (path.with_extension("kept"), data.contents());
+        std::fs::rename(&path, &kept).unwrap();
+        // To open it is an error that tells nothing of its bytes, whoever runs this.
+        std::os::unix::fs::symlink(file, &path).unwrap();
+        for command in commands {
+            let output = data.run(command);
+            let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(1), "{file} {command:?}: {said}");
+            assert!(said.contains(file) && !said.contains("DAMAGED"), "{file} {command:?}: {said}");
+        }
+        std::fs::rename(&kept, &path).unwrap();
+        assert_eq!(data.contents(), before, "{file}");
+    }
+    data.told(&["verify"], 0);
 }

@@ -29,10 +29,8 @@ fn text(done: &Reindexed) -> String {
         let _ = writeln!(text, "built    {name}");
     }
     if let Some(from) = done.accepted {
-        let _ = writeln!(
-            text,
-            "accepted the chain as the segments give it from position {from} on; the old file is chain.broken"
-        );
+        let kept = done.kept.as_ref().map(|file| format!("; the old file is {file}")).unwrap_or_default();
+        let _ = writeln!(text, "accepted the chain as the segments give it from position {from} on{kept}");
     }
     for name in &done.lines {
         let _ = writeln!(text, "chained  {name}");

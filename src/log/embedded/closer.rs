@@ -51,15 +51,22 @@ type Ending = Arc<AtomicBool>;
 impl Work {
     pub(super) fn new(shared: Arc<Shared>, lines: Reading, options: &Options) -> Self {
         const BROKEN: &str = "the chain of segment hashes is broken: run `dramatis log verify`";
-        match &lines {
-            Ok(Ok(_)) => {}
-            Ok(Err(broken)) => tracing::error!(offset = broken.offset, reason = broken.reason, "{BROKEN}"),
-            Err(error) => tracing::error!(%error, "{BROKEN}"),
+        let told = match &lines {
+            Ok(Ok(_)) => None,
+            Ok(Err(broken)) => {
+                tracing::error!(offset = broken.offset, reason = broken.reason, "{BROKEN}");
+                Some(BROKEN.to_owned())
+            }
+            Err(error) => {
+                let told = format!("the chain of segment hashes cannot be read: {error}");
+                tracing::error!("{told}");
+                Some(told)
+            }
+        };
+        if told.is_some() {
+            shared.note(Trouble::Chain, told);
         }
         let chain = lines.ok().and_then(Result::ok);
-        if chain.is_none() {
-            shared.note(Trouble::Chain, Some(BROKEN.to_owned()));
-        }
         Self {
             shared,
             chain,

@@ -33,7 +33,7 @@ pub enum Durability {
 
 /// Why there is no next segment.
 pub(super) enum NotRolled {
-    /// Its file cannot be made: all is as it was.
+    /// Its file cannot be made, or not begun: all is as it was.
     Untouched(io::Error),
     /// What of it is on the disk is not known.
     Unknown(io::Error),
@@ -158,10 +158,27 @@ impl End {
             self.sync().map_err(NotRolled::Unknown)?;
         }
         // Mostly it is a file more that a process may not have, and not for long.
-        let file = self.storage.create(&segment_name(self.next_position)).map_err(NotRolled::Untouched)?;
+        let name = segment_name(self.next_position);
+        let file = self.storage.create(&name).map_err(NotRolled::Untouched)?;
+        let header = SegmentHeader {
+            counter: self.epoch.counter(),
+            log: self.epoch.log(),
+            first_position: self.next_position,
+            first_batch: self.chain.next_batch,
+            previous: self.chain.last_crc,
+        };
+        if let Err(error) = file.write_all_at(&header.encode(), 0) {
+            // A disk without room for it, mostly. It must be gone for good: the segment before it may
+            // still take what begins where it would.
+            return Err(match self.storage.remove(&name).and_then(|()| self.storage.sync_names()) {
+                Ok(()) => NotRolled::Untouched(error),
+                Err(_) => NotRolled::Unknown(error),
+            });
+        }
         self.begin(file, first_recorded_at).map_err(NotRolled::Unknown)
     }
 
+    /// The file has its header.
     fn begin(&mut self, file: Arc<dyn StoredFile>, first_recorded_at: i64) -> io::Result<(Facts, Open)> {
         let closed = Facts {
             first: self.segment_first,
@@ -172,14 +189,6 @@ impl End {
             first_recorded_at,
             last_recorded_at: self.chain.last_recorded_at,
         };
-        let header = SegmentHeader {
-            counter: self.epoch.counter(),
-            log: self.epoch.log(),
-            first_position: self.next_position,
-            first_batch: self.chain.next_batch,
-            previous: self.chain.last_crc,
-        };
-        file.write_all_at(&header.encode(), 0)?;
         file.sync()?;
         self.storage.sync_names()?;
         self.file = file.clone();

@@ -17,7 +17,22 @@ pub(super) struct Lock {
 fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("LOCK");
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = file.map_err(OpenError::io(path.display()))?;
+    take(dir, file.map_err(OpenError::io(path.display()))?)
+}
+
+/// Takes a cold tier. It is read from for the most part, so a disk that became read-only, as they do
+/// after an error, keeps nobody from that.
+fn lock_cold(dir: &Path) -> Result<Lock, OpenError> {
+    match (lock(dir), File::open(dir.join("LOCK"))) {
+        (Err(OpenError::Io { error, .. }), Ok(file)) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            tracing::warn!(%error, "the cold tier takes no more segments");
+            take(dir, file)
+        }
+        (locked, _) => locked,
+    }
+}
+
+fn take(dir: &Path, mut file: File) -> Result<Lock, OpenError> {
     let held = file.try_lock().map_err(|_| in_use()).and_then(|()| hold(dir));
     if held.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
         let mut owner = String::new();
@@ -41,7 +56,7 @@ pub(super) fn lock_both(dir: &Path, cold: Option<&Path>) -> Result<Vec<Lock>, Op
     // Another log's cold tier gets no lock file.
     tier::check(dir, cold)?;
     if let Some(cold) = cold {
-        locks.push(lock(cold).map_err(|error| match error {
+        locks.push(lock_cold(cold).map_err(|error| match error {
             OpenError::InUse { owner } => OpenError::TierInUse { dir: cold.to_owned(), owner },
             other => other,
         })?);

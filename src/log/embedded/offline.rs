@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dramatis_events::Epoch;
+use rustix::io::Errno;
 
 use self::walk::Files;
 use super::OpenError;
@@ -167,7 +168,7 @@ fn survey(place: &Place, findings: &mut Findings<'_>) -> Result<(Files, Option<E
         Ok(None) if firsts.is_empty() => return Err(OfflineError::NoLog { dir: place.dir.clone() }),
         Ok(None) => Err("it is missing, although there are segments".to_owned()),
         Ok(Some(read)) => read,
-        Err(error) => Err(unread(&error)),
+        Err(error) => Err(unread(epoch::FILE, error)?),
     };
     let epoch = epoch.map_err(|reason| findings.damage(epoch::FILE, 0, reason)).ok();
     let log = match epoch {
@@ -177,9 +178,14 @@ fn survey(place: &Place, findings: &mut Findings<'_>) -> Result<(Files, Option<E
     Ok((Files { storage, names, firsts, log }, epoch))
 }
 
-/// Why a file that is not walked byte by byte is damaged if it does not read.
-fn unread(error: &io::Error) -> String {
-    format!("the disk does not give it back: {error}")
+/// Why a file that is not walked byte by byte is damaged, if it is for the disk, or for what stands in
+/// its place, that it does not read. Whatever else is in the way, such as a permission, says nothing of
+/// what was written.
+fn unread(file: &str, error: io::Error) -> Result<String, OfflineError> {
+    if [Errno::IO, Errno::ISDIR].iter().any(|gone| error.raw_os_error() == Some(gone.raw_os_error())) {
+        return Ok(format!("the disk does not give it back: {error}"));
+    }
+    Err(OfflineError::io(file)(error))
 }
 
 /// The header with the highest counter of the log that the first header is of which reads back.

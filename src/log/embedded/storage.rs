@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::dirs;
 
 /// A directory of files, of which closed segments may lie in a second one, the cold tier.
@@ -212,7 +214,7 @@ impl StoredFile for File {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        FileExt::write_all_at(self, bytes, offset)
+        FileExt::write_all_at(self, bytes, offset).map_err(read_only)
     }
 
     fn set_size(&self, len: u64) -> io::Result<()> {
@@ -222,6 +224,15 @@ impl StoredFile for File {
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
+}
+
+/// What a write to a file came to that could be opened for reading only, see [`Directory::try_open`].
+fn read_only(error: io::Error) -> io::Error {
+    if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) {
+        let reason = "this process may read it, but not write it: see its owner and mode, and how its disk is mounted";
+        return io::Error::new(ErrorKind::PermissionDenied, reason);
+    }
+    error
 }
 
 /// Reads at most `len` bytes from `offset`, fewer at the end of the file, which may be cut to its
@@ -264,6 +275,15 @@ mod tests {
         fn sync(&self) -> io::Result<()> {
             panic!("nothing is synced")
         }
+    }
+
+    #[test]
+    fn a_file_that_may_only_be_read_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "read").unwrap();
+        let file = File::open(dir.path().join("file")).unwrap();
+        let error = StoredFile::write_all_at(&file, b"written", 0).unwrap_err();
+        assert!(error.kind() == ErrorKind::PermissionDenied && error.to_string().contains("mounted"), "{error}");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn verify(place: &Place, observer: &mut dyn Observer) -> Result<Verified, Of
             walked.next.map_or(verified.next_position, |next| next.position.max(verified.next_position));
         tail(&walked, findings);
         if !walked.is_last {
-            verified.indexes += u64::from(index(&files, &walked, findings));
+            verified.indexes += u64::from(index(&files, &walked, findings)?);
             verified.hashes += u64::from(hash(&files, &chain, &walked, findings)?);
         }
         Ok(())
@@ -85,7 +85,7 @@ pub(super) fn read_chain(storage: &dyn Storage, findings: &mut Findings<'_>) -> 
         Ok(Ok(lines)) => return Ok(Lines { lines, whole: true }),
         Ok(Err(broken)) => broken,
         Err(error) => {
-            findings.damage(CHAIN, 0, unread(&error));
+            findings.damage(CHAIN, 0, unread(CHAIN, error)?);
             return Ok(Lines { lines: Chain::default(), whole: false });
         }
     };
@@ -128,31 +128,31 @@ fn tail(walked: &Walked, findings: &mut Findings<'_>) {
 }
 
 /// Whether the index file of a closed segment is what its segment gives.
-fn index(files: &Files, walked: &Walked, findings: &mut Findings<'_>) -> bool {
+fn index(files: &Files, walked: &Walked, findings: &mut Findings<'_>) -> Result<bool, OfflineError> {
     let name = index_name(walked.first);
     if !files.names.contains(&name) {
         findings.observer.note(&format!("{name} is not there yet: it is built when the log is opened"));
-        return false;
+        return Ok(false);
     }
     if walked.broken.is_some() {
         findings.observer.note(&format!("{name} is not compared, since its segment is damaged"));
-        return false;
+        return Ok(false);
     }
     let read = files.storage.open(&name).and_then(|file| read_up_to(&*file, 0, u64::MAX));
     let stored = match read {
         Ok(stored) => stored,
         Err(error) => {
-            findings.damage(&name, 0, format!("{}; {REINDEX}", unread(&error)));
-            return false;
+            findings.damage(&name, 0, format!("{}; {REINDEX}", unread(&name, error)?));
+            return Ok(false);
         }
     };
     let (_, built) = Sidecar::build(walked.facts, &walked.index);
     if stored == built {
-        return true;
+        return Ok(true);
     }
     let same = stored.iter().zip(&built).take_while(|(stored, built)| stored == built).count();
     findings.damage(&name, to_u64(same), format!("it does not agree with its segment: {REINDEX}"));
-    false
+    Ok(false)
 }
 
 /// Whether a closed segment's hash is the one in the chain.

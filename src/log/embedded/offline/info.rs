@@ -112,7 +112,8 @@ fn read_index(
     let (file, read) = match opened.and_then(|file| Sidecar::read(&*file).map(|read| (file, read))) {
         Ok(opened) => opened,
         Err(error) => {
-            findings.damage(&name, 0, format!("{}: `dramatis log reindex` builds it again", unread(&error)));
+            let reason = unread(&name, error)?;
+            findings.damage(&name, 0, format!("{reason}: `dramatis log reindex` builds it again"));
             return Ok(None);
         }
     };

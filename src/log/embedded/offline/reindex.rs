@@ -4,11 +4,13 @@
 //! The chain proves that nothing was changed, so lines that contradict the segments are only
 //! replaced when that is accepted; an anchor in the chain then says so.
 
+use std::io::ErrorKind;
+
 use dramatis_events::Epoch;
 
 use super::check::{CHAIN, Lines, orphans, read_chain};
 use super::walk::{Files, Walked, each_segment};
-use super::{Findings, Observer, OfflineError, Place, Quiet, survey};
+use super::{Findings, Observer, OfflineError, Place, Quiet, survey, unread};
 use crate::log::embedded::chain::{self, Chain, Sum};
 use crate::log::embedded::format::{index_name, segment_name};
 use crate::log::embedded::sidecar::Sidecar;
@@ -27,6 +29,8 @@ pub struct Reindexed {
     pub lines: Vec<String>,
     /// From which position on the chain's lines were replaced.
     pub accepted: Option<u64>,
+    /// Where the file with the lines that were replaced is kept, if there was one that reads.
+    pub kept: Option<String>,
     /// Why the chain was left as it is, if it contradicts the segments.
     pub refused: Option<String>,
     /// Places that are damaged, in segments and thus beyond this command.
@@ -81,10 +85,13 @@ fn index(place: &Place, files: &Files, walked: &Walked) -> Result<bool, OfflineE
     let name = index_name(walked.first);
     let failed = OfflineError::io(&name);
     let (_, built) = Sidecar::build(walked.facts, &walked.index);
-    // What does not read is not right either.
-    let stored = files.storage.open(&name).and_then(|file| read_up_to(&*file, 0, u64::MAX));
-    if stored.is_ok_and(|stored| stored == built) {
-        return Ok(false);
+    if files.names.contains(&name) {
+        match files.storage.open(&name).and_then(|file| read_up_to(&*file, 0, u64::MAX)) {
+            Ok(stored) if stored == built => return Ok(false),
+            Ok(_) => {}
+            // What the disk does not give back is not right either.
+            Err(error) => drop(unread(&name, error)?),
+        }
     }
     files.storage.replace(&name, &built).map_err(&failed)?;
     if place.is_cold(&walked.name) {
@@ -117,9 +124,14 @@ fn mend(
             done.refused = Some(what);
             return Ok(());
         };
-        // Of what does not read there is nothing to keep.
-        if let Ok(old) = files.storage.open(CHAIN).and_then(|old| read_up_to(&*old, 0, u64::MAX)) {
-            files.storage.replace(BROKEN_CHAIN, &old).map_err(OfflineError::io(BROKEN_CHAIN))?;
+        match files.storage.open(CHAIN).and_then(|old| read_up_to(&*old, 0, u64::MAX)) {
+            Ok(old) => {
+                files.storage.replace(BROKEN_CHAIN, &old).map_err(OfflineError::io(BROKEN_CHAIN))?;
+                done.kept = Some(BROKEN_CHAIN.to_owned());
+            }
+            // There may be none, and of what the disk does not give back there is nothing to keep.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => drop(unread(CHAIN, error)?),
         }
         let unnamed = sums.iter().map(|(first, _)| *first).find(|first| chain.sum(*first).is_none());
         let from = wrong.into_iter().chain(unnamed).min();

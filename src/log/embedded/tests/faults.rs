@@ -114,26 +114,34 @@ async fn a_failed_write_or_sync_poisons_until_a_restart() {
     }
 }
 
-/// A process may have no file to spare for a moment.
+/// A process may have no file to spare for a moment, and a disk no room for a segment's header.
 #[tokio::test]
-async fn a_segment_that_cannot_be_made_is_tried_again() {
-    let disk = Disk::default();
-    let log = open_disk(&disk, tiny()).unwrap();
-    let room = stream("room-main.lobby");
-    let post = || append(&log, &room, Expected::Any, vec![event("Posted", vec![b'x'; SMALL])]);
-    post().await.unwrap();
-    disk.fail_only(&[".segment"], 0);
-    let refused = post().await;
-    assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
-    let told = log.warnings().join(" ");
-    assert!(
-        told.contains("next segment cannot be made: it is tried again") && log.poisoned().is_none(),
-        "{told}"
-    );
-    post().await.unwrap();
-    assert_eq!((log.warnings(), all(&log).await.len()), (Vec::new(), 2));
-    drop(log);
-    assert_eq!(all(&open_disk(&disk.durable(), tiny()).unwrap()).await.len(), 2);
+async fn a_segment_that_cannot_be_made_or_begun_is_tried_again() {
+    let faults: [fn(&Disk); 3] = [
+        |disk| disk.fail_only(&[".segment"], 0),
+        |disk| disk.plan(0, Fault::Full),
+        |disk| disk.plan(0, Fault::Short),
+    ];
+    for fault in faults {
+        let disk = Disk::default();
+        let log = open_disk(&disk, tiny()).unwrap();
+        let room = stream("room-main.lobby");
+        let post = || append(&log, &room, Expected::Any, vec![event("Posted", vec![b'x'; SMALL])]);
+        post().await.unwrap();
+        fault(&disk);
+        let refused = post().await;
+        assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
+        let told = log.warnings().join(" ");
+        assert!(
+            told.contains("next segment cannot be made: it is tried again") && log.poisoned().is_none(),
+            "{told}"
+        );
+        assert_eq!(all(&open_disk(&disk.durable(), tiny()).unwrap()).await.len(), 1);
+        post().await.unwrap();
+        assert_eq!((log.warnings(), all(&log).await.len()), (Vec::new(), 2));
+        drop(log);
+        assert_eq!(all(&open_disk(&disk.durable(), tiny()).unwrap()).await.len(), 2);
+    }
 }
 
 #[tokio::test]
