@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Flag};
+use crate::config::{Config, ENVIRONMENT_PREFIX, Flag};
 
 mod backup;
 mod events;
@@ -192,10 +192,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 impl ServeArguments {
     fn load(self, environment: impl Iterator<Item = (OsString, OsString)>) -> anyhow::Result<Config> {
         use toml::Value;
-        let text = |value: OsString| value.to_string_lossy().into_owned();
         let mut flags = Vec::new();
         if let Some(dir) = self.data {
-            let value = Value::String(text(dir.into_os_string()));
+            let value = Value::String(utf8("--data", dir.into_os_string())?);
             flags.push(Flag { key: "data.dir", name: "--data", value });
         }
         if let Some(listen) = self.listen {
@@ -205,9 +204,19 @@ impl ServeArguments {
             let (key, name) = ("server.insecure_listen_anywhere", "--insecure-listen-anywhere");
             flags.push(Flag { key, name, value: Value::Boolean(true) });
         }
-        let environment = environment.map(|(name, value)| (text(name), text(value)));
+        // What is no setting may be anything.
+        let settings = environment.filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with(ENVIRONMENT_PREFIX))?;
+            Some(utf8(&name, value).map(|value| (name.clone(), value)))
+        });
+        let environment = settings.collect::<anyhow::Result<Vec<_>>>()?.into_iter();
         Ok(Config::load(self.config.as_deref(), environment, flags)?)
     }
+}
+
+/// A setting's text. What stands for other bytes would name something else, such as another directory.
+fn utf8(name: &str, value: OsString) -> anyhow::Result<String> {
+    value.into_string().map_err(|value| anyhow::anyhow!("{name}: expected text in UTF-8, got {}", value.display()))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub use door::{
     RateConfig, UserLimitsConfig,
 };
 use layers::Layers;
+pub(crate) use layers::ENVIRONMENT_PREFIX;
 pub use layers::{ConfigError, Flag, Origin};
 pub use names::{HostName, WebOrigin};
 pub use read_models::{MongodbConfig, ReadModelsConfig, ReadModelsEngine, Secret};

@@ -1,6 +1,7 @@
 //! Turns configuration into concrete engines, for the server and for offline commands alike.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +50,8 @@ pub enum EngineError {
     },
     /// The log's directory is empty, though there was a log.
     #[error(
-        "there is no log in {log}, but {file} was made from one: if that lies on a disk of its own, mount it; to \
-         begin an empty log, remove {file} too"
+        "there is no log in {log}, though there was one, which {file} was made from: if it lies on a disk of its \
+         own, mount that; to begin an empty log, remove the file too"
     )]
     Away {
         /// The log's directory.
@@ -97,7 +98,7 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
         return Err(EngineError::Unfinished { dir: shown(dir) });
     }
     let leftovers = [read_models_file(config), snapshots_file(config)];
-    if let Some(file) = leftovers.iter().find(|file| file.exists()).filter(|_| !holds_a_log(&log_dir)) {
+    if let Some(file) = leftovers.iter().find(|file| is_sqlite(file)).filter(|_| !holds_a_log(&log_dir)) {
         return Err(EngineError::Away { log: shown(&log_dir), file: shown(file) });
     }
     let options = Options {
@@ -124,6 +125,12 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
         _ => Arc::new(SqliteSnapshots::open(snapshots_file(config), log.epoch())),
     };
     Ok(Engines { log: Arc::new(log), read_models, snapshots })
+}
+
+/// Whether a file is a database of SQLite's, as its first bytes say (<https://sqlite.org/fileformat.html>).
+fn is_sqlite(file: &Path) -> bool {
+    let mut first = [0; 16];
+    File::open(file).and_then(|mut file| file.read_exact(&mut first)).is_ok() && &first == b"SQLite format 3\0"
 }
 
 /// Whether a log was ever begun in a directory; one that cannot be looked into says so when it is opened.

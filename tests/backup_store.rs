@@ -346,6 +346,27 @@ fn the_latest_of_two_logs_and_a_renamed_backup_are_told() {
 }
 
 #[test]
+fn the_latest_of_a_history_is_the_one_that_holds_most_whatever_the_clock_said() {
+    let place = Place::of_days(1);
+    place.create("first");
+    let server = Server::start(&place.data());
+    imported_by_days(&server, place.dir.path(), "more", 1);
+    assert_eq!(server.terminate(), Some(0));
+    place.create("second");
+    let (own, year) = (place.store().join("first"), 366 * 24 * 60 * 60 * 1_000_i64);
+    let text = std::fs::read(own.join("manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    manifest["created_at"] = (manifest["created_at"].as_i64().unwrap() + year).into();
+    std::fs::write(own.join("manifest.json"), manifest.to_string()).unwrap();
+    // As of an earlier release: its files have no hashes.
+    std::fs::remove_file(own.join("b3sums")).unwrap();
+    let (code, said) = place.run(&["verify", "latest"]);
+    assert!(code == Some(0) && said.contains("second"), "{said}");
+    assert_eq!(place.restore("latest", "into").0, Some(0));
+    assert_eq!(files(&place.dir.path().join("into").join("log")).len(), files(&place.data().join("log")).len());
+}
+
+#[test]
 fn a_restore_that_was_stopped_is_not_served_as_an_empty_log() {
     let place = Place::new();
     place.create("only");

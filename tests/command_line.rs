@@ -50,6 +50,21 @@ fn no_server_is_said_with_what_to_do() {
 }
 
 #[test]
+fn a_path_that_is_not_text_opens_no_other() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = tempfile::tempdir().unwrap();
+    let odd = place.path().join(std::ffi::OsStr::from_bytes(b"d\xff"));
+    for command in [&["serve"][..], &["log", "info"], &["backup", "create", "--store", "store"]] {
+        let output = dramatis().args(command).arg("--data").arg(&odd).current_dir(place.path()).output().unwrap();
+        let told = told(&output);
+        assert!(output.status.code() == Some(1) && told.contains("--data: expected text in UTF-8"), "{told}");
+    }
+    let output = dramatis().arg("serve").env("DRAMATIS__DATA__DIR", &odd).output().unwrap();
+    assert!(told(&output).contains("DRAMATIS__DATA__DIR: expected text in UTF-8"), "{}", told(&output));
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn what_is_on_this_machine_is_reached_past_any_proxy() {
     let (data, logs, proxy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), nobody());
     let server = Server::start(data.path());

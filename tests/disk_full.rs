@@ -270,7 +270,7 @@ fn a_log_that_is_not_there_is_not_begun_anew() {
             std::fs::create_dir(&log).unwrap();
         }
         let refused = Server::try_start(data.path(), &[]).err().unwrap();
-        assert!(refused.contains("there is no log in") && refused.contains("mount it"), "{refused}");
+        assert!(refused.contains("there is no log in") && refused.contains("mount that"), "{refused}");
     }
     std::fs::remove_dir(&log).unwrap();
     std::fs::rename(&away, &log).unwrap();

@@ -52,9 +52,17 @@ impl FromStr for ServerUrl {
         let rest = text.strip_prefix("http://").ok_or_else(error)?.trim_end_matches('/');
         let valid = !rest.is_empty()
             && !rest.starts_with('/')
-            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'))
+            && has_valid_port(rest.split('/').next().unwrap_or_default());
         if valid { Ok(Self(format!("http://{rest}"))) } else { Err(error()) }
     }
+}
+
+/// Whether what an authority has for a port is one: a library that is given another may ask the usual one.
+fn has_valid_port(authority: &str) -> bool {
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = host.rsplit(']').next().unwrap_or_default();
+    host.split_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 #[cfg(test)]
@@ -77,7 +85,14 @@ mod tests {
             let error = bad.parse::<ServerUrl>().unwrap_err();
             assert!(error.contains("expected http://host:port"), "{error}");
         }
+        for port in ["", "0", "65536", "99999", "7400x", "-1", "74:00"] {
+            for host in ["localhost", "[::1]", "me:secret@localhost"] {
+                format!("http://{host}:{port}/").parse::<ServerUrl>().unwrap_err();
+            }
+        }
+        "http://me:secret@[::1]:7400/below".parse::<ServerUrl>().unwrap();
     }
+
     #[test]
     fn addresses_of_this_machine_are_told_from_others() {
         let loopback = |text: &str| text.parse::<ServerUrl>().unwrap().is_loopback();

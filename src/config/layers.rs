@@ -11,7 +11,7 @@ use super::DEFAULTS;
 use super::allowed::Allowed;
 
 /// What an environment variable's name begins with to be a setting.
-const ENVIRONMENT_PREFIX: &str = "DRAMATIS__";
+pub(crate) const ENVIRONMENT_PREFIX: &str = "DRAMATIS__";
 
 /// A setting given on the command line.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,6 +11,9 @@ use serde::de::IgnoredAny;
 pub(super) enum Answer<'a> {
     /// The session stands.
     Ready {
+        /// After so much silence it sends a ping, milliseconds.
+        #[serde(default)]
+        heartbeat_ms: u64,
         #[serde(default)]
         limits: Limits,
     },
@@ -111,7 +114,7 @@ mod tests {
         let nothing =
             read(r#"{"type":"ack","id":"a","room":"r","revision":1,"position":null,"duplicate":false}"#);
         assert!(matches!(nothing, Answer::Ack { position: None, duplicate: false, .. }));
-        let Answer::Ready { limits } = read(
+        let Answer::Ready { limits, .. } = read(
             r#"{"type":"ready","rooms":[],"limits":{"in_flight_commands_max":9,"message_bytes_max":7,"x":1}}"#,
         ) else {
             panic!()

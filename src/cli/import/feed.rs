@@ -11,7 +11,7 @@ use dramatis_events::EntityId;
 use jiff::civil::Date;
 use tokio::sync::mpsc;
 
-use super::lines::{self, LINE_BYTES_MAX, Line, Lines, Source};
+use super::lines::{self, LINE_BYTES_MAX, Line, Lines, Opened, Source};
 use super::parse::{self, Line as Said};
 use super::plan::{self, Command, Counted, FileState, Planner, Problem};
 
@@ -72,17 +72,17 @@ impl Feed {
         if let Some(room) = &room {
             EntityId::parse(room).context("--room")?;
         }
-        let (mut files, mut bytes, mut once) = (VecDeque::new(), Some(0), HashSet::new());
+        let (mut files, mut bytes, mut named) = (VecDeque::new(), Some(0), HashSet::new());
         for path in paths {
-            let (lines, source) = check(&path, room.as_deref(), date)?;
-            let opened = match source {
-                Source::Regular(size) => {
-                    bytes = bytes.map(|bytes| bytes + size);
+            let (lines, file) = check(&path, room.as_deref(), date)?;
+            let label = path.display();
+            anyhow::ensure!(named.insert(file.identity), "{label}: it was named before it: name it once");
+            let opened = match file.source {
+                Source::Regular => {
+                    bytes = bytes.map(|bytes| bytes + file.bytes);
                     None
                 }
-                Source::Once(..) => {
-                    let label = path.display();
-                    anyhow::ensure!(once.insert(source), "{label}: it can be read only once: name it once");
+                Source::Once => {
                     bytes = None;
                     Some(lines)
                 }
@@ -178,24 +178,24 @@ fn date_of(path: &Path, given: Option<Date>) -> Option<Date> {
 }
 
 /// Opens a file and looks at its first message.
-fn check(path: &Path, room: Option<&str>, date: Option<Date>) -> anyhow::Result<(FileLines, Source)> {
+fn check(path: &Path, room: Option<&str>, date: Option<Date>) -> anyhow::Result<(FileLines, Opened)> {
     let label = path.display().to_string();
-    let (mut lines, source) = lines::open(path).with_context(|| unreadable(&label))?;
-    if room.is_some() && date.is_some() && matches!(source, Source::Once(..)) {
-        return Ok((lines, source));
+    let (mut lines, file) = lines::open(path).with_context(|| unreadable(&label))?;
+    if room.is_some() && date.is_some() && file.source == Source::Once {
+        return Ok((lines, file));
     }
     let mut looked_at = 0;
     loop {
         let passed;
-        let line = match source {
+        let line = match file.source {
             // It is opened again: nothing of it is kept.
-            Source::Regular(_) => {
+            Source::Regular => {
                 passed = lines.next().with_context(|| unreadable(&label))?;
                 passed.as_ref()
             }
-            Source::Once(..) => lines.look_ahead().with_context(|| unreadable(&label))?,
+            Source::Once => lines.look_ahead().with_context(|| unreadable(&label))?,
         };
-        let Some(line) = line else { return Ok((lines, source)) };
+        let Some(line) = line else { return Ok((lines, file)) };
         looked_at += line.len();
         let text = match line {
             Line::Whole(bytes) => parse::decode(bytes),
@@ -211,10 +211,10 @@ fn check(path: &Path, room: Option<&str>, date: Option<Date>) -> anyhow::Result<
             let stem = stem(path);
             let name = room.or(channel).unwrap_or(&stem);
             EntityId::parse(name).with_context(|| format!("{label}: name its room by --room"))?;
-            return Ok((lines, source));
+            return Ok((lines, file));
         }
         anyhow::ensure!(
-            looked_at < LOOK_AHEAD_BYTES_MAX || matches!(source, Source::Regular(_)),
+            looked_at < LOOK_AHEAD_BYTES_MAX || file.source == Source::Regular,
             "{label}: expected a message in its first {LOOK_AHEAD_BYTES_MAX} bytes, to tell its room and date: \
              give both by --room and --date"
         );
@@ -277,6 +277,10 @@ mod tests {
         assert!(error("my log 2004-11-15.txt", b"[12:00] <a> hi", None).contains("name its room by --room"));
         assert!(error("2004-11-15.txt", b"[12:00] <a> hi", Some("a/b")).starts_with("--room: an entity id"));
         assert!(Feed::new(vec![dir.path().join("missing")], None, None).is_err());
+        let day = file(&dir, "2004-11-15.txt", b"[12:00] <a> hi");
+        let same = dir.path().join(".").join("2004-11-15.txt");
+        let twice = Feed::new(vec![day, same], None, None).err().unwrap();
+        assert!(twice.to_string().contains("name it once"), "{twice}");
         assert!(Feed::new(vec![file(&dir, "x", b"#x 2010-03-08 [01:00:00] <a> hi")], None, None).is_ok());
     }
 }

@@ -33,10 +33,10 @@ impl Line {
 /// What a file is, as far as it matters to who reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Source {
-    /// It can be opened again and gives the same; so many bytes.
-    Regular(u64),
-    /// What was read once is gone, as from a pipe; named by device and number.
-    Once(u64, u64),
+    /// It can be opened again and gives the same.
+    Regular,
+    /// What was read once is gone, as from a pipe.
+    Once,
 }
 
 /// Reads a file line by line.
@@ -46,19 +46,28 @@ pub(super) struct Lines<R> {
     ahead: VecDeque<Line>,
 }
 
+/// What is known of an opened file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opened {
+    pub(super) source: Source,
+    /// Its size, where it has one.
+    pub(super) bytes: u64,
+    pub(super) identity: Identity,
+}
+
+/// Which file it is, whatever it is called: its device and its number there.
+pub(super) type Identity = (u64, u64);
+
 /// Opens a file; says what it is.
-pub(super) fn open(path: &Path) -> io::Result<(Lines<File>, Source)> {
+pub(super) fn open(path: &Path) -> io::Result<(Lines<File>, Opened)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         return Err(ErrorKind::IsADirectory.into());
     }
-    let source = if metadata.is_file() {
-        Source::Regular(metadata.len())
-    } else {
-        Source::Once(metadata.dev(), metadata.ino())
-    };
-    Ok((Lines::new(file), source))
+    let source = if metadata.is_file() { Source::Regular } else { Source::Once };
+    let opened = Opened { source, bytes: metadata.len(), identity: (metadata.dev(), metadata.ino()) };
+    Ok((Lines::new(file), opened))
 }
 
 impl<R: Read> Lines<R> {

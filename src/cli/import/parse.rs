@@ -65,9 +65,14 @@ impl System<'_> {
 const EXPECTED: &str = "expected `[HH:MM] <nick> text`, `[HH:MM]  * nick action`, `=== …`, or \
                         `channel YYYY-MM-DD [HH:MM:SS] <nick> text`";
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Decodes a line: UTF-8, or else Windows-1252, which gives every byte a character. The line's
 /// end (`\n` or `\r\n`) is no part of it.
 pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
+    // Some editors begin a file with it.
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
     match std::str::from_utf8(bytes) {
@@ -310,5 +315,6 @@ mod tests {
         assert_eq!(decode("[12:30] <a> é\r\n".as_bytes()), "[12:30] <a> é");
         assert_eq!(decode(b"[12:30] <a> \xe9 \x80\n"), "[12:30] <a> é €");
         assert_eq!(decode(b"\x81"), "\u{81}");
+        assert_eq!(decode("\u{feff}[12:30] <a> é\n".as_bytes()), "[12:30] <a> é");
     }
 }

@@ -37,8 +37,11 @@ const STEPS_MAX: usize = 64;
 const OUTBOX_FRAMES_MAX: usize = 4;
 /// How long the server may take to answer `hello`.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Without a word for so long (the server pings well before), it is gone.
+/// Without a word for so long, or for [`HEARTBEATS_MAX`] times as long as the server is silent before it
+/// pings, it is gone.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
+/// See [`SILENCE_MAX`].
+const HEARTBEATS_MAX: u64 = 2;
 /// How often progress is looked at.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
@@ -57,6 +60,8 @@ pub(super) struct Run {
     /// What the server takes at the most of a message and of a frame, bytes.
     message_bytes_max: usize,
     frame_bytes_max: usize,
+    /// How long it may be silent.
+    silence_max: Duration,
     session: String,
     started: tokio::time::Instant,
 }
@@ -79,6 +84,7 @@ impl Run {
             planned: VecDeque::new(),
             all_planned: false,
             message_bytes_max: usize::MAX,
+            silence_max: SILENCE_MAX,
             frame_bytes_max: FRAME_BYTES_MAX,
             session: format!("import-{}", uuid::Uuid::new_v4().simple()),
             started: tokio::time::Instant::now(),
@@ -129,7 +135,9 @@ impl Run {
             let Some(text) = next_text(socket.next().await)? else { continue };
             for line in text.lines() {
                 match read(line)? {
-                    Answer::Ready { limits } => {
+                    Answer::Ready { heartbeat_ms, limits } => {
+                        let silent = Duration::from_millis(heartbeat_ms.saturating_mul(HEARTBEATS_MAX));
+                        self.silence_max = silent.max(SILENCE_MAX);
                         self.keep_to(&limits);
                         return Ok(());
                     }
@@ -187,8 +195,9 @@ impl Run {
                 () = tokio::time::sleep_until(due.unwrap_or(self.started)), if due.is_some() => {}
                 _ = tell.tick() => {
                     self.progress.tell(&mut self.report);
-                    if heard.elapsed() > SILENCE_MAX {
-                        return Err(Ended::Lost(format!("no word from the server in {} s", SILENCE_MAX.as_secs())));
+                    if heard.elapsed() > self.silence_max {
+                        let seconds = self.silence_max.as_secs();
+                        return Err(Ended::Lost(format!("no word from the server in {seconds} s")));
                     }
                 }
             }

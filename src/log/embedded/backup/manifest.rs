@@ -133,11 +133,11 @@ impl Manifest {
         Chain::parse(&text).map_err(|broken| BackupError::Damaged { path, reason: broken.reason.to_owned() })
     }
 
-    /// One backup, by its name; `latest` is the last one made.
+    /// One backup, by its name; `latest` is the last one made, which of one history holds the most.
     pub(super) fn find(store: &Path, name: &str) -> Result<Self, BackupError> {
         let unknown = || BackupError::Unknown { name: name.to_owned(), store: store.to_owned() };
         if name == "latest" {
-            let Listed { mut backups, unread } = list(store)?;
+            let Listed { backups, unread } = list(store)?;
             // It may be the latest.
             if let Some(error) = unread.into_iter().next() {
                 return Err(error);
@@ -146,7 +146,10 @@ impl Manifest {
             if logs > 1 {
                 return Err(BackupError::Ambiguous { store: store.to_owned(), logs });
             }
-            return backups.pop().ok_or_else(unknown);
+            // Clocks go back, a history does not.
+            let last = backups.last().map(|last| last.epoch);
+            let of_its_history = backups.into_iter().filter(|backup| Some(backup.epoch) == last);
+            return of_its_history.max_by_key(|backup| backup.events).ok_or_else(unknown);
         }
         if !is_name(name) || !is_there(store, name) {
             return Err(unknown());

@@ -59,7 +59,8 @@ impl Source {
             if head.is_none() && !asked.follow {
                 return Err((ErrorCode::NotFound, format!("there is no room {room}")));
             }
-            let (next, last) = (Revision::new(asked.from.unwrap_or(0)), asked.to.map(Revision::new));
+            let next = Revision::new(asked.from.unwrap_or(0));
+            let last = ends_at(asked, asked.to.map(Revision::new), head);
             return Ok(Self::Room(OfRoom { log, stream, next, last, follow: asked.follow, before }));
         }
         let filter = asked.filter.clone();
@@ -71,11 +72,11 @@ impl Source {
             return Err((ErrorCode::AheadOfLog, format!("from is past the log's end: the log is {end}")));
         }
         let is_over = is_over(&*log, before, head).await.map_err(unavailable)?;
-        let mut last = asked.to.map(Position::from_engine);
+        let mut last = ends_at(asked, asked.to.map(Position::from_engine), head);
         if let (true, Some(head)) = (is_over, head) {
             last = Some(last.map_or(head, |last| last.min(head)));
         }
-        let done = (is_over && head.is_none()) || last.is_some_and(|last| after >= Some(last));
+        let done = ((is_over || !asked.follow) && head.is_none()) || last.is_some_and(|last| after >= Some(last));
         let pages = if asked.follow {
             Pages::Followed(Tail::new(log.clone(), after, filter))
         } else {
@@ -135,6 +136,16 @@ impl OfLog {
     }
 }
 
+/// The last one that is given: where nothing is followed, none that is recorded meanwhile, or who reads
+/// slowly of a busy log would never be done.
+fn ends_at<T: Ord>(asked: &Asked, to: Option<T>, head: Option<T>) -> Option<T> {
+    match (to, head) {
+        (Some(to), Some(head)) if !asked.follow => Some(to.min(head)),
+        (None, head) if !asked.follow => head,
+        (to, _) => to,
+    }
+}
+
 /// Whether nothing past this head can have been recorded before the time, by the clock or by the log:
 /// its times never run backwards.
 async fn is_over(
@@ -154,4 +165,34 @@ async fn is_past(
 ) -> Result<bool, LogError> {
     let (Some(before), Some(position)) = (before, position) else { return Ok(false) };
     Ok(recorded_at(log, position).await?.is_some_and(|time| time >= before))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::log::contract::{fill, stream};
+    use crate::log::embedded::{EmbeddedLog, Options};
+
+    #[tokio::test]
+    async fn what_is_recorded_while_it_is_read_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(dir.path(), Options::default(), Arc::new(ManualClock::default())).unwrap();
+        let (log, room) = (Arc::new(log), stream("room-main.lobby"));
+        let asked = |of: Option<&str>| Asked { room: of.map(|of| of.parse().unwrap()), ..Asked::default() };
+        let mut of_nothing = Source::new(log.clone(), &asked(None)).await.unwrap();
+        fill(&*log, &room, 1, "").await;
+        assert!(of_nothing.next().await.unwrap().is_none());
+        for of in [None, Some("lobby")] {
+            let mut source = Source::new(log.clone(), &asked(of)).await.unwrap();
+            let (mut pages, mut read) = (0, 0);
+            while let Some(page) = source.next().await.unwrap() {
+                (pages, read) = (pages + 1, read + page.len());
+                assert!(pages < 9, "there is an end to it");
+                fill(&*log, &room, 1, "").await;
+            }
+            assert!(read > 0);
+        }
+    }
 }
