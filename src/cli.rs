@@ -216,7 +216,9 @@ impl ServeArguments {
 
 /// A setting's text. What stands for other bytes would name something else, such as another directory.
 fn utf8(name: &str, value: OsString) -> anyhow::Result<String> {
-    value.into_string().map_err(|value| anyhow::anyhow!("{name}: expected text in UTF-8, got {}", value.display()))
+    value
+        .into_string()
+        .map_err(|value| anyhow::anyhow!("{name}: expected text in UTF-8, got {}", value.display()))
 }
 
 #[cfg(test)]

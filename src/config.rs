@@ -20,8 +20,8 @@ pub use door::{
     AddressLimitsConfig, AuthConfig, DrainConfig, ForwardedHeader, LimitsConfig, Network, ProxiesConfig,
     RateConfig, UserLimitsConfig,
 };
-use layers::Layers;
 pub(crate) use layers::ENVIRONMENT_PREFIX;
+use layers::Layers;
 pub use layers::{ConfigError, Flag, Origin};
 pub use names::{HostName, WebOrigin};
 pub use read_models::{MongodbConfig, ReadModelsConfig, ReadModelsEngine, Secret};

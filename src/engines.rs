@@ -127,10 +127,11 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
     Ok(Engines { log: Arc::new(log), read_models, snapshots })
 }
 
-/// Whether a file is a database of SQLite's, as its first bytes say (<https://sqlite.org/fileformat.html>).
+/// Whether a file is an embedded database, as its first bytes say (<https://sqlite.org/fileformat.html>).
 fn is_sqlite(file: &Path) -> bool {
     let mut first = [0; 16];
-    File::open(file).and_then(|mut file| file.read_exact(&mut first)).is_ok() && &first == b"SQLite format 3\0"
+    File::open(file).and_then(|mut file| file.read_exact(&mut first)).is_ok()
+        && &first == b"SQLite format 3\0"
 }
 
 /// Whether a log was ever begun in a directory; one that cannot be looked into says so when it is opened.

@@ -363,7 +363,10 @@ fn the_latest_of_a_history_is_the_one_that_holds_most_whatever_the_clock_said() 
     let (code, said) = place.run(&["verify", "latest"]);
     assert!(code == Some(0) && said.contains("second"), "{said}");
     assert_eq!(place.restore("latest", "into").0, Some(0));
-    assert_eq!(files(&place.dir.path().join("into").join("log")).len(), files(&place.data().join("log")).len());
+    assert_eq!(
+        files(&place.dir.path().join("into").join("log")).len(),
+        files(&place.data().join("log")).len()
+    );
 }
 
 #[test]

@@ -55,7 +55,8 @@ fn a_path_that_is_not_text_opens_no_other() {
     let place = tempfile::tempdir().unwrap();
     let odd = place.path().join(std::ffi::OsStr::from_bytes(b"d\xff"));
     for command in [&["serve"][..], &["log", "info"], &["backup", "create", "--store", "store"]] {
-        let output = dramatis().args(command).arg("--data").arg(&odd).current_dir(place.path()).output().unwrap();
+        let output =
+            dramatis().args(command).arg("--data").arg(&odd).current_dir(place.path()).output().unwrap();
         let told = told(&output);
         assert!(output.status.code() == Some(1) && told.contains("--data: expected text in UTF-8"), "{told}");
     }

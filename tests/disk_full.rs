@@ -241,9 +241,10 @@ fn a_cold_tier_on_a_disk_that_became_read_only_is_read() {
         ];
         let server = Server::start_with(data.path(), &[], &settings);
         let mut poster = Poster::new(&server);
-        while !std::fs::read_dir(&cold).unwrap().any(|file| {
-            file.unwrap().path().extension().is_some_and(|extension| extension == "segment")
-        }) {
+        while !std::fs::read_dir(&cold)
+            .unwrap()
+            .any(|file| file.unwrap().path().extension().is_some_and(|extension| extension == "segment"))
+        {
             assert_eq!(poster.post()["type"], "ack");
         }
         assert_eq!(server.terminate(), Some(0));

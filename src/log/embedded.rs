@@ -40,7 +40,7 @@ use self::lock::{Lock, lock_both};
 use self::read::{Left, first_outcome, live_events, live_page, look_at, older_command, older_stream};
 use self::recovery::{Recovered, recover};
 use self::ring::Ring;
-use self::shared::{Shared, Trouble};
+use self::shared::{Shared, blocking};
 use self::state::{Found, Next, State, head_before, older_next_revision};
 use self::storage::{Directory, Storage};
 use self::syncer::Syncer;
@@ -51,8 +51,8 @@ use super::{
 use crate::clock::Clock;
 use crate::dirs;
 
-pub mod backup;
 mod attention;
+pub mod backup;
 mod batch;
 mod bytes;
 mod chain;
@@ -472,21 +472,4 @@ fn weight(append: &Append) -> u32 {
 
 fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, T> {
     Box::pin(std::future::ready(value))
-}
-
-/// Reads files on a thread that may wait for them. What is damaged stays so: operators are told.
-fn blocking<T: Send + 'static>(
-    shared: &Arc<Shared>,
-    read: impl FnOnce() -> Result<T, LogError> + Send + 'static,
-) -> BoxFuture<'static, Result<T, LogError>> {
-    let shared = shared.clone();
-    Box::pin(async move {
-        let stopped = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
-        tokio::task::spawn_blocking(read).await.map_err(stopped)?.inspect_err(|error| {
-            if matches!(error, LogError::Damaged { .. }) {
-                let why = format!("{error}: `dramatis log verify` lists all damage");
-                shared.note(Trouble::Damage, Some(why));
-            }
-        })
-    })
 }

@@ -76,7 +76,11 @@ impl Feed {
         for path in paths {
             let (lines, file) = check(&path, room.as_deref(), date)?;
             let label = path.display();
-            anyhow::ensure!(named.insert(file.identity), "{label}: it was named before it: name it once");
+            let why = match file.source {
+                Source::Regular => "what it holds would be recorded twice",
+                Source::Once => "it can be read only once",
+            };
+            anyhow::ensure!(named.insert(file.identity), "{label}: {why}: name it once");
             let opened = match file.source {
                 Source::Regular => {
                     bytes = bytes.map(|bytes| bytes + file.bytes);

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dramatis_events::{Position, StreamId};
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::segment::Closed;
 use super::state::State;
 use super::storage::Storage;
+use crate::log::LogError;
 
 /// See the module.
 pub(super) struct Shared {
@@ -25,6 +27,8 @@ pub(super) struct Shared {
 pub(super) enum Trouble {
     /// Stored bytes do not read back.
     Damage,
+    /// Closed segments cannot be read, as while a disk is away.
+    Unread,
     /// The chain is broken.
     Chain,
     /// A closed segment has no index or no line in the chain yet.
@@ -54,4 +58,30 @@ impl Shared {
     pub(super) fn troubles(&self) -> Vec<String> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
+}
+
+/// Reads files on a thread that may wait for them. Operators are told of what is damaged, which stays so,
+/// and of what cannot be read, until something can.
+pub(super) fn blocking<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    read: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> BoxFuture<'static, Result<T, LogError>> {
+    let shared = shared.clone();
+    Box::pin(async move {
+        let stopped = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
+        let read = tokio::task::spawn_blocking(read).await.map_err(stopped)?;
+        match &read {
+            Ok(_) => shared.note(Trouble::Unread, None),
+            Err(error @ LogError::Damaged { .. }) => {
+                let why = format!("{error}: `dramatis log verify` lists all damage");
+                shared.note(Trouble::Damage, Some(why));
+            }
+            Err(error @ LogError::Failure { .. }) => {
+                let why = format!("older segments cannot be read: {error}: see that their disk is mounted");
+                shared.note(Trouble::Unread, Some(why));
+            }
+            Err(_) => {}
+        }
+        read
+    })
 }

@@ -178,6 +178,10 @@ impl Sidecar {
         let Some((facts, mut streams, mut commands, kinds)) = parts else { return Ok(None) };
         let layout = Layout::of(to_u64(head.len()), facts.count, &mut streams, &mut commands);
         let whole = file.size()? == layout.end;
+        if whole {
+            streams.remember(file);
+            commands.remember(file);
+        }
         let (offsets, lists) = (layout.offsets, layout.lists);
         Ok(whole.then_some(Self { facts, offsets, streams, lists, commands, kinds }))
     }

@@ -229,7 +229,8 @@ impl StoredFile for File {
 /// What a write to a file came to that could be opened for reading only, see [`Directory::try_open`].
 fn read_only(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) {
-        let reason = "this process may read it, but not write it: see its owner and mode, and how its disk is mounted";
+        let reason =
+            "this process may read it, but not write it: see its owner and mode, and how its disk is mounted";
         return io::Error::new(ErrorKind::PermissionDenied, reason);
     }
     error
@@ -283,7 +284,10 @@ mod tests {
         std::fs::write(dir.path().join("file"), "read").unwrap();
         let file = File::open(dir.path().join("file")).unwrap();
         let error = StoredFile::write_all_at(&file, b"written", 0).unwrap_err();
-        assert!(error.kind() == ErrorKind::PermissionDenied && error.to_string().contains("mounted"), "{error}");
+        assert!(
+            error.kind() == ErrorKind::PermissionDenied && error.to_string().contains("mounted"),
+            "{error}"
+        );
     }
 
     #[test]

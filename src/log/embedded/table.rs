@@ -1,7 +1,7 @@
 //! A sorted table in an index file: entries of one width that begin with a 64-bit key.
 //!
-//! In memory there is a filter, which says "not here" for nearly every key that is not, and a
-//! *fence*: the first key and the checksum of each block of entries. A lookup reads one block.
+//! In memory there is a filter, which says "not here" for nearly every key that is not, or, where
+//! there are few keys, those; and a *fence*: the first key and the checksum of each block of entries. A lookup reads one block.
 //! Keys may collide; the record that an entry points at decides.
 
 use std::io;
@@ -28,6 +28,8 @@ pub(super) struct Table {
     base: u64,
     fence: Vec<(u64, u32)>,
     filter: Option<BinaryFuse16>,
+    /// The keys, if there are few; none if they are not known.
+    few: Box<[u64]>,
 }
 
 /// Why a lookup gave no answer.
@@ -80,12 +82,24 @@ impl Table {
         keys.dedup();
         let filter =
             if keys.len() < FILTER_KEYS_MIN { None } else { BinaryFuse16::try_from(keys.as_slice()).ok() };
-        (Self { width, count: to_u32(entries.len()), base: 0, fence, filter }, bytes)
+        let few = if filter.is_none() && keys.len() < FILTER_KEYS_MIN { keys.into() } else { Box::default() };
+        (Self { width, count: to_u32(entries.len()), base: 0, fence, filter, few }, bytes)
     }
 
     /// Says where the entries begin in the file.
     pub(super) fn place(&mut self, base: u64) {
         self.base = base;
+    }
+
+    /// Keeps the keys in mind if they are few: a segment of few streams, as one of a busy room is, would
+    /// else be looked into for each new one. What does not read is told to whoever looks for an entry.
+    pub(super) fn remember(&mut self, file: &dyn StoredFile) {
+        if self.filter.is_some() || to_usize(u64::from(self.count)) >= FILTER_KEYS_MIN {
+            return;
+        }
+        let mut keys = Vec::new();
+        let read = self.each(file, |entry| keys.extend(Fields(entry).u64()));
+        self.few = keys.into_iter().filter(|_| read.is_ok()).collect();
     }
 
     /// Bytes of all entries.
@@ -95,17 +109,20 @@ impl Table {
 
     /// Bytes of the filter in memory.
     pub(super) fn filter_bytes(&self) -> u64 {
-        self.filter.as_ref().map_or(0, |filter| to_u64(filter.fingerprints.len() * 2))
+        let few = to_u64(self.few.len() * 8);
+        few + self.filter.as_ref().map_or(0, |filter| to_u64(filter.fingerprints.len() * 2))
     }
 
     /// The same without its filter: lookups are as right as with it, and each reads a block.
     pub(super) fn without_filter(&self) -> Self {
-        Self { fence: self.fence.clone(), filter: None, ..*self }
+        Self { fence: self.fence.clone(), filter: None, few: Box::default(), ..*self }
     }
 
     /// Whether the key may be here; "no" is certain.
     pub(super) fn may_hold(&self, key: u64) -> bool {
-        self.count > 0 && self.filter.as_ref().is_none_or(|filter| filter.contains(&key))
+        self.count > 0
+            && self.filter.as_ref().is_none_or(|filter| filter.contains(&key))
+            && (self.few.is_empty() || self.few.contains(&key))
     }
 
     /// The entries with this key, without the key.
@@ -202,6 +219,6 @@ impl Table {
             fits.then_some(())?;
             Some(BinaryFuse16 { descriptor, fingerprints })
         };
-        Some(Self { width: width + 8, count, base: 0, fence, filter })
+        Some(Self { width: width + 8, count, base: 0, fence, filter, few: Box::default() })
     }
 }

@@ -396,6 +396,25 @@ async fn what_does_not_move_is_told_until_it_does() {
     assert!(!names(&cold, ".segment").is_empty());
 }
 
+#[tokio::test]
+async fn a_cold_tier_that_went_away_is_told_and_keeps_no_room_from_being_opened() {
+    let (_dir, hot, cold, events) = grown(0).await;
+    let log = open(&hot, tiered(&cold, 0)).unwrap();
+    let away = cold.with_extension("away");
+    std::fs::rename(&cold, &away).unwrap();
+    // Segments of few streams say for certain which these are.
+    fill(&log, &stream("room-main.new"), 1, "first words").await;
+    let old = stream("room-main.a");
+    let refused = append(&log, &old, Expected::NoStream, vec![event("Posted", "1")]).await;
+    assert!(refused.is_err());
+    assert!(log.read_stream(&old, Revision::FIRST, PAGE).await.is_err());
+    let told = log.warnings().join(" ");
+    assert!(told.contains("older segments cannot be read") && told.contains("mounted"), "{told}");
+    std::fs::rename(&away, &cold).unwrap();
+    assert!(!log.read_stream(&old, Revision::FIRST, PAGE).await.unwrap().is_empty());
+    assert_eq!((log.warnings(), all(&log).await.len()), (Vec::new(), events.len() + 1));
+}
+
 /// A guard only: without the mend it would wait for ever.
 const GUARD: Duration = Duration::from_mins(1);
 

@@ -76,7 +76,8 @@ impl Source {
         if let (true, Some(head)) = (is_over, head) {
             last = Some(last.map_or(head, |last| last.min(head)));
         }
-        let done = ((is_over || !asked.follow) && head.is_none()) || last.is_some_and(|last| after >= Some(last));
+        let done =
+            ((is_over || !asked.follow) && head.is_none()) || last.is_some_and(|last| after >= Some(last));
         let pages = if asked.follow {
             Pages::Followed(Tail::new(log.clone(), after, filter))
         } else {
@@ -178,7 +179,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_recorded_while_it_is_read_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(dir.path(), Options::default(), Arc::new(ManualClock::default())).unwrap();
+        let log =
+            EmbeddedLog::open(dir.path(), Options::default(), Arc::new(ManualClock::default())).unwrap();
         let (log, room) = (Arc::new(log), stream("room-main.lobby"));
         let asked = |of: Option<&str>| Asked { room: of.map(|of| of.parse().unwrap()), ..Asked::default() };
         let mut of_nothing = Source::new(log.clone(), &asked(None)).await.unwrap();
