@@ -192,9 +192,10 @@ fn appends_stop_at_the_reserve_and_go_on_once_there_is_space() {
 fn a_start_on_a_full_disk_serves_what_is_there_and_goes_on_once_there_is_space() {
     let name = "a_start_on_a_full_disk_serves_what_is_there_and_goes_on_once_there_is_space";
     on_a_small_disk(name, 32, |disk| {
-        for is_clean in [false, true] {
-            let data = disk.join(format!("data-{is_clean}"));
-            let server = Server::start_with(&data, &[], &SETTINGS);
+        for (is_clean, durability) in [(false, "sync"), (true, "sync"), (true, "interval")] {
+            let data = disk.join(format!("data-{is_clean}-{durability}"));
+            let settings = [SETTINGS[0], SETTINGS[1], ("DRAMATIS__LOG__DURABILITY", durability)];
+            let server = Server::start_with(&data, &[], &settings);
             let mut poster = Poster::new(&server);
             for _ in 0..20 {
                 assert_eq!(poster.post()["type"], "ack");
@@ -206,7 +207,7 @@ fn a_start_on_a_full_disk_serves_what_is_there_and_goes_on_once_there_is_space()
                 server.kill();
             }
             let filler = Filler::all_but(disk, 0);
-            let server = Server::try_start(&data, &SETTINGS).unwrap();
+            let server = Server::try_start(&data, &settings).unwrap();
             while server.get_json("/api/health")["status"] == "ok" {
                 std::thread::yield_now();
             }
@@ -218,7 +219,7 @@ fn a_start_on_a_full_disk_serves_what_is_there_and_goes_on_once_there_is_space()
             caught_up(&server);
             assert_eq!(server.get_json("/api/health"), json!({"status": "ok"}));
             server.kill();
-            poster.assert_all_there(&Server::start_with(&data, &[], &SETTINGS));
+            poster.assert_all_there(&Server::start_with(&data, &[], &settings));
         }
     });
 }

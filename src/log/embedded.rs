@@ -16,7 +16,7 @@
 //! never tried again on the same file; reads go on; a restart recovers by scan.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -173,7 +173,7 @@ impl EmbeddedLog {
         clock: Arc<dyn Clock>,
         closer: impl FnOnce(Work) -> io::Result<Closer>,
     ) -> Result<Self, OpenError> {
-        let epoch = settled_epoch(&*storage, options.durability)?;
+        let (epoch, durability) = settled(&*storage, options.durability)?;
         let Recovered { closed, open, chain, lines, allocated } =
             recover(&storage, epoch, options.filter_bytes_max)?;
         let end = End {
@@ -207,7 +207,7 @@ impl EmbeddedLog {
             attention: Attention::new(),
             shared: shared.clone(),
             clock,
-            durability: options.durability,
+            durability,
             end,
             closer: closer(Work::new(shared.clone(), lines, options)).map_err(OpenError::io(THREADS))?,
             heads: HashMap::with_hasher(RandomState::default()),
@@ -224,7 +224,7 @@ impl EmbeddedLog {
         Ok(Self {
             shared,
             epoch,
-            durability: options.durability,
+            durability,
             reserve_bytes: options.reserve_bytes,
             tiered: false,
             requests,
@@ -443,8 +443,9 @@ fn read_forward(
     }
 }
 
-/// The epoch to go on with: a new one if answers of a relaxed process may have been lost.
-fn settled_epoch(storage: &dyn Storage, durability: Durability) -> Result<Epoch, OpenError> {
+/// The epoch to go on with, a new one if answers of a relaxed process may have been lost, and when to
+/// answer from now on.
+fn settled(storage: &dyn Storage, durability: Durability) -> Result<(Epoch, Durability), OpenError> {
     let mut epoch = epoch::of(storage)?;
     if epoch::is_unsettled(storage)? {
         epoch = epoch::next(epoch);
@@ -455,13 +456,19 @@ fn settled_epoch(storage: &dyn Storage, durability: Durability) -> Result<Epoch,
              lost, so a new epoch begins; clients and projections start over"
         );
     }
-    match durability {
+    let noted = match durability {
         Durability::Sync if epoch::is_unsettled(storage)? => epoch::settled(storage),
         Durability::Sync => Ok(()),
         Durability::Interval(_) => epoch::relax(storage),
+    };
+    match noted {
+        Err(error) if error.kind() == ErrorKind::StorageFull && durability != Durability::Sync => {
+            let so = "every append waits for its sync until the next start: a full disk cannot note that they do not";
+            tracing::warn!(%error, "{so}");
+            Ok((epoch, Durability::Sync))
+        }
+        noted => noted.map(|()| (epoch, durability)).map_err(OpenError::io(epoch::RELAXED)),
     }
-    .map_err(OpenError::io(epoch::RELAXED))?;
-    Ok(epoch)
 }
 
 /// How many places in the queue an append takes: one for every 4 KiB begun.
