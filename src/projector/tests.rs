@@ -44,6 +44,7 @@ macro_rules! rooms_folded {
 }
 
 mod builds;
+mod copies;
 mod histories;
 mod letters;
 mod lost;

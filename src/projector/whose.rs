@@ -55,6 +55,7 @@ impl Worker {
     pub(super) fn history_of(&self, build: &Build) -> History {
         match self.another_log_of(build) {
             Some(epoch) => History::OfAnotherLog(epoch),
+            None if self.strangers.contains(&build.collection) => History::OfAnotherCopy,
             None if self.same_history(build) => History::Present,
             None => History::Earlier,
         }
@@ -74,11 +75,13 @@ impl Worker {
         let (epoch, name) = (self.shared.log.epoch(), self.projection.name());
         let builds = builds.iter().filter(|build| build.projection == name);
         let is_lost = |collection: &str| {
-            let of_another = |build: &Build| build.checkpoint.epoch != epoch;
+            let of_another = |build: &Build| build.checkpoint.epoch != epoch || !self.is_ours(build);
             builds.clone().any(|build| build.collection == collection && of_another(build))
         };
+        let is_there = |collection: &str| builds.clone().any(|build| build.collection == collection);
         let forgotten = self.ledger.update(|record| {
             record.kept.retain(|kept| !is_lost(&kept.collection));
+            record.strangers.retain(|stranger| is_there(stranger));
             Ok::<_, RunError>(record.clone())
         });
         let record = forgotten.await?;

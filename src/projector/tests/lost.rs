@@ -27,7 +27,7 @@ async fn a_store_of_another_log_is_left_alone_unless_it_is_to_be_taken_over() {
     let before = dump(store.as_ref()).await;
     let other = ScriptedLog::new(OTHER);
     let position = other.write(STORY.lines().nth(1).unwrap());
-    let second = Projector::start(other.clone(), store.clone(), Options { node: 9, ..options(2) });
+    let second = Projector::start(other.clone(), store.clone(), Options { holder: "9".into(), ..options(2) });
     for projection in dramatis_projections::all() {
         let status = stands(&second, projection.name(), |status| status.refuses().is_some()).await;
         let refused = status.refuses().unwrap();
@@ -52,7 +52,8 @@ async fn a_store_of_another_log_is_left_alone_unless_it_is_to_be_taken_over() {
         let waits = call == "write" && is_second(of) && holds.load(Ordering::SeqCst);
         if waits { Fate::failed() } else { Fate::Answered }
     });
-    let taking = Options { node: 9, take_over: Some(EPOCH.log()), ..options(2) };
+    super::copies::run_out(store.as_ref(), "alone").await;
+    let taking = Options { holder: "9".into(), take_over: Some(EPOCH.log()), ..options(2) };
     let second = Projector::start(other, slow, taking);
     let status = stands(&second, "rooms", |status| matches!(status.health, Health::Frozen { .. })).await;
     assert_eq!(status.history, History::OfAnotherLog(EPOCH));

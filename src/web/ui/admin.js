@@ -9,7 +9,7 @@ const STATES = {
   live: ["up to date", "good"],
   catching_up: ["catching up", "wait"],
   frozen: ["older build serves", "bad"],
-  standby: ["run elsewhere", "wait"],
+  standby: ["kept by another process", "bad"],
   foreign: ["store of another log", "bad"],
   retrying: ["failing, tries again", "bad"],
   unsupported: ["not kept by this store", ""],
@@ -223,7 +223,7 @@ function kept(standing) {
 function buttons(standing) {
   const { name } = standing;
   const row = [];
-  if (["unsupported", "foreign"].includes(standing.state)) return null;
+  if (["unsupported", "foreign", "standby"].includes(standing.state)) return null;
   if (!isActive(standing.job)) {
     row.push(button("Rebuild", () => act(name, "/rebuild")), button("Check", () => act(name, "/verify")));
     const back = standing.kept.filter((build) => !build.as_of).at(-1);
