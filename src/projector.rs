@@ -46,7 +46,7 @@ mod worker;
 
 pub use admin::{AdminError, Order, RolledBack, Wish};
 pub use asks::Mended;
-pub use compare::{Difference, Differing};
+pub use compare::{Difference, Differing, ParkedApart};
 pub use history::{AsOf, Cause, Past};
 pub use record::{Completion, Job, JobState, Kept, Parked, Purpose};
 pub use run::RunError;

@@ -204,13 +204,7 @@ impl Run {
         }
         let folded = self.fold(&events).await?;
         self.folded_at = events.last().map_or(self.folded_at, |event| Some(event.recorded_at));
-        for letter in &folded.parked {
-            tracing::error!(
-                projection = self.projection.name(), key = letter.key, position = %letter.position,
-                event = letter.event, error = letter.error,
-                "parked a key: its later events wait until it is tried again or the event is skipped"
-            );
-        }
+        say_parked(self.projection, &folded.parked);
         self.folded_to = reached;
         self.found = found(&folded.writes);
         let nothing = folded.writes.is_empty() && folded.parked.is_empty() && self.unwritten.is_empty();
@@ -362,6 +356,17 @@ impl Run {
     /// What is parked in this build.
     pub(super) async fn dead_letters(&self) -> Result<Vec<DeadLetter>, RunError> {
         Ok(self.shared.store.dead_letters(&self.collection).await?)
+    }
+}
+
+/// Says which keys are parked from now on.
+pub(super) fn say_parked(projection: &dyn DynProjection, parked: &[DeadLetter]) {
+    for letter in parked {
+        tracing::error!(
+            projection = projection.name(), key = letter.key, position = %letter.position,
+            event = letter.event, error = letter.error,
+            "parked a key: its later events wait until it is tried again or the event is skipped"
+        );
     }
 }
 

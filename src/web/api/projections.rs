@@ -116,7 +116,9 @@ pub(super) struct JobView {
     /// Whether it was compared where a live build that goes on no more stands, at its position.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     compared_frozen: bool,
-    /// How its documents differ from those of the live build.
+    /// How its documents differ from those of the live build, and its parked keys:
+    /// `{documents, shown: [{key, fields, live, new, live_position, new_position}], parked, parked_shown:
+    /// [{key, live, new}]}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     difference: Option<Difference>,
