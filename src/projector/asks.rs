@@ -278,7 +278,7 @@ impl Worker {
         };
         let builds = store.builds().await.map_err(RunError::Store)?;
         let build = builds.into_iter().find(|build| build.collection == target.collection);
-        let Some(build) = build.filter(|build| build.checkpoint.epoch == self.shared.log.epoch()) else {
+        let Some(build) = build.filter(|build| self.same_history(build)) else {
             return Err(AdminError::NothingKept { projection: name });
         };
         let (to, version) = (build.collection.clone(), self.projection.version());

@@ -5,6 +5,7 @@ use dramatis_projections::FoldError;
 
 use super::record::{Job, JobState, Purpose, Record};
 use super::run::{RunError, next_collection};
+use super::stands;
 use super::status::History;
 use super::worker::Worker;
 use crate::read_models::Build;
@@ -75,6 +76,18 @@ impl Worker {
                 )
             }
             History::OfAnotherCopy => "it is of a copy of this log that went another way".to_owned(),
+            History::Earlier if build.checkpoint.epoch == epoch => {
+                let (got_to, head) = (build.checkpoint.position, *self.shared.log.head().borrow());
+                match got_to.filter(|got_to| Some(*got_to) > head) {
+                    Some(got_to) => format!(
+                        "it has got to {got_to} and the log ends {}: acknowledged events are gone",
+                        stands(head)
+                    ),
+                    None => {
+                        "it holds events that the log has no more: acknowledged events are gone".to_owned()
+                    }
+                }
+            }
             History::Earlier | History::OfAnotherLog(_) => {
                 format!("it is of the history {} and the log is {epoch}", build.checkpoint.epoch)
             }

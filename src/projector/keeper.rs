@@ -1,6 +1,6 @@
 //! Which copy of a log the builds in a store are of. Copies made by hand have one epoch and may go
-//! different ways, so who keeps a projection notes an event of its log now and then: whoever takes
-//! over looks for that event in its own.
+//! different ways, as does a log after an older state of it was put back. So who keeps a projection
+//! notes an event of its log now and then, and whoever takes over looks for that event in its own.
 
 use dramatis_events::{Epoch, EventId, Position, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -29,43 +29,41 @@ struct Mark {
 }
 
 impl Worker {
-    /// Takes over from whoever kept the projection before. Builds that a log made which went another way
-    /// than this one are known as that from then on.
+    /// Takes over from whoever kept the projection before, as a restart does from itself. Builds of events
+    /// that this log has not are known as that from then on.
     pub(super) async fn become_keeper(&mut self) -> Result<(), RunError> {
         let record = self.ledger.read().await?;
-        let before = record.keeper.filter(|keeper| *keeper.holder != *self.shared.holder);
-        let went_another_way = match &before {
-            Some(Keeper { at: Some(mark), .. }) => !self.has(mark).await?,
+        let (now, holder, name) = (self.shared.clock.now(), &self.shared.holder, self.projection.name());
+        let is_other = record.keeper.as_ref().is_some_and(|keeper| *keeper.holder != **holder);
+        let are_ours = match record.keeper.as_ref().map(|keeper| &keeper.at) {
+            Some(Some(mark)) => self.has(mark).await?,
             // It has noted nothing yet.
-            Some(Keeper { at: None, .. }) => true,
-            None => false,
+            Some(None) => !is_other,
+            None => true,
         };
-        let mut strangers = Vec::new();
-        if went_another_way {
+        let mut begun = Vec::new();
+        if !are_ours {
             let builds = self.shared.store.builds().await?.into_iter();
-            let ours = builds.filter(|build| build.projection == self.projection.name());
-            let begun = ours.filter(|build| build.checkpoint.position.is_some());
-            strangers.extend(begun.map(|build| build.collection));
+            let builds =
+                builds.filter(|build| build.projection == name && build.checkpoint.position.is_some());
+            begun.extend(builds.map(|build| build.collection));
         }
-        if let (Some(before), false) = (&before, strangers.is_empty()) {
+        if let (Some(before), false) = (&record.keeper, begun.is_empty()) {
             tracing::error!(
-                projection = self.projection.name(),
+                projection = name,
                 keeper = before.holder,
-                "its builds are of a copy of this log that went another way: it is built anew"
+                "its builds are of events that this log has not: it is built anew"
             );
         }
-        let (now, holder) = (self.shared.clock.now(), &self.shared.holder);
         let take = |record: &mut Record| {
-            if record.keeper.as_ref().is_none_or(|keeper| *keeper.holder != **holder) {
-                let at = record.keeper.take().and_then(|keeper| keeper.at).filter(|_| strangers.is_empty());
-                record.keeper = Some(Keeper { holder: holder.to_string(), at });
+            let at = record.keeper.take().and_then(|keeper| keeper.at).filter(|_| are_ours);
+            record.keeper = Some(Keeper { holder: holder.to_string(), at });
+            if !begun.is_empty() {
+                record.disown(&begun, is_other, now);
             }
-            if !strangers.is_empty() {
-                record.disown(strangers.clone(), now);
-            }
-            Ok::<_, RunError>(record.strangers.clone())
+            Ok::<_, RunError>((record.strangers.clone(), record.lost.clone()))
         };
-        self.strangers = self.ledger.update(take).await?;
+        (self.strangers, self.lost) = self.ledger.update(take).await?;
         self.marked = None;
         Ok(())
     }
@@ -95,6 +93,9 @@ impl Worker {
     }
 
     async fn event_at(&self, position: Position) -> Result<Option<Mark>, RunError> {
+        if Some(position) > *self.shared.log.head().borrow() {
+            return Ok(None);
+        }
         let (log, before) =
             (&self.shared.log, position.to_engine().checked_sub(1).map(Position::from_engine));
         let page = log.read_all(before, Filter::default(), ReadLimit::events(1)).await?;
@@ -110,13 +111,15 @@ impl Worker {
 
 impl Record {
     /// Has these builds be none of this log's, and forgets what was decided about them.
-    fn disown(&mut self, strangers: Vec<String>, now: UnixMillis) {
+    fn disown(&mut self, builds: &[String], of_another_copy: bool, now: UnixMillis) {
         if let Some(job) = self.job.as_mut().filter(|job| job.state.is_active()) {
-            job.error = Some("it is of a copy of this log that went another way".to_owned());
+            job.error = Some("it is of events that this log has not".to_owned());
             job.end(JobState::Failed, now);
         }
         (self.skipped, self.skipped_in) = (Vec::new(), None);
         (self.held_version, self.held_epoch) = (None, None);
-        self.strangers = strangers;
+        let apart = if of_another_copy { &mut self.strangers } else { &mut self.lost };
+        apart.extend_from_slice(builds);
+        self.lost.retain(|build| !self.strangers.contains(build));
     }
 }

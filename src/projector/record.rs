@@ -36,6 +36,8 @@ pub(super) struct Record {
     pub(super) keeper: Option<Keeper>,
     /// Builds that a copy of this log made which went another way.
     pub(super) strangers: Vec<String>,
+    /// Builds of events that this log had before an older state of it was put back.
+    pub(super) lost: Vec<String>,
 }
 
 /// A build made beside the live one.

@@ -388,7 +388,10 @@ pub(super) async fn next_collection(shared: &Shared, projection: &str) -> Result
     let builds = shared.store.builds().await?;
     let record = Ledger::new(shared.store.clone(), projection).read().await?;
     let named = builds.iter().map(|build| &build.collection);
-    let named = named.chain(record.job.iter().map(|job| &job.collection)).chain(&record.strangers);
+    let named = named
+        .chain(record.job.iter().map(|job| &job.collection))
+        .chain(&record.strangers)
+        .chain(&record.lost);
     let numbers = named.filter_map(|collection| collection.split_once('@'));
     let numbers = numbers.filter(|(name, _)| *name == projection);
     let last = numbers.filter_map(|(_, number)| number.parse::<u64>().ok()).max().unwrap_or(0);

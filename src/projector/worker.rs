@@ -48,6 +48,8 @@ pub(super) struct Worker {
     token: u64,
     /// Builds that a copy of this log made which went another way.
     pub(super) strangers: Vec<String>,
+    /// Builds of events that this log had before an older state of it was put back.
+    pub(super) lost: Vec<String>,
     /// Where the last event is that was noted of this log.
     pub(super) marked: Option<Position>,
     purge: Option<(Instant, String, Position)>,
@@ -85,6 +87,7 @@ impl Worker {
             leads_until: None,
             token: 0,
             strangers: Vec::new(),
+            lost: Vec::new(),
             marked: None,
             purge: None,
         }
@@ -320,9 +323,9 @@ impl Worker {
         build.checkpoint.epoch == epoch && build.checkpoint.position <= head && self.is_ours(build)
     }
 
-    /// Whether it is no copy of this log that made a build.
-    pub(super) fn is_ours(&self, build: &Build) -> bool {
-        !self.strangers.contains(&build.collection)
+    /// Whether a build is of no events that this log has not.
+    fn is_ours(&self, build: &Build) -> bool {
+        !self.strangers.contains(&build.collection) && !self.lost.contains(&build.collection)
     }
 
     async fn first_build(&mut self, alias: Option<String>) -> Result<(), RunError> {
