@@ -184,6 +184,14 @@ impl<P: Projection> WorkingSet<P> {
         !self.skipped.is_empty() && self.skipped.contains(&Skipped { key: key.to_owned(), position })
     }
 
+    /// Whether what happens to a whole stream happens to what is folded: all, this stream, a key of it.
+    fn concerns(&self, stream: &str) -> bool {
+        let of_stream = |only: &str| {
+            only.strip_prefix(stream).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.only.as_deref().is_none_or(of_stream)
+    }
+
     fn park_at(&mut self, key: &str, recorded: &Recorded, error: &FoldError, folded: &mut Folded) {
         let known = self.parked.get(key).is_some_and(|from| *from <= recorded.position);
         if !known {
@@ -204,9 +212,7 @@ impl<P: Projection> WorkingSet<P> {
             Err(error) => {
                 // Nobody can tell which documents it would change: the whole stream waits.
                 let (stream, position) = (recorded.stream.as_str(), recorded.position);
-                if self.only.as_deref().is_none_or(|only| only == stream)
-                    && !self.is_skipped(stream, position)
-                {
+                if self.concerns(stream) && !self.is_skipped(stream, position) {
                     self.park_at(stream, &recorded, &error, folded);
                 }
                 return;

@@ -44,7 +44,7 @@ pub struct Past {
     pub body: Option<String>,
     /// The event that had changed it last.
     pub position: Option<Position>,
-    /// Why later events are not in it, if its key was parked.
+    /// Why later events are not in it, if its key or its whole stream was parked.
     pub parked: Option<DeadLetter>,
 }
 

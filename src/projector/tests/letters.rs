@@ -470,3 +470,30 @@ async fn what_a_build_has_not_parked_that_it_should_have_is_found_out() {
     assert_eq!(keys_parked(&projector).await, [(OF_NOTHING.to_owned(), of_nothing)]);
     projector.stop().await;
 }
+
+#[tokio::test]
+async fn a_document_as_it_was_says_that_its_stream_cannot_be_read_on() {
+    let folder = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let position = log.write(
+        r#"den bob MessagePosted {"kind":"text","text":"first"}
+           den bob MessagePosted {"text":"no kind"}
+           den bob MessageEdited {"target":1,"text":"not seen"}"#,
+    );
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    let key = "room-main.den/00000000000000000001";
+    let live = store.get("timeline@1", key).await.unwrap().unwrap().body;
+    assert!(live.contains("first"), "{live}");
+    let past = async || projector.past("timeline", key, AsOf::Position(position)).await.unwrap();
+    let shown = past().await;
+    assert_eq!(shown.body.as_deref(), Some(live.as_str()), "as the live build shows it");
+    let letter = shown.parked.unwrap();
+    assert_eq!((letter.key.as_str(), letter.position), ("room-main.den", log.all()[10].position));
+    // Skipped, it holds up nothing here either.
+    projector.mend("timeline", "room-main.den", true).await.unwrap();
+    let shown = past().await;
+    assert!(shown.parked.is_none() && shown.body.as_ref().unwrap().contains("not seen"), "{shown:?}");
+    projector.stop().await;
+}
