@@ -35,10 +35,10 @@ pub(super) const fn limit_default() -> u16 {
     100
 }
 
-/// Reads how many documents of one page a client asks for.
+/// Reads how many documents of one page a client asks for: what is more than one holds is all of it.
 pub(super) fn limit<'de, D: Deserializer<'de>>(asked: D) -> Result<u16, D::Error> {
     let text = String::deserialize(asked)?;
-    let number = text.parse::<u64>().map_err(|_| {
+    let number = text.parse::<u64>().ok().filter(|number| *number > 0).ok_or_else(|| {
         D::Error::custom(format!("limit must be a whole number from 1 to {PAGE_MAX}; got {text:?}"))
     })?;
     Ok(u16::try_from(number).unwrap_or(u16::MAX))
