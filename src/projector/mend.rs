@@ -29,6 +29,7 @@ pub(super) async fn mend(
     let mut fold = projection.start(shared.options.documents_max);
     fold.park(&others);
     fold.only(&letter.key);
+    fold.check_each(true);
     let record = Ledger::new(shared.store.clone(), projection.name()).read().await?;
     if record.skipped_in == Some(run.epoch) {
         fold.skip(record.skipped);

@@ -297,6 +297,14 @@ impl Run {
     }
 
     async fn fold(&mut self, events: &[Arc<Recorded>]) -> Result<Folded, RunError> {
+        match self.fold_page(events, false).await {
+            Err(RunError::Document(FoldError::Unwritable { .. })) => self.fold_page(events, true).await,
+            folded => folded,
+        }
+    }
+
+    /// Folds a page; if `each` document is checked after each event, what cannot be written parks its key.
+    async fn fold_page(&mut self, events: &[Arc<Recorded>], each: bool) -> Result<Folded, RunError> {
         if self.stale {
             self.settle().await?;
             (self.fold, self.parked) =
@@ -304,6 +312,7 @@ impl Run {
             self.fold.keep(self.documents_max());
         }
         self.stale = true;
+        self.fold.check_each(each);
         let missing = self.fold.begin(events);
         if !missing.is_empty() {
             // What is on its way to the store may be among them.

@@ -52,6 +52,7 @@ mod odd;
 mod place;
 mod troubles;
 mod unsupported;
+mod unwritable;
 mod versions;
 
 /// A log in memory that a test writes by hand, whatever a decider would say.
