@@ -35,7 +35,7 @@ pub struct Search;
 
 impl Projection for Search {
     const NAME: &'static str = "search";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const EVENTS: &'static [&'static str] = &["MessagePosted", "MessageEdited", "MessageRedacted"];
     const INDEXES: &'static [Index] = &[Index {
         name: "by_time",
