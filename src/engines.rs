@@ -18,6 +18,8 @@ use crate::read_models::{ReadModelError, ReadModels};
 use crate::snapshots::sqlite::SqliteSnapshots;
 use crate::snapshots::{NoSnapshots, Snapshots};
 
+mod node;
+
 /// The engines of a process.
 pub struct Engines {
     /// The log.
@@ -26,7 +28,12 @@ pub struct Engines {
     pub read_models: Arc<dyn ReadModels>,
     /// The entities' snapshots.
     pub snapshots: Arc<dyn Snapshots>,
+    /// This process's name among those that share the store of read models.
+    pub node: String,
 }
+
+/// The name of whoever has the store that lies in a data directory: who has the log's lock has it.
+const ITS_OWN: &str = "the data directory's own";
 
 /// Why the engines do not open.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +131,11 @@ pub fn open(config: &Config) -> Result<Engines, EngineError> {
         0 => Arc::new(NoSnapshots),
         _ => Arc::new(SqliteSnapshots::open(snapshots_file(config), log.epoch())),
     };
-    Ok(Engines { log: Arc::new(log), read_models, snapshots })
+    let node = match config.read_models.engine {
+        config::ReadModelsEngine::Sqlite => ITS_OWN.to_owned(),
+        config::ReadModelsEngine::Mongodb => node::name(dir),
+    };
+    Ok(Engines { log: Arc::new(log), read_models, snapshots, node })
 }
 
 /// Whether a file is an embedded database, as its first bytes say (<https://sqlite.org/fileformat.html>).

@@ -33,6 +33,7 @@ mod compare;
 mod frozen;
 mod gather;
 mod history;
+mod keeper;
 mod mend;
 mod record;
 mod run;
@@ -45,15 +46,15 @@ mod worker;
 
 pub use admin::{AdminError, Order, RolledBack, Wish};
 pub use asks::Mended;
-pub use compare::{Difference, Differing};
+pub use compare::{Difference, Differing, ParkedApart};
 pub use history::{AsOf, Cause, Past};
 pub use record::{Completion, Job, JobState, Kept, Parked, Purpose};
 pub use run::RunError;
-pub use status::{Health, History, JobProgress, Status, another_log};
+pub use status::{Health, History, JobProgress, Status, another_log, kept_elsewhere};
 pub use threads::Threads;
 
 /// How projections run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How much is read, folded and written at once.
     pub page: ReadLimit,
@@ -70,9 +71,9 @@ pub struct Options {
     pub backoff_max: Duration,
     /// Where the jitter of waits comes from; give each process another.
     pub seed: u64,
-    /// This projector's number in leases: the same after a restart, so that it need not wait for
+    /// This projector's name in leases: the same after a restart, so that it need not wait for
     /// itself, and another for each process that shares the store.
-    pub node: u64,
+    pub holder: Arc<str>,
     /// How long the build before is kept up with the log after a switch.
     pub warm: Duration,
     /// How long a build stays after a switch, and one as of a position after it was made.
@@ -98,7 +99,7 @@ impl Default for Options {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             seed: 1,
-            node: 1,
+            holder: "alone".into(),
             warm: Duration::from_mins(10),
             retention: Duration::from_hours(24),
             rebuild_share_percent: 50,
@@ -233,7 +234,7 @@ impl Projector {
         handles: Handles,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let holder = format!("{:016x}", options.node).into();
+        let holder = options.holder.clone();
         let shared =
             Shared { log, store, clock, options, holder, stop: stopped, handles, turns: Turns::new() };
         let running = projections.iter().map(|&projection| Running::start(projection, &shared)).collect();

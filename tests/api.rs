@@ -229,7 +229,13 @@ fn a_timeline_comes_in_pages() {
     assert_eq!(page("&before=22&limit=20"), (numbers(0..20), false));
     assert_eq!(page("&before=22&limit=19"), (numbers(1..20), true));
     assert_eq!(page("&before=0"), (vec![], false));
-    assert_eq!(page("&limit=0"), (numbers(119..120), true), "at least one");
+    for limit in ["0", "-1", "many", ""] {
+        let (status, told) = server.get(&format!("/api/rooms/lobby/timeline?limit={limit}"));
+        assert!(status == 400 && told.contains("from 1 to 500"), "{limit}: {status} {told}");
+    }
+    let (status, told) = server.post("/api/projections/rooms/rebuild?events_per_second=0", &Value::Null);
+    assert!(status == 400 && told["detail"].to_string().contains("at least 1"), "{status} {told}");
+    assert_eq!(server.get_json("/api/projections/rooms")["job"], Value::Null);
     assert_eq!(page("&limit=65535"), (numbers(0..120), false));
 }
 

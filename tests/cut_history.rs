@@ -142,6 +142,11 @@ fn rooms_of_a_history_that_is_lost_are_shown_to_nobody_whose_rights_count() {
     assert_eq!(run(&["cancel", "timeline"]).0, Some(0));
     let (code, told) = run(&["verify", "timeline"]);
     assert!(code == Some(1) && told.contains("is of another history than the log"), "{told}");
+    let (status, told) = guarded.request("GET /api/rooms/den/timeline", &mallory, "");
+    // Nobody builds it unasked, so nobody is to ask for it every second.
+    let detail = told["detail"].as_str().unwrap();
+    assert!(status == 503 && detail.contains("projections rebuild timeline"), "{told}");
+    assert!(told["after_ms"].as_u64() >= Some(60_000), "{told}");
     for (name, _) in OF_DEN {
         let (code, told) = run(&[if name == "timeline" { "rebuild" } else { "resume" }, name]);
         // One of them is told of by two paths.

@@ -214,3 +214,24 @@ fn real(log: &Path) -> Vec<Said> {
     }
     said
 }
+
+#[test]
+fn the_first_message_of_a_thread_comes_with_whatever_page_it_is_past() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let said = |text: &str, answers| Said { text: text.to_owned(), answers };
+    let talk = [said("before", None), said("first", None), said("second", Some(1)), said("third", Some(2))];
+    let (revisions, position) = say(&server, "den", &talk);
+    let root = revisions[1];
+    let page = |after: u64, limit: u64| -> Vec<u64> {
+        let path =
+            format!("/api/rooms/den/threads/{root}?after={after}&limit={limit}&min_position={position}");
+        let page = server.get_json(&path);
+        page["messages"].as_array().unwrap().iter().map(|m| m["revision"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(page(revisions[0], 9), revisions[1..], "past a revision before the thread");
+    assert_eq!(page(0, 1), revisions[1..3], "its first message, and a reply");
+    assert_eq!(page(root, 9), revisions[2..]);
+    assert_eq!(page(revisions[2], 9), revisions[3..]);
+    assert_eq!(page(revisions[3], 9), [] as [u64; 0]);
+}

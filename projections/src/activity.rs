@@ -22,7 +22,8 @@ pub struct MemberActivity {
     pub replies: u64,
     /// Edits of their messages.
     pub edits: u64,
-    /// Reactions given, those taken back too.
+    /// Reactions given, those taken back too, as often as that was recorded: older releases did so for one that
+    /// was there already.
     pub reactions: u64,
     /// Times they came in.
     pub joins: u64,

@@ -1,5 +1,6 @@
 //! Documents as canonical JSON: without blanks, fields in their order, text escaped no more than it
-//! must be, byte for byte what `serde_json` writes. Floats are refused: stores round them.
+//! must be, byte for byte what `serde_json` writes. Floats are refused, and integers beyond 2⁵³: stores
+//! and browsers round them.
 //!
 //! Most bytes of a document are words in which nothing needs escaping: those are looked through and
 //! copied many at a time.
@@ -110,8 +111,18 @@ const fn needs_escape(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
+/// The largest integer that is exact wherever documents go; the smallest is as far below 0.
+const INTEGER_MAX: u64 = 1 << 53;
+
+fn check_size(size: u64) -> Result<(), Error> {
+    if size <= INTEGER_MAX {
+        return Ok(());
+    }
+    Err(Error::custom("it would hold an integer beyond 2^53, which stores and browsers round"))
+}
+
 fn no_floats() -> Error {
-    Error::custom("a document holds no floats: stores round them")
+    Error::custom("it would hold a float, and documents hold no floats: stores round them")
 }
 
 /// What is between brackets.
@@ -165,9 +176,21 @@ impl<'a> Serializer for Writer<'a> {
     type SerializeStructVariant = Items<'a>;
 
     integers!(
-        serialize_i8 i8, serialize_i16 i16, serialize_i32 i32, serialize_i64 i64,
-        serialize_u8 u8, serialize_u16 u16, serialize_u32 u32, serialize_u64 u64
+        serialize_i8 i8, serialize_i16 i16, serialize_i32 i32,
+        serialize_u8 u8, serialize_u16 u16, serialize_u32 u32
     );
+
+    fn serialize_i64(self, number: i64) -> Result<(), Error> {
+        check_size(number.unsigned_abs())?;
+        self.integer(number);
+        Ok(())
+    }
+
+    fn serialize_u64(self, number: u64) -> Result<(), Error> {
+        check_size(number)?;
+        self.integer(number);
+        Ok(())
+    }
 
     fn serialize_bool(self, value: bool) -> Result<(), Error> {
         self.raw(if value { "true" } else { "false" });
@@ -373,9 +396,9 @@ mod tests {
 
     #[test]
     fn every_shape_is_written_as_serde_json_does() {
-        check(&[Shape::Unit, Shape::One(7), Shape::Two(i64::MIN, '"')]);
+        check(&[Shape::Unit, Shape::One(7), Shape::Two(-(1 << 53), '"')]);
         check(&Shape::Named { some: Some(u32::MAX), none: None });
-        check(&(u64::MAX, i8::MIN, true, (), "", [0_u16; 0]));
+        check(&(1_u64 << 53, i8::MIN, true, (), "", [0_u16; 0]));
         check(&BTreeMap::from([(-3, "a"), (12, "b")]));
         check(&BTreeMap::from([(true, BTreeMap::<String, u8>::new())]));
         check(&BTreeMap::from([('\n', vec![Some("x"), None])]));
@@ -391,6 +414,11 @@ mod tests {
     #[test]
     fn what_no_document_holds_is_refused() {
         assert!(to_json(&1.5, 0).unwrap_err().to_string().contains("no floats"));
+        for json in
+            [to_json(&((1_u64 << 53) + 1), 0), to_json(&(-(1_i64 << 53) - 1), 0), to_json(&u64::MAX, 0)]
+        {
+            assert!(json.unwrap_err().to_string().contains("beyond 2^53"));
+        }
         assert!(to_json(&BTreeMap::from([(vec![1], 2)]), 0).is_err());
         assert!(to_json(&BTreeMap::from([((), 2)]), 0).is_err());
     }

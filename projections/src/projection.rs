@@ -177,6 +177,12 @@ pub enum FoldError {
     /// The stored bytes are no event of the category.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The document that the event makes is none that a store can hold.
+    #[error("what the event makes of the document cannot be written: {reason}; mend the fold")]
+    Unwritable {
+        /// What it holds.
+        reason: String,
+    },
     /// A stored document is not what this release writes.
     #[error("document {key:?} is not what this release writes: {reason}; rebuild the projection")]
     Document {
@@ -188,6 +194,10 @@ pub enum FoldError {
 }
 
 impl FoldError {
+    pub(crate) fn unwritable(error: &serde_json::Error) -> Self {
+        Self::Unwritable { reason: error.to_string() }
+    }
+
     pub(crate) fn out_of_place(event: &impl Event, reason: &'static str) -> Self {
         Self::OutOfPlace { event: event.name(), reason }
     }
@@ -214,9 +224,14 @@ pub(crate) fn message_key(stream: &StreamId, revision: Revision) -> String {
     key
 }
 
-/// When it happened: by its author's account if that was given, or when the log took it.
+/// The last millisecond that a document can hold, in the year 287396; the first is as long before 1970.
+const MILLIS_MAX: u64 = 1 << 53;
+
+/// When it happened: by its author's account if that was given, or when the log took it. A time that
+/// no document can hold is none.
 pub(crate) fn happened_at(recorded: &Recorded) -> UnixMillis {
-    recorded.envelope.occurred_at.unwrap_or(recorded.recorded_at)
+    let occurred_at = recorded.envelope.occurred_at.filter(|at| at.get().unsigned_abs() <= MILLIS_MAX);
+    occurred_at.unwrap_or(recorded.recorded_at)
 }
 
 #[cfg(test)]
@@ -235,6 +250,7 @@ pub(crate) mod testing {
     };
 
     use super::{FoldError, Projection};
+    use crate::canonical::to_json;
 
     /// An event of `room-main.lobby`, recorded at 1000 plus its revision, position revision plus 100.
     pub(crate) fn recorded(revision: u64, by: &str, event: &RoomEvent) -> Recorded {
@@ -290,7 +306,7 @@ pub(crate) mod testing {
         lines.map(event).collect()
     }
 
-    /// Folds the events of one key, and shows the document.
+    /// Folds the events of one key, and shows the document as stores get it.
     pub(crate) fn document<P: Projection>(key: &str, events: &[Recorded]) -> Result<String, FoldError> {
         let mut document = None;
         for recorded in events {
@@ -302,6 +318,11 @@ pub(crate) mod testing {
                 P::fold(&mut document, recorded, &event)?;
             }
         }
-        Ok(document.map_or_else(|| "none".into(), |document| serde_json::to_string(&document).unwrap()))
+        let json = document.map(|document| to_json(&document, 0)).transpose();
+        Ok(json.map_err(|error| FoldError::unwritable(&error))?.unwrap_or_else(|| "none".to_owned()))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
+mod tests;

@@ -35,7 +35,7 @@ pub struct Search;
 
 impl Projection for Search {
     const NAME: &'static str = "search";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 5;
     const EVENTS: &'static [&'static str] = &["MessagePosted", "MessageEdited", "MessageRedacted"];
     const INDEXES: &'static [Index] = &[Index {
         name: "by_time",
@@ -44,9 +44,8 @@ impl Projection for Search {
             Field { name: "posted_at", kind: FieldKind::Integer },
         ],
     }];
-    // A name in a message says less of it than its words.
-    const TEXT: &'static [TextField] =
-        &[TextField { name: "text", weight: 10 }, TextField { name: "by", weight: 2 }];
+    // What was said, alone: a message is not about who said it. Queries filter by that.
+    const TEXT: &'static [TextField] = &[TextField { name: "text", weight: 1 }];
     type Event = RoomEvent;
     type Document = Found;
 

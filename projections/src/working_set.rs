@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dramatis_events::{Event, Position, Recorded};
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::to_json;
@@ -71,8 +72,13 @@ pub trait Fold: Send + Sync {
     /// Takes the stored documents among those keys; the others are new.
     fn load(&mut self, stored: Vec<Stored>) -> Result<(), FoldError>;
 
-    /// Folds the batch. Events at or below a document's position are skipped before folding.
+    /// Folds the batch. Events at or below a document's position are skipped before folding. With
+    /// [`FoldError::Unwritable`] nothing that it holds is sure: another fold, which checks each document
+    /// after each event, finds out whose event it was.
     fn finish(&mut self) -> Result<Folded, FoldError>;
+
+    /// Has each document checked after each event, which takes long, or only once it is to be written.
+    fn check_each(&mut self, event: bool);
 
     /// Takes what an earlier run parked: from its position on a key is not folded.
     fn park(&mut self, letters: &[DeadLetter]);
@@ -107,6 +113,7 @@ pub struct WorkingSet<P: Projection> {
     parked: HashMap<String, Position>,
     skipped: HashSet<Skipped>,
     only: Option<String>,
+    checks_each: bool,
     /// Whether it holds every document there is.
     holds_all: bool,
     batch: Vec<Arriving<P::Event>>,
@@ -139,6 +146,7 @@ impl<P: Projection> WorkingSet<P> {
             parked: HashMap::new(),
             skipped: HashSet::new(),
             only: None,
+            checks_each: false,
             holds_all: false,
             batch: Vec::new(),
             places: Vec::new(),
@@ -184,6 +192,14 @@ impl<P: Projection> WorkingSet<P> {
         !self.skipped.is_empty() && self.skipped.contains(&Skipped { key: key.to_owned(), position })
     }
 
+    /// Whether what happens to a whole stream happens to what is folded: all, this stream, a key of it.
+    fn concerns(&self, stream: &str) -> bool {
+        let of_stream = |only: &str| {
+            only.strip_prefix(stream).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.only.as_deref().is_none_or(of_stream)
+    }
+
     fn park_at(&mut self, key: &str, recorded: &Recorded, error: &FoldError, folded: &mut Folded) {
         let known = self.parked.get(key).is_some_and(|from| *from <= recorded.position);
         if !known {
@@ -204,9 +220,7 @@ impl<P: Projection> WorkingSet<P> {
             Err(error) => {
                 // Nobody can tell which documents it would change: the whole stream waits.
                 let (stream, position) = (recorded.stream.as_str(), recorded.position);
-                if self.only.as_deref().is_none_or(|only| only == stream)
-                    && !self.is_skipped(stream, position)
-                {
+                if self.concerns(stream) && !self.is_skipped(stream, position) {
                     self.park_at(stream, &recorded, &error, folded);
                 }
                 return;
@@ -238,7 +252,12 @@ impl<P: Projection> WorkingSet<P> {
             return Ok(());
         }
         if !skipped {
-            P::fold(&mut slot.document, recorded, event).map_err(|error| (key.clone(), error))?;
+            let folded = if self.checks_each {
+                slot.fold_checked::<P>(recorded, event)
+            } else {
+                P::fold(&mut slot.document, recorded, event)
+            };
+            folded.map_err(|error| (key.clone(), error))?;
         }
         slot.position = Some(recorded.position);
         if !slot.changed {
@@ -255,7 +274,7 @@ impl<P: Projection> WorkingSet<P> {
             let Some((key, slot)) = self.slots.get_index_mut(*place) else { continue };
             let Some(position) = slot.position else { continue };
             let body = slot.document.as_ref().map(|document| to_json(document, size)).transpose();
-            let body = body.map_err(|e| FoldError::Document { key: key.clone(), reason: e.to_string() })?;
+            let body = body.map_err(|error| FoldError::unwritable(&error))?;
             size = body.as_ref().map_or(size, String::len);
             slot.changed = false;
             let is_new = std::mem::replace(&mut slot.is_new, false);
@@ -290,9 +309,24 @@ impl<P: Projection> WorkingSet<P> {
     }
 }
 
-impl<D> Slot<D> {
+impl<D: Serialize + DeserializeOwned> Slot<D> {
     fn new(batch: u64) -> Self {
         Self { position: None, document: None, used_in: batch, changed: false, is_new: true }
+    }
+
+    /// Folds an event, unless what it makes of the document cannot be written: it is as it was then.
+    fn fold_checked<P: Projection<Document = D>>(
+        &mut self,
+        recorded: &Recorded,
+        event: &P::Event,
+    ) -> Result<(), FoldError> {
+        let json = |document: &Option<D>| document.as_ref().map(|document| to_json(document, 0)).transpose();
+        let before = json(&self.document).map_err(|error| FoldError::unwritable(&error))?;
+        P::fold(&mut self.document, recorded, event)?;
+        let Err(error) = json(&self.document) else { return Ok(()) };
+        let before = before.as_deref().map(serde_json::from_str).transpose();
+        self.document = before.map_err(|_| FoldError::unwritable(&error))?;
+        Err(FoldError::unwritable(&error))
     }
 }
 
@@ -344,6 +378,10 @@ impl<P: Projection> Fold for WorkingSet<P> {
 
     fn keep(&mut self, documents_max: usize) {
         self.documents_max = documents_max;
+    }
+
+    fn check_each(&mut self, event: bool) {
+        self.checks_each = event;
     }
 
     fn only(&mut self, key: &str) {

@@ -39,7 +39,7 @@ pub enum Projections {
         #[arg(long)]
         accept: bool,
         /// Events a second at the most; without it the build gives way to live traffic
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
         events_per_second: Option<u64>,
         /// Does not wait for the end
         #[arg(long)]

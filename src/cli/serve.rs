@@ -33,8 +33,8 @@ use crate::domain::Decider;
 use crate::domain::room::RoomLimits;
 use crate::domain::user::UserLimits;
 use crate::engines::{self, EngineError, Engines};
+use crate::log::ReadLimit;
 use crate::log::embedded::{EmbeddedLog, OpenError};
-use crate::log::{EventLog as _, ReadLimit};
 use crate::projector::{self, Projector};
 use crate::reactors::{Checkpoint, Invitations};
 use crate::snapshots::Snapshots;
@@ -134,12 +134,12 @@ async fn serve(
     mut signals: Signals,
     projecting: &projector::Threads,
 ) -> anyhow::Result<()> {
-    let Engines { log, read_models, snapshots } = engines;
+    let Engines { log, read_models, snapshots, node } = engines;
     let workers = workers(config.server.workers);
     let entity_threads = EntityThreads::start(workers);
     let metrics = Metrics::default();
     let stage = Arc::new(stage(&config, log.clone(), &snapshots, &entity_threads, metrics, keys));
-    let options = projector::Options { node: log.epoch().log(), ..projector_options(&config) };
+    let options = projector::Options { holder: node.into(), ..projector_options(&config) };
     let projector = Projector::start_on(projecting, log.clone(), read_models.clone(), options);
     let projector = Arc::new(projector);
     let (ending, ended) = watch::channel(false);

@@ -136,7 +136,7 @@ pub enum AdminError {
         projection: &'static str,
     },
     /// Another process runs it.
-    #[error("the projector {holder} runs this projection: ask that process")]
+    #[error("another process keeps this projection in the store, {holder}: ask that process")]
     Elsewhere {
         /// Which.
         holder: String,

@@ -2,9 +2,10 @@
 //! while it is done.
 
 use dramatis_events::UnixMillis;
+use dramatis_projections::DeadLetter;
 use tokio::sync::oneshot;
 
-use super::compare::{Difference, look_again};
+use super::compare::{Difference, look_again, parked_apart};
 use super::frozen::Frozen;
 use super::record::{Completion, JobState, Kept, Record};
 use super::run::{Run, RunError};
@@ -42,6 +43,8 @@ pub(super) struct Switch {
     pub(super) run: Run,
     /// Keys that moved too fast to be compared before.
     pub(super) suspects: Vec<String>,
+    /// What was parked in the live build when this one was brought to have the same parked.
+    pub(super) parked: Vec<DeadLetter>,
     /// Whether to switch although documents differ.
     pub(super) accept: bool,
     /// Whether only to compare.
@@ -86,14 +89,14 @@ impl Ask {
 
 impl Worker {
     pub(super) async fn switch(&mut self, switch: Switch) {
-        let Switch { mut run, suspects, accept, verify, completion, answer } = switch;
+        let Switch { mut run, suspects, parked, accept, verify, completion, answer } = switch;
         let compared = match &self.run {
             // It has frozen since: how it is compared then the builder finds out.
             None if verify => {
                 let reason = format!("{} cannot be compared now", run.collection);
                 Err(ReadModelError::Failure { reason }.into())
             }
-            _ => self.compare(&mut run, suspects, accept).await,
+            _ => self.compare(&mut run, suspects, &parked, accept).await,
         };
         let made = match compared {
             Ok(Compared::Same) if !verify => self.make_live(run, completion).await.map(|()| Compared::Same),
@@ -110,6 +113,7 @@ impl Worker {
         &mut self,
         run: &mut Run,
         suspects: Vec<String>,
+        parked: &[DeadLetter],
         accept: bool,
     ) -> Result<Compared, RunError> {
         let head = *self.shared.log.head().borrow();
@@ -120,9 +124,15 @@ impl Worker {
         live.run_to(head).await?;
         run.run_to(head).await?;
         let pair = (live.collection.as_str(), run.collection.as_str());
-        let look = look_again(self.shared.store.as_ref(), pair, suspects, head).await?;
-        if look.difference.documents > 0 && !accept {
-            return Ok(Compared::Differs(look.difference));
+        if !parked.iter().all(|letter| live.parked.contains(letter)) {
+            let reason = format!("a parked key went on meanwhile, which {} is to follow", run.collection);
+            return Err(ReadModelError::Failure { reason }.into());
+        }
+        let store = self.shared.store.as_ref();
+        let mut difference = look_again(store, pair, suspects, head).await?.difference;
+        difference.park(parked_apart(store, pair, head).await?);
+        if difference.is_some() && !accept {
+            return Ok(Compared::Differs(difference));
         }
         Ok(Compared::Same)
     }
@@ -268,7 +278,7 @@ impl Worker {
         };
         let builds = store.builds().await.map_err(RunError::Store)?;
         let build = builds.into_iter().find(|build| build.collection == target.collection);
-        let Some(build) = build.filter(|build| build.checkpoint.epoch == self.shared.log.epoch()) else {
+        let Some(build) = build.filter(|build| self.same_history(build)) else {
             return Err(AdminError::NothingKept { projection: name });
         };
         let (to, version) = (build.collection.clone(), self.projection.version());

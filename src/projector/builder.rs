@@ -8,6 +8,7 @@ use dramatis_projections::DynProjection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use self::proof::Proof;
 use super::asks::{Ask, Compared, Switch};
 use super::backoff::Backoff;
 use super::compare::Difference;
@@ -193,7 +194,7 @@ impl Builder {
                 None => return self.save(&mut sitting).await,
             };
             compared = true;
-            if difference.documents > 0 && !sitting.job.accept {
+            if difference.is_some() && !sitting.job.accept {
                 return self.differs(sitting, difference).await;
             }
         }
@@ -205,39 +206,39 @@ impl Builder {
         // shows how what is switched to differs.
         let seen = sitting.job.completion.is_some_and(|known| known.position == sitting.run.position);
         let proof = if frozen.is_some() || (compared && sitting.job.accept && seen) {
-            self.counted(&mut sitting).await?.map(|completion| (Vec::new(), completion))
+            self.counted(&mut sitting).await?.map(Proof::of)
         } else {
             self.prove(&mut sitting, &live, &mut difference).await?
         };
-        let Some((suspects, completion)) = proof else { return self.save(&mut sitting).await };
-        if difference.documents > 0 && !sitting.job.accept {
-            sitting.job.completion = Some(completion);
+        let Some(proof) = proof else { return self.save(&mut sitting).await };
+        if difference.is_some() && !sitting.job.accept {
+            sitting.job.completion = Some(proof.completion);
             return self.differs(sitting, difference).await;
         }
         if self.wake.has_changed().unwrap_or(true) {
             return self.save(&mut sitting).await;
         }
-        self.hand_over(sitting, suspects, completion, difference).await
+        self.hand_over(sitting, proof, difference).await
     }
 
     /// Has the task of the live build compare the rest and switch.
     async fn hand_over(
         &mut self,
         sitting: Sitting,
-        suspects: Vec<String>,
-        completion: Completion,
+        proof: Proof,
         difference: Difference,
     ) -> Result<(), RunError> {
+        let Proof { suspects, parked, completion } = proof;
         let (job, accept) = (sitting.job(), sitting.job.accept);
         let verify = sitting.job.purpose == Purpose::Verify;
-        let found = (difference.documents > 0).then_some(difference);
+        let found = difference.is_some().then_some(difference);
         self.note(&job, |_, noted| {
             noted.completion = Some(completion);
             noted.difference.clone_from(&found);
         })
         .await?;
         let (answer, answered) = oneshot::channel();
-        let switch = Switch { run: sitting.run, suspects, accept, verify, completion, answer };
+        let switch = Switch { run: sitting.run, suspects, parked, accept, verify, completion, answer };
         let stopped = || RunError::Store(ReadModelError::Failure { reason: "the projector stops".into() });
         self.asks.send(Ask::Switch(Box::new(switch))).await.map_err(|_| stopped())?;
         match answered.await.map_err(|_| stopped())?? {
@@ -271,7 +272,8 @@ impl Builder {
             projection = self.projection.name(),
             collection = job.collection,
             documents = difference.documents,
-            "the new build shows other documents than the live one, which stays"
+            parked = difference.parked,
+            "the new build shows other documents than the live one, or has other keys parked: that stays"
         );
         let (verify, now) = (job.purpose == Purpose::Verify, self.shared.clock.now());
         self.note(job, |_, noted| {

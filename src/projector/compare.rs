@@ -1,7 +1,7 @@
 //! Whether two builds show the same: a merge by key, and a second look at what moved meanwhile.
 
 use std::cmp::Ordering;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use dramatis_events::Position;
 use dramatis_projections::{Digest, Stored};
@@ -25,6 +25,23 @@ pub struct Difference {
     pub documents: u64,
     /// Some of them, in key order.
     pub shown: Vec<Differing>,
+    /// How many keys are parked in one of the builds alone, or from another event on.
+    #[serde(default)]
+    pub parked: u64,
+    /// Some of these, in key order.
+    #[serde(default)]
+    pub parked_shown: Vec<ParkedApart>,
+}
+
+/// A key that two builds have not parked alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedApart {
+    /// The key; a stream's name stands for every key of that stream.
+    pub key: String,
+    /// The event that it waits behind in the live build; `None` if it is not parked there.
+    pub live: Option<Position>,
+    /// The same of the new build.
+    pub new: Option<Position>,
 }
 
 /// A document that two builds show differently.
@@ -176,7 +193,38 @@ fn by_key(stored: Vec<Stored>) -> HashMap<String, Stored> {
     stored.into_iter().map(|stored| (stored.key.clone(), stored)).collect()
 }
 
+/// The keys that two builds have not parked alike, of what is parked up to a position.
+pub(super) async fn parked_apart(
+    store: &dyn ReadModels,
+    (live, new): (&str, &str),
+    up_to: Option<Position>,
+) -> Result<Vec<ParkedApart>, ReadModelError> {
+    let mut keys: BTreeMap<String, (Option<Position>, Option<Position>)> = BTreeMap::new();
+    for letter in store.dead_letters(live).await? {
+        keys.entry(letter.key).or_default().0 = Some(letter.position);
+    }
+    for letter in store.dead_letters(new).await? {
+        keys.entry(letter.key).or_default().1 = Some(letter.position);
+    }
+    let within = |position: Option<Position>| position.filter(|position| Some(*position) <= up_to);
+    let keys = keys.into_iter().map(|(key, (live, new))| (key, within(live), within(new)));
+    let apart = keys.filter(|(_, live, new)| live != new);
+    Ok(apart.map(|(key, live, new)| ParkedApart { key, live, new }).collect())
+}
+
 impl Difference {
+    /// Whether there is one.
+    pub fn is_some(&self) -> bool {
+        self.documents > 0 || self.parked > 0
+    }
+
+    /// Takes in the keys that are not parked alike.
+    pub(super) fn park(&mut self, mut apart: Vec<ParkedApart>) {
+        self.parked = u64::try_from(apart.len()).unwrap_or(u64::MAX);
+        apart.truncate(SHOWN_MAX);
+        self.parked_shown = apart;
+    }
+
     /// Counts in what a later look found.
     pub(super) fn add(&mut self, other: Self) {
         self.documents = self.documents.saturating_add(other.documents);

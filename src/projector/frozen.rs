@@ -5,6 +5,7 @@ use dramatis_projections::FoldError;
 
 use super::record::{Job, JobState, Purpose, Record};
 use super::run::{RunError, next_collection};
+use super::stands;
 use super::status::History;
 use super::worker::Worker;
 use crate::read_models::Build;
@@ -29,7 +30,9 @@ impl Frozen {
             History::Earlier => format!(
                 "queries get build {collection} as it stands, and where there are tokens they are refused"
             ),
-            History::OfAnotherLog(_) => format!("queries get nothing of build {collection}"),
+            History::OfAnotherCopy | History::OfAnotherLog(_) => {
+                format!("queries get nothing of build {collection}")
+            }
         };
         format!("{queries}: {why}; {next}")
     }
@@ -58,15 +61,37 @@ impl Worker {
             let (projection, collection) = (self.projection.name(), build.collection.clone());
             return Err(RunError::AliasMoved { projection, collection });
         }
-        let why = if history == History::Present {
-            let version = self.projection.version();
-            format!("it is of version {} of the fold and this release has version {version}", build.version)
-        } else {
-            let epoch = self.shared.log.epoch();
-            format!("it is of the history {} and the log is {epoch}", build.checkpoint.epoch)
-        };
+        let why = self.why_not(build, history);
         let position = build.checkpoint.position.filter(|_| history == History::Present);
         self.freeze(build.collection.clone(), position, history, why).await
+    }
+
+    fn why_not(&self, build: &Build, history: History) -> String {
+        let (version, epoch) = (self.projection.version(), self.shared.log.epoch());
+        match history {
+            History::Present => {
+                format!(
+                    "it is of version {} of the fold and this release has version {version}",
+                    build.version
+                )
+            }
+            History::OfAnotherCopy => "it is of a copy of this log that went another way".to_owned(),
+            History::Earlier if build.checkpoint.epoch == epoch => {
+                let (got_to, head) = (build.checkpoint.position, *self.shared.log.head().borrow());
+                match got_to.filter(|got_to| Some(*got_to) > head) {
+                    Some(got_to) => format!(
+                        "it has got to {got_to} and the log ends {}: acknowledged events are gone",
+                        stands(head)
+                    ),
+                    None => {
+                        "it holds events that the log has no more: acknowledged events are gone".to_owned()
+                    }
+                }
+            }
+            History::Earlier | History::OfAnotherLog(_) => {
+                format!("it is of the history {} and the log is {epoch}", build.checkpoint.epoch)
+            }
+        }
     }
 
     /// Freezes the live build where it is, before an event that changes a document that cannot be read.

@@ -44,7 +44,7 @@ pub struct Past {
     pub body: Option<String>,
     /// The event that had changed it last.
     pub position: Option<Position>,
-    /// Why later events are not in it, if its key was parked.
+    /// Why later events are not in it, if its key or its whole stream was parked.
     pub parked: Option<DeadLetter>,
 }
 
@@ -72,11 +72,18 @@ pub(super) async fn past(
     // It may take a while, and who asks may be on a thread that others wait for.
     let folded = tokio::task::spawn_blocking(move || {
         let events: Vec<_> = causes.into_iter().map(|cause| cause.recorded).collect();
-        let mut fold = projection.start(usize::MAX);
-        fold.only(&only);
-        fold.skip(skipped);
-        fold.begin(&events);
-        fold.finish()
+        let folded = |each: bool| {
+            let mut fold = projection.start(usize::MAX);
+            fold.only(&only);
+            fold.skip(skipped.clone());
+            fold.check_each(each);
+            fold.begin(&events);
+            fold.finish()
+        };
+        match folded(false) {
+            Err(FoldError::Unwritable { .. }) => folded(true),
+            folded => folded,
+        }
     });
     let broke = |error: tokio::task::JoinError| ReadModelError::Failure { reason: error.to_string() };
     let folded = folded.await.map_err(|error| RunError::Store(broke(error)))?.map_err(RunError::Document)?;
@@ -193,7 +200,7 @@ fn cause(
             Some(Cause { recorded, skipped, unreadable: None })
         }
         Ok(_) => None,
-        Err(error @ (FoldError::Decode(_) | FoldError::Document { .. } | FoldError::OutOfPlace { .. })) => {
+        Err(error) => {
             let skipped = skipped.contains(&of(recorded.stream.as_str()));
             Some(Cause { recorded, skipped, unreadable: Some(error.to_string()) })
         }

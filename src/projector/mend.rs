@@ -5,7 +5,7 @@ use dramatis_projections::{DeadLetter, DynProjection, Skipped};
 
 use super::asks::Mended;
 use super::record::{Ledger, Record};
-use super::run::{Run, RunError, filter};
+use super::run::{Run, RunError, filter, say_parked};
 use super::worker::Worker;
 use super::{AdminError, Shared};
 use crate::log::ReadLimit;
@@ -29,6 +29,7 @@ pub(super) async fn mend(
     let mut fold = projection.start(shared.options.documents_max);
     fold.park(&others);
     fold.only(&letter.key);
+    fold.check_each(true);
     let record = Ledger::new(shared.store.clone(), projection.name()).read().await?;
     if record.skipped_in == Some(run.epoch) {
         fold.skip(record.skipped);
@@ -51,11 +52,12 @@ pub(super) async fn mend(
         fold.load(shared.store.load(&run.collection, missing).await?)?;
         let folded = fold.finish()?;
         mended.events += folded.events;
-        let parked = folded.parked.into_iter().find(|parked| parked.key == letter.key);
+        say_parked(projection, &folded.parked);
+        let parked = folded.parked.iter().find(|parked| parked.key == letter.key).cloned();
         let checkpoint = Checkpoint { epoch: run.epoch, position: None };
-        // If it waits from a later event on now, that takes the old letter's place.
-        let letters = parked.iter().cloned().collect();
-        let batch = Batch { writes: folded.writes, parked: letters, checkpoint, after: None };
+        // If it waits from a later event on now, that takes the old letter's place. Of a stream, keys may
+        // be parked that were not known before.
+        let batch = Batch { writes: folded.writes, parked: folded.parked, checkpoint, after: None };
         shared.store.write(&run.collection, batch.into()).await?;
         if let Some(parked) = parked {
             mended.parked = Some(format!("event {} at {}: {}", parked.event, parked.position, parked.error));

@@ -9,6 +9,7 @@ use dramatis_projections::{DeadLetter, Digest, Skipped};
 use serde::{Deserialize, Serialize};
 
 use super::compare::{Difference, SHOWN_MAX};
+use super::keeper::Keeper;
 use super::run::RunError;
 use super::status::History;
 use crate::read_models::{ReadModelError, ReadModels};
@@ -31,6 +32,12 @@ pub(super) struct Record {
     pub(super) held_version: Option<u32>,
     /// The epoch whose first build an admin cancelled: neither is that built again unasked.
     pub(super) held_epoch: Option<Epoch>,
+    /// Who keeps the projection, or did last.
+    pub(super) keeper: Option<Keeper>,
+    /// Builds that a copy of this log made which went another way.
+    pub(super) strangers: Vec<String>,
+    /// Builds of events that this log had before an older state of it was put back.
+    pub(super) lost: Vec<String>,
 }
 
 /// A build made beside the live one.
@@ -221,7 +228,9 @@ impl Record {
     pub(super) fn hold_back(&mut self, history: History, successor: &Job) {
         match history {
             History::Present => self.held_version = Some(successor.version),
-            History::Earlier | History::OfAnotherLog(_) => self.held_epoch = Some(successor.epoch),
+            History::Earlier | History::OfAnotherCopy | History::OfAnotherLog(_) => {
+                self.held_epoch = Some(successor.epoch)
+            }
         }
     }
 
@@ -229,7 +238,9 @@ impl Record {
     pub(super) fn holds_back(&self, history: History, version: u32, epoch: Epoch) -> bool {
         match history {
             History::Present => self.held_version == Some(version),
-            History::Earlier | History::OfAnotherLog(_) => self.held_epoch == Some(epoch),
+            History::Earlier | History::OfAnotherCopy | History::OfAnotherLog(_) => {
+                self.held_epoch == Some(epoch)
+            }
         }
     }
 

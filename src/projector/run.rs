@@ -204,13 +204,7 @@ impl Run {
         }
         let folded = self.fold(&events).await?;
         self.folded_at = events.last().map_or(self.folded_at, |event| Some(event.recorded_at));
-        for letter in &folded.parked {
-            tracing::error!(
-                projection = self.projection.name(), key = letter.key, position = %letter.position,
-                event = letter.event, error = letter.error,
-                "parked a key: its later events wait until it is tried again or the event is skipped"
-            );
-        }
+        say_parked(self.projection, &folded.parked);
         self.folded_to = reached;
         self.found = found(&folded.writes);
         let nothing = folded.writes.is_empty() && folded.parked.is_empty() && self.unwritten.is_empty();
@@ -303,6 +297,14 @@ impl Run {
     }
 
     async fn fold(&mut self, events: &[Arc<Recorded>]) -> Result<Folded, RunError> {
+        match self.fold_page(events, false).await {
+            Err(RunError::Document(FoldError::Unwritable { .. })) => self.fold_page(events, true).await,
+            folded => folded,
+        }
+    }
+
+    /// Folds a page; if `each` document is checked after each event, what cannot be written parks its key.
+    async fn fold_page(&mut self, events: &[Arc<Recorded>], each: bool) -> Result<Folded, RunError> {
         if self.stale {
             self.settle().await?;
             (self.fold, self.parked) =
@@ -310,6 +312,7 @@ impl Run {
             self.fold.keep(self.documents_max());
         }
         self.stale = true;
+        self.fold.check_each(each);
         let missing = self.fold.begin(events);
         if !missing.is_empty() {
             // What is on its way to the store may be among them.
@@ -365,6 +368,17 @@ impl Run {
     }
 }
 
+/// Says which keys are parked from now on.
+pub(super) fn say_parked(projection: &dyn DynProjection, parked: &[DeadLetter]) {
+    for letter in parked {
+        tracing::error!(
+            projection = projection.name(), key = letter.key, position = %letter.position,
+            event = letter.event, error = letter.error,
+            "parked a key: its later events wait until it is tried again or the event is skipped"
+        );
+    }
+}
+
 /// A build as a store is told of it.
 fn described(projection: &'static dyn DynProjection, collection: &str, epoch: Epoch) -> NewBuild {
     NewBuild {
@@ -383,7 +397,10 @@ pub(super) async fn next_collection(shared: &Shared, projection: &str) -> Result
     let builds = shared.store.builds().await?;
     let record = Ledger::new(shared.store.clone(), projection).read().await?;
     let named = builds.iter().map(|build| &build.collection);
-    let named = named.chain(record.job.iter().map(|job| &job.collection));
+    let named = named
+        .chain(record.job.iter().map(|job| &job.collection))
+        .chain(&record.strangers)
+        .chain(&record.lost);
     let numbers = named.filter_map(|collection| collection.split_once('@'));
     let numbers = numbers.filter(|(name, _)| *name == projection);
     let last = numbers.filter_map(|(_, number)| number.parse::<u64>().ok()).max().unwrap_or(0);

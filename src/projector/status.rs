@@ -46,6 +46,8 @@ pub enum History {
     Present,
     /// What the same log had recorded before it was cut or restored.
     Earlier,
+    /// What a copy of this log has recorded that went another way.
+    OfAnotherCopy,
     /// What another log has recorded.
     OfAnotherLog(Epoch),
 }
@@ -62,7 +64,8 @@ pub enum Health {
         /// Why, and what to do.
         reason: String,
     },
-    /// Another projector runs it.
+    /// Another process keeps it in this store: what that has there is of another copy of the log, and
+    /// queries are not answered with it.
     Standby {
         /// Which.
         holder: String,
@@ -128,6 +131,15 @@ pub fn another_log(epoch: Epoch) -> String {
     )
 }
 
+/// That another process keeps a projection, in words.
+pub fn kept_elsewhere(holder: &str) -> String {
+    format!(
+        "another process keeps it in this store, {holder}, and what is there is of that process's log: give each \
+         data directory a store of its own. Once that process has gone, this one takes over within \
+         projections.lease_ms"
+    )
+}
+
 impl Status {
     pub(super) fn new(projection: &dyn DynProjection, shared: &Shared) -> Self {
         Self {
@@ -160,7 +172,12 @@ impl Status {
         match &self.health {
             Health::Unsupported { reason } => Some(reason.clone()),
             Health::Foreign { epoch } => Some(another_log(*epoch)),
+            Health::Standby { holder } => Some(kept_elsewhere(holder)),
             _ => match self.history {
+                History::OfAnotherCopy => Some(
+                    "what is there is of a copy of this log that went another way, until it is built anew"
+                        .to_owned(),
+                ),
                 History::OfAnotherLog(epoch) => {
                     Some(format!("what is there is of another log, of epoch {epoch}, until it is built anew"))
                 }

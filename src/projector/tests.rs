@@ -44,6 +44,7 @@ macro_rules! rooms_folded {
 }
 
 mod builds;
+mod copies;
 mod histories;
 mod letters;
 mod lost;
@@ -51,6 +52,7 @@ mod odd;
 mod place;
 mod troubles;
 mod unsupported;
+mod unwritable;
 mod versions;
 
 /// A log in memory that a test writes by hand, whatever a decider would say.

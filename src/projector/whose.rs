@@ -6,7 +6,7 @@ use dramatis_events::Epoch;
 use dramatis_projections::DeadLetter;
 use tokio::sync::watch;
 
-use super::record::Record;
+use super::record::{JobState, Record};
 use super::run::RunError;
 use super::status::{History, another_log};
 use super::worker::{TICK, Worker};
@@ -55,6 +55,7 @@ impl Worker {
     pub(super) fn history_of(&self, build: &Build) -> History {
         match self.another_log_of(build) {
             Some(epoch) => History::OfAnotherLog(epoch),
+            None if self.strangers.contains(&build.collection) => History::OfAnotherCopy,
             None if self.same_history(build) => History::Present,
             None => History::Earlier,
         }
@@ -73,12 +74,20 @@ impl Worker {
         }
         let (epoch, name) = (self.shared.log.epoch(), self.projection.name());
         let builds = builds.iter().filter(|build| build.projection == name);
-        let is_lost = |collection: &str| {
-            let of_another = |build: &Build| build.checkpoint.epoch != epoch;
-            builds.clone().any(|build| build.collection == collection && of_another(build))
-        };
+        let named = |collection: &str| builds.clone().find(|build| build.collection == collection);
+        let is_lost = |collection: &str| named(collection).is_some_and(|build| !self.same_history(build));
+        let now = self.shared.clock.now();
         let forgotten = self.ledger.update(|record| {
             record.kept.retain(|kept| !is_lost(&kept.collection));
+            record.strangers.retain(|stranger| named(stranger).is_some());
+            record.lost.retain(|lost| named(lost).is_some());
+            // Of another epoch it is known for that anyway.
+            if let Some(job) = record.job.as_mut().filter(|job| job.state.is_active() && job.epoch == epoch)
+                && is_lost(&job.collection)
+            {
+                job.error = Some("it has got past the log's end: acknowledged events are gone".to_owned());
+                job.end(JobState::Failed, now);
+            }
             Ok::<_, RunError>(record.clone())
         });
         let record = forgotten.await?;

@@ -46,6 +46,12 @@ pub(super) struct Worker {
     ticked: Option<Instant>,
     pub(super) leads_until: Option<Instant>,
     token: u64,
+    /// Builds that a copy of this log made which went another way.
+    pub(super) strangers: Vec<String>,
+    /// Builds of events that this log had before an older state of it was put back.
+    pub(super) lost: Vec<String>,
+    /// Where the last event is that was noted of this log.
+    pub(super) marked: Option<Position>,
     purge: Option<(Instant, String, Position)>,
 }
 
@@ -80,6 +86,9 @@ impl Worker {
             ticked: None,
             leads_until: None,
             token: 0,
+            strangers: Vec::new(),
+            lost: Vec::new(),
+            marked: None,
             purge: None,
         }
     }
@@ -131,7 +140,13 @@ impl Worker {
             // What is not written down is read again.
             let _ = run.save().await;
         }
-        let _ = self.shared.store.release(&self.lease_name(), &self.shared.holder).await;
+        if self.leads_until.is_some() {
+            // The next process on this data has the same name. Another one waits as after a crash, so
+            // that a restart does not hand over what is here to whoever else has this store.
+            let _ = self.mark().await;
+            let ttl = self.shared.options.lease;
+            let _ = self.shared.store.lease(&self.lease_name(), &self.shared.holder, ttl).await;
+        }
         self.publish(Some(Health::Stopped));
     }
 
@@ -220,9 +235,13 @@ impl Worker {
             self.publish(Some(Health::Standby { holder: lease.holder }));
             return Ok(false);
         }
-        if self.token != lease.token {
+        if self.token == lease.token {
+            self.mark().await?;
+        } else {
             // Somebody else may have held it meanwhile: nothing in memory is sure.
             self.look_again();
+            self.cleaned = false;
+            self.become_keeper().await?;
             self.token = lease.token;
         }
         // Renewed long before it ends.
@@ -301,7 +320,12 @@ impl Worker {
 
     pub(super) fn same_history(&self, build: &Build) -> bool {
         let (epoch, head) = (self.shared.log.epoch(), *self.shared.log.head().borrow());
-        build.checkpoint.epoch == epoch && build.checkpoint.position <= head
+        build.checkpoint.epoch == epoch && build.checkpoint.position <= head && self.is_ours(build)
+    }
+
+    /// Whether a build is of no events that this log has not.
+    fn is_ours(&self, build: &Build) -> bool {
+        !self.strangers.contains(&build.collection) && !self.lost.contains(&build.collection)
     }
 
     async fn first_build(&mut self, alias: Option<String>) -> Result<(), RunError> {

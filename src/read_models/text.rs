@@ -1,8 +1,9 @@
 //! The words of a text, cut in the same way for every engine: what a search finds does not
 //! depend on the store.
 //!
-//! A word is a run of letters, digits and their marks, in lower case and without the accents of
-//! Latin, Greek and Cyrillic. Where nothing separates words, each letter with its marks is one by
+//! A word is a run of letters, digits and their marks, in lower case and without what is written or left
+//! out as one likes: the accents of Latin, Greek and Cyrillic, the points of Hebrew, Arabic and Syriac, and
+//! what nobody sees, such as the sign that has a heart shown in red. Where nothing separates words, each letter with its marks is one by
 //! itself: Chinese characters, Japanese kana, Thai, Lao, Burmese and Khmer. So is each emoji, whatever
 //! its skin; it is spelt, as `emoji1f602`, since engines take signs for what separates. All else
 //! separates.
@@ -85,8 +86,28 @@ pub(super) fn not_searched(collection: &str) -> ReadModelError {
 }
 
 fn letters(text: &str) -> impl Iterator<Item = char> {
-    let accents = '\u{300}'..='\u{36f}';
-    text.nfkd().filter(move |letter| !accents.contains(letter)).flat_map(char::to_lowercase).nfc()
+    text.nfkd().filter(|letter| !is_optional(*letter)).flat_map(char::to_lowercase).nfc()
+}
+
+/// What a word is the same without. Of the marks over Arabic letters, hamza and madda make others of them.
+fn is_optional(letter: char) -> bool {
+    let accents = matches!(letter, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}');
+    let hebrew = matches!(
+        letter,
+        '\u{591}'
+            ..='\u{5bd}' | '\u{5bf}' | '\u{5c1}' | '\u{5c2}' | '\u{5c4}' | '\u{5c5}' | '\u{5c7}' | '\u{fb1e}'
+    );
+    let arabic = matches!(letter,
+        '\u{610}'..='\u{61a}' | '\u{640}' | '\u{64b}'..='\u{652}' | '\u{656}'..='\u{65f}' | '\u{670}'
+        | '\u{6d6}'..='\u{6dc}' | '\u{6df}'..='\u{6e4}' | '\u{6e7}' | '\u{6e8}' | '\u{6ea}'..='\u{6ed}'
+        | '\u{897}'..='\u{89f}' | '\u{8ca}'..='\u{8e1}' | '\u{8e3}'..='\u{8ff}');
+    let syriac = matches!(letter, '\u{711}' | '\u{730}'..='\u{74a}');
+    // Boxes and circles about signs, selectors of how a sign is shown, and what directs lines of text.
+    let unseen = matches!(letter,
+        '\u{ad}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200d}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{e0000}'..='\u{e0fff}');
+    accents || hebrew || arabic || syriac || unseen
 }
 
 /// The blocks of pictures and signs in which emoji are; modifiers of the skin are none by themselves.
@@ -126,6 +147,10 @@ mod tests {
             ("a😂b", "a emoji1f602 b"),
             ("👍🏽👍 ❤️", "emoji1f44d emoji1f44d emoji2764"),
             ("👩\u{200d}💻", "emoji1f469 emoji1f4bb"),
+            ("1\u{fe0f}\u{20e3}2 a\u{fe0f}b x\u{ad}y", "12 ab xy"),
+            ("مُحَمَّد محمـــد أَب", "محمد محمد أب"),
+            ("שָׁלוֹם", "שלום"),
+            ("کتاب\u{200c}ها", "کتاب ها"),
             ("สวัสดี", "ส วั ส ดี"),
             ("ກ\u{eb4}ນ က\u{102d}\u{102f}", "ກ\u{eb4} ນ က\u{102d}\u{102f}"),
             ("ខ\u{17d2}មែរ 7", "ខ\u{17d2} មែ រ 7"),

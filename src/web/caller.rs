@@ -21,8 +21,12 @@ use crate::protocol::{ErrorCode, Reject};
 
 /// Of the API, what is open without a token: who watches a server has none.
 const OPEN: [&str; 3] = ["/api/health", "/api/openapi.json", "/api/asyncapi.json"];
-/// What only integrations may use where there are tokens: it is about all rooms.
-const OPERATORS: [&str; 3] = ["/api/events", "/api/projections", METRICS];
+/// What only integrations may use where there are tokens: it is about all rooms. A token that opens
+/// some alone opens of it what names one of these.
+const OPERATORS: [&str; 3] = [EVENTS, "/api/projections", METRICS];
+/// These are of one room, if the query names one.
+const EVENTS: &str = "/api/events";
+const SEARCH: &str = "/api/search";
 /// Theirs unless it is opened to all.
 const METRICS: &str = "/metrics";
 
@@ -88,7 +92,7 @@ pub(super) fn admit_user(stage: &Stage, request: &ServiceRequest) -> Result<(), 
     let token = bearer(request.request()).ok_or(TokenError::Bad);
     let pass =
         token.and_then(|token| keys.verify(token, SystemClock.now())).map_err(Refusal::Unauthorized)?;
-    may_use(&pass, path)?;
+    may_use(&pass, path, request.query_string())?;
     stage.meters.user(&pass.user).take(size(request.request())).map_err(Refusal::TooFast)?;
     request.extensions_mut().insert(pass);
     Ok(())
@@ -116,15 +120,14 @@ pub(super) fn act(
 
 /// Whether a person may read what this asks for: where there are tokens, documents follow the
 /// rights that the socket keeps to. A room's are for those who may follow it, a user's for
-/// themselves, and a search over all rooms is for integrations.
+/// themselves, and a search over all rooms is for integrations whose token opens all of them.
 pub(super) async fn may_read(stage: &Stage, request: &ServiceRequest) -> Result<(), Refusal> {
     let pass = request.extensions().get::<Pass>().cloned();
     let Some(pass) = pass.filter(|pass| pass.user.kind() != MemberKind::Integration) else { return Ok(()) };
     let path = routed_path(request);
-    let room = if path == "/api/search" {
-        let asked = web::Query::<HashMap<String, String>>::from_query(request.query_string());
-        let room = asked.ok().and_then(|asked| EntityId::parse(asked.get("room")?).ok());
-        Some(Ok(room.ok_or_else(|| Refusal::Forbidden("name a room to search in".to_owned()))?))
+    let room = if path == SEARCH {
+        let room = rooms_asked(request.query_string()).into_iter().next();
+        Some(room.ok_or_else(|| Refusal::Forbidden("name a room to search in".to_owned()))?)
     } else {
         room_of(path)
     };
@@ -146,15 +149,35 @@ pub(super) async fn may_follow(stage: &Stage, pass: &Pass, room: &EntityId) -> b
     pass.opens(room) && reading.is_ok_and(|reading| reading.is_none_or(Reading::may_read))
 }
 
-fn may_use(pass: &Pass, path: &str) -> Result<(), Refusal> {
-    if OPERATORS.iter().any(|start| path.starts_with(start)) && pass.user.kind() != MemberKind::Integration {
+fn may_use(pass: &Pass, path: &str, query: &str) -> Result<(), Refusal> {
+    let of_operators = OPERATORS.iter().any(|start| path.starts_with(start));
+    if of_operators && pass.user.kind() != MemberKind::Integration {
         let why = "only integrations may use this: show such a token";
         return Err(Refusal::Forbidden(why.to_owned()));
     }
-    match room_of(path) {
-        Some(room) if !room.as_ref().is_ok_and(|room| pass.opens(room)) => Err(not_opened(path)),
-        _ => Ok(()),
+    let opens = |room: &Result<EntityId, ()>| room.as_ref().is_ok_and(|room| pass.opens(room));
+    if !of_operators && path != SEARCH {
+        let opened = room_of(path).is_none_or(|room| opens(&room));
+        return if opened { Ok(()) } else { Err(not_opened(path)) };
     }
+    // Named twice, which one counts is the handler's to say.
+    let rooms = if path == EVENTS || path == SEARCH { rooms_asked(query) } else { Vec::new() };
+    if pass.opens_all() || (!rooms.is_empty() && rooms.iter().all(opens)) {
+        return Ok(());
+    }
+    let why = format!(
+        "the token opens some rooms alone, and {path} is about all: searches and events may be asked for with one \
+         of them as `room`"
+    );
+    Err(Refusal::Forbidden(why))
+}
+
+/// The rooms that a query names, as the handlers read it; an error for what is none.
+fn rooms_asked(query: &str) -> Vec<Result<EntityId, ()>> {
+    let asked = web::Query::<Vec<(String, String)>>::from_query(query);
+    let asked = asked.map_or_else(|_| Vec::new(), web::Query::into_inner);
+    let rooms = asked.into_iter().filter(|(name, _)| name == "room");
+    rooms.map(|(_, room)| EntityId::parse(&room).map_err(|_| ())).collect()
 }
 
 /// The path that routes are matched with. That of the request line may have any letter of it

@@ -175,17 +175,24 @@ fn job_line(name: &str, job: &Value) -> String {
 }
 
 fn how_many(difference: &Value) -> String {
-    match field(difference, "documents").as_str() {
+    let documents = match field(difference, "documents").as_str() {
         "1" => "1 document differs".to_owned(),
         documents => format!("{documents} documents differ"),
-    }
+    };
+    let parked = match field(difference, "parked").as_str() {
+        "-" | "0" => return documents,
+        "1" => "1 key is not parked alike".to_owned(),
+        keys => format!("{keys} keys are not parked alike"),
+    };
+    if documents.starts_with("0 ") { parked } else { format!("{documents}, {parked}") }
 }
 
 /// Which documents differ, and how.
 fn difference(difference: &Value) -> String {
     let shown = rows(difference.get("shown").unwrap_or(&Value::Null));
     let mut text = how_many(difference);
-    text.push_str(if shown.is_empty() { "\n" } else { ", among them:\n" });
+    let parked = rows(difference.get("parked_shown").unwrap_or(&Value::Null));
+    text.push_str(if shown.is_empty() && parked.is_empty() { "\n" } else { ", among them:\n" });
     for document in shown {
         let fields: Vec<_> = rows(document.get("fields").unwrap_or(&Value::Null)).iter().map(plain).collect();
         let fields = if fields.is_empty() { String::new() } else { format!(" in {}", fields.join(", ")) };
@@ -198,6 +205,17 @@ fn difference(difference: &Value) -> String {
             field(document, "new"),
         );
         text.push_str(&both);
+    }
+    for key in parked {
+        let (live, new) = (field(key, "live"), field(key, "new"));
+        text.extend([
+            "  ",
+            &field(key, "key"),
+            " is parked from position ",
+            &live,
+            " on in the live build, from ",
+        ]);
+        text.extend([new.as_str(), " on in the new one\n"]);
     }
     text
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use dramatis_events::Position;
 use dramatis_projections::{DeadLetter, Skipped};
 
-use super::super::compare::{Difference, SUSPECTS_MAX, complete, look_again, merge};
+use super::super::compare::{Difference, SUSPECTS_MAX, complete, look_again, merge, parked_apart};
 use super::super::mend;
 use super::super::record::{Completion, JobState};
 use super::super::run::{Run, RunError};
@@ -19,6 +19,22 @@ const MERGES_MAX: usize = 5;
 const LOOKS_MAX: usize = 10;
 /// So few that moved can be compared in the moment of the switch.
 const FEW: usize = 256;
+
+/// What is known of a build that was compared.
+pub(super) struct Proof {
+    /// Keys that moved too fast.
+    pub(super) suspects: Vec<String>,
+    /// What was parked in the live build when this one was brought to have the same parked.
+    pub(super) parked: Vec<DeadLetter>,
+    pub(super) completion: Completion,
+}
+
+impl Proof {
+    /// Of a build that is not to be compared any more.
+    pub(super) const fn of(completion: Completion) -> Self {
+        Self { suspects: Vec::new(), parked: Vec::new(), completion }
+    }
+}
 
 impl Builder {
     /// What the build comes to, without comparing it. `None` if it was halted.
@@ -65,9 +81,10 @@ impl Builder {
         let merged = merge(store.as_ref(), pair, run.position, &|| self.is_halted()).await?;
         let Some((suspects, completion)) = merged else { return Ok(None) };
         // What the new build changed after that position cannot be compared.
-        let look = look_again(store.as_ref(), pair, suspects, at).await?;
+        let mut difference = look_again(store.as_ref(), pair, suspects, at).await?.difference;
+        difference.park(parked_apart(store.as_ref(), pair, at).await?);
         self.enter(sitting, JobState::Building).await?;
-        Ok(Some((look.difference, completion)))
+        Ok(Some((difference, completion)))
     }
 
     /// Tells whether a live build that stands still is what the log says up to there, which is all that
@@ -96,7 +113,7 @@ impl Builder {
         let Some((difference, completion)) = self.compare_with_frozen(&mut sitting, live, at).await? else {
             return self.save(&mut sitting).await;
         };
-        let found = (difference.documents > 0).then_some(difference);
+        let found = difference.is_some().then_some(difference);
         self.end(&sitting, JobState::Done, |_, job| {
             (job.completion, job.compared_frozen) = (Some(completion), true);
             job.difference.clone_from(&found);
@@ -111,9 +128,11 @@ impl Builder {
         sitting: &mut Sitting,
         live: &str,
         difference: &mut Difference,
-    ) -> Result<Option<(Vec<String>, Completion)>, RunError> {
+    ) -> Result<Option<Proof>, RunError> {
         let (store, new) = (self.shared.store.clone(), sitting.run.collection.clone());
         for _ in 0..MERGES_MAX {
+            // In this order: what goes on in the live build meanwhile is missing in what is known of it.
+            let parked = store.dead_letters(live).await?;
             self.mend_as_live(&mut sitting.run).await?;
             let position = sitting.run.position;
             let merged = merge(store.as_ref(), (live, &new), position, &|| self.is_halted()).await?;
@@ -134,7 +153,11 @@ impl Builder {
             }
             // What was not held was not looked at: only a difference that was found counts then.
             if !too_many || difference.documents > 0 {
-                return Ok(Some((suspects, completion)));
+                if sitting.job.accept {
+                    // It is switched to all the same, and what is parked otherwise is shown.
+                    difference.park(parked_apart(store.as_ref(), (live, &new), sitting.run.position).await?);
+                }
+                return Ok(Some(Proof { suspects, parked, completion }));
             }
         }
         let reason =

@@ -235,7 +235,7 @@ async fn several_are_built_side_by_side_while_the_log_grows() {
 async fn one_projector_works_and_the_other_takes_over() {
     let folder = Place::new();
     let (log, store, first) = started(&folder, 2).await;
-    let second = Options { node: 9, ..options(2) };
+    let second = Options { holder: "9".into(), ..options(2) };
     let second = Projector::start(log.clone(), store.clone(), second);
     let mut status = second.watch("rooms").unwrap();
     let stands_by = |status: &Status| matches!(&status.health, Health::Standby { .. });
@@ -245,6 +245,8 @@ async fn one_projector_works_and_the_other_takes_over() {
     let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"both"}"#);
     reached(&second, position).await;
     first.stop().await;
+    assert!(matches!(status.borrow().health, Health::Standby { .. }), "a restart is to find all as it was");
+    super::copies::run_out(store.as_ref(), "alone").await;
     tokio::time::timeout(LONG, status.wait_for(|status| status.health == Health::Live))
         .await
         .unwrap()
@@ -259,7 +261,7 @@ async fn what_another_log_has_there_answers_no_query() {
     let folder = Place::new();
     let (log, store, first) = started(&folder, 2).await;
     let other = ScriptedLog::new(Epoch::first(EPOCH.log() + 1));
-    let second = Projector::start(other, store.clone(), Options { node: 9, ..options(2) });
+    let second = Projector::start(other, store.clone(), Options { holder: "9".into(), ..options(2) });
     let mut status = second.watch("rooms").unwrap();
     let foreign = |status: &Status| status.health.as_str() == "foreign";
     tokio::time::timeout(LONG, status.wait_for(foreign)).await.unwrap().unwrap();
@@ -271,7 +273,7 @@ async fn what_another_log_has_there_answers_no_query() {
     reached(&first, position).await;
     // The history of the same log before it was cut is shown as it stands.
     let cut = ScriptedLog::new(EPOCH.raised());
-    let third = Projector::start(cut, store.clone(), Options { node: 10, ..options(2) });
+    let third = Projector::start(cut, store.clone(), Options { holder: "10".into(), ..options(2) });
     let mut status = third.watch("rooms").unwrap();
     let stands_by = |status: &Status| status.health.as_str() == "standby" && !status.collection.is_empty();
     tokio::time::timeout(LONG, status.wait_for(stands_by)).await.unwrap().unwrap();

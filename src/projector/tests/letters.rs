@@ -398,3 +398,102 @@ fn position_before_next(log: &ScriptedLog, event: &Recorded) -> Position {
     let next = log.all().into_iter().find(|other| other.position > event.position);
     next.map_or(event.position, |next| Position::from_engine(next.position.to_engine() - 1))
 }
+
+/// A stream with an event that nobody can read, then one that contradicts its document, then others.
+const UNREADABLE: &str = r#"
+    den bob MessagePosted {"text":"no kind"}
+    den bob MessageEdited {"target":99,"text":"of nothing"}
+    den bob MessageEdited {"target":99,"text":"of nothing again"}
+    den bob MessagePosted {"kind":"text","text":"last"}
+"#;
+const OF_NOTHING: &str = "room-main.den/00000000000000000099";
+
+async fn keys_parked(projector: &Projector) -> Vec<(String, Position)> {
+    let letters = projector.dead_letters("timeline").await.unwrap();
+    letters.into_iter().map(|letter| (letter.key, letter.position)).collect()
+}
+
+#[tokio::test]
+async fn what_is_parked_while_a_stream_is_tried_again_is_kept() {
+    for skipped_by_build in [false, true] {
+        let folder = Place::new();
+        let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+        log.write(STORY);
+        let position = log.write(UNREADABLE);
+        let projector = Projector::start(log.clone(), store.clone(), options(2));
+        reached(&projector, position).await;
+        let mended = projector.mend("timeline", "room-main.den", true).await.unwrap();
+        assert_eq!(mended.parked, None);
+        let of_nothing = (OF_NOTHING.to_owned(), log.all()[10].position);
+        assert_eq!(keys_parked(&projector).await, [of_nothing.clone()]);
+        if skipped_by_build {
+            // A build from the start has the same parked.
+            projector.order("timeline", builds::REBUILD).await.unwrap();
+            let job = builds::job_in(&projector, "timeline", JobState::Done).await;
+            assert_eq!(job.difference, None);
+            assert_eq!(keys_parked(&projector).await, [of_nothing]);
+        }
+        projector.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_build_has_not_parked_that_it_should_have_is_found_out() {
+    let folder = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let position = log.write(
+        r#"den bob MessageEdited {"target":99,"text":"of nothing"}
+           den bob MessagePosted {"kind":"text","text":"last"}"#,
+    );
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    let of_nothing = log.all()[9].position;
+    assert!(store.remove_dead_letter("timeline@1", OF_NOTHING, of_nothing).await.unwrap());
+    let verify = Order { purpose: Purpose::Verify, ..builds::REBUILD };
+    let job = projector.order("timeline", verify).await.unwrap();
+    let mut progress = projector.watch_job("timeline").unwrap();
+    let done = |progress: &Option<JobProgress>| {
+        progress
+            .as_ref()
+            .is_some_and(|one| one.job.collection == job.collection && !one.job.state.is_active())
+    };
+    tokio::time::timeout(LONG, progress.wait_for(done)).await.unwrap().unwrap();
+    let apart = ParkedApart { key: OF_NOTHING.to_owned(), live: None, new: Some(of_nothing) };
+    let difference = projector.job("timeline").unwrap().unwrap().job.difference.unwrap();
+    assert_eq!((difference.documents, difference.parked, &difference.parked_shown), (0, 1, &vec![apart]));
+    // A rebuild shows it and waits, and mends it once that is accepted.
+    projector.order("timeline", builds::REBUILD).await.unwrap();
+    assert_eq!(builds::job_in(&projector, "timeline", JobState::Differs).await.difference, Some(difference));
+    projector.wish("timeline", Wish::Accept).await.unwrap();
+    builds::job_in(&projector, "timeline", JobState::Done).await;
+    assert_eq!(keys_parked(&projector).await, [(OF_NOTHING.to_owned(), of_nothing)]);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_document_as_it_was_says_that_its_stream_cannot_be_read_on() {
+    let folder = Place::new();
+    let (log, store) = (ScriptedLog::new(EPOCH), store(&folder));
+    log.write(STORY);
+    let position = log.write(
+        r#"den bob MessagePosted {"kind":"text","text":"first"}
+           den bob MessagePosted {"text":"no kind"}
+           den bob MessageEdited {"target":1,"text":"not seen"}"#,
+    );
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    reached(&projector, position).await;
+    let key = "room-main.den/00000000000000000001";
+    let live = store.get("timeline@1", key).await.unwrap().unwrap().body;
+    assert!(live.contains("first"), "{live}");
+    let past = async || projector.past("timeline", key, AsOf::Position(position)).await.unwrap();
+    let shown = past().await;
+    assert_eq!(shown.body.as_deref(), Some(live.as_str()), "as the live build shows it");
+    let letter = shown.parked.unwrap();
+    assert_eq!((letter.key.as_str(), letter.position), ("room-main.den", log.all()[10].position));
+    // Skipped, it holds up nothing here either.
+    projector.mend("timeline", "room-main.den", true).await.unwrap();
+    let shown = past().await;
+    assert!(shown.parked.is_none() && shown.body.as_ref().unwrap().contains("not seen"), "{shown:?}");
+    projector.stop().await;
+}

@@ -27,7 +27,7 @@ async fn a_store_of_another_log_is_left_alone_unless_it_is_to_be_taken_over() {
     let before = dump(store.as_ref()).await;
     let other = ScriptedLog::new(OTHER);
     let position = other.write(STORY.lines().nth(1).unwrap());
-    let second = Projector::start(other.clone(), store.clone(), Options { node: 9, ..options(2) });
+    let second = Projector::start(other.clone(), store.clone(), Options { holder: "9".into(), ..options(2) });
     for projection in dramatis_projections::all() {
         let status = stands(&second, projection.name(), |status| status.refuses().is_some()).await;
         let refused = status.refuses().unwrap();
@@ -52,7 +52,8 @@ async fn a_store_of_another_log_is_left_alone_unless_it_is_to_be_taken_over() {
         let waits = call == "write" && is_second(of) && holds.load(Ordering::SeqCst);
         if waits { Fate::failed() } else { Fate::Answered }
     });
-    let taking = Options { node: 9, take_over: Some(EPOCH.log()), ..options(2) };
+    super::copies::run_out(store.as_ref(), "alone").await;
+    let taking = Options { holder: "9".into(), take_over: Some(EPOCH.log()), ..options(2) };
     let second = Projector::start(other, slow, taking);
     let status = stands(&second, "rooms", |status| matches!(status.health, Health::Frozen { .. })).await;
     assert_eq!(status.history, History::OfAnotherLog(EPOCH));
@@ -141,4 +142,70 @@ async fn a_cancelled_build_is_dropped_although_another_is_ordered_at_once() {
     };
     assert!(tokio::time::timeout(LONG, left).await.is_ok(), "{:?}", names().await);
     projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_build_that_is_ahead_of_the_log_is_not_gone_back_to() {
+    let folder = Place::new();
+    let (log, store, first) = started(&folder, 2).await;
+    first.order("rooms", REBUILD).await.unwrap();
+    job_in(&first, "rooms", JobState::Done).await;
+    stands(&first, "rooms", |status| status.kept.len() == 1).await;
+    first.stop().await;
+    // The same epoch, and the last events are gone, as when an older copy of the disk was put back.
+    let (held, short) = (Arc::new(AtomicBool::new(true)), ScriptedLog::new(EPOCH));
+    let holds = held.clone();
+    let slow = Odd::over(store.clone(), move |call, of| {
+        let waits = (call, of) == ("write", "rooms@3") && holds.load(Ordering::SeqCst);
+        if waits { Fate::failed() } else { Fate::Answered }
+    });
+    let position = short.write(STORY.lines().nth(1).unwrap());
+    let second = Projector::start(short, slow, options(2));
+    let status = stands(&second, "rooms", |status| matches!(status.health, Health::Frozen { .. })).await;
+    let Health::Frozen { reason } = &status.health else { panic!("{status:?}") };
+    let got_to = log.head.borrow().unwrap().to_string();
+    assert!(reason.contains(&format!("got to {got_to}")) && reason.contains("acknowledged"), "{reason}");
+    assert_eq!(status.history, History::Earlier);
+    stands(&second, "rooms", |status| status.kept.is_empty()).await;
+    second.wish("rooms", Wish::Cancel).await.unwrap();
+    let back = second.roll_back("rooms").await;
+    assert!(matches!(back, Err(AdminError::NothingKept { .. })), "{back:?}");
+    assert!(store.builds().await.unwrap().iter().all(|build| build.collection != "rooms@1"));
+    held.store(false, Ordering::SeqCst);
+    second.order("rooms", REBUILD).await.unwrap();
+    second.wait_for("rooms", position, LONG).await.unwrap();
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_lost_events_and_went_on_is_not_mixed_with_what_it_lost() {
+    let folder = Place::new();
+    let (_, store, first) = started(&folder, 2).await;
+    first.order("rooms", REBUILD).await.unwrap();
+    job_in(&first, "rooms", JobState::Done).await;
+    stands(&first, "rooms", |status| status.kept.len() == 1).await;
+    first.stop().await;
+    // As long as before by now, with other events.
+    let went_on = ScriptedLog::new(EPOCH);
+    let mut position = went_on.write(STORY.lines().nth(1).unwrap());
+    for _ in 0..9 {
+        position = went_on.write(r#"lobby alice MessagePosted {"kind":"text","text":"said since"}"#);
+    }
+    for _ in 0..2 {
+        let second = Projector::start(went_on.clone(), store.clone(), options(2));
+        for projection in dramatis_projections::all() {
+            let is_whole =
+                |status: &Status| status.position == Some(position) && status.health == Health::Live;
+            stands(&second, projection.name(), is_whole).await;
+        }
+        let back = second.roll_back("rooms").await;
+        assert!(matches!(back, Err(AdminError::NothingKept { .. })), "{back:?}");
+        second.stop().await;
+        let fresh = Place::new();
+        let anew = super::store(&fresh);
+        let whole = Projector::start(went_on.clone(), anew.clone(), options(50));
+        reached(&whole, position).await;
+        whole.stop().await;
+        assert_eq!(dump(store.as_ref()).await, dump(anew.as_ref()).await);
+    }
 }

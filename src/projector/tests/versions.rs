@@ -181,7 +181,7 @@ async fn what_was_rolled_back_from_is_not_built_again_whatever_else_is_ordered()
     let (log, store) = first(&folder).await;
     let position = log.head.borrow().unwrap();
     let accepting = Options { accept_new_versions: true, ..options(2) };
-    let projector = start(&Second, &log, &store, accepting);
+    let projector = start(&Second, &log, &store, accepting.clone());
     job_in(&projector, "rooms", JobState::Done).await;
     projector.wait_for("rooms", position, LONG).await.unwrap();
     projector.roll_back("rooms").await.unwrap();

@@ -31,6 +31,26 @@ pub(super) async fn run(store: &dyn ReadModels) {
         // "Greetings, all of you", without a blank, and two emoji, of which one has a colour of skin.
         ("t/1", document("สวัสดีทุกคน", "so\u{1f602}\u{2764}\u{fe0f}", 10)),
         ("t/2", document("คน", "\u{1f44d}\u{1f3fd}", 11)),
+        // Arabic and Hebrew with their points, a digit in a box, marks that nobody sees.
+        (
+            "u/1",
+            document(
+                "\u{645}\u{64f}\u{62d}\u{64e}\u{645}\u{64e}\u{651}\u{62f}",
+                "\u{5e9}\u{5c1}\u{5b8}\u{5dc}\u{5d5}\u{5b9}\u{5dd}",
+                12,
+            ),
+        ),
+        ("u/2", document("1\u{fe0f}\u{20e3}", "over\u{200d}lap shy\u{ad}ly left\u{200e} plain\u{fe0e}", 13)),
+        (
+            "u/3",
+            document(
+                "\u{645}\u{62d}\u{645}\u{640}\u{640}\u{62f} \u{6a9}\u{62a}\u{627}\u{628}\u{200c}\u{647}\u{627}",
+                "",
+                14,
+            ),
+        ),
+        // Apart by a sign of Devanagari that Unicode calls a diacritic.
+        ("u/4", document("\u{915}\u{94d}\u{915}", "", 15)),
     ];
     let writes: Vec<_> =
         (1..).zip(&documents).map(|(at, (key, body))| (*key, at, Some(body.as_str()))).collect();
@@ -42,7 +62,7 @@ pub(super) async fn run(store: &dyn ReadModels) {
 }
 
 async fn finds(store: &dyn ReadModels) {
-    let cases: [(&str, &[&str]); 29] = [
+    let cases: [(&str, &[&str]); 43] = [
         ("cat", &["r/1", "s/6"]),
         ("CATS", &["r/1", "r/2"]),
         ("cats dog", &["r/2"]),
@@ -70,6 +90,20 @@ async fn finds(store: &dyn ReadModels) {
         ("\u{1f602}", &["t/1"]),
         ("\u{2764} so", &["t/1"]),
         ("\u{1f44d}", &["t/2"]),
+        ("\u{645}\u{62d}\u{645}\u{62f}", &["u/1", "u/3"]),
+        ("\u{645}\u{64f}\u{62d}\u{645}\u{62f}", &["u/1", "u/3"]),
+        ("\u{5e9}\u{5dc}\u{5d5}\u{5dd}", &["u/1"]),
+        ("\u{5e9}\u{5dc}\u{5d5}\u{5b9}\u{5dd}", &["u/1"]),
+        ("1", &["u/2"]),
+        ("1\u{fe0f}\u{20e3}", &["u/2"]),
+        ("overlap", &["u/2"]),
+        ("shyly", &["u/2"]),
+        ("left", &["u/2"]),
+        ("plain", &["u/2"]),
+        ("plain\u{fe0f}", &["u/2"]),
+        ("\u{6a9}\u{62a}\u{627}\u{628}", &["u/3"]),
+        ("\u{915}\u{915}", &[]),
+        ("\u{915}\u{94d}\u{915}", &["u/4"]),
         ("-cat", &["r/1", "s/6"]),
         ("?! \"\"", &[]),
     ];

@@ -61,7 +61,8 @@ impl Store {
         // must occur, while of words without quotes one would do.
         let phrases: Vec<_> = phrases.iter().map(|phrase| format!("\" {phrase} \"")).collect();
         let mut conditions = filter(search.key_prefix.as_deref(), &search.equal)?;
-        conditions.push(doc! {"$text": {"$search": phrases.join(" ")}});
+        // What words are the same without is cut away already; the server would take more for that.
+        conditions.push(doc! {"$text": {"$search": phrases.join(" "), "$diacriticSensitive": true}});
         let (mut projection, score) = (shown(), doc! {"$meta": "textScore"});
         let sorted = match search.sort {
             None => {

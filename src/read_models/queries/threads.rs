@@ -50,7 +50,7 @@ pub async fn messages(
     limit: usize,
 ) -> Result<Listing, ReadModelError> {
     let mut wanted = Vec::new();
-    wanted.extend(after.is_none().then(|| Timeline::key(room, first)));
+    wanted.extend((after < Some(first)).then(|| Timeline::key(room, first)));
     let full = limit + wanted.len();
     let (mut items, mut last, mut more) = (Vec::new(), None, true);
     let mut after = after.map(|after| Replies::key(room, first, after));

@@ -1,6 +1,6 @@
 //! Who did how much where, and what happened when.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use dramatis_events::{EntityId, MemberId, StreamId, UnixMillis};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -10,6 +10,7 @@ use super::Api;
 use super::reading::{
     MinPosition, PageQuery, answer, limit, limit_default, marked, marked_where, page, page_len, wait,
 };
+use crate::auth::Pass;
 use crate::read_models::ReadModelError;
 use crate::read_models::queries::{Listing, insight};
 
@@ -42,12 +43,14 @@ pub(super) async fn of_room(
     marked(&api, "activity", stream.as_str(), answer)
 }
 
-/// What a user or persona did in each room, the one with the latest first.
+/// What a user or persona did in each room that the token opens, the one with the latest first. A page may
+/// hold fewer than asked for, and there is a next one all the same.
 #[utoipa::path(get, path = "/api/users/{user}/activity", params(("user" = String, Path), PageQuery), responses(
     (status = 200, description = "`{activity: […], next}`"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn of_user(
     api: web::Data<Api>,
+    request: HttpRequest,
     user: web::Path<MemberId>,
     query: web::Query<PageQuery>,
 ) -> HttpResponse {
@@ -55,10 +58,25 @@ pub(super) async fn of_user(
         Ok(opened) => opened,
         Err(answer) => return answer,
     };
-    let answer = activity(insight::activity_of_member(&*api.read_models, "main", &user, after, limit).await);
+    let found = insight::activity_of_member(&*api.read_models, "main", &user, after, limit).await;
+    let answer = activity(found.map(|found| match request.extensions().get::<Pass>() {
+        Some(pass) => opened(pass, found),
+        None => found,
+    }));
     // Whole rooms that wait, and this member in one.
     let concerned = |key: &str| key.split_once('/').is_none_or(|(_, member)| member == user.as_str());
     marked_where(&api, "activity", concerned, answer)
+}
+
+/// What of it is of rooms that the token opens.
+fn opened(pass: &Pass, mut activity: Listing) -> Listing {
+    #[derive(Deserialize)]
+    struct Named {
+        room: EntityId,
+    }
+    let room = |one: &RawValue| serde_json::from_str::<Named>(one.get());
+    activity.items.retain(|one| room(one).is_ok_and(|named| pass.opens(&named.room)));
+    activity
 }
 
 /// Which hours.

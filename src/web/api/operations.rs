@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Api;
 use super::times::ahead_of;
 use crate::clock::{Clock as _, SystemClock};
-use crate::projector::{Health, Status, another_log};
+use crate::projector::{Health, Status, another_log, kept_elsewhere};
 use crate::telemetry::metrics::OfProjection;
 
 /// A projection that is behind for longer than this is said so, milliseconds.
@@ -58,11 +58,10 @@ fn troubles(status: &Status) -> Vec<String> {
         Health::Foreign { epoch } => {
             Some(format!("projection {} is not kept: {}", status.projection, another_log(*epoch)))
         }
-        Health::CatchingUp
-        | Health::Live
-        | Health::Standby { .. }
-        | Health::Unsupported { .. }
-        | Health::Stopped => None,
+        Health::Standby { holder } => {
+            Some(format!("projection {} is not kept: {}", status.projection, kept_elsewhere(holder)))
+        }
+        Health::CatchingUp | Health::Live | Health::Unsupported { .. } | Health::Stopped => None,
     };
     failing.into_iter().chain(parked).chain(late).collect()
 }

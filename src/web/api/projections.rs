@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Api, problem};
 use crate::projector::{
     AdminError, Completion, Difference, Health, JobProgress, Kept, Parked, Purpose, RunError, another_log,
+    kept_elsewhere,
 };
 use crate::protocol::ErrorCode;
 use crate::read_models::ReadModelError;
@@ -35,10 +36,10 @@ pub(super) struct Standing {
     #[schema(value_type = Option<String>)]
     head: Option<Position>,
     /// `catching_up`, `live`, `frozen` (queries get an older build as it stands), `standby`
-    /// (another process runs it), `foreign` (the store holds it of another log), `retrying`,
+    /// (another process keeps it in this store), `foreign` (the store holds it of another log), `retrying`,
     /// `unsupported` (the store cannot keep it) or `stopped`.
     state: &'static str,
-    /// What failed, why it is frozen or not kept, or who runs it.
+    /// What failed, why it is frozen or not kept, or who keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// Events of the log it has not looked at.
@@ -115,7 +116,9 @@ pub(super) struct JobView {
     /// Whether it was compared where a live build that goes on no more stands, at its position.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     compared_frozen: bool,
-    /// How its documents differ from those of the live build.
+    /// How its documents differ from those of the live build, and its parked keys:
+    /// `{documents, shown: [{key, fields, live, new, live_position, new_position}], parked, parked_shown:
+    /// [{key, live, new}]}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     difference: Option<Difference>,
@@ -191,7 +194,7 @@ async fn standing(api: &Api, name: &str, counts: bool) -> Option<Standing> {
     let job = api.projector.job(name).ok().flatten();
     let status = api.projector.status_of(name)?;
     let documents = match status.collection.as_str() {
-        _ if !counts || matches!(status.health, Health::Foreign { .. }) => None,
+        _ if !counts || matches!(status.health, Health::Foreign { .. } | Health::Standby { .. }) => None,
         "" => Some(0),
         // Whoever looks into a trouble of the store is not to be without the rest.
         collection => api.read_models.count(collection).await.ok(),
@@ -201,7 +204,7 @@ async fn standing(api: &Api, name: &str, counts: bool) -> Option<Standing> {
         Health::CatchingUp | Health::Live | Health::Stopped => None,
         Health::Frozen { reason } | Health::Unsupported { reason } => Some(reason),
         Health::Foreign { epoch } => Some(another_log(epoch)),
-        Health::Standby { holder } => Some(format!("the projector {holder} runs it")),
+        Health::Standby { holder } => Some(kept_elsewhere(&holder)),
         Health::Retrying { error, .. } => Some(error),
     };
     Some(Standing {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 use super::{Api, problem, refused};
-use crate::projector::{Health, History, Status};
+use crate::projector::{Health, History, JobProgress, JobState, Purpose, Status};
 use crate::protocol::{ErrorCode, Reject};
 use crate::read_models::queries::Listing;
 use crate::read_models::{Place, ReadModelError, Value};
@@ -35,10 +35,10 @@ pub(super) const fn limit_default() -> u16 {
     100
 }
 
-/// Reads how many documents of one page a client asks for.
+/// Reads how many documents of one page a client asks for: what is more than one holds is all of it.
 pub(super) fn limit<'de, D: Deserializer<'de>>(asked: D) -> Result<u16, D::Error> {
     let text = String::deserialize(asked)?;
-    let number = text.parse::<u64>().map_err(|_| {
+    let number = text.parse::<u64>().ok().filter(|number| *number > 0).ok_or_else(|| {
         D::Error::custom(format!("limit must be a whole number from 1 to {PAGE_MAX}; got {text:?}"))
     })?;
     Ok(u16::try_from(number).unwrap_or(u16::MAX))
@@ -72,14 +72,34 @@ pub(super) async fn wait(
     if api.stage.keys.is_none() || history.is_none_or(|history| history == History::Present) {
         return Ok(());
     }
+    let job = api.projector.job(projection).ok().flatten();
+    let (stands, left_ms) = successor(projection, job);
     let why = format!(
-        "{projection} is built anew, as the log's history was cut or restored: what is there is of the history \
-         before, and who may read it nobody knows any more"
+        "{projection} {stands}, as the log's history was cut or restored: what is there is of the history before, \
+         and who may read it nobody knows any more"
     );
-    let left_ms = api.projector.job(projection).ok().flatten().and_then(|progress| progress.eta_ms);
     let mut reject = Reject::new(None, ErrorCode::Unavailable, why);
-    reject.after_ms = Some(left_ms.unwrap_or_default().clamp(BUILT_WITHIN_MS.0, BUILT_WITHIN_MS.1));
+    reject.after_ms = Some(left_ms.clamp(BUILT_WITHIN_MS.0, BUILT_WITHIN_MS.1));
     Err(refused(reject))
+}
+
+/// How what takes the place of a live build stands, and when to ask for it again, milliseconds.
+fn successor(projection: &str, job: Option<JobProgress>) -> (String, u64) {
+    let (_, late_ms) = BUILT_WITHIN_MS;
+    match job.filter(|progress| progress.job.state.is_active()) {
+        // What is not begun yet is, in a moment.
+        Some(progress) if progress.job.state == JobState::Paused => {
+            let wish = if progress.job.purpose == Purpose::Rebuild { "resume" } else { "cancel" };
+            (
+                format!(
+                    "waits until an admin goes on with its build: `dramatis projections {wish} {projection}`"
+                ),
+                late_ms,
+            )
+        }
+        Some(progress) => ("is built anew".to_owned(), progress.eta_ms.unwrap_or_default()),
+        None => (format!("waits to be built anew: `dramatis projections rebuild {projection}`"), late_ms),
+    }
 }
 
 /// The same for who reads whatever there is.

@@ -17,12 +17,13 @@ use crate::read_models::{SEARCH_SKIP_MAX, text};
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SearchQuery {
-    /// Words that must all occur, or phrases in double quotes; case and accents do not count.
+    /// Words that must all occur in what was said, or phrases in double quotes; case, accents and optional
+    /// points do not count.
     q: String,
     /// Only in this room.
     #[param(value_type = Option<String>)]
     room: Option<EntityId>,
-    /// Only what this member said.
+    /// Only what this member said. Names of members are none of the words that `q` looks for.
     #[param(value_type = Option<String>)]
     by: Option<MemberId>,
     /// `best` (the default) or `newest`.
@@ -54,7 +55,7 @@ struct Messages {
     more: bool,
 }
 
-/// Messages that hold what is asked.
+/// Messages whose words hold what is asked.
 #[utoipa::path(get, path = "/api/search", params(SearchQuery), responses(
     (status = 200, description = "`{messages: […], more}`"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]

@@ -45,7 +45,7 @@ const OF_A_THREAD: [&str; 3] = ["threads", "replies", "timeline"];
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ThreadQuery {
-    /// Only messages past this revision; without it, from the thread's first message on.
+    /// Only messages past this revision, the thread's first one among them if it is; without it, from that on.
     after: Option<u64>,
     /// Replies at the most, 1 to 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
@@ -88,7 +88,7 @@ pub(super) async fn one(
         Ok((threads::thread(store, &stream, first).await?, messages))
     };
     let answer = answer(reading.await, |(thread, Listing { items, next })| {
-        if items.is_empty() && after.is_none() {
+        if items.is_empty() && after < Some(first) {
             return problem(ErrorCode::NotFound, format!("room {room} has no message {first}"));
         }
         HttpResponse::Ok().json(Conversation { thread, messages: items, more: next.is_some() })

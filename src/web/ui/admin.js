@@ -9,7 +9,7 @@ const STATES = {
   live: ["up to date", "good"],
   catching_up: ["catching up", "wait"],
   frozen: ["older build serves", "bad"],
-  standby: ["run elsewhere", "wait"],
+  standby: ["kept by another process", "bad"],
   foreign: ["store of another log", "bad"],
   retrying: ["failing, tries again", "bad"],
   unsupported: ["not kept by this store", ""],
@@ -155,9 +155,15 @@ function differences(difference) {
     document.fields.length > 0 ? make("div", "dim", `differs in ${document.fields.join(", ")}`) : null,
     make("pre", "live", `live  ${document.live ?? "no such document"}`),
     make("pre", "new", `new   ${document.new ?? "no such document"}`)));
+  const parked = (difference.parked_shown ?? []).map((key) => make("li", "",
+    make("div", "key", key.key),
+    make("div", "dim", `parked from position ${figure(key.live)} on in the live build, from ${figure(key.new)} on in the new one`)));
+  const counted = [];
+  if (difference.documents > 0) counted.push(difference.documents === 1 ? "1 document differs" : `${number.format(difference.documents)} documents differ`);
+  if (difference.parked > 0) counted.push(`${several(difference.parked, "key")} not parked alike`);
   return make("details", "",
-    make("summary", "", difference.documents === 1 ? "1 document differs" : `${number.format(difference.documents)} documents differ`),
-    make("ul", "rows", ...rows));
+    make("summary", "", counted.join(", ")),
+    make("ul", "rows", ...rows, ...parked));
 }
 
 function parkedIn(parked) {
@@ -223,7 +229,7 @@ function kept(standing) {
 function buttons(standing) {
   const { name } = standing;
   const row = [];
-  if (["unsupported", "foreign"].includes(standing.state)) return null;
+  if (["unsupported", "foreign", "standby"].includes(standing.state)) return null;
   if (!isActive(standing.job)) {
     row.push(button("Rebuild", () => act(name, "/rebuild")), button("Check", () => act(name, "/verify")));
     const back = standing.kept.filter((build) => !build.as_of).at(-1);

@@ -1,7 +1,8 @@
 //! Builds beside the live one: started, held up, accepted, dropped; and the way back.
 
 use actix_web::{HttpResponse, web};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::reading::MinPosition;
@@ -20,8 +21,17 @@ pub(in crate::web::api) struct RebuildQuery {
     #[serde(default)]
     accept: bool,
     /// Events a second at the most; without it, live traffic is given way to.
+    #[serde(default, deserialize_with = "events_per_second")]
     #[param(minimum = 1)]
     events_per_second: Option<u64>,
+}
+
+fn events_per_second<'de, D: Deserializer<'de>>(asked: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(asked)?;
+    let number = text.parse::<u64>().ok().filter(|number| *number > 0);
+    let refused =
+        || D::Error::custom(format!("events_per_second must be a number, at least 1; got {text:?}"));
+    number.map(Some).ok_or_else(refused)
 }
 
 /// Builds a projection anew beside the live build, which it takes the place of once it is
