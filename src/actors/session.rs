@@ -129,19 +129,21 @@ impl Session {
     fn go_on(&mut self, ctx: &mut Context<Self>) {
         let mut frame = std::mem::take(&mut self.rest);
         let mut turn = MESSAGES_A_TURN;
-        loop {
+        let then = loop {
             let mut commands = commands::Batch::default();
             let then = self.take(&mut frame, &mut turn, &mut commands, ctx);
             self.submit(commands, ctx);
             // Of the commands some may have been refused at once: then others may follow.
             if then == Then::Wait || frame.is_done() || self.outbox.is_busy() {
-                break;
+                break then;
             }
-        }
+        };
         if !frame.is_done() {
             self.rest = frame;
         }
         self.count_rest();
+        // A wait that begins here holds up the mailbox, but not a stream that is polled already.
+        self.outbox.occupied(then == Then::Wait || !self.rest.is_done());
     }
 
     fn count_rest(&mut self) {
@@ -360,6 +362,7 @@ impl StreamHandler<Inbound> for Session {
     fn handle(&mut self, inbound: Inbound, ctx: &mut Self::Context) {
         match inbound {
             Inbound::Text(text) => {
+                debug_assert!(self.rest.is_done(), "nothing is read while there is a rest");
                 self.rest = Frame::from(text);
                 self.go_on(ctx);
             }
