@@ -18,6 +18,7 @@ use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, web};
+use rustix::net::sockopt;
 
 use super::api::{self, Api, times};
 use super::body::{self, Max};
@@ -52,6 +53,11 @@ pub struct Options {
 const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long requests in flight have when the process ends, in seconds.
 const SHUTDOWN_SECONDS: u64 = 1;
+/// A connection over which nothing was sent for so long is asked for by the system, so often until it
+/// is given up: a client whose machine or line is gone says nothing any more.
+const ASKED_AFTER: Duration = Duration::from_mins(1);
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+const ASKED_TIMES: u32 = 3;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4_096;
 
@@ -88,6 +94,9 @@ pub fn serve(
             let of_app = door(&stage, &entrance);
             HttpService::build()
                 .client_request_timeout(REQUEST_HEAD_WITHIN)
+                // Who sends nothing more has gone: an answer that waits for something to say, such as a
+                // followed stream of a quiet room, would find out by its next word only, if ever.
+                .h1_allow_half_closed(false)
                 .on_connect_ext(move |io: &TcpStream, _: &mut Extensions| {
                     stalled::bound(io, send_buffer_bytes, write_timeout);
                 })
@@ -115,6 +124,11 @@ pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     // It was bound with a queue of 128; asked again, the system makes that longer. What overflows is
     // tried again by the client's system after a second.
     rustix::net::listen(&listener, BACKLOG)?;
+    // What is accepted from it is set alike.
+    sockopt::set_socket_keepalive(&listener, true)?;
+    sockopt::set_tcp_keepidle(&listener, ASKED_AFTER)?;
+    sockopt::set_tcp_keepintvl(&listener, ASKED_EVERY)?;
+    sockopt::set_tcp_keepcnt(&listener, ASKED_TIMES)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -219,4 +233,20 @@ async fn admitted(door: &Door, request: &ServiceRequest) -> Result<(), caller::R
     }
     caller::admit_user(stage, request)?;
     if request.method() == Method::GET { caller::may_read(stage, request).await } else { Ok(()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_asks_for_clients_that_say_nothing() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(sockopt::socket_keepalive(&accepted).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap(), ASKED_AFTER);
+    }
 }
