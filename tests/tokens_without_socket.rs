@@ -232,3 +232,16 @@ fn rights_are_those_to_what_the_path_names() {
     }
     assert_eq!(read("/api/rooms/lobby/timeline"), 200);
 }
+
+#[test]
+fn a_followed_stream_of_events_ends_with_its_token() {
+    let guarded = start(&[]);
+    let token = mint(&guarded.key, &["--user", "integration:export", "--for", "2s"]);
+    let answer = ask(&guarded, "GET", "/api/events?follow=true&room=lobby", Some(&token), &Value::Null);
+    assert_eq!(answer.status, 200);
+    // It is cut short: an end in order would say that nothing is missing.
+    let cut = answer.body().unwrap_err();
+    assert_eq!(cut.kind(), std::io::ErrorKind::UnexpectedEof, "{cut}");
+    let expired = ask(&guarded, "GET", "/api/events?follow=true&room=lobby", Some(&token), &Value::Null);
+    assert_eq!(code(expired), (401, "token_expired".to_owned()));
+}
