@@ -49,6 +49,11 @@ impl Drain {
         Duration::from_millis(self.config.notice_ms)
     }
 
+    /// From closing connections to the first client's slot.
+    pub fn successor(&self) -> Duration {
+        Duration::from_millis(self.config.successor_ms)
+    }
+
     /// From closing connections to leaving those that are not closed yet.
     pub fn patience(&self) -> Duration {
         Duration::from_millis(self.config.patience_ms)

@@ -91,8 +91,13 @@ pub fn serve(
         .listen("http", listener, move || {
             let (stage, entrance, api, fallbacks) =
                 (stage.clone(), entrance.clone(), api.clone(), fallbacks.clone());
-            let of_app = door(&stage, &entrance);
+            let (of_app, of_drain) = (door(&stage, &entrance), stage.clone());
             HttpService::build()
+                // Connections without a request are closed then, the others behind their answer.
+                .graceful_shutdown_signal(move || {
+                    let stage = of_drain.clone();
+                    async move { stage.drain.closes().await }
+                })
                 .client_request_timeout(REQUEST_HEAD_WITHIN)
                 // Who sends nothing more has gone: an answer that waits for something to say, such as a
                 // followed stream of a quiet room, would find out by its next word only, if ever.
@@ -131,6 +136,13 @@ pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     sockopt::set_tcp_keepcnt(&listener, ASKED_TIMES)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Takes no connection any more, and gives up those that nobody has taken: who comes meanwhile is
+/// refused, and need not find out by waiting.
+pub fn unbind(listener: &TcpListener) {
+    // Where the system does not know that, they wait until the listener is closed.
+    let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
 }
 
 /// What the doors of all threads are made with.

@@ -37,6 +37,7 @@ use crate::actors::unfinished::Unfinished;
 use crate::config::SocketConfig;
 use crate::protocol::{CloseCode, ErrorCode, Reject, SUBPROTOCOL, ServerMessage};
 use reader::Reader;
+pub use writer::Patience;
 use writer::Wire;
 
 /// What an upgrade needs on its worker thread.
@@ -139,12 +140,13 @@ pub fn carry<Kept: 'static>(
     early: &[u8],
     outbox: &Rc<Outbox>,
     limits: &SocketConfig,
+    patience: Patience,
     unfinished: &Rc<Unfinished>,
     kept: Kept,
 ) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);
     stalled::is_watched(&io);
-    let wire = Rc::new(Wire::new(io, Duration::from_millis(limits.write_timeout_ms), kept));
+    let wire = Rc::new(Wire::new(io, patience, kept));
     outbox.carried_by(wire.clone());
     Reader::new(wire, outbox.clone(), limits, unfinished.clone(), early)
 }
@@ -155,7 +157,9 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry
     if refused {
         outbox.close(CloseCode::TooManyConnections);
     }
-    let inbound = carry(io, early, &outbox, &door.stage.limits, door.rooms.unfinished(), places);
+    let Stage { limits, drain, .. } = &*door.stage;
+    let patience = Patience::new(Duration::from_millis(limits.write_timeout_ms), drain.successor());
+    let inbound = carry(io, early, &outbox, limits, patience, door.rooms.unfinished(), places);
     if outbox.is_closing() {
         return;
     }

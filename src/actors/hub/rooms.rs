@@ -27,6 +27,8 @@ pub(super) const CHUNK: usize = 512;
 
 /// Hellos that are looked into at a time, on one thread.
 const GREETINGS_MAX: usize = 16;
+/// In a drain who takes nothing for so long, or for twice as long, is not waited for.
+const STUCK_FOR: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 struct Room {
@@ -220,6 +222,22 @@ impl Rooms {
         actix_rt::time::sleep(drain.notice()).await;
         for outbox in self.connections.borrow().values() {
             outbox.leave();
+        }
+        self.cut_stuck().await;
+    }
+
+    /// Ends those that are answered and take nothing: what waits for them they read from the log again,
+    /// and nobody else's successor waits for them.
+    async fn cut_stuck(&self) {
+        let mut waited = HashMap::new();
+        while !self.connections.borrow().is_empty() {
+            actix_rt::time::sleep(STUCK_FOR).await;
+            for (id, outbox) in self.connections.borrow().iter() {
+                let waits = outbox.bytes();
+                if outbox.close_code() == Some(CloseCode::Drain) && waited.insert(*id, waits) == Some(waits) {
+                    outbox.cut();
+                }
+            }
         }
     }
 
