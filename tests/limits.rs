@@ -277,3 +277,25 @@ fn of_a_frame_no_more_commands_are_in_flight_than_may_be() {
         last = answer["revision"].as_u64().unwrap();
     }
 }
+
+#[test]
+fn what_is_longer_than_the_whole_burst_is_taken_once_all_of_that_is_left() {
+    let (_data, server) = start(&[
+        ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),
+        ("DRAMATIS__LIMITS__ADDRESS__BYTES_PER_S", "10000"),
+        ("DRAMATIS__LIMITS__BURST_S", "10"),
+    ]);
+    let rooms: Vec<_> =
+        (0..990).map(|number| json!({"room": format!("{number}-{}", "x".repeat(90))})).collect();
+    let hello = json!({"type": "hello", "user": "dan", "session": "p", "rooms": rooms});
+    assert!(hello.to_string().len() > 100_000);
+    let answered = || server.post("/api/poll?wait=0", &hello);
+    let mut answer = answered();
+    let began = std::time::Instant::now();
+    while answer.0 == 429 && began.elapsed() < support::PATIENCE {
+        let after = answer.1["after_ms"].as_u64().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(after));
+        answer = answered();
+    }
+    assert_eq!(answer.0, 200, "{}", answer.1);
+}
