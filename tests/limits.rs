@@ -279,6 +279,29 @@ fn of_a_frame_no_more_commands_are_in_flight_than_may_be() {
 }
 
 #[test]
+fn a_body_pays_for_its_bytes_whether_or_not_it_says_how_many_they_are() {
+    let (_data, server) = start(&[
+        ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),
+        ("DRAMATIS__LIMITS__ADDRESS__BYTES_PER_S", "20000"),
+        ("DRAMATIS__LIMITS__BURST_S", "10"),
+    ]);
+    let body = json!({"type": "command", "id": "c", "room": "nowhere", "name": "post_message", "data": {"text": "x".repeat(60_000)}});
+    let send = |length: &str, body: String| {
+        let head = format!(
+            "POST /api/commands HTTP/1.1\r\nHost: {}\r\nDramatis-User: eve\r\nConnection: close\r\n\
+             Content-Type: application/json\r\n{length}\r\n\r\n{body}",
+            server.address
+        );
+        support::http(server.address, &head).0
+    };
+    let body = body.to_string();
+    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let answers: Vec<_> = (0..6).map(|_| send("Transfer-Encoding: chunked", chunk.clone())).collect();
+    assert_eq!((answers[0], answers[5]), (404, 429), "{answers:?}");
+    assert_eq!(send(&format!("Content-Length: {}", body.len()), body.clone()), 429);
+}
+
+#[test]
 fn what_is_longer_than_the_whole_burst_is_taken_once_all_of_that_is_left() {
     let (_data, server) = start(&[
         ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),

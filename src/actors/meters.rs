@@ -52,6 +52,12 @@ impl Meter {
         take(self.messages.as_ref(), NonZeroU32::MIN)?;
         take(self.bytes.as_ref(), bytes)
     }
+
+    /// Takes so many bytes more of a message that was taken; else says when they would be.
+    pub fn take_more(&self, bytes: usize) -> Result<(), Duration> {
+        let bytes = u32::try_from(bytes).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        take(self.bytes.as_ref(), bytes)
+    }
 }
 
 /// What is larger than the whole burst takes all of that: it would never be taken else.

@@ -212,8 +212,9 @@ async fn guarded<B: MessageBody + 'static>(
             request.into_response(cross_origin::preflight()).map_into_right_body()
         }
         Ok(()) => {
-            let hurried = body::hurry(&mut request, Duration::from_millis(door.stage.limits.body_timeout_ms));
-            hurried.held_by(next.call(request).await?)
+            let within = Duration::from_millis(door.stage.limits.body_timeout_ms);
+            let watched = body::watch(&mut request, &door.rooms, within);
+            watched.held_by(next.call(request).await?)
         }
         Err(refusal) => request.into_response(refusal.answer()).map_into_right_body(),
     };

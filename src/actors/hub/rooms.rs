@@ -10,6 +10,7 @@ use dramatis_events::{MemberKind, Recorded, Revision, StreamId};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::batch::{Batch, Delivered};
+use super::bodies::Bodies;
 use super::follow::Follow;
 use super::heartbeats::{Heartbeats, Verdict, judge};
 use crate::actors::Stage;
@@ -49,6 +50,7 @@ pub struct Rooms {
     tokens: Heartbeats,
     share: Rc<Share>,
     unfinished: Rc<Unfinished>,
+    pub(super) bodies: Bodies,
     pub(super) line: Rc<Line>,
     greetings: Semaphore,
     pub(super) newcomers: Rc<Newcomers>,
@@ -68,6 +70,7 @@ impl Rooms {
             tokens: Heartbeats::new(),
             share: Rc::new(share),
             unfinished: Rc::new(unfinished),
+            bodies: Bodies::default(),
             line: Rc::default(),
             greetings: Semaphore::new(GREETINGS_MAX),
             newcomers: Rc::default(),
@@ -206,8 +209,9 @@ impl Rooms {
     pub(super) async fn send_away(&self) {
         loop {
             for id in self.unfinished.to_be_closed().await {
-                if let Some(outbox) = self.connections.borrow().get(&id) {
-                    outbox.close(CloseCode::Overloaded);
+                match self.connections.borrow().get(&id) {
+                    Some(outbox) => outbox.close(CloseCode::Overloaded),
+                    None => self.bodies.give_up(id),
                 }
             }
         }

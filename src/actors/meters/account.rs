@@ -26,10 +26,12 @@ impl Pace {
 
     /// Takes one message of so many bytes; else says when it would be taken.
     pub(super) fn take(&self, bytes: usize) -> Result<(), Duration> {
-        if self.rate == UNLIMITED {
-            return Ok(());
-        }
-        self.meter.get_or_init(|| Box::new(Meter::new(self.rate, self.burst_s))).take(bytes)
+        self.meter().map_or(Ok(()), |meter| meter.take(bytes))
+    }
+
+    fn meter(&self) -> Option<&Meter> {
+        let make = || Box::new(Meter::new(self.rate, self.burst_s));
+        (self.rate != UNLIMITED).then(|| &**self.meter.get_or_init(make))
     }
 }
 
@@ -51,6 +53,11 @@ impl Account {
     /// Pays for one message or request of so many bytes; else says when it would be taken.
     pub fn take(&self, bytes: usize) -> Result<(), Duration> {
         self.pace.take(bytes)
+    }
+
+    /// Pays for so many bytes more of a request that was paid for, which did not say how long it is.
+    pub fn take_more(&self, bytes: usize) -> Result<(), Duration> {
+        self.pace.meter().map_or(Ok(()), |meter| meter.take_more(bytes))
     }
 
     /// Takes one of the connections that there may be; `None` if there are as many.
