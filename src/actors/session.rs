@@ -28,6 +28,7 @@ use super::hub::{Follow, Rooms};
 use super::meters::Account;
 use super::outbox::{Call, Outbox};
 use super::presence::Leaving;
+use crate::auth::Pass;
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed, message_id,
     parse_message,
@@ -44,6 +45,8 @@ pub enum Inbound {
     Binary(Vec<u8>),
     /// The client broke the transport's rules.
     Violation(CloseCode),
+    /// The client has shown this with a request, on its way to what the session has for it.
+    Pass(Pass),
 }
 
 /// What comes after a message.
@@ -368,6 +371,7 @@ impl StreamHandler<Inbound> for Session {
             }
             Inbound::Binary(_) => self.outbox.close(CloseCode::NotText),
             Inbound::Violation(code) => self.outbox.close(code),
+            Inbound::Pass(pass) => self.renew(pass),
         }
     }
 
