@@ -116,9 +116,11 @@ fn a_state_that_was_promised_comes_although_much_waits() {
     }
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let mut busy = server.client("alice", &json!([]));
+        for number in 0..4 {
+            let (server, done) = (&server, &done);
+            scope.spawn(move || {
+                let mut busy = Client::connect(server.address);
+                busy.hello("alice", &format!("busy-{number}"), &json!([]));
                 while !done.load(Ordering::Relaxed) {
                     busy.ask("den", "post_message", &json!({"text": "busy"}));
                 }

@@ -49,6 +49,15 @@ pub enum Inbound {
     Pass(Pass),
 }
 
+/// Where a client comes from.
+#[derive(Default)]
+pub struct Origin {
+    /// Its address, if that is limited.
+    pub address: Option<Arc<Account>>,
+    /// Whether a request has paid for its hello already.
+    pub has_paid: bool,
+}
+
 /// What comes after a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
@@ -66,6 +75,8 @@ pub struct Session {
     connection: u64,
     arrival: Arrival,
     address: Option<Arc<Account>>,
+    /// Whether its hello is paid for.
+    has_paid: bool,
     identity: Option<Identity>,
     follows: Vec<Rc<Follow>>,
     /// Whether it has had its turn among those who come.
@@ -91,7 +102,7 @@ impl Session {
         outbox: Rc<Outbox>,
         connection: u64,
         arrival: Arrival,
-        address: Option<Arc<Account>>,
+        Origin { address, has_paid }: Origin,
         inbound: S,
     ) where
         S: futures_util::Stream<Item = Inbound> + 'static,
@@ -107,6 +118,7 @@ impl Session {
                 connection,
                 arrival,
                 address,
+                has_paid,
                 identity: None,
                 follows: Vec::new(),
                 has_come: false,

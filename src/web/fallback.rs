@@ -49,7 +49,7 @@ use crate::actors::directory::Arrival;
 use crate::actors::meters::Seat;
 use crate::actors::outbox::Outbox;
 use crate::actors::places::Place;
-use crate::actors::session::{Inbound, Session};
+use crate::actors::session::{Inbound, Origin, Session};
 use crate::auth::Pass;
 use crate::protocol::{CloseCode, Cursor, ErrorCode, Reject};
 use feed::Feed;
@@ -160,8 +160,9 @@ pub(super) fn start(
     if !outbox.is_closing() {
         let feed = Feed::new(hello, received, outbox.clone());
         let (stage, rooms) = (door.stage.clone(), door.rooms.clone());
-        // Its address has paid for each request as such.
-        Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, None, feed);
+        // Its address has paid for each request as such, and who shows a token too.
+        let origin = Origin { address: None, has_paid: door.stage.keys.is_some() };
+        Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, origin, feed);
     }
     Ok(Started { outbox, cursor, _entered: entered, _places: places })
 }

@@ -148,15 +148,26 @@ impl Session {
             Taken::After(after) => {
                 // What has no id has no answer: such messages are best effort.
                 if let Some(id) = message_id(text) {
-                    let message = "too fast: send it again after after_ms, and not more than limits allow";
-                    let mut reject = Reject::new(Some(id), ErrorCode::RateLimited, message);
-                    reject.after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
-                    self.send(&ServerMessage::Reject(reject));
+                    self.too_fast(Some(id), after);
                 }
             }
         }
         self.stage.metrics.refused(ErrorCode::RateLimited.as_str());
         true
+    }
+
+    /// Pays for a hello of so many bytes, of which only now is known whose it is.
+    pub(super) fn pay_for_hello(&self, user: &MemberId, bytes: usize) -> Result<(), Duration> {
+        let paid = if self.has_paid { Ok(()) } else { self.stage.meters.user(user).take_hello(bytes) };
+        paid.and_then(|()| self.address.as_ref().map_or(Ok(()), |address| address.take(bytes)))
+            .inspect_err(|_| self.stage.metrics.refused(ErrorCode::RateLimited.as_str()))
+    }
+
+    pub(super) fn too_fast(&self, id: Option<CommandId>, after: Duration) {
+        let message = "too fast: send it again after after_ms, and not more than limits allow";
+        let mut reject = Reject::new(id, ErrorCode::RateLimited, message);
+        reject.after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+        self.send(&ServerMessage::Reject(reject));
     }
 
     /// Takes one of the rooms that the user may follow.

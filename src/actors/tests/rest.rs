@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 use super::{limits, stage_over};
 use crate::actors::hub::Hub;
 use crate::actors::outbox::{Next, Outbox};
-use crate::actors::session::{Inbound, Session};
+use crate::actors::session::{Inbound, Origin, Session};
 use crate::clock::SystemClock;
 use crate::log::memory::MemoryLog;
 
@@ -61,7 +61,15 @@ fn room_that_others_give_back_lets_in_no_frame_before_the_rest_of_the_last_one()
         let hello = r#"{"type":"hello","user":"alice","session":"s","rooms":[]}"#.to_owned();
         let frames = vec![hello, commands(0), commands(COMMANDS)].into_iter();
         let inbound = Frames { frames, outbox: outbox.clone(), slow, read: 0 };
-        Session::start_here(stage.clone(), rooms.clone(), outbox.clone(), 1, arrival, None, inbound);
+        Session::start_here(
+            stage.clone(),
+            rooms.clone(),
+            outbox.clone(),
+            1,
+            arrival,
+            Origin::default(),
+            inbound,
+        );
         let (mut heard, last) = (String::new(), format!("c-{}-", 2 * COMMANDS - 1));
         while !heard.contains(&last) {
             yield_now().await;
