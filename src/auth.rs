@@ -5,13 +5,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dramatis_events::{EntityId, MemberId, MemberKind, UnixMillis};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Number;
 
 mod hs256;
 
@@ -25,7 +28,8 @@ pub const ROOMS_MAX: usize = 1_000;
 pub struct Claims {
     /// Whose it is.
     pub sub: MemberId,
-    /// When it runs out, seconds since 1970.
+    /// When it runs out, seconds since 1970; parts of one, which RFC 7519 allows, do not count.
+    #[serde(deserialize_with = "whole_seconds")]
     pub exp: u64,
     /// Whose token this is meant to be, if not a person's: `persona` or `integration`. So that
     /// who lets people choose their names gives nobody a name of another kind by that.
@@ -34,6 +38,13 @@ pub struct Claims {
     /// The only rooms it opens; all if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rooms: Option<Vec<EntityId>>,
+}
+
+fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let seconds = Number::deserialize(deserializer)?;
+    let whole =
+        seconds.as_u64().or_else(|| Some(Duration::try_from_secs_f64(seconds.as_f64()?).ok()?.as_secs()));
+    whole.ok_or_else(|| D::Error::custom("exp must be seconds since 1970"))
 }
 
 impl Claims {
@@ -236,6 +247,23 @@ mod tests {
                      IzVzylqNHvGtv7YkvSJbwlnOdKDgab7UF9OS-D4Cqe0";
         let pass = keys("0123456789abcdef0123456789abcdef").verify(token, NOW).unwrap();
         assert_eq!(pass.expires_at.get(), 2_000_000_000_000);
+    }
+
+    #[test]
+    fn parts_of_a_second_do_not_count() {
+        let keys = keys("one secret");
+        let sign = |exp: serde_json::Value| {
+            let claims = serde_json::json!({"sub": "alice", "exp": exp});
+            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &keys.encoding).unwrap()
+        };
+        for (exp, expires_at) in [("1000000060.9", 1_000_000_060_000), ("1.00000006e9", 1_000_000_060_000)] {
+            let token = sign(serde_json::from_str(exp).unwrap());
+            assert_eq!(keys.verify(&token, NOW).unwrap().expires_at.get(), expires_at, "{exp}");
+        }
+        for exp in ["-1", "-1.5", "\"1000000060\"", "null", "1e300"] {
+            let token = sign(serde_json::from_str(exp).unwrap());
+            assert_eq!(keys.verify(&token, NOW), Err(TokenError::Claims), "{exp}");
+        }
     }
 
     #[test]

@@ -265,6 +265,24 @@ fn room_ids_are_percent_decoded() {
 
 /// The quoted words of a text that begin with this.
 #[test]
+fn a_room_that_no_path_can_name_is_not_opened() {
+    let (_data, server) = start();
+    let mut alice = server.client("alice", &json!([]));
+    for room in [".", ".."] {
+        let body = json!({"user": "alice", "room": room, "title": "Nowhere"}).to_string();
+        let answer = send(&server, "POST", "/api/rooms", "Content-Type: application/json\r\n", &body);
+        assert_problem(&answer, 400, "malformed", room);
+        let answer = alice.ask(room, "open_room", &json!({"title": "Nowhere"}));
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("reject"), &json!("malformed")), "{answer}");
+        // It is a name like others where there is such a room already.
+        alice.send(&json!({"type": "subscribe", "id": "there", "room": room}));
+        assert_eq!(alice.answer("there")["code"], "not_found");
+    }
+    let dots = json!({"user": "alice", "room": "...", "title": "Somewhere"});
+    assert_eq!(server.post("/api/rooms", &dots).0, 201);
+}
+
+#[test]
 fn events_are_selected_by_kind_time_and_place() {
     let (_data, server) = start();
     for room in ["den", "hall"] {

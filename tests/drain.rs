@@ -145,7 +145,9 @@ fn talk(run: &Run, number: usize) -> Told {
 #[test]
 fn a_successor_takes_over_and_every_client_comes_back_in_its_slot() {
     let data = tempfile::tempdir().unwrap();
-    let environment = [("DRAMATIS__DRAIN__RECONNECTS_PER_S", RECONNECTS_PER_S)];
+    // The machine may be busy, and all clients are on it: each has a second to answer the close.
+    let environment =
+        [("DRAMATIS__DRAIN__RECONNECTS_PER_S", RECONNECTS_PER_S), ("DRAMATIS__DRAIN__SUCCESSOR_MS", "4000")];
     let first = Server::start_with(data.path(), &[], &environment);
     first.open_room("hall", "owner");
     let address = first.address;
@@ -206,6 +208,37 @@ fn kept(address: SocketAddr) -> TcpStream {
         head.extend(byte);
     }
     stream
+}
+
+#[test]
+fn who_comes_meanwhile_is_refused_and_who_reads_nothing_is_not_waited_for() {
+    let data = tempfile::tempdir().unwrap();
+    let patience = ("DRAMATIS__DRAIN__PATIENCE_MS", "60000");
+    let server = Server::start_with(data.path(), &[], &[patience, ("DRAMATIS__DRAIN__NOTICE_MS", "0")]);
+    server.open_room("den", "alice");
+    let mut alice = server.client("alice", &json!([]));
+    // Of these more than the system takes for a connection waits for who reads nothing.
+    let text = "long words ".repeat(720);
+    for _ in 0..1_000 {
+        assert_eq!(alice.ask("den", "post_message", &json!({"text": text}))["type"], "ack");
+    }
+    let mut stuck = Client::connect(server.address);
+    stuck.send(
+        &json!({"type": "hello", "user": "bob", "session": "s", "rooms": [{"room": "den", "after": 0}]}),
+    );
+    stuck.receive_type("ready");
+    while server.metric("dramatis_outbox_bytes") < 65_536 {
+        std::thread::yield_now();
+    }
+    let (address, began, pid) = (server.address, Instant::now(), server.process_id().to_string());
+    let _kept = kept(address);
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    alice.receive_type("drain");
+    let refused = TcpStream::connect(address).expect_err("nobody is let in who would only wait");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
+    assert_eq!(alice.closed(), 4001);
+    assert_eq!(server.ended(), Some(0));
+    assert!(began.elapsed() < PATIENCE, "the patience with the stuck one was {patience:?}");
 }
 
 #[test]

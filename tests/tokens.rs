@@ -213,3 +213,16 @@ fn documents_follow_the_rights_that_sockets_keep_to() {
         assert_eq!(listed["rooms"].as_array().unwrap().len(), count, "{listed}");
     }
 }
+
+#[test]
+fn no_token_is_minted_that_no_session_takes() {
+    let guarded = start(&[]);
+    let mut command = dramatis();
+    command.args(["token", "--user", "alice", "--for", "1h"]);
+    command
+        .args((0..400).flat_map(|number| ["--room".to_owned(), format!("room-with-a-long-name-{number}")]));
+    let output = command.env("DRAMATIS__AUTH__TOKEN_KEY_FILE", &guarded.key).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty(), "{said}");
+    assert!(said.contains("8192 bytes") && said.contains("name fewer rooms"), "{said}");
+}

@@ -134,6 +134,26 @@ fn a_poll_ends_with_its_token_and_goes_on_with_a_fresh_one() {
 }
 
 #[test]
+fn polls_that_show_a_fresh_token_each_outlive_the_first_one() {
+    let guarded = start(&SHORT);
+    let short = mint(&guarded.key, &["--user", "alice", "--for", "2s"]);
+    let rooms = json!([{"room": "lobby"}]);
+    let begun = ask(&guarded, "POST", "/api/poll?wait=1", Some(&short), &hello(&rooms)).json().unwrap();
+    let mut cursor = begun["cursor"].as_str().unwrap().to_owned();
+    let mut polls_after = 0;
+    // With the grace of SHORT the first one's end has come long before the last of these.
+    while polls_after < 3 {
+        let fresh = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+        let path = format!("/api/poll?cursor={cursor}&wait=1");
+        let page = ask(&guarded, "GET", &path, Some(&fresh), &Value::Null).json().unwrap();
+        assert_eq!(page["close"], Value::Null, "after {polls_after} polls: {page}");
+        cursor = page["cursor"].as_str().unwrap().to_owned();
+        let status = ask(&guarded, "GET", "/api/me", Some(&short), &Value::Null).status;
+        polls_after += usize::from(status == 401);
+    }
+}
+
+#[test]
 fn commands_and_beginnings_keep_to_who_the_token_names_and_where_it_opens() {
     let guarded = start(&[]);
     let alice = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
@@ -167,8 +187,10 @@ fn commands_and_beginnings_keep_to_who_the_token_names_and_where_it_opens() {
     // A hello that names another than its token does.
     let mut as_alice = hello(&json!([]));
     as_alice["user"] = json!("alice");
-    let refused = code(ask(&guarded, "POST", "/api/stream", Some(&bob), &as_alice));
-    assert!(refused.0 >= 400, "{refused:?}");
+    for path in ["/api/stream", "/api/poll"] {
+        let refused = code(ask(&guarded, "POST", path, Some(&bob), &as_alice));
+        assert_eq!(refused, (403, "forbidden".to_owned()), "{path}");
+    }
     let rooms = json!([{"room": "lobby"}, {"room": "den"}]);
     let mut events = Events::new(ask(&guarded, "POST", "/api/stream", Some(&narrow), &hello(&rooms)));
     let ready = until(&mut events, "ready").unwrap();
@@ -231,4 +253,17 @@ fn rights_are_those_to_what_the_path_names() {
         assert_eq!(read(path), 403, "{path}");
     }
     assert_eq!(read("/api/rooms/lobby/timeline"), 200);
+}
+
+#[test]
+fn a_followed_stream_of_events_ends_with_its_token() {
+    let guarded = start(&[]);
+    let token = mint(&guarded.key, &["--user", "integration:export", "--for", "2s"]);
+    let answer = ask(&guarded, "GET", "/api/events?follow=true&room=lobby", Some(&token), &Value::Null);
+    assert_eq!(answer.status, 200);
+    // It is cut short: an end in order would say that nothing is missing.
+    let cut = answer.body().unwrap_err();
+    assert_eq!(cut.kind(), std::io::ErrorKind::UnexpectedEof, "{cut}");
+    let expired = ask(&guarded, "GET", "/api/events?follow=true&room=lobby", Some(&token), &Value::Null);
+    assert_eq!(code(expired), (401, "token_expired".to_owned()));
 }

@@ -13,7 +13,7 @@
 mod raw;
 mod support;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use raw::{Heard, Raw, TEXT, put_frame};
@@ -237,6 +237,54 @@ fn messages_that_wait_for_those_before_them_count_too() {
     assert_told(&server, MANY / 2);
     others.clear();
     drop(first);
+    while server.metric("dramatis_unfinished_bytes") > 0 {
+        assert_served(&mut alice);
+    }
+}
+
+/// A request whose body is not whole, in chunks.
+fn chunked(server: &Server, chunks: usize) -> std::net::TcpStream {
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "POST /api/frames HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+        server.address
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk =
+        [format!("{CHUNK_BYTES:x}\r\n").into_bytes(), vec![b' '; CHUNK_BYTES], b"\r\n".to_vec()].concat();
+    for _ in 0..chunks {
+        // Who holds most is answered and closed, perhaps before all is sent.
+        if stream.write_all(&chunk).is_err() {
+            break;
+        }
+    }
+    stream
+}
+
+const CHUNK_BYTES: usize = 10_000;
+
+#[test]
+fn bodies_that_have_come_in_part_are_of_the_same_budget() {
+    const CHUNKS: usize = 20;
+    const MANY: usize = 30;
+    let (_data, server) = start(&[]);
+    let mut alice = server.client("alice", &json!([]));
+    let mut most = 0;
+    let held: Vec<_> = (0..MANY)
+        .map(|_| {
+            let stream = chunked(&server, CHUNKS);
+            assert_served(&mut alice);
+            most = most.max(server.metric("dramatis_unfinished_bytes"));
+            stream
+        })
+        .collect();
+    assert!((BUDGET / 2..BUDGET * 2).contains(&most), "{most} bytes of {BUDGET}");
+    // Who came first was told by now, though nothing more came of it.
+    let mut answer = String::new();
+    (&held[0]).read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"unavailable\""), "{answer}");
+    drop(held);
     while server.metric("dramatis_unfinished_bytes") > 0 {
         assert_served(&mut alice);
     }

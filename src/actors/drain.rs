@@ -38,9 +38,20 @@ impl Drain {
         let _ = self.began.subscribe().wait_for(|begun| *begun).await;
     }
 
+    /// Waits until it is time to close what clients were told of.
+    pub async fn closes(&self) {
+        self.begins().await;
+        actix_rt::time::sleep(self.notice()).await;
+    }
+
     /// From telling clients to closing their connections.
     pub fn notice(&self) -> Duration {
         Duration::from_millis(self.config.notice_ms)
+    }
+
+    /// From closing connections to the first client's slot.
+    pub fn successor(&self) -> Duration {
+        Duration::from_millis(self.config.successor_ms)
     }
 
     /// From closing connections to leaving those that are not closed yet.

@@ -6,6 +6,7 @@
 //! read the log until they are.
 
 mod batch;
+mod bodies;
 mod company;
 mod follow;
 mod heartbeats;
@@ -19,6 +20,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use dramatis_events::MemberId;
 
+pub use bodies::Body;
 pub use follow::Follow;
 use heartbeats::Heartbeats;
 pub use rooms::Rooms;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use dramatis_events::{MemberId, MemberKind};
 use governor::clock::MonotonicClock;
 use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
+use governor::{InsufficientCapacity, Quota, RateLimiter};
 
 use crate::config::{LimitsConfig, RateConfig};
 
@@ -52,13 +52,22 @@ impl Meter {
         take(self.messages.as_ref(), NonZeroU32::MIN)?;
         take(self.bytes.as_ref(), bytes)
     }
+
+    /// Takes so many bytes more of a message that was taken; else says when they would be.
+    pub fn take_more(&self, bytes: usize) -> Result<(), Duration> {
+        let bytes = u32::try_from(bytes).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        take(self.bytes.as_ref(), bytes)
+    }
 }
 
+/// What is larger than the whole burst takes all of that: it would never be taken else.
 fn take(limiter: Option<&Limiter>, cells: NonZeroU32) -> Result<(), Duration> {
     let Some(limiter) = limiter else { return Ok(()) };
-    match limiter.check_n(cells) {
+    let taken = limiter.check_n(cells).or_else(|InsufficientCapacity(burst)| {
+        limiter.check_n(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN))
+    });
+    match taken {
         Ok(taken) => taken.map_err(|until| until.wait_time_from(Instant::now())),
-        // Larger than the whole burst: configuration keeps a message below that.
         Err(_) => Err(Duration::from_secs(1)),
     }
 }
@@ -139,6 +148,10 @@ mod tests {
         meter.take(9_000).unwrap();
         let wait = meter.take(2_000).unwrap_err();
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
+        let meter = Meter::new(rate, 10);
+        meter.take(50_000).unwrap();
+        let wait = meter.take(50_000).unwrap_err();
+        assert!(wait > Duration::from_secs(9) && wait <= Duration::from_secs(10), "{wait:?}");
         let free = Meter::new(RateConfig { commands_per_s: 0, bytes_per_s: 0 }, 10);
         assert!((0..10_000).all(|_| free.take(1_000_000).is_ok()));
     }

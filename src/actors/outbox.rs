@@ -74,6 +74,8 @@ pub struct Outbox {
     greeted: Cell<bool>,
     waits_for_turn: Cell<bool>,
     leaving: Cell<bool>,
+    /// Whether the session is in the middle of what was read last.
+    occupied: Cell<bool>,
     pinged: Cell<bool>,
     /// A ping has gone out that no message has answered.
     pong_due: Cell<bool>,
@@ -123,6 +125,7 @@ impl Outbox {
             greeted: Cell::new(false),
             waits_for_turn: Cell::new(false),
             leaving: Cell::new(false),
+            occupied: Cell::new(false),
             pinged: Cell::new(false),
             pong_due: Cell::new(false),
             reader_waits: Cell::new(false),
@@ -403,14 +406,23 @@ impl Outbox {
         }
     }
 
-    /// For the reader: waits while the client has too much in flight or does not drain. Woken
-    /// too when the end was asked for or has come.
+    /// For the reader: waits while the session is not done with what was read last, while the client
+    /// has too much in flight or does not drain. Woken too when the end was asked for or has come.
     pub fn poll_may_read(&self, cx: &Context<'_>) -> Poll<()> {
         self.reader.set(Some(cx.waker().clone()));
-        let room = !self.is_busy() && !self.is_full() && !self.leaving.get();
+        let room = !self.occupied.get() && !self.is_busy() && !self.is_full() && !self.leaving.get();
         let may_read = room || self.is_closing();
         self.reader_waits.set(!may_read);
         if may_read { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// For the session: whether it is in the middle of what was read last. What else it waits for may
+    /// come at any moment, and by other hands: only it knows whether it can take more.
+    pub fn occupied(&self, occupied: bool) {
+        self.occupied.set(occupied);
+        if !occupied {
+            self.let_read();
+        }
     }
 
     /// There may be room for what the client sends. A reader that waits for its socket is not

@@ -12,21 +12,26 @@ pub struct PendingCount(Arc<AtomicUsize>);
 const RETIRED: usize = usize::MAX / 2;
 
 /// Whether requests were counted.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Added {
-    Yes,
+    /// So many of them, one at the least.
+    Some(usize),
     Full,
     Retired,
 }
 
 impl PendingCount {
-    /// Takes room for `count` requests, unless there would then be more than `max`.
+    /// Takes room for as many of `count` requests as there is, so that there are not more than `max`.
     pub(super) fn add(&self, count: usize, max: usize) -> Added {
-        let before = self.0.fetch_add(count, Ordering::AcqRel);
-        if before.saturating_add(count) <= max {
-            return Added::Yes;
+        let room = |before: usize| max.saturating_sub(before).min(count);
+        let added = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| {
+            (before < RETIRED && room(before) > 0).then(|| before.saturating_add(room(before)))
+        });
+        match added {
+            Ok(before) => Added::Some(room(before)),
+            Err(before) if before >= RETIRED => Added::Retired,
+            Err(_) => Added::Full,
         }
-        self.0.fetch_sub(count, Ordering::AcqRel);
-        if before >= RETIRED { Added::Retired } else { Added::Full }
     }
 
     /// Takes requests off the count: they are answered.
@@ -42,5 +47,21 @@ impl PendingCount {
     /// Whether both are of one entity.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_taken_as_there_is_room_for() {
+        let count = PendingCount::default();
+        assert_eq!(count.add(3, 4), Added::Some(3));
+        assert_eq!((count.add(3, 4), count.add(3, 4)), (Added::Some(1), Added::Full));
+        assert!(!count.retire());
+        count.remove(4);
+        assert!(count.retire());
+        assert_eq!((count.add(1, 4), count.add(1, usize::MAX)), (Added::Retired, Added::Retired));
     }
 }

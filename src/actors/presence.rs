@@ -198,11 +198,21 @@ impl News {
         Some(self.encode(change))
     }
 
-    /// The message for who does not know it.
-    pub(super) fn encode_whole(&self) -> Option<bytes::Bytes> {
+    /// The message for who does not know it, in so many bytes: with fewer names where they are long, since
+    /// what is larger than may ever wait would never be told.
+    pub(super) fn encode_whole(&self, bytes_max: usize) -> Option<bytes::Bytes> {
         let Whole { count, members, complete } = self.whole.as_ref()?;
-        let members = members.iter().collect();
-        Some(self.encode(PresenceChange::Full { count: *count, members, complete: *complete }))
+        let all = members.len();
+        let mut named = all;
+        loop {
+            let members = members.iter().take(named).collect::<Vec<_>>();
+            let complete = *complete && named == all;
+            let message = self.encode(PresenceChange::Full { count: *count, members, complete });
+            if message.len() <= bytes_max || named == 0 {
+                return Some(message);
+            }
+            named /= 2;
+        }
     }
 
     fn encode(&self, change: PresenceChange<'_>) -> bytes::Bytes {

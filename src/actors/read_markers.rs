@@ -10,13 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dramatis_events::{CommandId, ContentHash, EntityId, MemberId, Revision, StreamId, UserId};
+use futures_util::StreamExt as _;
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, ReplyTo};
+use super::answer::{Answer, Refused, ReplyTo};
 use super::entity::{Pending, Request};
 use super::registry::Registry;
 use super::shrink::shrink;
 use crate::domain::user::{MoveReadMarker, User, UserCommand};
+
+/// Users whose markers are recorded at a time when the process ends.
+const USERS_AT_ONCE: usize = 256;
 
 /// See the module.
 #[derive(Clone)]
@@ -60,9 +64,10 @@ impl ReadMarkers {
     /// Records all that waits; for the end of the process.
     pub async fn flush_all(&self) {
         let waiting: Vec<_> = self.lock().iter().map(|(user, rooms)| (user.clone(), rooms.clone())).collect();
-        for answer in waiting.iter().flat_map(|(user, rooms)| self.flush(user, rooms)).collect::<Vec<_>>() {
-            let _ = answer.await;
-        }
+        let flushing = waiting.iter().map(|(user, rooms)| self.flush(user, rooms));
+        futures_util::stream::iter(flushing)
+            .for_each_concurrent(USERS_AT_ONCE, async |one| drop(one.await))
+            .await;
     }
 
     /// Records what waits of a user, time after time until nothing does.
@@ -70,11 +75,8 @@ impl ReadMarkers {
         loop {
             actix_rt::time::sleep(self.0.every).await;
             let rooms = self.lock().get(user).cloned().unwrap_or_default();
-            for answer in self.flush(user, &rooms) {
-                // What is refused is let go.
-                let _ = answer.await;
-            }
-            if !self.let_go(user, &rooms) {
+            let done = self.flush(user, &rooms).await;
+            if !self.let_go(user, &done) {
                 return;
             }
         }
@@ -93,8 +95,9 @@ impl ReadMarkers {
         has_more
     }
 
-    /// Hands these markers to the user's entity, which knows what is news.
-    fn flush(&self, user: &UserId, rooms: &HashMap<EntityId, Revision>) -> Vec<oneshot::Receiver<Answer>> {
+    /// Hands these markers to the user's entity, which knows what is news, as many at a time as it takes;
+    /// those that it has settled. What it refuses for good is let go.
+    async fn flush(&self, user: &UserId, rooms: &HashMap<EntityId, Revision>) -> HashMap<EntityId, Revision> {
         let (stream, author) = (StreamId::user(user), MemberId::from(user.clone()));
         let (mut pending, mut answers) = (Vec::with_capacity(rooms.len()), Vec::with_capacity(rooms.len()));
         for (room, revision) in rooms {
@@ -104,14 +107,28 @@ impl ReadMarkers {
             let author = author.clone();
             let request =
                 Request { id, hash, author, occurred_at: None, expected: None, cause: None, command };
-            let (caller, answer) = oneshot::channel();
+            let (caller, answer) = oneshot::channel::<Answer>();
             pending.push(Pending { request, reply: ReplyTo::Caller(caller) });
-            answers.push(answer);
+            answers.push((room.clone(), *revision, answer));
         }
-        if !pending.is_empty() && self.0.users.submit(&stream, pending).is_err() {
-            tracing::debug!(%user, "read markers are let go: too much waits at the user's stream");
+        let (mut answers, mut done) = (answers.into_iter(), HashMap::new());
+        while !pending.is_empty() {
+            let count = pending.len();
+            pending = self.0.users.submit(&stream, pending).err().unwrap_or_default();
+            let taken = count.saturating_sub(pending.len());
+            if taken == 0 {
+                tracing::debug!(%user, "read markers wait for longer: too much waits at the user's stream");
+                break;
+            }
+            for (room, revision, answer) in answers.by_ref().take(taken) {
+                let outcome = answer.await.map(|answer| answer.outcome);
+                let is_to_retry = |refused: &Refused| refused.code.may_retry();
+                if outcome.is_ok_and(|outcome| !outcome.err().as_ref().is_some_and(is_to_retry)) {
+                    done.insert(room, revision);
+                }
+            }
         }
-        answers
+        done
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<UserId, HashMap<EntityId, Revision>>> {

@@ -67,14 +67,18 @@ impl<D: Decider> Registry<D> {
     }
 
     /// Hands requests to the entity of this stream, in their order, starting it if need be.
-    /// When too many wait there already, they come back.
-    pub fn submit(&self, stream: &StreamId, requests: Vec<Pending<D>>) -> Result<(), Vec<Pending<D>>> {
+    /// Those for which there is no room behind what waits there already, the last ones, come back.
+    pub fn submit(&self, stream: &StreamId, mut requests: Vec<Pending<D>>) -> Result<(), Vec<Pending<D>>> {
+        if requests.is_empty() {
+            return Ok(());
+        }
         loop {
             let handle = self.find_or_start(stream);
             match handle.count.add(requests.len(), self.shared.options.pending_max) {
-                Added::Yes => {
+                Added::Some(taken) => {
+                    let rest = requests.split_off(taken);
                     handle.entity.do_send(Submit(requests));
-                    return Ok(());
+                    return if rest.is_empty() { Ok(()) } else { Err(rest) };
                 }
                 Added::Full => return Err(requests),
                 Added::Retired => self.shared.forget(stream, &handle.count),
@@ -97,7 +101,7 @@ impl<D: Decider> Registry<D> {
         loop {
             let handle = self.find_or_start(stream);
             match handle.count.add(1, self.shared.options.pending_max) {
-                Added::Yes => {
+                Added::Some(_) => {
                     handle.entity.do_send(Ask(question));
                     break;
                 }

@@ -28,6 +28,7 @@ use super::hub::{Follow, Rooms};
 use super::meters::Account;
 use super::outbox::{Call, Outbox};
 use super::presence::Leaving;
+use crate::auth::Pass;
 use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed, message_id,
     parse_message,
@@ -44,6 +45,17 @@ pub enum Inbound {
     Binary(Vec<u8>),
     /// The client broke the transport's rules.
     Violation(CloseCode),
+    /// The client has shown this with a request, on its way to what the session has for it.
+    Pass(Pass),
+}
+
+/// Where a client comes from.
+#[derive(Default)]
+pub struct Origin {
+    /// Its address, if that is limited.
+    pub address: Option<Arc<Account>>,
+    /// Whether a request has paid for its hello already.
+    pub has_paid: bool,
 }
 
 /// What comes after a message.
@@ -63,6 +75,8 @@ pub struct Session {
     connection: u64,
     arrival: Arrival,
     address: Option<Arc<Account>>,
+    /// Whether its hello is paid for.
+    has_paid: bool,
     identity: Option<Identity>,
     follows: Vec<Rc<Follow>>,
     /// Whether it has had its turn among those who come.
@@ -88,7 +102,7 @@ impl Session {
         outbox: Rc<Outbox>,
         connection: u64,
         arrival: Arrival,
-        address: Option<Arc<Account>>,
+        Origin { address, has_paid }: Origin,
         inbound: S,
     ) where
         S: futures_util::Stream<Item = Inbound> + 'static,
@@ -104,6 +118,7 @@ impl Session {
                 connection,
                 arrival,
                 address,
+                has_paid,
                 identity: None,
                 follows: Vec::new(),
                 has_come: false,
@@ -129,19 +144,21 @@ impl Session {
     fn go_on(&mut self, ctx: &mut Context<Self>) {
         let mut frame = std::mem::take(&mut self.rest);
         let mut turn = MESSAGES_A_TURN;
-        loop {
+        let then = loop {
             let mut commands = commands::Batch::default();
             let then = self.take(&mut frame, &mut turn, &mut commands, ctx);
             self.submit(commands, ctx);
             // Of the commands some may have been refused at once: then others may follow.
             if then == Then::Wait || frame.is_done() || self.outbox.is_busy() {
-                break;
+                break then;
             }
-        }
+        };
         if !frame.is_done() {
             self.rest = frame;
         }
         self.count_rest();
+        // A wait that begins here holds up the mailbox, but not a stream that is polled already.
+        self.outbox.occupied(then == Then::Wait || !self.rest.is_done());
     }
 
     fn count_rest(&mut self) {
@@ -360,11 +377,13 @@ impl StreamHandler<Inbound> for Session {
     fn handle(&mut self, inbound: Inbound, ctx: &mut Self::Context) {
         match inbound {
             Inbound::Text(text) => {
+                debug_assert!(self.rest.is_done(), "nothing is read while there is a rest");
                 self.rest = Frame::from(text);
                 self.go_on(ctx);
             }
             Inbound::Binary(_) => self.outbox.close(CloseCode::NotText),
             Inbound::Violation(code) => self.outbox.close(code),
+            Inbound::Pass(pass) => self.renew(pass),
         }
     }
 

@@ -5,6 +5,7 @@ mod large;
 mod notes;
 mod race;
 mod renewals;
+mod rest;
 mod turns;
 
 use std::sync::Arc;

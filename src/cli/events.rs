@@ -76,8 +76,10 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
             (_, Some(Failure::NoServer { reason, .. })) => reason.clone(),
             _ => return error,
         };
-        let said =
-            |reasons| anyhow::anyhow!("{CUT_SHORT} ({cut_short}); the server's health says: {reasons}");
+        let said = |reasons: String| match reasons.as_str() {
+            "" => anyhow::anyhow!("{CUT_SHORT} ({cut_short}): {MAY_HAVE_ENDED}"),
+            reasons => anyhow::anyhow!("{CUT_SHORT} ({cut_short}); the server's health says: {reasons}"),
+        };
         reasons(url).map_or(error, said)
     })
 }
@@ -94,6 +96,10 @@ fn reasons(url: &ServerUrl) -> Option<String> {
 
 /// What is said of that.
 const CUT_SHORT: &str = "the server stopped before the end of the events";
+
+/// The same where the server is well.
+const MAY_HAVE_ENDED: &str = "a token that runs out ends what is followed, and so does a server that is \
+                              started anew; go on with --from";
 
 /// An answer that ended before it was whole.
 #[derive(Debug, thiserror::Error)]

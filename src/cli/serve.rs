@@ -157,6 +157,7 @@ async fn serve(
         proxies: Proxies::new(&config.server.proxies),
     };
     let api = Api { stage: stage.clone(), read_models, projector: projector.clone() };
+    let listening = listener.try_clone().context("the listener cannot be held twice")?;
     let (server, address) = server::serve(listener, &stage, &api, &server_options)?;
     let handle = server.handle();
     let serving = actix_rt::spawn(server);
@@ -167,6 +168,8 @@ async fn serve(
     actix_rt::spawn(async move { signals.during(std::future::pending::<()>()).await });
     end_within(stage.drain.notice() + 2 * stage.drain.patience() + REST_MAX)?;
     handle.pause().await;
+    server::unbind(&listening);
+    drop(listening);
     drain(&stage.drain, &connections).await;
     ending.send_replace(true);
     handle.stop(true).await;

@@ -13,6 +13,7 @@ use jiff::SignedDuration;
 
 use super::{DataArguments, output};
 use crate::auth::{Claims, Keys, Kind};
+use crate::protocol::TOKEN_BYTES_MAX;
 
 /// Where the client commands find the token that they show.
 const SHOWN: &str = "DRAMATIS_TOKEN";
@@ -77,7 +78,14 @@ pub(super) fn run(token: &Token) -> anyhow::Result<()> {
         kind: Kind::of(user),
         rooms: (!token.rooms.is_empty()).then(|| token.rooms.clone()),
     };
-    output::show(&format!("{}\n", keys.mint(&claims)?))
+    let token = keys.mint(&claims)?;
+    if token.len() > TOKEN_BYTES_MAX {
+        anyhow::bail!(
+            "a session takes tokens of up to {TOKEN_BYTES_MAX} bytes, and this one has {}: name fewer rooms",
+            token.len()
+        );
+    }
+    output::show(&format!("{token}\n"))
 }
 
 /// 64 hexadecimal digits: 244 bits by chance.

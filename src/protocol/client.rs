@@ -91,7 +91,7 @@ impl Hello {
 pub enum Wanted {
     /// A room, and where the client stands in it.
     Cursor(RoomCursor),
-    /// The name of what is malformed.
+    /// The name of what is malformed, as far as it is shown.
     Malformed(String),
 }
 
@@ -105,6 +105,17 @@ impl Wanted {
     }
 }
 
+/// What a client sent that is none of what it should be may be as long as a frame: so much of it is said
+/// back, in characters.
+const SHOWN_CHARS_MAX: usize = 200;
+
+fn shown(text: String) -> String {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
 impl<'de> Deserialize<'de> for Wanted {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -115,7 +126,7 @@ impl<'de> Deserialize<'de> for Wanted {
         serde_json::from_str(entry.get()).map(Self::Cursor).or_else(|error| {
             // Without a name there is nothing to answer for.
             let named = serde_json::from_str::<Named>(entry.get());
-            named.map(|named| Self::Malformed(named.room)).map_err(|_| D::Error::custom(error))
+            named.map(|named| Self::Malformed(shown(named.room))).map_err(|_| D::Error::custom(error))
         })
     }
 }
@@ -280,7 +291,7 @@ pub fn message_id(text: &str) -> Option<CommandId> {
 
 /// Reads one message.
 pub fn parse_message(text: &str) -> Result<ClientMessage, MalformedMessage> {
-    let malformed = |reason: String| MalformedMessage { id: message_id(text), reason };
+    let malformed = |reason: String| MalformedMessage { id: message_id(text), reason: shown(reason) };
     let head: Head<'_> = serde_json::from_str(text).map_err(|error| malformed(no_message(text, &error)))?;
     let parsed = match &*head.kind {
         "command" => body(text).map(ClientMessage::Command),
@@ -353,6 +364,11 @@ mod tests {
             let want = want.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(rooms, [Ok("me".to_owned()), want, Ok("z".to_owned())], "{entry}");
         }
+        let long = "ö ".repeat(200_000);
+        let told = read(&format!(r#"[{{"room":"{long}"}}]"#)).unwrap();
+        assert_eq!(told, [Err(format!("{}…", "ö ".repeat(100)))]);
+        let error = parse_message(&format!(r#"{{"type":"hello","{long}":1}}"#)).unwrap_err();
+        assert!(error.reason.len() < 500, "{} bytes", error.reason.len());
         for nameless in [r#"[{"after":1}]"#, r#"[{"room":7}]"#, r#"["a"]"#, "[null]", "{}", "7"] {
             let error = read(nameless).unwrap_err();
             assert!(error.reason.starts_with("hello: "), "{nameless}: {}", error.reason);

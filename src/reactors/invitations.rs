@@ -108,29 +108,22 @@ impl Invitations {
 
     /// Whether all of them are settled.
     async fn try_all(&self, events: &[Arc<Recorded>]) -> bool {
-        let mut answers = Vec::new();
+        let (mut answers, mut all_settled) = (Vec::new(), true);
         for event in events {
             let Some((stream, request)) = self.notice(event) else { continue };
             let (caller, answer) = oneshot::channel::<Answer>();
-            let pending = Pending { request, reply: ReplyTo::Caller(caller) };
-            if self.users.submit(&stream, vec![pending]).is_err() {
-                return false;
+            let mut pending = vec![Pending { request, reply: ReplyTo::Caller(caller) }];
+            while let Err(refused) = self.users.submit(&stream, pending) {
+                // What waits there may be its own.
+                if answers.is_empty() {
+                    return false;
+                }
+                all_settled &= settled(std::mem::take(&mut answers)).await;
+                pending = refused;
             }
             answers.push(answer);
         }
-        let mut all_settled = true;
-        for answer in answers {
-            all_settled &= match answer.await.map(|answer| answer.outcome) {
-                Ok(Ok(_)) => true,
-                Ok(Err(refused)) if refused.code.may_retry() => false,
-                Ok(Err(refused)) => {
-                    tracing::debug!(?refused, "a notice of an invitation is not taken");
-                    true
-                }
-                Err(_) => false,
-            };
-        }
-        all_settled
+        settled(answers).await && all_settled
     }
 
     /// What is noted because of an event, and in whose stream.
@@ -164,4 +157,21 @@ impl Invitations {
         };
         Some((stream, request))
     }
+}
+
+/// Whether all of these say that nothing is left to be done.
+async fn settled(answers: Vec<oneshot::Receiver<Answer>>) -> bool {
+    let mut all_settled = true;
+    for answer in answers {
+        all_settled &= match answer.await.map(|answer| answer.outcome) {
+            Ok(Ok(_)) => true,
+            Ok(Err(refused)) if refused.code.may_retry() => false,
+            Ok(Err(refused)) => {
+                tracing::debug!(?refused, "a notice of an invitation is not taken");
+                true
+            }
+            Err(_) => false,
+        };
+    }
+    all_settled
 }

@@ -11,7 +11,7 @@ use dramatis_events::{CommandId, StreamId};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::body::{is_late, too_large, too_late};
+use super::body::{cut, too_large};
 use super::{fallback, poll, sse};
 use crate::actors::Stage;
 use crate::actors::answer::{Answer, ReplyTo};
@@ -213,7 +213,7 @@ fn json_error(error: JsonPayloadError) -> error::Error {
         JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
             refused(too_large(BODY_BYTES_MAX))
         }
-        JsonPayloadError::Payload(error) if is_late(error) => too_late(),
+        JsonPayloadError::Payload(error) if let Some(cut) = cut(error) => cut,
         JsonPayloadError::ContentType => {
             problem(ErrorCode::Malformed, "the body must be JSON and its Content-Type application/json")
         }

@@ -1,24 +1,30 @@
 //! Bodies: JSON, said to be, within their limit and their time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_rt::time::sleep;
 use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, HttpResponse, error};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::api::{answer_with, refused};
+use super::caller::Refusal;
 use super::fallback::caller::malformed;
+use super::socket::connection_id;
+use crate::actors::hub::{Body, Rooms};
+use crate::actors::meters::Account;
 use crate::protocol::{ErrorCode, Reject};
 
 /// A body as text, as long as a frame of the socket may be. What is longer, or no text, is
@@ -42,45 +48,87 @@ pub(super) struct Max(pub(super) usize);
 
 fn explain(error: Error, max: usize) -> Error {
     let answer = match error.as_error::<PayloadError>() {
-        Some(late) if is_late(late) => too_late(),
         Some(PayloadError::Overflow) => refused(too_large(max)),
+        Some(payload) if let Some(cut) = cut(payload) => cut,
         _ => refused(malformed(&format!("the body must be JSON in UTF-8: {error}"))),
     };
     error::InternalError::from_response(error, answer).into()
 }
 
-/// Gives the body of a request so long to come. Who sends one byte by byte would hold a connection
-/// for as long as they like.
-pub(super) fn hurry(request: &mut ServiceRequest, within: Duration) -> Hurried {
-    let body = request.take_payload();
-    if matches!(body, Payload::None) {
-        return Hurried(None);
-    }
-    let body = Rc::new(RefCell::new(body));
-    let (held, mut over) = (body.clone(), Box::pin(actix_rt::time::sleep(within)));
-    let hurried = stream::poll_fn(move |cx| {
-        let come = body.borrow_mut().poll_next_unpin(cx);
-        if come.is_ready() {
-            return come;
-        }
-        over.as_mut().poll(cx).map(|()| Some(Err(PayloadError::Io(io::ErrorKind::TimedOut.into()))))
-    });
-    request.set_payload(Payload::Stream { payload: Box::pin(hurried) });
-    Hurried(Some(held))
+/// Who pays for the bytes of a body.
+#[derive(Clone, Default)]
+pub(super) struct Payers(pub(super) Vec<Arc<Account>>);
+
+/// Why the rest of a body is not waited for.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum Cut {
+    #[error("it did not come in its time")]
+    Late,
+    #[error("too fast")]
+    TooFast(Duration),
+    #[error("too much has come in part")]
+    Overloaded,
 }
 
-/// A body whose time is measured.
-pub(super) struct Hurried(Option<Rc<RefCell<Payload>>>);
+impl From<Cut> for PayloadError {
+    fn from(cut: Cut) -> Self {
+        Self::Io(io::Error::other(cut))
+    }
+}
 
-impl Hurried {
-    /// Has an answer that it came too late end the connection: of a body of chunks that nobody holds
-    /// any more, the listener would wait for the rest.
+/// Gives the body of a request so long to come, and counts what has: who sends one byte by byte would
+/// hold a connection for as long as they like, and very many who send no last one would hold all memory.
+pub(super) fn watch(request: &mut ServiceRequest, rooms: &Rc<Rooms>, within: Duration) -> Watched {
+    let body = request.take_payload();
+    if matches!(body, Payload::None) {
+        return Watched(None);
+    }
+    // What a request says of its length it has paid for already.
+    let says_length = request.headers().contains_key(CONTENT_LENGTH);
+    let payers = request.extensions_mut().remove::<Payers>().filter(|_| !says_length).unwrap_or_default();
+    let (body, was_cut) = (Rc::new(RefCell::new(body)), Rc::new(Cell::new(false)));
+    let (held, cut_here) = (body.clone(), was_cut.clone());
+    let mut come = Body::new(rooms.clone(), connection_id());
+    let (mut given_up, mut over) = (Box::pin(come.given_up()), Box::pin(sleep(within)));
+    let mut watched = move |cx: &mut Context<'_>| -> Poll<Option<Result<Bytes, PayloadError>>> {
+        if let Poll::Ready(next) = body.borrow_mut().poll_next_unpin(cx) {
+            let Some(Ok(bytes)) = &next else { return Poll::Ready(next) };
+            for payer in &payers.0 {
+                if let Err(after) = payer.take_more(bytes.len()) {
+                    return Poll::Ready(Some(Err(Cut::TooFast(after).into())));
+                }
+            }
+            let is_kept = come.add(bytes.len());
+            return Poll::Ready(if is_kept { next } else { Some(Err(Cut::Overloaded.into())) });
+        }
+        if given_up.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Cut::Overloaded.into())));
+        }
+        over.as_mut().poll(cx).map(|()| Some(Err(Cut::Late.into())))
+    };
+    let watched = stream::poll_fn(move |cx| {
+        let next = watched(cx);
+        if let Poll::Ready(Some(Err(error))) = &next {
+            cut_here.set(cut_here.get() || why(error).is_some());
+        }
+        next
+    });
+    request.set_payload(Payload::Stream { payload: Box::pin(watched) });
+    Watched(Some((held, was_cut)))
+}
+
+/// A body that is watched.
+pub(super) struct Watched(Option<(Rc<RefCell<Payload>>, Rc<Cell<bool>>)>);
+
+impl Watched {
+    /// Has the answer to one whose rest is not waited for end the connection: of a body of chunks that
+    /// nobody holds any more, the listener would wait for the rest.
     pub(super) fn held_by<B>(self, answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>>
     where
         B: MessageBody + 'static,
     {
         match self.0 {
-            Some(held) if answer.status() == StatusCode::REQUEST_TIMEOUT => answer.map_body(|_, body| {
+            Some((held, was_cut)) if was_cut.get() => answer.map_body(|_, body| {
                 EitherBody::right(BoxBody::new(Holding { body: Box::pin(body), _held: held }))
             }),
             _ => answer.map_into_left_body(),
@@ -106,17 +154,28 @@ impl<B: MessageBody> MessageBody for Holding<B> {
     }
 }
 
-/// Whether a body did not come in its time.
-pub(super) fn is_late(error: &PayloadError) -> bool {
-    matches!(error, PayloadError::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+fn why(error: &PayloadError) -> Option<Cut> {
+    let PayloadError::Io(error) = error else { return None };
+    error.get_ref()?.downcast_ref().copied()
 }
 
-/// The answer to such a request; what else comes of it is not waited for.
-pub(super) fn too_late() -> HttpResponse {
-    let why = "the body did not come within its time: send it again over a better line, or less at a time";
-    let mut answer = answer_with(StatusCode::REQUEST_TIMEOUT, malformed(why));
+/// The answer to a request whose body was cut; what else comes of it is not waited for.
+pub(super) fn cut(error: &PayloadError) -> Option<HttpResponse> {
+    let mut answer = match why(error)? {
+        Cut::Late => {
+            let why =
+                "the body did not come within its time: send it again over a better line, or less at a time";
+            answer_with(StatusCode::REQUEST_TIMEOUT, malformed(why))
+        }
+        Cut::TooFast(after) => Refusal::TooFast(after).answer(),
+        Cut::Overloaded => {
+            let why =
+                "too much has come in part of all clients, and of this request most: send it again in one go";
+            refused(Reject::new(None, ErrorCode::Unavailable, why))
+        }
+    };
     answer.head_mut().set_connection_type(ConnectionType::Close);
-    answer
+    Some(answer)
 }
 
 /// A body or a message in it has more than so many bytes.

@@ -4,6 +4,7 @@
 //! passes [`may_read`], and a handler that acts for a user asks [`act`] besides.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServiceRequest;
@@ -12,8 +13,10 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use dramatis_events::{CommandId, EntityId, MemberId, MemberKind, StreamId};
 
 use super::api::{answer_with, refused};
+use super::body::Payers;
 use super::peer::{ClientAddress, Proxies};
 use crate::actors::Stage;
+use crate::actors::meters::Account;
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::room::Reading;
@@ -79,8 +82,18 @@ pub(super) fn admit_address(
     }
     if let Some(address) = client.and_then(|client| stage.meters.address(client)) {
         address.take(size(request.request())).map_err(Refusal::TooFast)?;
+        pays(request, address);
     }
     Ok(())
+}
+
+/// Has this account pay for what comes of the request's body, where it does not say how long that is.
+fn pays(request: &ServiceRequest, account: Arc<Account>) {
+    let mut extensions = request.extensions_mut();
+    match extensions.get_mut::<Payers>() {
+        Some(payers) => payers.0.push(account),
+        None => drop(extensions.insert(Payers(vec![account]))),
+    }
 }
 
 /// Checks the token of a request whose path asks for one. A good one's [`Pass`] is in the request's
@@ -93,7 +106,9 @@ pub(super) fn admit_user(stage: &Stage, request: &ServiceRequest) -> Result<(), 
     let pass =
         token.and_then(|token| keys.verify(token, SystemClock.now())).map_err(Refusal::Unauthorized)?;
     may_use(&pass, path, request.query_string())?;
-    stage.meters.user(&pass.user).take(size(request.request())).map_err(Refusal::TooFast)?;
+    let user = stage.meters.user(&pass.user);
+    user.take(size(request.request())).map_err(Refusal::TooFast)?;
+    pays(request, user);
     request.extensions_mut().insert(pass);
     Ok(())
 }

@@ -49,7 +49,8 @@ use crate::actors::directory::Arrival;
 use crate::actors::meters::Seat;
 use crate::actors::outbox::Outbox;
 use crate::actors::places::Place;
-use crate::actors::session::Session;
+use crate::actors::session::{Inbound, Origin, Session};
+use crate::auth::Pass;
 use crate::protocol::{CloseCode, Cursor, ErrorCode, Reject};
 use feed::Feed;
 use opening::Opening;
@@ -71,7 +72,7 @@ pub(super) struct Fallbacks {
 /// The ways into a session, from any thread.
 struct Ways {
     arrival: Arrival,
-    frames: mpsc::Sender<String>,
+    frames: mpsc::Sender<Inbound>,
     polls: Option<mpsc::Sender<Take>>,
 }
 
@@ -91,8 +92,15 @@ impl Fallbacks {
         entered
     }
 
-    fn frames(&self, key: &Key) -> Option<mpsc::Sender<String>> {
+    fn frames(&self, key: &Key) -> Option<mpsc::Sender<Inbound>> {
         self.lock().get(key).map(|ways| ways.frames.clone())
+    }
+
+    /// Has a session go on with the pass of a request, if there is room for that: else the next one's.
+    pub(super) fn renew(&self, key: &Key, pass: Pass) {
+        if let Some(frames) = self.frames(key) {
+            let _ = frames.try_send(Inbound::Pass(pass));
+        }
     }
 
     pub(super) fn polls(&self, key: &Key) -> Option<mpsc::Sender<Take>> {
@@ -152,8 +160,9 @@ pub(super) fn start(
     if !outbox.is_closing() {
         let feed = Feed::new(hello, received, outbox.clone());
         let (stage, rooms) = (door.stage.clone(), door.rooms.clone());
-        // Its address has paid for each request as such.
-        Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, None, feed);
+        // Its address has paid for each request as such, and who shows a token too.
+        let origin = Origin { address: None, has_paid: door.stage.keys.is_some() };
+        Session::start_here(stage, rooms, outbox.clone(), connection_id(), arrival, origin, feed);
     }
     Ok(Started { outbox, cursor, _entered: entered, _places: places })
 }

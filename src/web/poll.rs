@@ -107,6 +107,9 @@ async fn resumed(
     if let Some(cursor) = &cursor
         && let Some(polls) = fallbacks.polls(&opening.key)
     {
+        if let Some(pass) = opening.pass.clone() {
+            fallbacks.renew(&opening.key, pass);
+        }
         let (reply, taken) = oneshot::channel();
         let take = Take { cursor: Some(cursor.clone()), wait, reply };
         if polls.send(take).await.is_ok() {

@@ -18,6 +18,7 @@ use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, web};
+use rustix::net::sockopt;
 
 use super::api::{self, Api, times};
 use super::body::{self, Max};
@@ -52,6 +53,11 @@ pub struct Options {
 const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long requests in flight have when the process ends, in seconds.
 const SHUTDOWN_SECONDS: u64 = 1;
+/// A connection over which nothing was sent for so long is asked for by the system, so often until it
+/// is given up: a client whose machine or line is gone says nothing any more.
+const ASKED_AFTER: Duration = Duration::from_mins(1);
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+const ASKED_TIMES: u32 = 3;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4_096;
 
@@ -85,9 +91,17 @@ pub fn serve(
         .listen("http", listener, move || {
             let (stage, entrance, api, fallbacks) =
                 (stage.clone(), entrance.clone(), api.clone(), fallbacks.clone());
-            let of_app = door(&stage, &entrance);
+            let (of_app, of_drain) = (door(&stage, &entrance), stage.clone());
             HttpService::build()
+                // Connections without a request are closed then, the others behind their answer.
+                .graceful_shutdown_signal(move || {
+                    let stage = of_drain.clone();
+                    async move { stage.drain.closes().await }
+                })
                 .client_request_timeout(REQUEST_HEAD_WITHIN)
+                // Who sends nothing more has gone: an answer that waits for something to say, such as a
+                // followed stream of a quiet room, would find out by its next word only, if ever.
+                .h1_allow_half_closed(false)
                 .on_connect_ext(move |io: &TcpStream, _: &mut Extensions| {
                     stalled::bound(io, send_buffer_bytes, write_timeout);
                 })
@@ -115,8 +129,20 @@ pub fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     // It was bound with a queue of 128; asked again, the system makes that longer. What overflows is
     // tried again by the client's system after a second.
     rustix::net::listen(&listener, BACKLOG)?;
+    // What is accepted from it is set alike.
+    sockopt::set_socket_keepalive(&listener, true)?;
+    sockopt::set_tcp_keepidle(&listener, ASKED_AFTER)?;
+    sockopt::set_tcp_keepintvl(&listener, ASKED_EVERY)?;
+    sockopt::set_tcp_keepcnt(&listener, ASKED_TIMES)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Takes no connection any more, and gives up those that nobody has taken: who comes meanwhile is
+/// refused, and need not find out by waiting.
+pub fn unbind(listener: &TcpListener) {
+    // Where the system does not know that, they wait until the listener is closed.
+    let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
 }
 
 /// What the doors of all threads are made with.
@@ -186,8 +212,9 @@ async fn guarded<B: MessageBody + 'static>(
             request.into_response(cross_origin::preflight()).map_into_right_body()
         }
         Ok(()) => {
-            let hurried = body::hurry(&mut request, Duration::from_millis(door.stage.limits.body_timeout_ms));
-            hurried.held_by(next.call(request).await?)
+            let within = Duration::from_millis(door.stage.limits.body_timeout_ms);
+            let watched = body::watch(&mut request, &door.rooms, within);
+            watched.held_by(next.call(request).await?)
         }
         Err(refusal) => request.into_response(refusal.answer()).map_into_right_body(),
     };
@@ -219,4 +246,20 @@ async fn admitted(door: &Door, request: &ServiceRequest) -> Result<(), caller::R
     }
     caller::admit_user(stage, request)?;
     if request.method() == Method::GET { caller::may_read(stage, request).await } else { Ok(()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_asks_for_clients_that_say_nothing() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(sockopt::socket_keepalive(&accepted).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap(), ASKED_AFTER);
+    }
 }

@@ -32,11 +32,12 @@ use crate::actors::hub::Rooms;
 use crate::actors::meters::{Account, Seat};
 use crate::actors::outbox::Outbox;
 use crate::actors::places::{Place, Places};
-use crate::actors::session::{Inbound, Session};
+use crate::actors::session::{Inbound, Origin, Session};
 use crate::actors::unfinished::Unfinished;
 use crate::config::SocketConfig;
 use crate::protocol::{CloseCode, ErrorCode, Reject, SUBPROTOCOL, ServerMessage};
 use reader::Reader;
+pub use writer::Patience;
 use writer::Wire;
 
 /// What an upgrade needs on its worker thread.
@@ -87,13 +88,22 @@ pub async fn take_over(
     if let Err(refusal) = admit(&door, &request) {
         return refuse(framed, refusal).await;
     }
+    let address = account(&door, framed.io_ref(), request.headers());
+    if let Some(Err(after)) = address.as_ref().map(|address| address.take(0)) {
+        return refuse(framed, Refusal::too_fast(after)).await;
+    }
     door.rooms.newcomers().turn().await;
     // Before the client hears that it is connected: what it connects after that comes later.
-    let (arrival, entry) =
-        (door.stage.directory.arrive(), Entry::take(&door, framed.io_ref(), request.headers()));
+    let (arrival, entry) = (door.stage.directory.arrive(), Entry::take(&door, address));
     let (io, early) = shake_hands(&request, framed).await?;
     open(&door, io, &early, arrival, entry);
     Ok(())
+}
+
+/// The account of the client's address, if that is limited.
+fn account(door: &Door, io: &TcpStream, headers: &HeaderMap) -> Option<Arc<Account>> {
+    let client = io.peer_addr().ok().map(|peer| door.proxies.client(peer.ip(), headers));
+    client.and_then(|client| door.stage.meters.address(client))
 }
 
 /// What a connection takes up: a place in the process, and one of its address.
@@ -104,9 +114,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn take(door: &Door, io: &TcpStream, headers: &HeaderMap) -> Self {
-        let client = io.peer_addr().ok().map(|peer| door.proxies.client(peer.ip(), headers));
-        let address = client.and_then(|client| door.stage.meters.address(client));
+    fn take(door: &Door, address: Option<Arc<Account>>) -> Self {
         let places = (door.connections.enter(), address.as_ref().and_then(Account::connect));
         let refused = places.0.is_none() || (address.is_some() && places.1.is_none());
         Self { address, places, refused }
@@ -139,12 +147,13 @@ pub fn carry<Kept: 'static>(
     early: &[u8],
     outbox: &Rc<Outbox>,
     limits: &SocketConfig,
+    patience: Patience,
     unfinished: &Rc<Unfinished>,
     kept: Kept,
 ) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);
     stalled::is_watched(&io);
-    let wire = Rc::new(Wire::new(io, Duration::from_millis(limits.write_timeout_ms), kept));
+    let wire = Rc::new(Wire::new(io, patience, kept));
     outbox.carried_by(wire.clone());
     Reader::new(wire, outbox.clone(), limits, unfinished.clone(), early)
 }
@@ -155,7 +164,9 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry
     if refused {
         outbox.close(CloseCode::TooManyConnections);
     }
-    let inbound = carry(io, early, &outbox, &door.stage.limits, door.rooms.unfinished(), places);
+    let Stage { limits, drain, .. } = &*door.stage;
+    let patience = Patience::new(Duration::from_millis(limits.write_timeout_ms), drain.successor());
+    let inbound = carry(io, early, &outbox, limits, patience, door.rooms.unfinished(), places);
     if outbox.is_closing() {
         return;
     }
@@ -166,7 +177,7 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry
         outbox,
         connection,
         arrival,
-        address,
+        Origin { address, has_paid: false },
         inbound,
     );
 }
@@ -176,24 +187,39 @@ pub(super) fn connection_id() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0
 }
 
-struct Refusal(StatusCode, &'static str);
+struct Refusal {
+    status: StatusCode,
+    why: &'static str,
+    after: Option<Duration>,
+}
+
+impl Refusal {
+    fn too_fast(after: Duration) -> Self {
+        let why = "too many connections at once from this address: come again after the time told";
+        Self { status: StatusCode::TOO_MANY_REQUESTS, why, after: Some(after) }
+    }
+}
+
+const fn refusal(status: StatusCode, why: &'static str) -> Refusal {
+    Refusal { status, why, after: None }
+}
 
 fn admit(door: &Door, request: &Request) -> Result<(), Refusal> {
     if request.path() != "/socket" {
-        return Err(Refusal(StatusCode::NOT_FOUND, "no such upgrade: the socket is at /socket"));
+        return Err(refusal(StatusCode::NOT_FOUND, "no such upgrade: the socket is at /socket"));
     }
     door.guard
         .check(request.headers(), request.head().uri.authority().map(actix_http::uri::Authority::as_str))
-        .map_err(|why| Refusal(StatusCode::FORBIDDEN, why))?;
+        .map_err(|why| refusal(StatusCode::FORBIDDEN, why))?;
     ws::verify_handshake(request.head()).map_err(|error| match error {
         ws::HandshakeError::NoVersionHeader | ws::HandshakeError::UnsupportedVersion => {
-            Refusal(StatusCode::UPGRADE_REQUIRED, "this server speaks version 13 of WebSocket: ask for it")
+            refusal(StatusCode::UPGRADE_REQUIRED, "this server speaks version 13 of WebSocket: ask for it")
         }
-        _ => Refusal(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13"),
+        _ => refusal(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13"),
     })?;
     let offered = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     if offered && !offers_subprotocol(request.headers()) {
-        return Err(Refusal(
+        return Err(refusal(
             StatusCode::BAD_REQUEST,
             "unknown subprotocol: this server speaks dramatis.v1.json",
         ));
@@ -211,17 +237,24 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
 
 async fn refuse(
     mut framed: Framed<TcpStream, h1::Codec>,
-    Refusal(status, why): Refusal,
+    Refusal { status, why, after }: Refusal,
 ) -> Result<(), TakeOverError> {
     let code = match status {
         StatusCode::NOT_FOUND => ErrorCode::NotFound,
         StatusCode::FORBIDDEN => ErrorCode::Forbidden,
+        StatusCode::TOO_MANY_REQUESTS => ErrorCode::RateLimited,
         _ => ErrorCode::Malformed,
     };
-    let body = problem_text(status, Reject::new(None, code, why));
+    let mut reject = Reject::new(None, code, why);
+    reject.after_ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+    let after_ms = reject.after_ms;
+    let body = problem_text(status, reject);
     let mut answer = Response::with_body(status, BoxBody::new(()));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
+    if let Some(after_ms) = after_ms {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after_ms.div_ceil(1_000)));
+    }
     if status == StatusCode::UPGRADE_REQUIRED {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

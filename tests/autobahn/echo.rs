@@ -4,6 +4,7 @@
 use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_codec::Framed;
 use actix_http::ws::{OpCode, Parser};
@@ -17,7 +18,7 @@ use dramatis::actors::share::Share;
 use dramatis::actors::unfinished::{Budget, Unfinished};
 use dramatis::config::{Config, SocketConfig};
 use dramatis::protocol::CloseCode;
-use dramatis::web::socket::{TakeOverError, carry, shake_hands};
+use dramatis::web::socket::{Patience, TakeOverError, carry, shake_hands};
 use futures_util::StreamExt as _;
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -59,7 +60,8 @@ async fn echo(
     outbox.greeted();
     let budget = Arc::new(Budget::new(Gauge::default(), FRAME_BYTES_MAX * 4));
     let unfinished = Rc::new(Unfinished::new(budget));
-    let mut inbound = Box::pin(carry(io, &early, &outbox, &limits, &unfinished, ()));
+    let patience = Patience::new(Duration::from_millis(limits.write_timeout_ms), Duration::ZERO);
+    let mut inbound = Box::pin(carry(io, &early, &outbox, &limits, patience, &unfinished, ()));
     while let Some(message) = inbound.next().await {
         match message {
             Inbound::Text(text) => outbox.push(text.into()),

@@ -99,7 +99,9 @@ impl Rooms {
     }
 
     async fn tell(&self, news: &News, pace: &mut Pace) {
-        let (diff, whole) = (news.encode_diff(), news.encode_whole());
+        // Beside it something else may wait.
+        let bytes_max = self.stage.limits.outbox_bytes_max / 2;
+        let (diff, whole) = (news.encode_diff(), news.encode_whole(bytes_max));
         let mut refused = false;
         for chunk in self.followers(&news.stream).chunks(CHUNK) {
             let mut told = 0;

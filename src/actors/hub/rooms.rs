@@ -10,6 +10,7 @@ use dramatis_events::{MemberKind, Recorded, Revision, StreamId};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::batch::{Batch, Delivered};
+use super::bodies::Bodies;
 use super::follow::Follow;
 use super::heartbeats::{Heartbeats, Verdict, judge};
 use crate::actors::Stage;
@@ -27,6 +28,8 @@ pub(super) const CHUNK: usize = 512;
 
 /// Hellos that are looked into at a time, on one thread.
 const GREETINGS_MAX: usize = 16;
+/// In a drain who takes nothing for so long, or for twice as long, is not waited for.
+const STUCK_FOR: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 struct Room {
@@ -47,6 +50,7 @@ pub struct Rooms {
     tokens: Heartbeats,
     share: Rc<Share>,
     unfinished: Rc<Unfinished>,
+    pub(super) bodies: Bodies,
     pub(super) line: Rc<Line>,
     greetings: Semaphore,
     pub(super) newcomers: Rc<Newcomers>,
@@ -66,6 +70,7 @@ impl Rooms {
             tokens: Heartbeats::new(),
             share: Rc::new(share),
             unfinished: Rc::new(unfinished),
+            bodies: Bodies::default(),
             line: Rc::default(),
             greetings: Semaphore::new(GREETINGS_MAX),
             newcomers: Rc::default(),
@@ -204,8 +209,9 @@ impl Rooms {
     pub(super) async fn send_away(&self) {
         loop {
             for id in self.unfinished.to_be_closed().await {
-                if let Some(outbox) = self.connections.borrow().get(&id) {
-                    outbox.close(CloseCode::Overloaded);
+                match self.connections.borrow().get(&id) {
+                    Some(outbox) => outbox.close(CloseCode::Overloaded),
+                    None => self.bodies.give_up(id),
                 }
             }
         }
@@ -220,6 +226,22 @@ impl Rooms {
         actix_rt::time::sleep(drain.notice()).await;
         for outbox in self.connections.borrow().values() {
             outbox.leave();
+        }
+        self.cut_stuck().await;
+    }
+
+    /// Ends those that are answered and take nothing: what waits for them they read from the log again,
+    /// and nobody else's successor waits for them.
+    async fn cut_stuck(&self) {
+        let mut waited = HashMap::new();
+        while !self.connections.borrow().is_empty() {
+            actix_rt::time::sleep(STUCK_FOR).await;
+            for (id, outbox) in self.connections.borrow().iter() {
+                let waits = outbox.bytes();
+                if outbox.close_code() == Some(CloseCode::Drain) && waited.insert(*id, waits) == Some(waits) {
+                    outbox.cut();
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What one user, or one address, shares over all connections. There is one for each user who is
 //! there: what says nothing holds no more than counts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -15,21 +16,25 @@ pub(super) const UNLIMITED: RateConfig = RateConfig { commands_per_s: 0, bytes_p
 pub(super) struct Pace {
     rate: RateConfig,
     burst_s: u32,
+    /// Whether somebody has said hello.
+    greeted: AtomicBool,
     meter: OnceLock<Box<Meter>>,
 }
 
 impl Pace {
     /// Nothing is used up: `burst_s` seconds' worth of each rate is left.
     pub(super) fn new(rate: RateConfig, burst_s: u32) -> Self {
-        Self { rate, burst_s, meter: OnceLock::new() }
+        Self { rate, burst_s, greeted: AtomicBool::new(false), meter: OnceLock::new() }
     }
 
     /// Takes one message of so many bytes; else says when it would be taken.
     pub(super) fn take(&self, bytes: usize) -> Result<(), Duration> {
-        if self.rate == UNLIMITED {
-            return Ok(());
-        }
-        self.meter.get_or_init(|| Box::new(Meter::new(self.rate, self.burst_s))).take(bytes)
+        self.meter().map_or(Ok(()), |meter| meter.take(bytes))
+    }
+
+    fn meter(&self) -> Option<&Meter> {
+        let make = || Box::new(Meter::new(self.rate, self.burst_s));
+        (self.rate != UNLIMITED).then(|| &**self.meter.get_or_init(make))
     }
 }
 
@@ -51,6 +56,17 @@ impl Account {
     /// Pays for one message or request of so many bytes; else says when it would be taken.
     pub fn take(&self, bytes: usize) -> Result<(), Duration> {
         self.pace.take(bytes)
+    }
+
+    /// Pays for a hello of so many bytes; else says when it would be taken. The first one is free: most
+    /// users connect once and say nothing for long, and a meter for each would be dear.
+    pub fn take_hello(&self, bytes: usize) -> Result<(), Duration> {
+        if self.pace.greeted.swap(true, Ordering::Relaxed) { self.take(bytes) } else { Ok(()) }
+    }
+
+    /// Pays for so many bytes more of a request that was paid for, which did not say how long it is.
+    pub fn take_more(&self, bytes: usize) -> Result<(), Duration> {
+        self.pace.meter().map_or(Ok(()), |meter| meter.take_more(bytes))
     }
 
     /// Takes one of the connections that there may be; `None` if there are as many.
@@ -170,6 +186,14 @@ mod tests {
         assert_eq!(later.take_rooms(3), 3);
         drop(later);
         assert!(account.connect().is_some());
+    }
+
+    #[test]
+    fn the_first_hello_of_a_user_costs_no_memory_and_the_others_are_paid_for() {
+        let account = Account::new(Pace::new(RateConfig { commands_per_s: 1, bytes_per_s: 0 }, 2), 0, 0);
+        assert!(account.take_hello(100).is_ok() && account.pace.meter.get().is_none());
+        assert!(account.take_hello(100).is_ok() && account.take_hello(100).is_ok());
+        assert!(account.take_hello(100).is_err());
     }
 
     /// Every user who is there has one, whether or not they ever say a word.

@@ -32,6 +32,11 @@ impl Outbox {
         if self.share.is_over() { max } else { max.saturating_sub(max / 4) }
     }
 
+    /// The bytes that wait, without what is fleeting.
+    pub(in crate::actors) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
     /// Whether so much waits that the client is not read, and nothing more done for it.
     pub fn is_full(&self) -> bool {
         self.bytes.get() >= self.rooms_max_now()

@@ -14,6 +14,9 @@ pub trait Pen {
     /// Writes what the outbox holds, by [`Outbox::next`] until there is nothing. If the transport
     /// takes no more it waits elsewhere, and goes on with that afterwards.
     fn write(self: Rc<Self>, outbox: &Rc<Outbox>);
+
+    /// Has what it waits for come to an end: the other side gets no more.
+    fn cut(&self) {}
 }
 
 impl Outbox {
@@ -37,6 +40,13 @@ impl Outbox {
     pub(in crate::actors) fn write(self: &Rc<Self>) {
         if let Some((_, pen)) = self.pen.get() {
             pen.clone().write(self);
+        }
+    }
+
+    /// Ends a connection that takes nothing, whatever waits for it.
+    pub(in crate::actors) fn cut(&self) {
+        if let Some((_, pen)) = self.pen.get() {
+            pen.cut();
         }
     }
 

@@ -108,7 +108,8 @@ struct Follower {
 
 impl Follower {
     fn hear(&mut self, news: &News) {
-        let message = if self.knows && !news.anew { news.encode_diff() } else { news.encode_whole() };
+        let message =
+            if self.knows && !news.anew { news.encode_diff() } else { news.encode_whole(usize::MAX) };
         let Some(message) = message else { return };
         let message: serde_json::Value = serde_json::from_slice(&message).unwrap();
         let names =
@@ -195,4 +196,26 @@ fn pass(book: &mut Book, pending: &mut Pending, followers: &mut [Follower], now_
             follower.hear(&news);
         }
     }
+}
+
+#[test]
+fn who_has_little_room_is_told_of_fewer_names() {
+    let mut book = Book::new(GRACE_MS, 150);
+    for number in 0..150 {
+        book.enter(&den(), &member(&format!("{number}-{}", "x".repeat(100))));
+    }
+    let mut untold = Untold::default();
+    untold.whole = Some(Needs::All);
+    let news = book.news(den(), untold).unwrap();
+    let told = |bytes_max: usize| {
+        let message = news.encode_whole(bytes_max).unwrap();
+        assert!(message.len() <= bytes_max, "{} bytes, of {bytes_max}", message.len());
+        let told: serde_json::Value = serde_json::from_slice(&message).unwrap();
+        let named = told["full"]["members"].as_array().unwrap().len();
+        (told["full"]["count"].as_u64().unwrap(), named, told["full"]["complete"] == true)
+    };
+    assert_eq!(
+        (told(1 << 20), told(8 * 1_024), told(100)),
+        ((150, 150, true), (150, 75, false), (150, 0, false))
+    );
 }

@@ -1,5 +1,6 @@
 //! Who a client is and whether it may go on: its token, its pace, the rooms that are open to it.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::WeakRecipient;
@@ -7,6 +8,7 @@ use dramatis_events::{CommandId, EntityId, MemberId, UnixMillis};
 
 use super::Session;
 use crate::actors::directory::{Entry, Replaced};
+use crate::actors::hub::Follow;
 use crate::actors::meters::{SessionSeat, Taken, Toll};
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
@@ -146,15 +148,26 @@ impl Session {
             Taken::After(after) => {
                 // What has no id has no answer: such messages are best effort.
                 if let Some(id) = message_id(text) {
-                    let message = "too fast: send it again after after_ms, and not more than limits allow";
-                    let mut reject = Reject::new(Some(id), ErrorCode::RateLimited, message);
-                    reject.after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
-                    self.send(&ServerMessage::Reject(reject));
+                    self.too_fast(Some(id), after);
                 }
             }
         }
         self.stage.metrics.refused(ErrorCode::RateLimited.as_str());
         true
+    }
+
+    /// Pays for a hello of so many bytes, of which only now is known whose it is.
+    pub(super) fn pay_for_hello(&self, user: &MemberId, bytes: usize) -> Result<(), Duration> {
+        let paid = if self.has_paid { Ok(()) } else { self.stage.meters.user(user).take_hello(bytes) };
+        paid.and_then(|()| self.address.as_ref().map_or(Ok(()), |address| address.take(bytes)))
+            .inspect_err(|_| self.stage.metrics.refused(ErrorCode::RateLimited.as_str()))
+    }
+
+    pub(super) fn too_fast(&self, id: Option<CommandId>, after: Duration) {
+        let message = "too fast: send it again after after_ms, and not more than limits allow";
+        let mut reject = Reject::new(id, ErrorCode::RateLimited, message);
+        reject.after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+        self.send(&ServerMessage::Reject(reject));
     }
 
     /// Takes one of the rooms that the user may follow.
@@ -228,11 +241,8 @@ impl Session {
             return self
                 .malformed(Some(id), "this server has no key for tokens: there is none to renew".to_owned());
         };
-        let follows_only = |pass: &Pass| {
-            let rooms = self.follows.iter().map(|follow| &follow.stream).filter(|s| s.category() == "room");
-            pass.opens_all()
-                || rooms.filter_map(|s| EntityId::parse(s.id()).ok()).all(|room| pass.opens(&room))
-        };
+        let follows = &self.follows;
+        let follows_only = |pass: &Pass| opens_all(pass, follows);
         let refused = match keys.verify(token.secret(), SystemClock.now()) {
             Ok(pass) if pass.user != identity.user => "the token is another user's: connect anew for that",
             Ok(pass) if !follows_only(&pass) => {
@@ -251,4 +261,21 @@ impl Session {
         };
         self.reject(Some(id), ErrorCode::Forbidden, refused);
     }
+
+    /// Goes on with a pass that a request of the session came with, if it is one of the same user and is
+    /// good for longer. Nobody asked, so nobody is told.
+    pub(super) fn renew(&mut self, pass: Pass) {
+        let Some(identity) = &mut self.identity else { return };
+        let is_longer = identity.pass.as_ref().is_some_and(|known| known.expires_at < pass.expires_at);
+        if is_longer && pass.user == identity.user && opens_all(&pass, &self.follows) {
+            identity.pass = Some(pass);
+            self.watch_token();
+        }
+    }
+}
+
+/// Whether a pass opens every room that is followed.
+fn opens_all(pass: &Pass, follows: &[Rc<Follow>]) -> bool {
+    let rooms = follows.iter().map(|follow| &follow.stream).filter(|stream| stream.category() == "room");
+    pass.opens_all() || rooms.filter_map(|room| EntityId::parse(room.id()).ok()).all(|room| pass.opens(&room))
 }

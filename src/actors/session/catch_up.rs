@@ -3,14 +3,17 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
+use actix_rt::time::sleep;
 use dramatis_events::user::UserEvent;
 use dramatis_events::{Event, MemberId, Recorded, Revision};
 use serde_json::value::RawValue;
 
 use super::{Session, presented};
 use crate::actors::Stage;
+use crate::actors::answer::Refused;
 use crate::actors::hub::{Follow, Rooms, joined};
 use crate::actors::outbox::Outbox;
 use crate::actors::rights::Changes;
@@ -21,6 +24,8 @@ use crate::protocol::{CloseCode, EventFrame, Followed, Live, RoomState, ServerMe
 const PAGE_EVENTS: usize = 256;
 /// Events sent with a state, at the most.
 const STATE_EVENTS: usize = 50;
+/// A state that could not be had, since too much waits at its entity, is asked for again after this.
+const STATE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 impl Session {
     /// Catches up on every room that is not live. One run at a time serves all of them.
@@ -57,8 +62,11 @@ async fn run(
     outbox: Rc<Outbox>,
     behind: Vec<Rc<Follow>>,
 ) -> Result<(), LogError> {
-    for follow in behind {
-        read_on(&stage, &rooms, &outbox, &follow).await?;
+    for follow in &behind {
+        read_on(&stage, &rooms, &outbox, follow).await?;
+    }
+    if behind.iter().any(|follow| follow.wants_state.get() && !follow.is_gone()) {
+        sleep(STATE_AGAIN_AFTER).await;
     }
     Ok(())
 }
@@ -68,9 +76,10 @@ async fn read_on(stage: &Stage, rooms: &Rooms, outbox: &Outbox, follow: &Follow)
     if !outbox.has_room().await || follow.is_gone() {
         return Ok(());
     }
-    if follow.wants_state.take() {
-        show(stage, outbox, follow).await?;
+    if follow.wants_state.get() && !show(stage, outbox, follow).await? {
+        return Ok(());
     }
+    follow.wants_state.set(false);
     if follow.is_gone() || follow.rights.have_ended() {
         return Ok(());
     }
@@ -86,32 +95,39 @@ fn page_limit(outbox: &Outbox) -> ReadLimit {
     ReadLimit { events: PAGE_EVENTS, bytes: outbox.bytes_max_now() / 4 }
 }
 
-/// Sends the stream's state and its last events up to that, in place of all before.
-async fn show(stage: &Stage, outbox: &Outbox, follow: &Follow) -> Result<(), LogError> {
-    let Some((shown, revision)) = state_of(stage, follow).await else { return Ok(()) };
+/// Sends the stream's state and its last events up to that, in place of all before. `false` if it
+/// cannot be had now: the client was told that it comes, and nothing else may come before.
+async fn show(stage: &Stage, outbox: &Outbox, follow: &Follow) -> Result<bool, LogError> {
+    let (shown, revision) = match state_of(stage, follow).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(true),
+        Err(refused) => {
+            tracing::debug!(stream = %follow.stream, ?refused, "no state yet");
+            return Ok(false);
+        }
+    };
     let limit = ReadLimit { events: STATE_EVENTS, bytes: page_limit(outbox).bytes };
     let events = stage.log.read_stream_backwards(&follow.stream, Some(revision.next()), limit).await?;
     // Whoever has unsubscribed or may read no more meanwhile gets none of it.
     if follow.is_gone() {
-        return Ok(());
+        return Ok(true);
     }
     if follow.rights.have_ended() {
         end(outbox, follow);
-        return Ok(());
+        return Ok(true);
     }
     let events = events.iter().rev().filter_map(|event| EventFrame::encode(event).to_json(&follow.reader));
     let room = Followed::of(&follow.stream);
     let message = RoomState { room, revision, state: shown, events: events.collect() };
     outbox.push(ServerMessage::RoomState(message).encode());
     follow.next.set(revision.next());
-    Ok(())
+    Ok(true)
 }
 
-/// The state, and the revision that it stands at. Without it, the events since the place was
-/// taken are sent, which is less than was asked for and no harm.
-async fn state_of(stage: &Stage, follow: &Follow) -> Option<(Box<RawValue>, Revision)> {
+/// The state, and the revision that it stands at.
+async fn state_of(stage: &Stage, follow: &Follow) -> Result<Option<(Box<RawValue>, Revision)>, Refused> {
     let own = follow.stream.category() == UserEvent::CATEGORY;
-    let shown = if own {
+    if own {
         stage.users.ask(&follow.stream, |standing| presented::user(standing.state).zip(standing.head)).await
     } else {
         let reader = follow.reader.clone();
@@ -124,8 +140,7 @@ async fn state_of(stage: &Stage, follow: &Follow) -> Option<(Box<RawValue>, Revi
             follow.rights.renew(reading, revision);
             Some((shown, revision))
         })
-    };
-    shown.inspect_err(|refused| tracing::warn!(stream = %follow.stream, ?refused, "no state")).ok().flatten()
+    }
 }
 
 /// Pushes a page; `false` if there was nothing to push. What the reader may no longer read is

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use dramatis_events::{CommandId, MemberId, MemberKind, StreamId};
+use dramatis_events::{CommandId, EntityId, MemberId, MemberKind, StreamId};
 use serde_json::value::RawValue;
 
 use super::{Session, join};
@@ -14,7 +14,7 @@ use crate::actors::registry::Registry;
 use crate::domain::Decider;
 use crate::domain::room::{Room, RoomCommand};
 use crate::domain::user::{User, UserCommand};
-use crate::protocol::{Ack, CommandFrame, ErrorCode, Followed, Reject, ServerMessage};
+use crate::protocol::{Ack, CommandFrame, ErrorCode, Followed, ME, Reject, ServerMessage};
 
 /// When a room has too much waiting, come back after this, in milliseconds.
 const OVERLOADED_AFTER_MS: u64 = 250;
@@ -144,6 +144,12 @@ pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId,
     };
     let data = data.as_deref().unwrap_or(RawValue::NULL);
     let cause = None;
+    if let Followed::Room(room) = &room
+        && name.as_str() == OPEN_ROOM
+        && let Some(why) = cannot_be_opened(room)
+    {
+        return Err(Reject::new(Some(id), ErrorCode::Malformed, why));
+    }
     let asked = match room {
         Followed::Room(_) => RoomCommand::parse(&name, data).map(|command| {
             let (id, hash) = (id.clone(), command.content_hash(&stream));
@@ -157,6 +163,18 @@ pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId,
     match asked {
         Ok(asked) => Ok((stream, asked)),
         Err(error) => Err(Reject::new(Some(id), ErrorCode::Malformed, error.to_string())),
+    }
+}
+
+/// The command that opens a room.
+const OPEN_ROOM: &str = "open_room";
+
+/// Why a room of this id is not opened. One that is there already is a room like others.
+pub(crate) fn cannot_be_opened(room: &EntityId) -> Option<&'static str> {
+    match room.as_str() {
+        "." | ".." => Some("in a path clients take \".\" and \"..\" for folders: choose another id"),
+        ME => Some("\"me\" is what everyone calls their own stream: choose another id"),
+        _ => None,
     }
 }
 

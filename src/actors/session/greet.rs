@@ -32,6 +32,11 @@ impl Session {
                 return Then::GoOn;
             }
         };
+        if let Err(after) = self.pay_for_hello(&user, bytes) {
+            self.too_fast(None, after);
+            self.outbox.close(CloseCode::RateLimited);
+            return Then::GoOn;
+        }
         let rooms = match hello.take_rooms(&user) {
             Ok(rooms) => rooms,
             Err(error) => {

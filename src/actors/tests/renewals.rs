@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 
 use super::{limits, stage_over};
 use crate::actors::hub::Hub;
-use crate::actors::session::{Inbound, Session};
+use crate::actors::session::{Inbound, Origin, Session};
 use crate::auth::{Claims, Keys};
 use crate::clock::{Clock as _, SystemClock};
 use crate::log::memory::MemoryLog;
@@ -57,7 +57,7 @@ fn renewals_leave_nothing_behind() {
             outbox.clone(),
             1,
             arrival,
-            None,
+            Origin::default(),
             Box::pin(inbound),
         );
         let last = format!("\"id\":\"a{RENEWALS}\"");

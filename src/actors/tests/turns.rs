@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 use super::{limits, stage_over};
 use crate::actors::hub::Hub;
 use crate::actors::outbox::{Next, Outbox};
-use crate::actors::session::{Inbound, Session};
+use crate::actors::session::{Inbound, Origin, Session};
 use crate::clock::SystemClock;
 use crate::log::memory::MemoryLog;
 
@@ -61,7 +61,15 @@ fn no_frame_keeps_others_from_their_turn() {
                     }
                 }
             });
-            Session::start_here(stage.clone(), rooms.clone(), outbox.clone(), 1, arrival, None, inbound);
+            Session::start_here(
+                stage.clone(),
+                rooms.clone(),
+                outbox.clone(),
+                1,
+                arrival,
+                Origin::default(),
+                inbound,
+            );
             let mut heard = Heard { outbox, text: String::new() };
             heard.wait_for("ready").await;
             heard.wait_for("last").await;

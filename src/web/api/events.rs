@@ -1,13 +1,20 @@
 //! Recorded events as newline-delimited JSON: of one room or of all, past ones or followed.
 
-use actix_web::{HttpResponse, web};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use dramatis_events::{Category, EntityId, EventName, Recorded};
 use futures_util::Stream;
 
 use self::source::Source;
 use super::{Api, problem};
-use crate::clock::parse_time;
+use crate::actors::Stage;
+use crate::auth::Pass;
+use crate::clock::{Clock as _, SystemClock, parse_time};
 use crate::log::{Filter, Header, LogError};
 use crate::protocol::ErrorCode;
 
@@ -73,10 +80,14 @@ impl Asked {
     ("since" = Option<String>, Query, description = "Only what was recorded at this time or later: RFC 3339 or Unix milliseconds"),
     ("before" = Option<String>, Query, description = "Only what was recorded before this time"),
     ("limit" = Option<u64>, Query, description = "Events at the most"),
-    ("follow" = Option<bool>, Query, description = "Stay and send what comes")),
+    ("follow" = Option<bool>, Query, description = "Stay and send what comes, until the token runs out or the server goes away: the body is cut short then, and goes on with `from`")),
     responses((status = 200, description = "Events", content_type = "application/x-ndjson"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
-pub(super) async fn read(api: web::Data<Api>, query: web::Query<Vec<(String, String)>>) -> HttpResponse {
+pub(super) async fn read(
+    request: HttpRequest,
+    api: web::Data<Api>,
+    query: web::Query<Vec<(String, String)>>,
+) -> HttpResponse {
     let asked = match Asked::parse(query.into_inner()) {
         Ok(asked) => asked,
         Err(why) => return problem(ErrorCode::Malformed, why),
@@ -85,19 +96,59 @@ pub(super) async fn read(api: web::Data<Api>, query: web::Query<Vec<(String, Str
         Ok(source) => source,
         Err((code, why)) => return problem(code, why),
     };
+    let pass = request.extensions().get::<Pass>().cloned();
+    let cut: Pin<Box<dyn Future<Output = Cut>>> =
+        if asked.follow { Box::pin(cut(api.stage.clone(), pass)) } else { Box::pin(std::future::pending()) };
     HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header(("dramatis-epoch", api.stage.log.epoch().to_string()))
-        .streaming(lines(source, asked))
+        .streaming(lines(source, asked, cut))
 }
 
-fn lines(source: Source, asked: Asked) -> impl Stream<Item = Result<Bytes, LogError>> {
+/// Why a body ends before all that was asked for. It is cut short then: an end in order would say that
+/// nothing is missing.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("an event is not JSON: {0}")]
+    NoJson(#[from] serde_json::Error),
+    #[error("the token of a follower has run out")]
+    TokenExpired,
+    #[error("the server goes away")]
+    Drain,
+}
+
+/// Waits until nobody may follow any longer who came with this pass.
+async fn cut(stage: Arc<Stage>, pass: Option<Pass>) -> Cut {
+    let expired = async move {
+        let Some(pass) = pass else { return std::future::pending().await };
+        let left = pass.expires_at.get().saturating_sub(SystemClock.now().get());
+        actix_rt::time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0))).await;
+    };
+    tokio::select! {
+        () = expired => Cut::TokenExpired,
+        () = stage.drain.closes() => Cut::Drain,
+    }
+}
+
+fn lines(
+    source: Source,
+    asked: Asked,
+    cut: Pin<Box<dyn Future<Output = Cut>>>,
+) -> impl Stream<Item = Result<Bytes, Cut>> {
     let left = asked.limit.unwrap_or(u64::MAX);
-    futures_util::stream::try_unfold((source, asked, left), |(mut source, asked, mut left)| async move {
+    let start = (source, asked, left, cut);
+    futures_util::stream::try_unfold(start, |(mut source, asked, mut left, mut cut)| async move {
         if left == 0 {
             return Ok(None);
         }
-        let Some(events) = source.next().await? else { return Ok(None) };
+        let events = tokio::select! {
+            biased;
+            why = &mut cut => return Err(why),
+            events = source.next() => events?,
+        };
+        let Some(events) = events else { return Ok(None) };
         let mut text = Vec::new();
         for event in events {
             if asked.is_past(&event) {
@@ -107,14 +158,12 @@ fn lines(source: Source, asked: Asked) -> impl Stream<Item = Result<Bytes, LogEr
                 break;
             }
             if asked.filter.passes(&Header::of(&event)) {
-                serde_json::to_writer(&mut text, &*event).map_err(|error| LogError::Failure {
-                    reason: format!("an event is not JSON: {error}"),
-                })?;
+                serde_json::to_writer(&mut text, &*event)?;
                 text.push(b'\n');
                 left -= 1;
             }
         }
-        Ok(Some((Bytes::from(text), (source, asked, left))))
+        Ok(Some((Bytes::from(text), (source, asked, left, cut))))
     })
 }
 

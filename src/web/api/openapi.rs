@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{self, PathItem};
+use utoipa::openapi::{self, Content, PathItem, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 /// The `OpenAPI` 3.1 document, made from the handlers.
@@ -56,7 +56,7 @@ use utoipa::{Modify, OpenApi};
         super::operations::metrics,
     ),
     components(schemas(super::Problem)),
-    modifiers(&Tokens),
+    modifiers(&Tokens, &Refusals),
     // In local mode there are none.
     security(("token" = []), ())
 )]
@@ -74,6 +74,44 @@ impl Modify for Tokens {
             .components
             .get_or_insert_default()
             .add_security_scheme("token", SecurityScheme::Http(bearer.build()));
+    }
+}
+
+/// What any request may be answered with: before its handler is asked, and when that cannot answer now.
+struct Refusals;
+
+const REFUSALS: [(&str, &str, &str); 2] = [
+    (
+        "4XX",
+        "Refused",
+        "Refused, as `code` says: `malformed` (400, 405, 408, 413), no good token (401), `forbidden` (403), \
+         `not_found` (404), `rate_limited` (429) and what else the request asks for",
+    ),
+    (
+        "5XX",
+        "NotNow",
+        "Not now: `unavailable` and `unknown_outcome` (503), to be sent again, or `internal` (500)",
+    ),
+];
+
+impl Modify for Refusals {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+        let responses = &mut document.components.get_or_insert_default().responses;
+        for (_, name, about) in REFUSALS {
+            let response = ResponseBuilder::new().description(about);
+            let response = response.content(crate::web::api::PROBLEM_TYPE, problem.clone()).build();
+            responses.insert(name.to_owned(), response.into());
+        }
+        let operations = document.paths.paths.values_mut().flat_map(|item| {
+            [&mut item.get, &mut item.head, &mut item.post].into_iter().filter_map(Option::as_mut)
+        });
+        for operation in operations {
+            for (status, name, _) in REFUSALS {
+                let known = &mut operation.responses.responses;
+                known.entry(status.to_owned()).or_insert_with(|| Ref::from_response_name(name).into());
+            }
+        }
     }
 }
 
@@ -111,6 +149,25 @@ mod tests {
         let scheme = document.pointer("/components/securitySchemes/token").unwrap();
         assert_eq!((&scheme["type"], &scheme["scheme"]), (&"http".into(), &"bearer".into()));
         assert_eq!(document["security"], serde_json::json!([{"token": []}, {}]));
+    }
+
+    #[test]
+    fn every_answer_that_any_request_may_have_is_said() {
+        let document = serde_json::to_value(Document::openapi()).unwrap();
+        let mut count = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                for status in ["4XX", "5XX"] {
+                    count += 1;
+                    let answer = &operation["responses"][status];
+                    let named = answer["$ref"].as_str().map(|name| name.trim_start_matches('#'));
+                    let answer = named.map_or(answer, |name| document.pointer(name).unwrap());
+                    let schema = &answer["content"]["application/problem+json"]["schema"]["$ref"];
+                    assert_eq!(schema, "#/components/schemas/Problem", "{status} of {method} {path}");
+                }
+            }
+        }
+        assert!(count > 60, "only {count} answers");
     }
 
     #[test]

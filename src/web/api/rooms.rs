@@ -12,9 +12,10 @@ use super::reading::{MinPosition, answer, limit, limit_default, marked, marked_w
 use super::{Api, ask, problem, titled};
 use crate::actors::answer::Accepted;
 use crate::actors::entity::Request;
+use crate::actors::session::commands::cannot_be_opened;
 use crate::auth::Pass;
 use crate::domain::room::{OpenRoom, RoomCommand};
-use crate::protocol::{ErrorCode, ME};
+use crate::protocol::ErrorCode;
 use crate::read_models::queries::{self, Listing, RoomOrder};
 use crate::read_models::{Place, Value};
 use crate::web::caller;
@@ -70,11 +71,8 @@ pub(super) async fn open(
     if let Err(refusal) = caller::act(&api.stage, &request, &user, Some(&room)) {
         return refusal.answer();
     }
-    if room.as_str() == ME {
-        return problem(
-            ErrorCode::Malformed,
-            "\"me\" is what everyone calls their own stream: choose another id",
-        );
+    if let Some(why) = cannot_be_opened(&room) {
+        return problem(ErrorCode::Malformed, why);
     }
     let made_up = || CommandId::parse(&format!("http-{}", uuid::Uuid::new_v4().simple()));
     let id = match id.map_or_else(made_up, Ok) {

@@ -14,12 +14,12 @@ use crate::actors::session::Inbound;
 /// See the module. It ends with the outbox.
 pub(super) struct Feed {
     hello: Option<String>,
-    frames: mpsc::Receiver<String>,
+    frames: mpsc::Receiver<Inbound>,
     outbox: Rc<Outbox>,
 }
 
 impl Feed {
-    pub(super) const fn new(hello: String, frames: mpsc::Receiver<String>, outbox: Rc<Outbox>) -> Self {
+    pub(super) const fn new(hello: String, frames: mpsc::Receiver<Inbound>, outbox: Rc<Outbox>) -> Self {
         Self { hello: Some(hello), frames, outbox }
     }
 }
@@ -36,9 +36,9 @@ impl Stream for Feed {
             return Poll::Ready(None);
         }
         match ready!(self.frames.poll_recv(cx)) {
-            Some(frames) => {
+            Some(said) => {
                 self.outbox.heard(Instant::now());
-                Poll::Ready(Some(Inbound::Text(frames)))
+                Poll::Ready(Some(said))
             }
             // Nobody can post any more; the transport's end is what ends this.
             None => Poll::Pending,

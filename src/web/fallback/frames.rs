@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::super::api::{Problem, refused};
 use super::Fallbacks;
 use super::caller::{self, malformed};
+use crate::actors::session::Inbound;
 use crate::protocol::{ClientMessage, ErrorCode, Reject, parse_message};
 use crate::web::body::{self, Text};
 use crate::web::socket::Door;
@@ -50,7 +51,7 @@ async fn handle(
         let message = format!("no stream or poll of session {} is open: open one first", key.1);
         Reject::new(None, ErrorCode::NotFound, message)
     })?;
-    let sent = actix_rt::time::timeout(TAKEN_WITHIN, frames.send(body)).await;
+    let sent = actix_rt::time::timeout(TAKEN_WITHIN, frames.send(Inbound::Text(body))).await;
     if !matches!(sent, Ok(Ok(()))) {
         let message = "the session takes nothing now: send it again a little later";
         return Err(Reject::new(None, ErrorCode::Unavailable, message));

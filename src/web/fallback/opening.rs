@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::Key;
 use super::caller::{self, malformed};
-use crate::protocol::{ClientMessage, Hello, Reject, parse_message};
+use crate::auth::Pass;
+use crate::protocol::{ClientMessage, ErrorCode, Hello, Reject, parse_message};
 use crate::web::body;
 use crate::web::peer::ClientAddress;
 
@@ -25,6 +26,8 @@ pub(in crate::web) struct Opening {
     pub(in crate::web) cursor: Option<String>,
     /// From where the request came.
     pub(in crate::web) address: Option<IpAddr>,
+    /// What the request has shown, where the server has a key.
+    pub(in crate::web) pass: Option<Pass>,
     /// The `hello`, on one line.
     pub(in crate::web) hello: String,
 }
@@ -83,7 +86,14 @@ impl Opening {
         cursor: Option<String>,
         mut text: String,
     ) -> Result<Self, Reject> {
-        let user = match caller::shown(request) {
+        let shown = caller::shown(request);
+        let pass = shown.as_ref().map(|(pass, _)| pass.clone());
+        let user = match shown {
+            // The session would close without a word.
+            Some((pass, _)) if hello.user.as_ref().is_some_and(|user| *user != pass.user) => {
+                let message = "the token is not that of the user that the hello names";
+                return Err(Reject::new(None, ErrorCode::Forbidden, message));
+            }
             // The session checks the token of its hello; here that is the one of the request.
             Some((pass, token)) => {
                 let mut fields: Map<String, Value> =
@@ -98,7 +108,7 @@ impl Opening {
         };
         hello.take_rooms(&user).map_err(|error| malformed(&error.to_string()))?;
         let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
-        Ok(Self { key: (user, hello.session), cursor, address, hello: text })
+        Ok(Self { key: (user, hello.session), cursor, address, pass, hello: text })
     }
 }
 

@@ -258,6 +258,7 @@ mod tests {
     use crate::actors::share::Share;
     use crate::actors::unfinished::Budget;
     use crate::config::Config;
+    use crate::web::socket::Patience;
 
     const FRAMES: usize = 10_000;
 
@@ -274,7 +275,7 @@ mod tests {
         Parser::write_message(&mut early, "behind", behind, true, true);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let wire = Rc::new(Wire::new(io, Duration::from_secs(1), ()));
+        let wire = Rc::new(Wire::new(io, Patience::new(Duration::from_secs(1), Duration::ZERO), ()));
         let share = Rc::new(Share::new(Gauge::default(), Gauge::default(), 1 << 20));
         let outbox = Rc::new(Outbox::new(share, 1 << 18, 1));
         let limits = Config::defaults().unwrap().socket;

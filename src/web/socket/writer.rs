@@ -16,7 +16,7 @@ use crate::protocol::CloseCode;
 
 /// Bytes of messages put into one write.
 const WRITE_BYTES: usize = 64 * 1024;
-/// How long the other side has to take a goodbye.
+/// How long the other side has to take a goodbye, and to answer it.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often a socket that takes nothing is tried. The system says that there is room only once a third
@@ -33,27 +33,55 @@ thread_local! {
 /// A connection's socket. Who waits for it does so in a task: the many that do not need none.
 pub(super) struct Wire<Kept> {
     pub(super) io: TcpStream,
-    timeout: Duration,
+    patience: Patience,
     /// Dropped at the end.
     kept: RefCell<Option<Kept>>,
 }
 
+/// How long who takes nothing is waited for, in milliseconds: every connection has one.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    write_ms: u32,
+    last_goodbye_ms: u32,
+}
+
+impl Patience {
+    /// What is written may take nothing for `write`. When the process ends its clients come back
+    /// `successor` later, and its successor begins once all are gone: a quarter of that is for goodbyes.
+    pub fn new(write: Duration, successor: Duration) -> Self {
+        let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        Self { write_ms: ms(write), last_goodbye_ms: ms((successor / 4).min(GOODBYE_WITHIN)) }
+    }
+
+    fn to_write(self) -> Duration {
+        Duration::from_millis(self.write_ms.into())
+    }
+
+    /// For a goodbye to be taken, and for its answer.
+    fn for_goodbye(self, code: CloseCode) -> Duration {
+        match code {
+            CloseCode::Drain => Duration::from_millis(self.last_goodbye_ms.into()),
+            _ => GOODBYE_WITHIN,
+        }
+    }
+}
+
 impl<Kept: 'static> Wire<Kept> {
-    /// A socket that may take nothing for so long, and what goes when it does.
-    pub(super) fn new(io: TcpStream, timeout: Duration, kept: Kept) -> Self {
-        Self { io, timeout, kept: RefCell::new(Some(kept)) }
+    /// A socket, and what goes when it does.
+    pub(super) fn new(io: TcpStream, patience: Patience, kept: Kept) -> Self {
+        Self { io, patience, kept: RefCell::new(Some(kept)) }
     }
 
     /// Waits until the rest of what counts as so many bytes is written, and goes on. A client that
     /// does not read is dropped: a goodbye would wait behind what it does not read.
     async fn wait(self: Rc<Self>, outbox: Rc<Outbox>, size: usize, rest: Vec<u8>) {
-        let written = write(&self.io, &outbox, &rest, self.timeout).await;
+        let written = write(&self.io, &outbox, &rest, self.patience.to_write()).await;
         outbox.drained(size);
         if written { self.write(&outbox) } else { self.end(&outbox) }
     }
 
     async fn leave(self: Rc<Self>, outbox: Rc<Outbox>, code: CloseCode) {
-        say_goodbye(&self.io, &outbox, code).await;
+        say_goodbye(&self.io, &outbox, code, self.patience.for_goodbye(code)).await;
         self.end(&outbox);
     }
 
@@ -87,17 +115,21 @@ impl<Kept: 'static> Pen for Wire<Kept> {
             }
         }
     }
+
+    fn cut(&self) {
+        let _ = rustix::net::shutdown(&self.io, rustix::net::Shutdown::Both);
+    }
 }
 
-async fn say_goodbye(io: &TcpStream, outbox: &Outbox, code: CloseCode) {
-    if !write(io, outbox, &goodbye(code), GOODBYE_WITHIN).await {
+async fn say_goodbye(io: &TcpStream, outbox: &Outbox, code: CloseCode, within: Duration) {
+    if !write(io, outbox, &goodbye(code), within).await {
         return;
     }
     if code.ends_reading() {
         // What comes now cannot be understood, so neither can an answer.
         let _ = rustix::net::shutdown(io, rustix::net::Shutdown::Write);
     }
-    let _ = actix_rt::time::timeout(GOODBYE_WITHIN, outbox.peer_is_done()).await;
+    let _ = actix_rt::time::timeout(within, outbox.peer_is_done()).await;
 }
 
 /// The answer to a ping.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::actors::Stage;
 use crate::actors::hub::Rooms;
 use crate::actors::outbox::{Next, Outbox};
-use crate::actors::session::{Inbound, Session};
+use crate::actors::session::{Inbound, Origin, Session};
 use crate::protocol::CloseCode;
 
 /// One connection, and what its client makes of what comes.
@@ -76,7 +76,7 @@ impl Client {
             outbox.clone(),
             self.ids,
             arrival,
-            None,
+            Origin::default(),
             inbound,
         );
         let asked = rooms.iter().map(|room| ((*room).to_owned(), self.handled.get(*room).copied())).collect();
