@@ -71,6 +71,8 @@ async fn echo(
                 outbox.control(frame.freeze());
             }
             Inbound::Violation(code) => outbox.close(code),
+            // No token comes by a socket alone.
+            Inbound::Pass(_) => {}
         }
         outbox.has_room().await;
     }
