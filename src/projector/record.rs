@@ -229,7 +229,7 @@ impl Record {
         match history {
             History::Present => self.held_version = Some(successor.version),
             History::Earlier | History::OfAnotherCopy | History::OfAnotherLog(_) => {
-                self.held_epoch = Some(successor.epoch)
+                self.held_epoch = Some(successor.epoch);
             }
         }
     }
