@@ -107,6 +107,12 @@ fn queries_say_from_where_on_documents_wait() {
     // Tried again it goes on, as the event is one that can be folded.
     let told = server.run(&["projections", "dead-letters", "timeline"]);
     assert!(String::from_utf8_lossy(&told.stdout).contains("out of place"));
+    let key = format!("room-main.den/{:020}", first["revision"].as_u64().unwrap());
+    let got = server.run(&["projections", "get", "timeline", &key]);
+    let document: Value = serde_json::from_slice(&got.stdout).unwrap();
+    assert_eq!(document["text"], "good evening");
+    let told = String::from_utf8_lossy(&got.stderr);
+    assert!(told.contains(&format!("waits from position {position} on")), "{told}");
     let retried = server.run(&["projections", "retry", "timeline", "room-main.den"]);
     assert!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
     assert_eq!(at("/api/rooms/ROOM/timeline", "den"), None);

@@ -254,8 +254,13 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
             query.extend(as_of_time.map(|time| ("as_of_time", time)));
             query.extend(build.map(|build| ("build", build)));
             let found = of.get("/document", &query)?;
-            let shown = if of.json { &found } else { found.get("document").unwrap_or(&Value::Null) };
-            output::show(&show::json(shown))
+            if of.json {
+                return output::show(&show::json(&found));
+            }
+            if let Some(parked) = found.get("parked") {
+                output::tell(&show::waits(parked));
+            }
+            output::show(&show::json(found.get("document").unwrap_or(&Value::Null)))
         }
         Projections::Why { of, key } => why(&of, &key),
     }

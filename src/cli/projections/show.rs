@@ -220,6 +220,12 @@ fn difference(difference: &Value) -> String {
     text
 }
 
+/// Why later events are not in a document.
+pub(super) fn waits(parked: &Value) -> String {
+    let (position, error) = (field(parked, "position"), field(parked, "error"));
+    format!("it waits from position {position} on, and nothing later is in it: {error}")
+}
+
 /// The parked keys.
 pub(super) fn dead_letters(letters: &Value) -> String {
     if rows(letters).is_empty() {

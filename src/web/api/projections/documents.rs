@@ -54,7 +54,7 @@ struct Parked {
 
 /// One document: as it is, or as it was.
 #[utoipa::path(get, path = "/api/projections/{name}/document", params(("name" = String, Path), DocumentQuery),
-    responses((status = 200, description = "`{key, position, document, parked?}`"),
+    responses((status = 200, description = "`{key, position, document, parked?}`: `parked` tells from which position on events are not in it and why; as it was, `document` is null where that is its first event"),
     (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
 pub(in crate::web::api) async fn one(
     api: web::Data<Api>,
@@ -85,7 +85,9 @@ pub(in crate::web::api) async fn one(
 async fn then(api: &Api, name: &str, key: &str, as_of: AsOf) -> Result<Option<DocumentView>, AdminError> {
     let past = api.projector.past(name, key, as_of).await?;
     let parked = past.parked.map(|letter| Parked { position: letter.position, error: letter.error });
-    past.body.map(|body| view(key, past.position, body, parked)).transpose()
+    // That nothing of it could be folded is another answer than that nothing was there.
+    let body = past.body.or_else(|| parked.as_ref().map(|_| "null".to_owned()));
+    body.map(|body| view(key, past.position, body, parked)).transpose()
 }
 
 async fn now(
