@@ -145,9 +145,9 @@ fn talk(run: &Run, number: usize) -> Told {
 #[test]
 fn a_successor_takes_over_and_every_client_comes_back_in_its_slot() {
     let data = tempfile::tempdir().unwrap();
-    // The machine may be busy, and all clients are on it: each has a second to answer the close.
+    // The machine may be busy, and all clients are on it: each has two seconds to answer the close.
     let environment =
-        [("DRAMATIS__DRAIN__RECONNECTS_PER_S", RECONNECTS_PER_S), ("DRAMATIS__DRAIN__SUCCESSOR_MS", "4000")];
+        [("DRAMATIS__DRAIN__RECONNECTS_PER_S", RECONNECTS_PER_S), ("DRAMATIS__DRAIN__SUCCESSOR_MS", "8000")];
     let first = Server::start_with(data.path(), &[], &environment);
     first.open_room("hall", "owner");
     let address = first.address;

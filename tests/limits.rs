@@ -336,7 +336,7 @@ fn who_only_connects_pays_for_that_too() {
         ("DRAMATIS__LIMITS__ADDRESS__COMMANDS_PER_S", "4"),
         ("DRAMATIS__LIMITS__BURST_S", "1"),
     ]);
-    let refused = (0..many).filter_map(|_| Client::try_connect(server.address, &[]).err()).next();
+    let refused = (0..many).find_map(|_| Client::try_connect(server.address, &[]).err());
     assert_eq!(refused, Some(429));
     drop(server);
     let (_data, server) =

@@ -46,6 +46,8 @@ use crate::web::server;
 
 /// How often a successor looks whether its predecessor has gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long the thread that accepts connections has to stop that.
+const PAUSED_WITHIN: Duration = Duration::from_millis(50);
 /// What is done once clients have gone and segments have moved takes no longer, unless something hangs.
 const REST_MAX: Duration = Duration::from_secs(10);
 /// What the process exits with when its end is cut short, by another signal or because it hangs.
@@ -168,6 +170,8 @@ async fn serve(
     actix_rt::spawn(async move { signals.during(std::future::pending::<()>()).await });
     end_within(stage.drain.notice() + 2 * stage.drain.patience() + REST_MAX)?;
     handle.pause().await;
+    // The thread that accepts is asked to stop, and does not say when it has: it would report an error.
+    actix_rt::time::sleep(PAUSED_WITHIN).await;
     server::unbind(&listening);
     drop(listening);
     drain(&stage.drain, &connections).await;

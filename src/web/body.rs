@@ -114,11 +114,17 @@ pub(super) fn watch(request: &mut ServiceRequest, rooms: &Rc<Rooms>, within: Dur
         next
     });
     request.set_payload(Payload::Stream { payload: Box::pin(watched) });
-    Watched(Some((held, was_cut)))
+    Watched(Some(Held { body: held, was_cut }))
 }
 
 /// A body that is watched.
-pub(super) struct Watched(Option<(Rc<RefCell<Payload>>, Rc<Cell<bool>>)>);
+pub(super) struct Watched(Option<Held>);
+
+struct Held {
+    body: Rc<RefCell<Payload>>,
+    /// Whether its rest is not waited for.
+    was_cut: Rc<Cell<bool>>,
+}
 
 impl Watched {
     /// Has the answer to one whose rest is not waited for end the connection: of a body of chunks that
@@ -128,8 +134,8 @@ impl Watched {
         B: MessageBody + 'static,
     {
         match self.0 {
-            Some((held, was_cut)) if was_cut.get() => answer.map_body(|_, body| {
-                EitherBody::right(BoxBody::new(Holding { body: Box::pin(body), _held: held }))
+            Some(held) if held.was_cut.get() => answer.map_body(|_, body| {
+                EitherBody::right(BoxBody::new(Holding { body: Box::pin(body), _held: held.body }))
             }),
             _ => answer.map_into_left_body(),
         }
