@@ -71,6 +71,7 @@ const FILES: &[File] = files! {
     "/client/store.js": SCRIPT "client/store.js",
     "/client/stream.js": SCRIPT "client/stream.js",
     "/client/tab.js": SCRIPT "client/tab.js",
+    "/client/tokens.js": SCRIPT "client/tokens.js",
     "/client/transports.js": SCRIPT "client/transports.js",
 };
 

@@ -11,6 +11,7 @@ import { Relay, canShare } from "./relay.js";
 import { Room } from "./room.js";
 import { defaultStore, memoryStore } from "./store.js";
 import { tabId, sessionId } from "./tab.js";
+import { Tokens } from "./tokens.js";
 import { transportsOf } from "./transports.js";
 
 /** The word for one's own stream where else a room is named. */
@@ -36,8 +37,7 @@ export class Client extends Emitter {
   #outbox;
   #rooms = new Map();
   #requests = new Map(); // id -> { frame, resolve, reject }
-  #token;
-  #subject = null; // whose the line is, if a token said so
+  #tokens;
   #isShared;
 
   /** Made by `connect`. */
@@ -50,7 +50,8 @@ export class Client extends Emitter {
     this.#isShared = options.share && canShare();
     this.tab = tabId();
     this.ended = new AbortController();
-    this.api = new Api({ url: options.url, fetch: options.fetch, token: () => this.#getToken(false) });
+    this.#tokens = new Tokens(options.token);
+    this.api = new Api({ url: options.url, fetch: options.fetch, tokens: this.#tokens });
     this.#outbox = new Outbox({
       store: options.store ?? memoryStore(),
       owner: this.tab,
@@ -70,11 +71,11 @@ export class Client extends Emitter {
     if (this.user !== null) return this.#begin(this.user);
     if (typeof token === "string") return this.#begin(subjectOf(token));
     if (!token || (!this.#isShared && store)) return this.#begin(null);
-    this.#line = new Asking(() => this.#getToken(false), {
+    this.#line = new Asking(() => this.#tokens.last(), {
       status: (status) => this.#stands(status),
       problem: (error) => this.emit("problem", error),
       known: (subject) => {
-        this.#subject = subject;
+        this.#tokens.subject = subject;
         this.#begin(subject);
       },
     });
@@ -91,7 +92,7 @@ export class Client extends Emitter {
       user: options.user,
       device: options.device,
       session: options.session ?? sessionId(space, this.#isShared),
-      token: (again) => this.#getToken(again),
+      token: (again) => (again ? this.#tokens.next() : this.#tokens.last()),
       transports: transportsOf(options),
       fetch: options.fetch,
       space,
@@ -185,21 +186,6 @@ export class Client extends Emitter {
     this.#outbox.close();
     for (const { reject } of this.#requests.values()) reject(new ClientError("closed", "the client was closed"));
     this.#requests.clear();
-  }
-
-  async #getToken(again) {
-    const { token } = this.#options;
-    if (typeof token !== "function") return again ? undefined : token;
-    try {
-      if (again || this.#token === undefined) this.#token = Promise.resolve(token({ again }));
-      const given = await this.#token;
-      const subject = this.#subject === null ? null : subjectOf(given);
-      if (subject !== this.#subject) throw new Error(`the token is that of ${subject ?? "nobody"}, this line is ${this.#subject}'s: connect anew for another person`);
-      return given;
-    } catch (error) {
-      this.#token = undefined;
-      throw error;
-    }
   }
 
   // What a room says goes through this.
