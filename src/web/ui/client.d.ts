@@ -30,6 +30,10 @@ export interface Entry {
   /** Unix milliseconds. */
   createdAt: number;
   expireAfterMs?: number;
+  /** Of the history that it was written in, where that was known. */
+  epoch?: Epoch;
+  /** Why it expired: it waited too long, or the server has another history since and it names a revision. */
+  expiredBy?: "age" | "history";
   /** Whether it may have reached the server. */
   attempted: boolean;
   state: "waiting" | "expired";
@@ -183,7 +187,7 @@ export class Rejected extends Error {
   head?: Revision;
 }
 
-/** A command that waited so long that it may no longer apply. */
+/** A command that waited so long that it may no longer apply, or that names a message of a history that is gone. */
 export class Expired extends Error {
   code: "expired";
   command: Entry;

@@ -18,6 +18,7 @@ import { transportsOf } from "./transports.js";
 const ME = "me";
 /** Requests that wait for an answer at once. */
 const REQUESTS_MAX = 100;
+const CLOSED = "the client was closed";
 /** How long a fresh token may take before what was refused without it is sent again, in milliseconds. */
 const TOKEN_WITHIN_MS = 1_000;
 
@@ -38,6 +39,8 @@ export class Client extends Emitter {
   #rooms = new Map();
   #requests = new Map(); // id -> { frame, resolve, reject }
   #tokens;
+  #epoch = null; // of the server's history, as far as this client was told
+  #epochAsked = null; // the id of a subscribe that is to tell it and follows nothing
   #isShared;
 
   /** Made by `connect`. */
@@ -157,10 +160,11 @@ export class Client extends Emitter {
    *   `isStored: false`: a reload may forget it
    */
   command(room, name, data = {}, { id = randomId(), expected, ...keep } = {}) {
+    if (this.ended.signal.aborted) return Promise.reject(new ClientError("closed", CLOSED));
     const problem = objection(room);
     if (problem !== null) return Promise.reject(new ClientError("malformed", problem));
     const frame = { type: "command", id, room, name, data, ...(expected !== undefined && { expected }) };
-    return this.#outbox.add(frame, keep);
+    return this.#outbox.add(frame, { ...keep, epoch: this.#rooms.get(room)?.cursor.epoch ?? this.#epoch });
   }
 
   /** Sends an expired command after all. */
@@ -184,7 +188,7 @@ export class Client extends Emitter {
     for (const room of this.#rooms.values()) room.lost();
     this.#line.stop();
     this.#outbox.close();
-    for (const { reject } of this.#requests.values()) reject(new ClientError("closed", "the client was closed"));
+    for (const { reject } of this.#requests.values()) reject(new ClientError("closed", CLOSED));
     this.#requests.clear();
   }
 
@@ -218,6 +222,7 @@ export class Client extends Emitter {
   }
 
   #request(frame) {
+    if (this.ended.signal.aborted) return Promise.reject(new ClientError("closed", CLOSED));
     if (this.#requests.size >= REQUESTS_MAX) return Promise.reject(new ClientError("queue_full", `${REQUESTS_MAX} requests wait already`));
     const id = randomId();
     return new Promise((resolve, reject) => {
@@ -241,6 +246,7 @@ export class Client extends Emitter {
       case "ack": this.#outbox.answered(message); break;
       case "reject": this.#rejected(message); break;
       case "page": this.#answered(message); break;
+      case "subscribed": this.#subscribed(message); break;
       default: this.#rooms.get(message.room)?.take(message);
     }
     // What was read on another device, if one's own stream is followed.
@@ -264,8 +270,34 @@ export class Client extends Emitter {
       } else if (room.state !== "denied" && room.state !== "closed") room.subscribe();
     }
     for (const { frame } of this.#requests.values()) this.#line.send(frame);
-    this.#outbox.ready();
+    const [epoch] = (message.rooms ?? []).map((entry) => entry.epoch).filter(Boolean);
+    this.#outbox.ready(epoch ?? null);
+    if (epoch !== undefined) this.#epoch = epoch;
+    else this.#askEpoch();
     this.emit("ready", message);
+  }
+
+  // All rooms are of one history. A server tells which with each room that is followed; where none is
+  // and something waits for that, one's own stream is asked for, and left again.
+  #askEpoch() {
+    this.#epochAsked = null;
+    if (!this.#outbox.awaitsEpoch || ["joining", "catching_up"].includes(this.#rooms.get(ME)?.state)) return;
+    this.#epochAsked = randomId();
+    this.#line.send({ type: "subscribe", id: this.#epochAsked, room: ME });
+  }
+
+  #epochTold(id) {
+    if (id === undefined || id !== this.#epochAsked) return false;
+    this.#epochAsked = null;
+    if (!this.#rooms.has(ME)) this.#line.send({ type: "unsubscribe", id: randomId(), room: ME });
+    return true;
+  }
+
+  #subscribed(message) {
+    this.#epochTold(message.id);
+    this.#rooms.get(message.room)?.take(message);
+    this.#epoch = message.epoch ?? this.#epoch;
+    this.#outbox.isOf(this.#epoch);
   }
 
   #rejected(refusal) {
@@ -273,7 +305,10 @@ export class Client extends Emitter {
     const message = refusal.code === "token_expired" ? { ...refusal, retry: true, after_ms: refusal.after_ms ?? TOKEN_WITHIN_MS } : refusal;
     if (this.#requests.has(message.id)) return this.#answered(message);
     if (this.#outbox.answered(message)) return undefined;
-    for (const room of this.#rooms.values()) if (room.refused(message)) return undefined;
+    // Who may not even follow themselves is told nothing: the server is to judge what waits.
+    if (this.#epochTold(message.id)) return this.#outbox.isOf(this.#epoch);
+    const room = [...this.#rooms.values()].find((one) => one.refused(message));
+    if (room?.id === ME && room.state === "denied") this.#outbox.isOf(this.#epoch);
     return undefined;
   }
 

@@ -117,7 +117,8 @@ export class Room extends Emitter {
 
   /** Broadcasts something that is not recorded; best effort. */
   ephemeral(name, data = {}) {
-    this.#link.send({ type: "ephemeral", room: this.id, name, data });
+    // Here it throws at whoever gives what is no JSON, not on the way.
+    this.#link.send({ type: "ephemeral", room: this.id, name, data: JSON.parse(JSON.stringify(data)) });
   }
 
   /** Call it at each keystroke: it tells the others, at most every few seconds. */
