@@ -84,8 +84,8 @@ export interface CommandOptions {
 }
 
 export interface RoomEvents {
-  /** Drop what is held of this room; what follows starts anew. */
-  reset: void;
+  /** Drop what is held of this room; what follows starts anew. With another epoch the whole history is another. */
+  reset: { epoch: Epoch };
   event: Event;
   state: { state: unknown; events: Event[]; revision: Revision };
   live: void;
