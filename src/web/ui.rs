@@ -44,6 +44,7 @@ const FILES: &[File] = files! {
     "/ui/invitations.js": SCRIPT "invitations.js",
     "/ui/message-list.js": SCRIPT "message-list.js",
     "/ui/panel.js": SCRIPT "panel.js",
+    "/ui/refusals.js": SCRIPT "refusals.js",
     "/ui/sidebar.js": SCRIPT "sidebar.js",
     "/ui/status.js": SCRIPT "status.js",
     "/ui/timeline.js": SCRIPT "timeline.js",
