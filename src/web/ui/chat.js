@@ -86,6 +86,7 @@ class Chat {
     window.addEventListener("hashchange", () => this.enter(roomInAddress()));
     document.addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("visibilitychange", () => document.hidden || this.timeline.due());
+    window.addEventListener("focus", () => this.timeline.due()); // what is in sight is seen now
     byId("skip").addEventListener("click", (event) => {
       event.preventDefault(); // the address names the room
       this.composer.focus();

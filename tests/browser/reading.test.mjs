@@ -1,0 +1,139 @@
+// What the chat page shows of much: long threads, many rooms and members, what was read and what not.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+
+import { connect } from "../../src/web/ui/client.js";
+import { Person, launch, until } from "./browser.mjs";
+import { Server } from "./server.mjs";
+
+let server;
+let browser;
+let owner;
+let people = [];
+
+before(async () => {
+  server = await Server.start();
+  browser = await launch();
+  owner = connect({ url: server.url, user: "owner" });
+});
+
+after(async () => {
+  owner.close();
+  await browser.close();
+  await server.stop();
+});
+
+afterEach(async () => {
+  const faults = people.flatMap(({ faults }) => faults);
+  for (const person of people) await person.leave();
+  people = [];
+  assert.deepEqual(faults, [], "the browser's console is quiet");
+});
+
+async function come(name, options) {
+  const person = await Person.come(browser, server.url, name, options);
+  people.push(person);
+  return person;
+}
+
+const open = (id) => owner.command(id, "open_room", { title: id });
+const say = (id, text, data = {}) => owner.command(id, "post_message", { text, ...data });
+const sayMany = (id, count, what = "line") => Promise.all(Array.from({ length: count }, (_, number) => say(id, `${what} ${number}`)));
+
+describe("what was read", () => {
+  const marker = (person, room) => person.page.evaluate(async (id) => {
+    const { connect: connectHere } = await import("/client.js");
+    const probe = connectHere({ user: "alice", share: false });
+    const it = probe.room(id);
+    await it.once("live");
+    const { seenRevision } = it;
+    probe.close();
+    return seenRevision;
+  }, room);
+
+  test("is what was in sight: not what came while another window had the focus, and then that too", async () => {
+    await open("focus");
+    const alice = await come("alice", { room: "focus" });
+    await alice.join();
+    await say("focus", "in sight");
+    await alice.hears("in sight");
+    await alice.page.evaluate(() => { document.hasFocus = () => false; });
+    const { revision } = await say("focus", "behind another window");
+    await alice.hears("behind another window");
+    await alice.page.evaluate(() => {
+      document.hasFocus = () => true;
+      window.dispatchEvent(new Event("focus"));
+    });
+    await until("it is read", async () => await marker(alice, "focus") === revision);
+  });
+
+  test("is nothing that was never drawn, when a room is shown again from far back", async () => {
+    await open("far-back");
+    await open("elsewhere");
+    for (let part = 0; part < 2; part += 1) await sayMany("far-back", 400, `part ${part}`);
+    const alice = await come("alice", { room: "far-back" });
+    await alice.join();
+    await until("the newest are let go", async () => {
+      await alice.page.locator("#scroller").evaluate((scroller) => { scroller.scrollTop = 0; });
+      return await alice.message("part 0 0").count() > 0 && await alice.page.locator("#pill").isVisible();
+    }, 40_000);
+    await alice.page.evaluate(() => { location.hash = "elsewhere"; });
+    await alice.page.locator("#room-title", { hasText: "elsewhere" }).waitFor();
+    const { revision } = await say("far-back", "not drawn");
+    await alice.page.evaluate(() => { location.hash = "far-back"; });
+    await alice.page.locator("#room-title", { hasText: "far-back" }).waitFor();
+    await alice.page.locator("#pill").waitFor();
+    // What it has to say of this room it has said before it tells of the next.
+    const next = await say("elsewhere", "and here?");
+    await alice.page.evaluate(() => { location.hash = "elsewhere"; });
+    await until("the other is read", async () => await marker(alice, "elsewhere") === next.revision);
+    assert.ok((await marker(alice, "far-back") ?? 0) < revision);
+    await alice.page.evaluate(() => { location.hash = "far-back"; });
+    await alice.page.click("#pill");
+    await alice.hears("not drawn");
+    await until("then it is read", async () => await marker(alice, "far-back") === revision);
+  });
+});
+
+describe("the page", () => {
+  test("shows on a phone all that there is to react with", async () => {
+    await open("small");
+    await say("small", "a message to react to");
+    const alice = await come("alice", { room: "small", viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
+    await alice.join();
+    await alice.message("a message to react to").tap();
+    await alice.message("a message to react to").getByRole("button", { name: "React", exact: true }).click();
+    await alice.picture("phone-reactions");
+    for (const sign of ["👍", "👀"]) {
+      const { x, width } = await alice.page.getByRole("button", { name: `React with ${sign}` }).boundingBox();
+      assert.ok(x >= 0 && x + width <= 360, `${sign} is at ${x}`);
+    }
+  });
+
+  test("is reached by Tab, message by message, and says how", async () => {
+    await open("by-tab");
+    await sayMany("by-tab", 3);
+    const alice = await come("alice", { room: "by-tab" });
+    await alice.join();
+    assert.match(await alice.composer.getAttribute("title"), /goes to the messages/);
+    await alice.composer.focus();
+    const where = () => alice.page.evaluate(() => document.activeElement.closest("#timeline > li")?.innerText ?? "");
+    for (let step = 0; step < 5 && !await where(); step += 1) await alice.page.keyboard.press("Shift+Tab");
+    assert.notEqual(await where(), "");
+  });
+
+  test("says that it was yesterday once it is", async () => {
+    await open("midnight");
+    const alice = await come("alice");
+    await alice.page.clock.install();
+    await alice.page.clock.setFixedTime(Date.now());
+    await alice.page.evaluate(() => { location.hash = "midnight"; });
+    await alice.join();
+    await alice.say("said today");
+    await alice.page.locator(".day", { hasText: "Today" }).waitFor();
+    await alice.page.clock.setFixedTime(Date.now() + 86_400_000);
+    await alice.page.evaluate(() => window.dispatchEvent(new Event("focus")));
+    await alice.page.locator(".day", { hasText: "Yesterday" }).waitFor();
+  });
+});
