@@ -40,6 +40,62 @@ async function come(name, options) {
 const open = (id) => owner.command(id, "open_room", { title: id });
 const say = (id, text, data = {}) => owner.command(id, "post_message", { text, ...data });
 const sayMany = (id, count, what = "line") => Promise.all(Array.from({ length: count }, (_, number) => say(id, `${what} ${number}`)));
+const inPanel = (person, text) => person.page.locator("#panel .message", { hasText: text });
+
+describe("a thread", () => {
+  test("is shown whole, as it reads now, where it began long ago", async () => {
+    await open("long-ago");
+    const { revision: root } = await say("long-ago", "how it began");
+    const { revision: early } = await say("long-ago", "an early answer", { reply_to: root });
+    for (let part = 0; part < 3; part += 1) await sayMany("long-ago", 800);
+    await owner.command("long-ago", "edit_message", { target: root, text: "how it really began" });
+    await sayMany("long-ago", 100);
+    await say("long-ago", "a late answer", { reply_to: root });
+    const alice = await come("alice", { room: "long-ago" });
+    await alice.join();
+    await alice.message("a late answer").hover();
+    await alice.act("a late answer", "Open thread");
+    await inPanel(alice, "how it really began").waitFor();
+    await inPanel(alice, "an early answer").waitFor();
+    await alice.picture("thread-of-long-ago");
+
+    // All of it can be acted upon, and what others do to it is seen.
+    await inPanel(alice, "an early answer").hover();
+    await inPanel(alice, "an early answer").getByRole("button", { name: "React", exact: true }).click();
+    await alice.page.locator("#panel").getByRole("button", { name: "React with 🎉" }).click();
+    await inPanel(alice, "an early answer").getByRole("button", { name: /🎉 1 by alice/ }).waitFor();
+    await owner.command("long-ago", "edit_message", { target: early, text: "an early answer, reworded" });
+    await inPanel(alice, "reworded").waitFor();
+  });
+
+  test("stays while much else is said, and shows what is answered while the reader is far back", async () => {
+    await open("stays");
+    await sayMany("stays", 40, "before");
+    const { revision: root } = await say("stays", "the first of a thread");
+    const alice = await come("alice", { room: "stays" });
+    await alice.join();
+    await alice.act("the first of a thread", "Open thread");
+    await inPanel(alice, "the first of a thread").waitFor();
+    await sayMany("stays", 600);
+    await alice.hears("line 599");
+    await say("stays", "answered after all", { reply_to: root });
+    await inPanel(alice, "answered after all").waitFor();
+    assert.equal(await inPanel(alice, "the first of a thread").count(), 1);
+
+    // So far back that the newest is not held.
+    await until("the first lines are there", async () => {
+      await alice.page.locator("#scroller").evaluate((scroller) => { scroller.scrollTop = 0; });
+      return await alice.message("before 0").count() > 0;
+    });
+    await say("stays", "answered while far back", { reply_to: root });
+    await inPanel(alice, "answered while far back").waitFor();
+    const reply = alice.page.locator("#panel textarea");
+    await reply.fill("my own answer");
+    await reply.press("Enter");
+    await inPanel(alice, "my own answer").waitFor();
+    assert.equal(await inPanel(alice, "the first of a thread").count(), 1);
+  });
+});
 
 describe("what was read", () => {
   const marker = (person, room) => person.page.evaluate(async (id) => {
@@ -121,6 +177,22 @@ describe("the page", () => {
     const where = () => alice.page.evaluate(() => document.activeElement.closest("#timeline > li")?.innerText ?? "");
     for (let step = 0; step < 5 && !await where(); step += 1) await alice.page.keyboard.press("Shift+Tab");
     assert.notEqual(await where(), "");
+  });
+
+  test("keeps the focus among the members while they come and go", async () => {
+    await open("crowd");
+    const alice = await come("alice", { room: "crowd" });
+    await alice.join();
+    await alice.page.click("#members-open");
+    const whom = alice.page.getByLabel("Whom to invite");
+    await whom.fill("half a na");
+    await alice.page.locator(".member").first().evaluate((element) => { element.dataset.kept = "yes"; });
+    const bob = connect({ url: server.url, user: "bob" });
+    await bob.command("crowd", "join");
+    await alice.page.locator(".member", { hasText: "bob" }).waitFor();
+    assert.equal(await alice.page.locator('.member[data-kept="yes"]').count(), 1);
+    assert.equal(await alice.page.evaluate(() => document.activeElement.value), "half a na");
+    bob.close();
   });
 
   test("says that it was yesterday once it is", async () => {

@@ -175,6 +175,8 @@ export interface Api {
   rooms(options?: { order?: "activity" | "title"; limit?: number; after?: string }): Promise<{ rooms: any[]; next?: string }>;
   members(room: EntityId): Promise<any[]>;
   timeline(room: EntityId, options?: { before?: Revision; limit?: number }): Promise<{ messages: any[]; more: boolean }>;
+  /** `minPosition`: as it reads once what is recorded up to there is in it, the `position` of an ack say. */
+  thread(room: EntityId, root: Revision, options?: { after?: Revision; limit?: number; minPosition?: string }): Promise<{ thread: any; messages: any[]; more: boolean }>;
 }
 
 /** The server's no. */

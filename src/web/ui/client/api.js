@@ -57,4 +57,11 @@ export class Api {
     const query = new URLSearchParams({ limit: String(limit), ...(before !== undefined && { before: String(before) }) });
     return this.request(`/api/rooms/${encodeURIComponent(room)}/timeline?${query}`);
   }
+
+  /** A page of a thread's messages as they read now, from its first on, oldest first: `{ thread, messages, more }`. */
+  thread(room, root, { after, limit = 100, minPosition } = {}) {
+    const place = { ...(after !== undefined && { after: String(after) }), ...(minPosition !== undefined && { min_position: minPosition }) };
+    const query = new URLSearchParams({ limit: String(limit), ...place });
+    return this.request(`/api/rooms/${encodeURIComponent(room)}/threads/${root}?${query}`);
+  }
 }
