@@ -97,6 +97,42 @@ describe("a thread", () => {
   });
 });
 
+describe("more rooms than a page of the list", () => {
+  test("are all found, and one that is not there is said not to be", async () => {
+    await open("needle-in-the-hay");
+    await say("needle-in-the-hay", "long ago");
+    await Promise.all(Array.from({ length: 130 }, (_, number) => open(`hay-${number}`)));
+    await Promise.all(Array.from({ length: 130 }, (_, number) => say(`hay-${number}`, "lately")));
+    const alice = await come("alice");
+    const search = alice.page.locator("#room-search");
+    await search.fill("needle");
+    await alice.page.locator('[data-room="needle-in-the-hay"]').waitFor();
+    await search.fill("nowhere");
+    await alice.page.locator("#rooms-note", { hasText: "No room of this name" }).waitFor();
+    await alice.picture("no-such-room");
+    await search.fill("");
+    await until("scrolling comes to all of them", async () => {
+      await alice.page.locator("nav[aria-label=Rooms]").evaluate((list) => { list.scrollTop = list.scrollHeight; });
+      return await alice.page.locator(".room-entry").count() > 130;
+    });
+  });
+
+  test("keep their elements while the list is drawn anew, so that a press is a click", async () => {
+    await open("pressed");
+    const alice = await come("alice");
+    const entry = alice.page.locator('[data-room="pressed"]');
+    await entry.scrollIntoViewIfNeeded();
+    await entry.hover();
+    await alice.page.mouse.down();
+    const listed = alice.page.waitForResponse((answer) => answer.url().includes("/api/rooms?"));
+    await alice.page.evaluate(() => document.dispatchEvent(new Event("visibilitychange"))); // it is asked for anew
+    await (await listed).finished();
+    await alice.page.evaluate(() => new Promise((resolve) => { setTimeout(() => requestAnimationFrame(resolve), 100); }));
+    await alice.page.mouse.up();
+    await alice.page.locator("#room-title", { hasText: "pressed" }).waitFor();
+  });
+});
+
 describe("what was read", () => {
   const marker = (person, room) => person.page.evaluate(async (id) => {
     const { connect: connectHere } = await import("/client.js");
