@@ -11,7 +11,7 @@ import { Refusals } from "./refusals.js";
 import { Sidebar } from "./sidebar.js";
 import { StatusView } from "./status.js";
 import { Timeline } from "./timeline.js";
-import { forget, refused, who } from "./welcome.js";
+import { forget, refused, unwanted, who } from "./welcome.js";
 
 /** Rooms that stay followed, so that coming back to one is immediate. */
 const HELD_MAX = 12;
@@ -19,6 +19,8 @@ const ANNOUNCE_MS = 1_000;
 const FACES_MAX = 3;
 /** The server wants a token, or another one. */
 const TOKEN_CLOSE = 4501;
+/** Among others: it takes names, and there was a token. */
+const MALFORMED_CLOSE = 4500;
 /** Why a room ended for who was removed from it. */
 const REMOVED = "removed";
 
@@ -92,7 +94,12 @@ class Chat {
       this.composer.focus();
     });
     this.client.on("ready", () => this.sidebar.refreshSoon());
-    this.client.on("status", ({ state, code }) => (state === "closed" && code === TOKEN_CLOSE ? refused() : this.changed()));
+    this.client.on("status", (status) => this.stands(status));
+  }
+
+  stands({ state, code }) {
+    if (state === "closed" && code === TOKEN_CLOSE) refused();
+    else if (!(state === "closed" && code === MALFORMED_CLOSE && unwanted())) this.changed();
   }
 
   key(event) {

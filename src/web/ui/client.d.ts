@@ -2,9 +2,9 @@
 
 import type {
   Ack, CommandId, EntityId, Epoch, ErrorCode, Event, MemberId, Page, Ready, Reject, Revision, ServerMessage,
-} from "./client/protocol";
+} from "./client/protocol.js";
 
-export type * from "./client/protocol";
+export type * from "./client/protocol.js";
 
 type Off = () => void;
 type MaybePromise<T> = T | Promise<T>;
@@ -150,6 +150,9 @@ export interface ClientEvents {
 export class Client {
   readonly user: MemberId | null;
   readonly status: Status;
+  /** The server's greeting, while the line stands. */
+  readonly greeting: Ready | null;
+  /** Commands that were not answered yet, oldest first. */
   readonly pending: Entry[];
   readonly rooms: Room[];
   /** One's own stream: profile, invitations, read markers, new sessions. */

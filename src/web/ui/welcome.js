@@ -19,8 +19,20 @@ export function who(start) {
   };
   const token = recall("sessionStorage", "token");
   const wanted = recall("sessionStorage", "token-wanted");
-  if (wanted) return askToken(wanted, enter);
+  if (wanted) return tokenOrName(wanted, enter);
   if (token) return enter(userOf(token), token);
+  return name(enter);
+}
+
+// What an earlier server wanted at this address this one may not.
+async function tokenOrName(wanted, enter) {
+  const answer = await fetch("/api/rooms?limit=1").catch(() => null);
+  if (!answer?.ok) return askToken(wanted, enter);
+  forget();
+  return name(enter);
+}
+
+function name(enter) {
   const given = new URLSearchParams(location.search).get("user") ?? recall("sessionStorage", "user");
   if (given && !idProblem("The name", given)) enter(given);
   else if (given) ask(given, idProblem("The name", given), enter);
@@ -33,6 +45,14 @@ export function refused() {
   const had = recall("sessionStorage", "token");
   remember("sessionStorage", "token-wanted", had ? "The server does not accept this token any more." : "This server asks for a token.");
   location.reload();
+}
+
+/** The server takes no token: asks for a name. Without a token there is none to be given up. */
+export function unwanted() {
+  if (!recall("sessionStorage", "token")) return false;
+  forget();
+  location.reload();
+  return true;
 }
 
 /** Forgets who this is. */
