@@ -40,6 +40,7 @@ class Chat {
       listed: () => this.headDue(),
       unread: (room) => this.held.get(room)?.room.unread ?? null,
       refused: (room) => this.refusals.of(room).length,
+      unauthorized: () => refused(),
     });
     this.refusals.on("changed", () => this.sidebar.draw());
     const calls = this.messageCalls();
@@ -98,8 +99,9 @@ class Chat {
   }
 
   stands({ state, code }) {
-    if (state === "closed" && code === TOKEN_CLOSE) refused();
-    else if (!(state === "closed" && code === MALFORMED_CLOSE && unwanted())) this.changed();
+    if (state === "closed" && code === TOKEN_CLOSE) return refused();
+    if (state === "closed" && code === MALFORMED_CLOSE) unwanted();
+    return this.changed();
   }
 
   key(event) {
@@ -301,7 +303,7 @@ class Chat {
     const target = this.current.window.byRevision.get(item.target);
     if (target && !target.isRemoved && target.by === this.me) composer.edit(target, item.text);
     else composer.take(item.text, item.kind);
-    const answered = this.current.window.byRevision.get(item.replyTo);
+    const answered = item.name === "post_message" && this.current.window.byRevision.get(item.replyTo);
     if (answered && composer === this.composer) composer.reply(answered, describe(this.current, answered));
     this.current.discard(item);
   }

@@ -118,13 +118,17 @@ export class Conversation extends Emitter {
       .map((entry) => this.item(entry, entry.state === "expired" ? "expired" : isLive ? "sending" : "waiting"));
     const acked = [...this.acked.values()].map(({ entry }) => this.item(entry, "sending"));
     const refused = this.refusals.of(this.id).map(({ entry, refusal }) =>
-      ({ ...this.item(entry, "refused"), problem: refusal.detail ?? refusal.message, isFinal: FINAL.includes(refusal.code) }));
+      ({
+        ...this.item(entry, "refused"),
+        problem: refusal.detail ?? refusal.message,
+        isFinal: FINAL.includes(refusal.code) || (entry.frame.data.target !== undefined && !this.isOf(entry.epoch)),
+      }));
     return [...acked, ...waiting, ...refused];
   }
 
   item({ id, frame: { name, data }, createdAt, epoch, expiredBy }, state) {
     // A revision of a history that is gone names nothing any more.
-    const replyTo = this.isOf(epoch) ? data.reply_to ?? null : null;
+    const replyTo = this.isOf(epoch) ? data.reply_to ?? data.target ?? null : null;
     return {
       type: "message", key: `pending-${id}`, id, by: this.me, at: new Date(createdAt), text: wordsOf(name, data), kind: data.kind ?? "text",
       name, target: this.isOf(epoch) ? data.target : undefined, isWriting: data.text !== undefined, expiredBy, replyTo,

@@ -51,10 +51,10 @@ export class MessageList {
       this.drawn.delete(key);
     }
     arrange(this.list, items.map((item, index) => this.elementOf(item, items[index - 1] ?? null)));
-    if (!this.stop?.isConnected) this.reach(this.list.lastElementChild);
+    if (!this.list.contains(document.activeElement)) this.reach(this.list.lastElementChild);
   }
 
-  // Tab comes to one message, at first the last; arrows go on from there.
+  // Tab comes to one message, the last; arrows go on from there.
   reach(element) {
     if (this.stop) this.stop.tabIndex = -1;
     this.stop = element;

@@ -4,6 +4,7 @@ import { arrange, bareId, byId, clockText, dayText, idProblem, make, personal, r
 
 const REFRESH_MS = 10_000;
 const REFRESH_GAP_MS = 1_000;
+const UNAUTHORIZED = 401;
 const PAGE_LEN = 100;
 /** Pages are larger where all rooms are asked for, because one is looked for. */
 const SEARCHED_PAGE_LEN = 500;
@@ -15,7 +16,8 @@ export class Sidebar {
   /**
    * @param {import("/client.js").Client} client
    * @param {object} on `pick(room)`, `listed()`, `unread(room)`: a number, or null for a room that is not
-   *   followed, and `refused(room)`: how much of this person's writing was not taken there
+   *   followed, `refused(room)`: how much of this person's writing was not taken there, and `unauthorized()`:
+   *   the token holds no more, though another tab's line may stand
    */
   constructor(client, on) {
     this.client = client;
@@ -46,8 +48,8 @@ export class Sidebar {
       if (room !== undefined) this.pick(room);
     });
     byId("rooms").addEventListener("keydown", (event) => this.moveFocus(event));
-    byId("rooms").addEventListener("pointerdown", () => { this.isPressed = true; });
-    for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, () => this.isPressed && setTimeout(() => this.released()));
+    byId("rooms").addEventListener("pointerdown", ({ button: which }) => { this.isPressed = which === 0; });
+    for (const name of ["pointerup", "pointercancel", "blur"]) window.addEventListener(name, () => this.isPressed && setTimeout(() => this.released()));
     setInterval(() => document.hidden || this.refresh(), REFRESH_MS);
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
   }
@@ -98,9 +100,10 @@ export class Sidebar {
       if (rest.length === 0) this.next = next;
       this.rooms = [...rooms, ...rest];
       this.hasFailed = false;
-    } catch {
+    } catch ({ status }) {
       // The banner tells of the connection; the list stays as it was.
       this.hasFailed = true;
+      if (status === UNAUTHORIZED) this.on.unauthorized();
     }
     this.draw();
     this.on.listed();

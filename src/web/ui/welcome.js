@@ -26,8 +26,7 @@ export function who(start) {
 
 // What an earlier server wanted at this address this one may not.
 async function tokenOrName(wanted, enter) {
-  const answer = await fetch("/api/rooms?limit=1").catch(() => null);
-  if (!answer?.ok) return askToken(wanted, enter);
+  if (!await takesNames()) return askToken(wanted, enter);
   forget();
   return name(enter);
 }
@@ -47,13 +46,14 @@ export function refused() {
   location.reload();
 }
 
-/** The server takes no token: asks for a name. Without a token there is none to be given up. */
-export function unwanted() {
-  if (!recall("sessionStorage", "token")) return false;
+/** The server did not understand: if that is because it takes no token, this asks for a name. */
+export async function unwanted() {
+  if (!recall("sessionStorage", "token") || !await takesNames()) return;
   forget();
   location.reload();
-  return true;
 }
+
+const takesNames = async () => (await fetch("/api/rooms?limit=1").catch(() => null))?.ok === true;
 
 /** Forgets who this is. */
 export function forget() {

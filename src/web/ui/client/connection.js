@@ -204,6 +204,7 @@ export class Connection {
   // than a lost line comes back. The same one again is all that there is.
   async #hasAnother(wasReady, reason) {
     const refused = this.#shown;
+    this.#say({ state: "connecting", transport: this.options.transports[this.#transport].name });
     let token;
     try {
       token = await this.#token(true);

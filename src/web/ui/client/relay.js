@@ -152,6 +152,7 @@ export class Relay {
   #lead() {
     clearTimeout(this.#answerTimer);
     this.#isAttached = false;
+    this.#isBarred = false;
     this.#followed.clear();
     const connection = new Connection(this.options, {
       status: (status) => connection === this.#connection && this.#stands(status),
