@@ -42,10 +42,13 @@ const FILES: &[File] = files! {
     "/ui/icon.svg": SVG "icon.svg",
     "/ui/icons.js": SCRIPT "icons.js",
     "/ui/invitations.js": SCRIPT "invitations.js",
+    "/ui/members.js": SCRIPT "members.js",
     "/ui/message-list.js": SCRIPT "message-list.js",
     "/ui/panel.js": SCRIPT "panel.js",
+    "/ui/refusals.js": SCRIPT "refusals.js",
     "/ui/sidebar.js": SCRIPT "sidebar.js",
     "/ui/status.js": SCRIPT "status.js",
+    "/ui/thread.js": SCRIPT "thread.js",
     "/ui/timeline.js": SCRIPT "timeline.js",
     "/ui/welcome.js": SCRIPT "welcome.js",
     "/ui/window.js": SCRIPT "window.js",
@@ -71,6 +74,7 @@ const FILES: &[File] = files! {
     "/client/store.js": SCRIPT "client/store.js",
     "/client/stream.js": SCRIPT "client/stream.js",
     "/client/tab.js": SCRIPT "client/tab.js",
+    "/client/tokens.js": SCRIPT "client/tokens.js",
     "/client/transports.js": SCRIPT "client/transports.js",
 };
 

@@ -90,12 +90,14 @@ test("where there are tokens the page asks for an integration's, and acts with i
   };
   await own.goto(`${guarded.url}/admin`);
   await own.locator("#token-why", { hasText: "asks for the token" }).waitFor();
+  await own.locator("#health", { hasText: "Not shown without a token" }).waitFor();
   await use(await guarded.run("token", "--user", "alice", "--for", "1h"));
   await own.locator("#token-why", { hasText: "only integrations" }).waitFor();
   await use(await guarded.run("token", "--user", "integration:ops", "--for", "1h"));
   await models.filter({ hasText: "rooms@1" }).getByRole("button", { name: "Rebuild" }).click();
   await models.filter({ hasText: "rooms@2" }).waitFor();
   assert.equal(await own.locator("#token-form").isVisible(), false);
+  assert.equal(await own.locator("#problem").isVisible(), false);
   await own.close();
   await guarded.stop();
 });

@@ -94,3 +94,19 @@ test("a room without a place is asked for over a good minute, and then given up"
   asked.room.refused({ type: "reject", id: asked.sent.at(-1).id, code: "rate_limited", message: "too many", retry: false });
   assert.equal(asked.room.state, "denied", "a room that was asked for with as many as may be is refused at once");
 });
+
+test("what is read up to a place within is no longer unread, here as on other devices", () => {
+  const { room, answer, event, live } = follow();
+  answer("events", 9);
+  for (let revision = 5; revision <= 9; revision += 1) event(revision);
+  live(9);
+  for (let revision = 10; revision <= 19; revision += 1) event(revision);
+  assert.equal(room.unread, 10);
+  room.seen(14);
+  assert.equal(room.unread, 5);
+  room.seenElsewhere(16);
+  assert.equal(room.unread, 3);
+  room.seen();
+  assert.equal(room.unread, 0);
+  room.unfollow();
+});

@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test";
 
 import { connect, memoryStore } from "../../src/web/ui/client.js";
 import { launch } from "./browser.mjs";
-import { Server, until } from "./server.mjs";
+import { Proxy, Server, until } from "./server.mjs";
 
 const LIFE = "3s";
 let server;
@@ -156,6 +156,92 @@ describe("in Node, a source of tokens", () => {
   });
 });
 
+describe("in Node, a client whose line is down for longer than a token lasts", () => {
+  test("asks its source again, as often as that has another", async () => {
+    const own = await guarded(500);
+    const proxy = await Proxy.start(own.port);
+    const given = [];
+    const ranOut = () => until("the last one has run out", () => Date.now() > (JSON.parse(atob(given.at(-1).split(".")[1])).exp + 1) * 1_000);
+    let isDown = false;
+    const alice = connect({
+      url: proxy.url, store: memoryStore(), transports: ["socket"],
+      token: async () => {
+        if (given.length === 1 && !isDown) throw new Error("not before the line was down");
+        given.push(await own.run("token", "--user", "alice", "--for", ["3s", "1s"][given.length] ?? "1h"));
+        // The network goes again just when there is a new one, and stays away until that has run out.
+        if (given.length === 2) proxy.cut();
+        return given.at(-1);
+      },
+    });
+    await alice.once("ready");
+    const states = [];
+    alice.on("status", ({ state, code }) => states.push(`${state} ${code ?? ""}`));
+    proxy.cut();
+    await ranOut();
+    isDown = true;
+    proxy.restore();
+    await until("another was asked for", () => given.length === 2);
+    await ranOut();
+    proxy.restore();
+    await until("a third is asked for, or it is over", () => given.length > 2 || alice.status.state === "closed");
+    assert.ok(!states.some((state) => state.startsWith("closed")), states.join());
+    await alice.command("after-all", "open_room", { title: "After all" });
+    alice.close();
+    await proxy.stop();
+    await own.stop();
+  });
+});
+
+describe("in Node, the HTTP calls of a client whose token ran out", () => {
+  test("are made again with another, for which the source is asked once", async () => {
+    await openRoom("by-http");
+    let [asked, first] = [0, null];
+    const alice = connect({
+      url: server.url, store: memoryStore(),
+      token: async () => {
+        asked += 1;
+        const token = await mint("alice", asked === 1 ? "1s" : "1h");
+        first ??= token;
+        return token;
+      },
+    });
+    await until("a first was had", () => first !== null);
+    const { exp } = JSON.parse(atob(first.split(".")[1]));
+    alice.close(); // as in a tab that follows: no line of its own has its token renewed
+    await until("it has run out", () => Date.now() > (exp + 1) * 1_000);
+    const answers = await Promise.all([alice.api.rooms(), alice.api.members("by-http"), alice.api.rooms()]);
+    assert.ok(answers.every(Boolean));
+    assert.equal(asked, 2);
+    const bob = connect({ url: server.url, store: memoryStore(), token: "no-token" });
+    await assert.rejects(bob.api.rooms(), { status: 401 });
+    bob.close();
+  });
+});
+
+describe("a source of tokens that never answers", () => {
+  test("is given up after a while, and asked again", async (context) => {
+    context.mock.timers.enable({ apis: ["setTimeout"] });
+    const { ANSWER_WITHIN_MS, Tokens } = await import("../../src/web/ui/client/tokens.js");
+    const asked = [];
+    const tokens = new Tokens(({ again }) => {
+      asked.push(again);
+      return asked.length % 2 === 1 ? new Promise(() => {}) : `token ${asked.length}`;
+    });
+    const first = tokens.last();
+    const joined = tokens.last();
+    await Promise.resolve();
+    context.mock.timers.tick(ANSWER_WITHIN_MS);
+    await assert.rejects(first, /not answered in 10 s/);
+    await assert.rejects(joined, /not answered in 10 s/);
+    assert.equal(await tokens.last(), "token 2");
+    const renewal = tokens.next();
+    context.mock.timers.tick(ANSWER_WITHIN_MS);
+    await assert.rejects(renewal, /not answered in 10 s/);
+    assert.equal(await tokens.next(), "token 4");
+    assert.deepEqual(asked, [false, false, true, true]);
+  });
+});
+
 describe("in Chromium, a token is renewed in place", () => {
   for (const transport of ["socket", "stream"]) {
     test(`on a ${transport}`, async () => {
@@ -249,6 +335,54 @@ describe("in Chromium, people at one browser who show tokens and give no account
       return [globalThis.client.status.role, Object.keys(localStorage).filter((key) => key.includes(":outbox:"))];
     });
     assert.deepEqual(found, ["alone", []]);
+    await browser.close();
+  });
+});
+
+describe("in Chromium, tabs of one person with a token each", () => {
+  test("go on with that of another when the one of the line has run out", async () => {
+    await openRoom("a-token-each");
+    const browser = await launch();
+    const context = await browser.newContext();
+    const tab = async (token) => {
+      const page = await context.newPage();
+      await page.goto(`${server.url}/client.d.ts`);
+      await page.evaluate(async (given) => {
+        const { connect: open } = await import("/client.js");
+        globalThis.states = [];
+        globalThis.client = open({ token: given, account: "alice" });
+        globalThis.client.on("status", ({ state, code, role }) => globalThis.states.push([state, code, role].join(" ")));
+      }, token);
+      await until("it is live", () => page.evaluate(() => globalThis.client.status.state === "live"));
+      return page;
+    };
+    const first = await tab(await mint("alice", "4s"));
+    const second = await tab(await mint("alice", "1h"));
+    assert.equal(await second.evaluate(() => globalThis.client.status.role), "follower");
+    await until("the second leads", () => second.evaluate(() => globalThis.client.status.role === "leader" && globalThis.client.status.state === "live"));
+    assert.ok(!(await second.evaluate(() => globalThis.states)).some((state) => state.startsWith("closed")), "and heard of no refusal");
+    assert.ok((await first.evaluate(() => globalThis.states)).some((state) => state.startsWith("closed 4501")), "the first did");
+    await until("and goes on over the other's line", () => first.evaluate(() => globalThis.client.status.role === "follower" && globalThis.client.status.state === "live"));
+    await second.evaluate(() => globalThis.client.command("a-token-each", "join"));
+    await browser.close();
+  });
+
+  test("are closed once each of theirs was refused", async () => {
+    const browser = await launch();
+    const context = await browser.newContext();
+    const pages = [];
+    for (const life of ["3s", "4s"]) {
+      const page = await context.newPage();
+      pages.push(page);
+      await page.goto(`${server.url}/client.d.ts`);
+      await page.evaluate(async (given) => {
+        const { connect: open } = await import("/client.js");
+        globalThis.client = open({ token: given, account: "alice" });
+      }, await mint("alice", life));
+    }
+    for (const page of pages) {
+      await until("it is closed", () => page.evaluate(() => globalThis.client.status.state === "closed" && globalThis.client.status.code === 4501));
+    }
     await browser.close();
   });
 });

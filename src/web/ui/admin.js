@@ -54,8 +54,9 @@ async function ask(path, method = "GET") {
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) {
     const why = body.detail ?? `the server answered ${answer.status}`;
-    if ([401, 403].includes(answer.status)) askToken(token ? `The server does not take this token: ${why}` : "This server asks for the token of an integration.");
-    throw new Error(why);
+    const isRefused = [401, 403].includes(answer.status);
+    if (isRefused) askToken(token ? `The server does not take this token: ${why}` : "This server asks for the token of an integration.");
+    throw Object.assign(new Error(why), { isRefused });
   }
   return body;
 }
@@ -70,7 +71,8 @@ byId("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   remember("sessionStorage", TOKEN, byId("token").value.trim());
   byId("token-form").hidden = true;
-  refresh().catch((error) => say(byId("problem"), error.message));
+  say(byId("problem"), ""); // it was about the one before
+  refresh().catch(failed);
 });
 
 const pathOf = (name, what) => `/api/projections/${encodeURIComponent(name)}${what}`;
@@ -80,10 +82,10 @@ async function act(name, what) {
     say(byId("problem"), "");
     await ask(pathOf(name, what), "POST");
   } catch (error) {
-    say(byId("problem"), `${name}: ${error.message}`);
+    if (!error.isRefused) say(byId("problem"), `${name}: ${error.message}`); // else the form says it
   }
   letters.delete(name);
-  await refresh();
+  await refresh().catch(failed);
 }
 
 // Asks before what cannot be taken back with one click.
@@ -291,12 +293,17 @@ async function refresh() {
   byId("health").textContent = health.status === "ok" ? "All is well" : (health.reasons ?? [health.status]).join(" · ");
 }
 
+// A refused token is an answer; the form says which is wanted.
+function failed({ isRefused, message }) {
+  byId("health").className = isRefused ? "health" : "health bad";
+  byId("health").textContent = isRefused ? "Not shown without a token that may see it" : `No answer: ${message}`;
+}
+
 async function keepUp() {
   try {
     await refresh();
   } catch (error) {
-    byId("health").className = "health bad";
-    byId("health").textContent = `No answer: ${error.message}`;
+    failed(error);
   }
   setTimeout(keepUp, document.hidden ? 5 * ASK_EVERY_MS : ASK_EVERY_MS);
 }

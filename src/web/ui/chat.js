@@ -7,10 +7,11 @@ import { byId, button, make, paintAvatar, recall, remember, say } from "./dom.js
 import { describe } from "./message-list.js";
 import { Invitations } from "./invitations.js";
 import { Panel } from "./panel.js";
+import { Refusals } from "./refusals.js";
 import { Sidebar } from "./sidebar.js";
 import { StatusView } from "./status.js";
 import { Timeline } from "./timeline.js";
-import { forget, refused, who } from "./welcome.js";
+import { forget, refused, unwanted, who } from "./welcome.js";
 
 /** Rooms that stay followed, so that coming back to one is immediate. */
 const HELD_MAX = 12;
@@ -18,6 +19,10 @@ const ANNOUNCE_MS = 1_000;
 const FACES_MAX = 3;
 /** The server wants a token, or another one. */
 const TOKEN_CLOSE = 4501;
+/** Among others: it takes names, and there was a token. */
+const MALFORMED_CLOSE = 4500;
+/** Why a room ended for who was removed from it. */
+const REMOVED = "removed";
 
 class Chat {
   constructor(me, token) {
@@ -28,17 +33,21 @@ class Chat {
     byId("my-name").textContent = me;
     paintAvatar(byId("my-avatar"), me, me);
     this.client = connect(token ? { token, account: me } : { user: me });
+    this.refusals = new Refusals(this.client);
     new StatusView(this.client);
     this.sidebar = new Sidebar(this.client, {
       pick: (room) => this.go(room),
       listed: () => this.headDue(),
       unread: (room) => this.held.get(room)?.room.unread ?? null,
+      refused: (room) => this.refusals.of(room).length,
+      unauthorized: () => refused(),
     });
+    this.refusals.on("changed", () => this.sidebar.draw());
     const calls = this.messageCalls();
     this.timeline = new Timeline(
       { scroller: byId("scroller"), list: byId("timeline"), pill: byId("pill"), historyNote: byId("history-note") },
       { ...calls, atBottom: () => this.markSeen() });
-    this.panel = new Panel({ ...calls, saveEdit: (item, text) => this.saveEdit(item, text), leave: () => this.leave(), invite: (member) => this.invite(member) });
+    this.panel = new Panel({ ...calls, saveEdit: (item, text) => this.current.edit(item.revision, text), leave: () => this.leave(), invite: (member) => this.invite(member) });
     this.composer = this.makeComposer();
     new Invitations(this.client, (room) => this.go(room));
     this.wire();
@@ -52,9 +61,9 @@ class Chat {
         this.timeline.isAtBottom = true;
         this.timeline.unseen = 0;
         this.current.newFrom = null;
-        this.current.post(text, kind, replyTo);
+        return this.current.post(text, kind, replyTo);
       },
-      edit: (item, text) => this.saveEdit(item, text),
+      edit: (item, text) => this.current.edit(item.revision, text),
       nick: (name) => this.ask(() => this.current.room.command("rename_member", { display_name: name })),
       editLast: () => {
         const last = this.current?.ownLast();
@@ -80,8 +89,19 @@ class Chat {
     window.addEventListener("hashchange", () => this.enter(roomInAddress()));
     document.addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("visibilitychange", () => document.hidden || this.timeline.due());
+    window.addEventListener("focus", () => this.timeline.due()); // what is in sight is seen now
+    byId("skip").addEventListener("click", (event) => {
+      event.preventDefault(); // the address names the room
+      this.composer.focus();
+    });
     this.client.on("ready", () => this.sidebar.refreshSoon());
-    this.client.on("status", ({ code }) => (code === TOKEN_CLOSE ? refused() : this.changed()));
+    this.client.on("status", (status) => this.stands(status));
+  }
+
+  stands({ state, code }) {
+    if (state === "closed" && code === TOKEN_CLOSE) return refused();
+    if (state === "closed" && code === MALFORMED_CLOSE) unwanted();
+    return this.changed();
   }
 
   key(event) {
@@ -139,8 +159,9 @@ class Chat {
   }
 
   follow(id) {
-    const conversation = new Conversation(this.client, id);
+    const conversation = new Conversation(this.client, id, this.refusals);
     const isShown = () => conversation === this.current;
+    conversation.isShown = isShown;
     conversation.holdsStill = () => isShown() && !this.timeline.isAtBottom;
     conversation.on("changed", () => isShown() && this.changed());
     conversation.on("arrived", (item) => this.arrived(conversation, item));
@@ -192,7 +213,7 @@ class Chat {
   drawHead() {
     const conversation = this.current;
     byId("members-open").hidden = !conversation;
-    this.composer.isHidden = !conversation?.isMember || conversation.window.isClosed;
+    this.composer.isHidden = !conversation?.isMember || conversation.window.isClosed || conversation.problem?.code === REMOVED;
     if (!conversation) return this.note("Pick a room from the list, or open one.");
     const title = conversation.title(this.sidebar.entryOf(conversation.id)?.title);
     byId("room-title").textContent = title;
@@ -200,10 +221,14 @@ class Chat {
     this.drawPeople(conversation);
     this.drawTyping(conversation);
     const { isMember, window, problem } = conversation;
-    byId("join-row").hidden = isMember || window.isClosed || !window.membersKnown || problem !== null;
+    // Who was removed may come back where the room is open; it says so if not.
+    const mayJoin = problem === null ? !isMember && window.membersKnown : problem.code === REMOVED;
+    byId("join-row").hidden = window.isClosed || !mayJoin;
+    byId("join-about").textContent = problem ? "You were removed from this room." : "You are reading along.";
     if (problem?.code === "not_found") {
       this.note(`There is no room “${conversation.id}” yet.`, button("primary", "Open it", "Open it", () => this.sidebar.ask(conversation.id)));
-    } else if (problem) this.note(`You cannot read this room: ${problem.message}.`);
+    } else if (problem?.code === REMOVED) this.note("");
+    else if (problem) this.note(`You cannot read this room: ${problem.message}.`);
     else if (window.isClosed) this.note("This room is closed. It can be read, and nothing can be added.");
     else this.note("");
     this.panel.draw();
@@ -247,11 +272,12 @@ class Chat {
     try {
       await conversation.join();
       say(byId("join-error"), "");
+      if (conversation === this.current && conversation.problem) this.enter(conversation.id);
     } catch (error) {
       say(byId("join-error"), error.message);
     }
     byId("join").disabled = false;
-    if (conversation === this.current && conversation.isMember) {
+    if (conversation.id === this.current.id && conversation.isMember) {
       this.drawHead();
       this.composer.focus();
     }
@@ -272,8 +298,14 @@ class Chat {
     }
   }
 
-  saveEdit(item, text) {
-    this.ask(() => this.current.room.edit(item.revision, text));
+  // What was not sent goes back to where it was written, or can be written anew.
+  putBack(item, composer) {
+    const target = this.current.window.byRevision.get(item.target);
+    if (target && !target.isRemoved && target.by === this.me) composer.edit(target, item.text);
+    else composer.take(item.text, item.kind);
+    const answered = item.name === "post_message" && this.current.window.byRevision.get(item.replyTo);
+    if (answered && composer === this.composer) composer.reply(answered, describe(this.current, answered));
+    this.current.discard(item);
   }
 
   async ask(act) {
@@ -293,6 +325,7 @@ class Chat {
       react: (item, emoji) => this.ask(() => (item.reactions.get(emoji)?.has(this.me)
         ? this.current.room.unreact(item.revision, emoji) : this.current.room.react(item.revision, emoji))),
       retry: (item) => this.current.retry(item),
+      putBack: (item, composer = this.composer) => this.putBack(item, composer),
       discard: (item) => this.current.discard(item),
     };
   }

@@ -2,9 +2,9 @@
 
 import type {
   Ack, CommandId, EntityId, Epoch, ErrorCode, Event, MemberId, Page, Ready, Reject, Revision, ServerMessage,
-} from "./client/protocol";
+} from "./client/protocol.js";
 
-export type * from "./client/protocol";
+export type * from "./client/protocol.js";
 
 type Off = () => void;
 type MaybePromise<T> = T | Promise<T>;
@@ -30,6 +30,10 @@ export interface Entry {
   /** Unix milliseconds. */
   createdAt: number;
   expireAfterMs?: number;
+  /** Of the history that it was written in, where that was known. */
+  epoch?: Epoch;
+  /** Why it expired: it waited too long, or the server has another history since and it names a revision. */
+  expiredBy?: "age" | "history";
   /** Whether it may have reached the server. */
   attempted: boolean;
   state: "waiting" | "expired";
@@ -80,8 +84,8 @@ export interface CommandOptions {
 }
 
 export interface RoomEvents {
-  /** Drop what is held of this room; what follows starts anew. */
-  reset: void;
+  /** Drop what is held of this room; what follows starts anew. With another epoch the whole history is another. */
+  reset: { epoch: Epoch };
   event: Event;
   state: { state: unknown; events: Event[]; revision: Revision };
   live: void;
@@ -146,6 +150,9 @@ export interface ClientEvents {
 export class Client {
   readonly user: MemberId | null;
   readonly status: Status;
+  /** The server's greeting, while the line stands. */
+  readonly greeting: Ready | null;
+  /** Commands that were not answered yet, oldest first. */
   readonly pending: Entry[];
   readonly rooms: Room[];
   /** One's own stream: profile, invitations, read markers, new sessions. */
@@ -171,6 +178,8 @@ export interface Api {
   rooms(options?: { order?: "activity" | "title"; limit?: number; after?: string }): Promise<{ rooms: any[]; next?: string }>;
   members(room: EntityId): Promise<any[]>;
   timeline(room: EntityId, options?: { before?: Revision; limit?: number }): Promise<{ messages: any[]; more: boolean }>;
+  /** `minPosition`: as it reads once what is recorded up to there is in it, the `position` of an ack say. */
+  thread(room: EntityId, root: Revision, options?: { after?: Revision; limit?: number; minPosition?: string }): Promise<{ thread: any; messages: any[]; more: boolean }>;
 }
 
 /** The server's no. */
@@ -183,7 +192,7 @@ export class Rejected extends Error {
   head?: Revision;
 }
 
-/** A command that waited so long that it may no longer apply. */
+/** A command that waited so long that it may no longer apply, or that names a message of a history that is gone. */
 export class Expired extends Error {
   code: "expired";
   command: Entry;

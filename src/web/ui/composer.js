@@ -8,13 +8,14 @@ const HEIGHT_MAX_PX = 180;
 export class Composer {
   /**
    * @param {HTMLElement} place where the form is put
-   * @param {object} on `post(text, kind, replyTo)`, `edit(item, text)`, and where they make sense
-   *   `nick(name)`, `editLast()`, `list()`, `writing()`, `silent()`
+   * @param {object} on `post(text, kind, replyTo)`, `edit(item, text)`, which reject with what is not
+   *   taken, and where they make sense `nick(name)`, `editLast()`, `list()`, `writing()`, `silent()`
    * @param {string} label
    */
   constructor(place, on, label) {
     this.on = on;
-    this.mode = null; // { type: "reply" | "edit", item }
+    this.mode = null; // { type: "reply" | "edit", item, label }
+    this.before = null; // what an edit has put aside: { mode, text }
     this.draftKey = null;
     this.form = byId("composer-template").content.firstElementChild.cloneNode(true);
     this.text = this.form.querySelector("textarea");
@@ -36,7 +37,8 @@ export class Composer {
   /** Shows the draft of this place; drafts outlive a reload. */
   show(draftKey, placeholder) {
     this.draftKey = null;
-    this.setMode(null, "");
+    this.before = null;
+    this.setMode(null);
     this.fill(recall("sessionStorage", draftKey) ?? "");
     this.draftKey = draftKey;
     this.text.placeholder = placeholder;
@@ -44,7 +46,9 @@ export class Composer {
   }
 
   set isHidden(isHidden) {
+    const isNew = this.form.hidden && !isHidden;
     this.form.hidden = isHidden;
+    if (isNew) this.fit(); // what is not shown has no height
   }
 
   focus() {
@@ -52,22 +56,41 @@ export class Composer {
   }
 
   reply(item, label) {
-    if (this.mode?.type === "edit") this.fill("");
-    this.setMode({ type: "reply", item }, `Reply to ${label}`);
+    this.leaveEdit();
+    this.setMode({ type: "reply", item, label: `Reply to ${label}` });
     this.focus();
   }
 
-  edit(item) {
-    this.setMode({ type: "edit", item }, "Edit your message");
-    this.fill(item.text);
+  /** Edits a message; what was being written meanwhile is put aside and comes back. */
+  edit(item, text = item.text) {
+    if (this.mode?.type !== "edit") this.before = { mode: this.mode, text: this.text.value };
+    this.setMode({ type: "edit", item, label: "Edit your message" });
+    this.fill(text);
     this.focus();
-    this.text.setSelectionRange(item.text.length, item.text.length);
+    this.text.setSelectionRange(text.length, text.length);
+  }
+
+  /** Takes words back that were not sent, before what is being written now. */
+  take(text, kind) {
+    this.leaveEdit();
+    const words = kind === "action" ? `/me ${text}` : text;
+    this.fill([words, this.text.value].filter(Boolean).join("\n"));
+    this.keepDraft();
+    this.focus();
   }
 
   cancel() {
-    if (this.mode?.type === "edit") this.fill("");
-    this.setMode(null, "");
+    if (this.mode?.type === "edit") this.leaveEdit();
+    else this.setMode(null);
     this.focus();
+  }
+
+  leaveEdit() {
+    if (this.mode?.type !== "edit") return;
+    const { mode, text } = this.before ?? { mode: null, text: "" };
+    this.before = null;
+    this.setMode(mode);
+    this.fill(text);
   }
 
   problem(text) {
@@ -95,35 +118,50 @@ export class Composer {
   changed() {
     this.fit();
     const isEmpty = this.text.value.trim() === "";
-    if (this.draftKey && this.mode?.type !== "edit") remember("sessionStorage", this.draftKey, this.text.value);
+    this.keepDraft();
     if (isEmpty) this.on.silent?.();
     else if (this.mode?.type !== "edit") this.on.writing?.();
   }
 
-  submit() {
+  keepDraft() {
+    if (this.draftKey && this.mode?.type !== "edit") remember("sessionStorage", this.draftKey, this.text.value);
+  }
+
+  // What was written stays until it is taken.
+  async submit() {
     const text = this.text.value.replace(/\s+$/, "");
     if (text.trim() === "") return;
     this.problem("");
-    const { mode } = this;
+    const { mode, draftKey } = this;
     const [, command, rest] = text.match(/^\/(me|nick)(?:\s+([\s\S]*))?$/) ?? [];
-    if (mode?.type === "edit") {
-      if (text !== mode.item.text) this.on.edit(mode.item, text);
-    } else if (command && !rest) {
-      this.problem(command === "me" ? "Say what you do: /me waves" : "Say the new name: /nick Alice B.");
+    try {
+      if (mode?.type === "edit") {
+        if (text !== mode.item.text) await this.on.edit(mode.item, text);
+      } else if (command && !rest) {
+        this.problem(command === "me" ? "Say what you do: /me waves" : "Say the new name: /nick Alice B.");
+        return;
+      } else if (command === "nick") {
+        this.on.nick?.(rest);
+      } else {
+        await this.on.post(rest ?? text, command ? "action" : "text", mode?.item.revision ?? null);
+      }
+    } catch (error) {
+      if (draftKey === this.draftKey) this.problem(notTaken(error));
       return;
-    } else if (command === "nick") {
-      this.on.nick?.(rest);
-    } else {
-      this.on.post(rest ?? text, command ? "action" : "text", mode?.item.revision ?? null);
     }
-    this.setMode(null, "");
+    if (draftKey !== this.draftKey) return; // another place is shown since
+    if (mode?.type === "edit") {
+      this.leaveEdit();
+      return;
+    }
+    this.setMode(null);
     this.fill("");
-    if (this.draftKey) remember("sessionStorage", this.draftKey, "");
+    this.keepDraft();
   }
 
-  setMode(mode, label) {
+  setMode(mode) {
     this.mode = mode;
-    this.context.querySelector("span").textContent = label;
+    this.context.querySelector("span").textContent = mode?.label ?? "";
     this.context.hidden = !mode;
     this.sendButton.setAttribute("aria-label", mode?.type === "edit" ? "Save" : "Send");
     this.sendButton.replaceChildren(icon(mode?.type === "edit" ? "check" : "send"));
@@ -138,4 +176,9 @@ export class Composer {
     this.text.style.height = "auto";
     this.text.style.height = `${Math.min(this.text.scrollHeight, HEIGHT_MAX_PX)}px`;
   }
+}
+
+function notTaken({ code, message }) {
+  if (code === "too_big") return `This is too long to be sent: ${message}. Shorten it, or send it in parts.`;
+  return `Not sent: ${message}.`;
 }

@@ -2,24 +2,36 @@
 
 import { bareId, personal } from "./dom.js";
 import { Emitter } from "/client/emitter.js";
+import { randomId } from "/client/ids.js";
 import { ITEMS_MAX, Window } from "./window.js";
 
 const HISTORY_LIMIT = 50;
+/** The list of members is asked for so often where the server cannot give it yet, and after so long. */
+const MEMBERS_TRIES_MAX = 20;
+const MEMBERS_AGAIN_MS = 2_000;
+/** Refusals that the same words would meet again. */
+const FINAL = ["too_big", "rule", "malformed", "forbidden", "not_found"];
 
-/** Emits `changed` (draw again), `arrived` (a new message), `head` (title, members, who is here). */
+/**
+ * Emits `changed` (draw again), `arrived` (a new message), `event` (each one recorded), `head` (title,
+ * members, who is here), and `restarted` (whether the room has another history now).
+ */
 export class Conversation extends Emitter {
-  constructor(client, id) {
+  constructor(client, id, refusals) {
     super();
     this.client = client;
+    this.refusals = refusals;
     this.me = client.user;
     this.id = id;
     this.window = new Window(id);
-    this.refused = new Map(); // command id -> a message that the server did not take
+    this.epoch = null; // of the history that is held
+    this.position = undefined; // of the last event, among all of the server
     this.acked = new Map(); // command id -> { entry, revision }, recorded and not seen here yet
     this.isLoading = false;
     this.problem = null; // why the room is not to be read
     this.newFrom = null; // where this person had stopped reading
     this.holdsStill = () => false; // a reader far back keeps their place
+    this.isShown = () => true;
     this.room = client.room(id);
     this.wire();
     this.loadMembers();
@@ -27,7 +39,7 @@ export class Conversation extends Emitter {
 
   wire() {
     const { room, client } = this;
-    room.on("reset", () => this.reset());
+    room.on("reset", (from) => this.reset(from));
     room.on("event", (event) => this.event(event));
     room.on("live", () => this.live());
     for (const name of ["denied", "closed"]) room.on(name, (why) => this.ended(why));
@@ -35,12 +47,14 @@ export class Conversation extends Emitter {
     this.offs = [
       client.on("pending", () => this.emit("changed")),
       client.on("settled", (outcome) => this.settled(outcome)),
+      this.refusals.on("changed", (room) => room === this.id && this.emit("changed")),
     ];
   }
 
   /** Lets the room go. */
   close() {
     for (const off of this.offs) off();
+    clearTimeout(this.membersTimer);
     this.room.unfollow();
   }
 
@@ -48,12 +62,21 @@ export class Conversation extends Emitter {
     return this.window.members.has(this.me);
   }
 
-  reset() {
+  reset({ epoch }) {
     const hadSome = this.window.oldest !== null;
+    const isAnother = this.epoch !== null && this.epoch !== epoch;
+    this.epoch = epoch;
     this.problem = null;
     this.window.clear();
+    if (isAnother) {
+      this.window.forgetRoom();
+      this.acked.clear();
+      this.newFrom = null;
+      this.position = undefined;
+    }
+    this.emit("restarted", isAnother);
     this.emit("changed");
-    if (hadSome) this.loadMembers();
+    if (hadSome || isAnother) this.loadMembers();
   }
 
   live() {
@@ -74,6 +97,9 @@ export class Conversation extends Emitter {
     const { version } = window;
     if (event.command) this.acked.delete(event.command);
     const item = window.append(event, !this.holdsStill() || window.items.length < ITEMS_MAX);
+    if (!this.isShown()) window.trim(); // else it is drawn, and trimmed then
+    this.position = event.position;
+    this.emit("event", event);
     if (item?.type === "message" && window.isLive) this.emit("arrived", item);
     if (window.version !== version) this.emit("head");
     this.emit("changed");
@@ -81,23 +107,38 @@ export class Conversation extends Emitter {
 
   // Messages that are not in the window yet, as items of it.
   get onTheirWay() {
-    if (this.window.isDetached) return [];
-    const mine = ({ frame }) => frame.room === this.id && frame.name === "post_message";
+    return this.window.isDetached ? [] : this.outgoing;
+  }
+
+  // All that was asked for here and is not settled: messages on their way, and whatever needs a decision.
+  get outgoing() {
     const isLive = this.client.status.state === "live";
-    const waiting = this.client.pending.filter(mine).map((entry) => this.item(entry,
-      entry.state === "expired" ? "expired" : isLive ? "sending" : "waiting"));
+    const waiting = this.client.pending
+      .filter(({ frame, state }) => frame.room === this.id && (frame.name === "post_message" || state === "expired"))
+      .map((entry) => this.item(entry, entry.state === "expired" ? "expired" : isLive ? "sending" : "waiting"));
     const acked = [...this.acked.values()].map(({ entry }) => this.item(entry, "sending"));
-    const refused = [...this.refused.values()].map(({ entry, refusal }) =>
-      ({ ...this.item(entry, "refused"), problem: refusal.detail ?? refusal.message }));
+    const refused = this.refusals.of(this.id).map(({ entry, refusal }) =>
+      ({
+        ...this.item(entry, "refused"),
+        problem: refusal.detail ?? refusal.message,
+        isFinal: FINAL.includes(refusal.code) || (entry.frame.data.target !== undefined && !this.isOf(entry.epoch)),
+      }));
     return [...acked, ...waiting, ...refused];
   }
 
-  item({ id, frame: { data }, createdAt }, state) {
+  item({ id, frame: { name, data }, createdAt, epoch, expiredBy }, state) {
+    // A revision of a history that is gone names nothing any more.
+    const replyTo = this.isOf(epoch) ? data.reply_to ?? data.target ?? null : null;
     return {
-      type: "message", key: `pending-${id}`, id, by: this.me, at: new Date(createdAt), text: data.text, kind: data.kind ?? "text",
-      replyTo: data.reply_to ?? null, threadRoot: this.window.byRevision.get(data.reply_to)?.threadRoot ?? data.reply_to ?? null,
+      type: "message", key: `pending-${id}`, id, by: this.me, at: new Date(createdAt), text: wordsOf(name, data), kind: data.kind ?? "text",
+      name, target: this.isOf(epoch) ? data.target : undefined, isWriting: data.text !== undefined, expiredBy, replyTo,
+      threadRoot: this.window.byRevision.get(replyTo)?.threadRoot ?? replyTo,
       version: 0, reactions: new Map(), changes: [], state,
     };
+  }
+
+  isOf(epoch) {
+    return epoch === undefined || this.epoch === null || epoch === this.epoch;
   }
 
   settled({ entry, ack, refusal }) {
@@ -106,38 +147,54 @@ export class Conversation extends Emitter {
       // The event itself takes the place of the line; until it comes the line stays.
       this.acked.set(entry.id, { entry, revision: ack.revision });
     }
-    if (refusal && entry.frame.name === "post_message") this.refused.set(entry.id, { entry, refusal });
     if (refusal?.code === "not_a_member") this.window.members.delete(this.me);
     this.emit("changed");
     this.emit("head");
   }
 
+  /** Resolves once it is on its way, of which `settled` tells then; rejects if the client does not take it. */
   post(text, kind, replyTo) {
     if (this.window.isDetached) this.room.restart();
-    this.room.post(text, { kind, replyTo }).catch(() => {}); // `settled` tells
+    const id = randomId();
+    return this.taken(id, this.room.post(text, { kind, replyTo, id }));
   }
 
-  /** Sends a refused or expired message again. */
-  retry(item) {
-    const refused = this.refused.get(item.id);
+  /** The same for another wording of a message. */
+  edit(target, text) {
+    const id = randomId();
+    return this.taken(id, this.room.command("edit_message", { target, text }, { id }));
+  }
+
+  async taken(id, answer) {
+    answer.catch(() => {});
+    if (!this.client.pending.some((entry) => entry.id === id)) await answer;
+  }
+
+  /** Sends what was refused or has expired again. */
+  async retry(item) {
+    const refused = this.refusals.get(item.id);
     if (!refused) return this.client.resend(item.id);
-    // It cannot become shorter by itself.
-    if (refused.refusal.code === "too_big") return undefined;
-    this.refused.delete(item.id);
+    const { refusal, entry: { frame, epoch } } = refused;
     // An earlier try may have been recorded whose answer was lost: under the same id that stays its
     // one effect. Only an id that stands for something else is of no use.
-    const id = refused.refusal.code === "command_id_reused" ? undefined : item.id;
-    return this.room.post(item.text, { kind: item.kind, replyTo: item.replyTo, ...(id && { id }) }).catch(() => {});
+    const id = refusal.code === "command_id_reused" || !this.isOf(epoch) ? randomId() : item.id;
+    const { reply_to: replyTo, ...data } = frame.data;
+    this.refusals.remove(item.id);
+    try {
+      await this.taken(id, this.room.command(frame.name, replyTo === undefined || !this.isOf(epoch) ? data : frame.data, { id }));
+    } catch {
+      this.refusals.keep(refused);
+    }
+    return undefined;
   }
 
   discard(item) {
-    if (this.refused.delete(item.id)) this.emit("changed");
-    else this.client.discard(item.id);
+    if (!this.refusals.remove(item.id)) this.client.discard(item.id);
   }
 
   async join() {
     await this.room.join();
-    if (!this.isMember) this.window.members.set(this.me, bareId(this.me));
+    if (!this.isMember) this.window.tell(this.me, bareId(this.me));
     this.emit("head");
   }
 
@@ -164,11 +221,14 @@ export class Conversation extends Emitter {
     this.emit("changed");
   }
 
-  async loadMembers() {
+  async loadMembers(tries = 0) {
+    clearTimeout(this.membersTimer);
     try {
       this.window.setMembers(await this.client.api.members(this.id));
-    } catch {
-      // The events tell who is in, as far as they are loaded.
+    } catch ({ status, afterMs }) {
+      // Until then the events tell who is in, as far as they are loaded. A no to the reader stays one.
+      const comesLater = status === undefined || status >= 500;
+      if (comesLater && tries < MEMBERS_TRIES_MAX) this.membersTimer = setTimeout(() => this.loadMembers(tries + 1), afterMs ?? MEMBERS_AGAIN_MS);
     }
     this.window.membersKnown = true;
     this.emit("head");
@@ -187,5 +247,17 @@ export class Conversation extends Emitter {
   /** The title, as far as the events or the list tell. */
   title(listed) {
     return this.window.title === this.id ? listed ?? this.id : personal(this.window.title);
+  }
+}
+
+// A command in words: a text, or what it would have done.
+function wordsOf(name, { text, emoji }) {
+  switch (name) {
+    case "post_message":
+    case "edit_message": return text;
+    case "add_reaction": return `Reaction ${emoji}`;
+    case "remove_reaction": return `Removal of the reaction ${emoji}`;
+    case "redact_message": return "Removal of a message";
+    default: return name.replaceAll("_", " ");
   }
 }

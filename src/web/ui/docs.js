@@ -25,6 +25,15 @@ async function start() {
   }
 }
 
+/** Bodies to start from where the description leaves open what a message is. */
+const hello = { type: "hello", user: "alice", session: "docs-1", rooms: [{ room: "lobby" }] };
+const BODIES = {
+  "/api/commands": { type: "command", id: "docs-1", room: "lobby", name: "post_message", data: { text: "good evening" } },
+  "/api/frames": { type: "subscribe", id: "docs-1", room: "lobby" },
+  "/api/stream": hello,
+  "/api/poll": hello,
+};
+
 class Operation {
   constructor(document_, method, path, { summary, description, parameters = [], requestBody, responses = {} }) {
     Object.assign(this, { document_, method, path });
@@ -79,7 +88,7 @@ class Operation {
     this.body.rows = 6;
     this.body.spellcheck = false;
     this.body.setAttribute("aria-label", "Body");
-    this.body.value = JSON.stringify(this.example(schema), null, 2) ?? "";
+    this.body.value = JSON.stringify(BODIES[this.path] ?? this.example(schema), null, 2) ?? "";
     return [make("h2", "", `Body (${kind})`), description ? make("p", "dim", description) : null, this.body].filter(Boolean);
   }
 

@@ -19,6 +19,20 @@ export function button(className, label, text, onClick) {
   return element;
 }
 
+// Makes these the children, in this order, and touches none that is in its place: what has the focus
+// keeps it, and what is just being pressed is there when it is let go.
+export function arrange(parent, elements) {
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
+  const wanted = new Set(elements);
+  for (const element of [...parent.children]) if (!wanted.has(element)) element.remove();
+  let cursor = parent.firstElementChild;
+  for (const element of elements) {
+    if (element === cursor) cursor = cursor.nextElementSibling;
+    else parent.insertBefore(element, cursor);
+  }
+  if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
+}
+
 export function say(element, text) {
   element.textContent = text ?? "";
   element.hidden = !text;

@@ -1,6 +1,7 @@
 // Rooms that ask for this person: their own stream tells of them.
 
-import { byId, button, make } from "./dom.js";
+import { Rejected } from "/client.js";
+import { byId, button, make, say } from "./dom.js";
 
 export class Invitations {
   /** @param {import("/client.js").Client} client @param {(room: string) => void} go shows a room */
@@ -20,10 +21,18 @@ export class Invitations {
   }
 
   entry({ room, title, by }) {
+    const problem = make("p", "problem");
+    problem.hidden = true;
     const answer = (label, className, act) => {
       const element = button(className, `${label} ${title}`, label, async () => {
         element.disabled = true;
-        await act().catch(() => { element.disabled = false; });
+        say(problem, "");
+        try {
+          await act();
+        } catch (error) {
+          element.disabled = false;
+          say(problem, error.message);
+        }
       });
       return element;
     };
@@ -32,6 +41,16 @@ export class Invitations {
       make("div", "", answer("Join", "primary", async () => {
         await this.client.command(room, "join");
         this.go(room);
-      }), answer("Decline", "", () => this.client.command(room, "decline_invitation"))));
+      }), answer("Decline", "", () => this.decline(room))), problem);
+  }
+
+  // Where the room takes no answer any more, closed since say, it is put away here.
+  async decline(room) {
+    try {
+      await this.client.command(room, "decline_invitation");
+    } catch (error) {
+      if (!(error instanceof Rejected) || error.retry) throw error;
+      await this.client.command("me", "dismiss_invitation", { room });
+    }
   }
 }

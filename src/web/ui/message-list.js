@@ -1,6 +1,6 @@
 // Draws messages into a list, keeps its elements, and offers what can be done with each.
 
-import { bareId, button, clockText, dayText, hueOf, make, paintAvatar } from "./dom.js";
+import { arrange, bareId, button, clockText, dayText, hueOf, make, paintAvatar } from "./dom.js";
 import { icon } from "./icons.js";
 
 const GROUP_GAP_MS = 5 * 60_000;
@@ -13,8 +13,8 @@ const STATES = {
 export class MessageList {
   /**
    * @param {HTMLOListElement} list
-   * @param {object} on `reply`, `thread`, `edit`, `remove`, `react(item, emoji)`, `retry`, `discard`,
-   *   each called with an item
+   * @param {object} on `reply`, `thread`, `edit`, `remove`, `react(item, emoji)`, `retry`, `putBack`,
+   *   `discard`, each called with an item
    * @param {{isThread?: boolean}} [how]
    */
   constructor(list, on, { isThread = false } = {}) {
@@ -22,10 +22,14 @@ export class MessageList {
     this.on = on;
     this.isThread = isThread;
     this.conversation = null;
-    this.drawn = new Map(); // key -> { element, body, signature }
+    this.drawn = new Map(); // key -> { element, body, signature, item }
     this.tools = this.makeTools();
     list.addEventListener("mouseover", (event) => this.showTools(event.target));
-    list.addEventListener("focusin", (event) => this.showTools(event.target));
+    list.addEventListener("focusin", (event) => {
+      this.showTools(event.target);
+      const element = event.target.closest("li");
+      if (element) this.reach(element);
+    });
     list.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -46,14 +50,15 @@ export class MessageList {
       element.remove();
       this.drawn.delete(key);
     }
-    let cursor = this.list.firstElementChild;
-    let previous = null;
-    for (const item of items) {
-      const element = this.elementOf(item, previous);
-      if (element === cursor) cursor = cursor.nextElementSibling;
-      else this.list.insertBefore(element, cursor);
-      previous = item;
-    }
+    arrange(this.list, items.map((item, index) => this.elementOf(item, items[index - 1] ?? null)));
+    if (!this.list.contains(document.activeElement)) this.reach(this.list.lastElementChild);
+  }
+
+  // Tab comes to one message, the last; arrows go on from there.
+  reach(element) {
+    if (this.stop) this.stop.tabIndex = -1;
+    this.stop = element;
+    if (element) element.tabIndex = 0;
   }
 
   elementOf(item, previous) {
@@ -65,13 +70,14 @@ export class MessageList {
       && item.kind !== "action" && previous.kind !== "action" && (item.replyTo === null || this.isThread);
     const quoted = item.replyTo === null ? null : window.byRevision.get(item.replyTo);
     const replies = this.counts.get(item.revision) ?? 0;
-    const signature = [item.version, isNewDay, isFirstNew, isGrouped, quoted?.version, quoted && window.nameOf(quoted.by),
+    const signature = [item.version, isNewDay && dayText(item.at), isFirstNew, isGrouped, quoted?.version, quoted && window.nameOf(quoted.by),
       window.nameOf(item.by), item.state, item.problem, replies].join("|");
     let drawn = this.drawn.get(item.key);
+    if (drawn) drawn.item = item;
     if (drawn?.signature === signature) return drawn.element;
     if (!drawn) {
       const body = make("div", "body");
-      drawn = { element: make("li", "", body), body };
+      drawn = { element: make("li", "", body), body, item };
       drawn.element.tabIndex = -1;
       drawn.element.dataset.key = item.key;
       this.drawn.set(item.key, drawn);
@@ -160,9 +166,15 @@ export class MessageList {
   }
 
   refusal(item) {
-    const why = item.state === "expired" ? `Not sent: written ${dayText(item.at).toLowerCase()}, and there was no connection until now.` : `Not sent: ${item.problem}`;
-    return make("div", "refusal", make("span", "", why),
-      button("quiet", "Send this message again", item.state === "expired" ? "Send it now" : "Retry", () => this.on.retry(item)),
+    const [what, not] = { post_message: ["", "Not sent"], edit_message: ["Your edit: ", "not saved"] }[item.name] ?? ["", "Not done"];
+    const day = dayText(item.at);
+    const why = item.state === "refused" ? item.problem
+      : item.expiredBy === "history" ? "the room's history was replaced since it was written, and it is about a message of before."
+        : `written ${["Today", "Yesterday"].includes(day) ? day.toLowerCase() : `on ${day}`}, and there was no connection until now.`;
+    const mayHelp = item.state === "expired" ? item.expiredBy !== "history" : !item.isFinal;
+    return make("div", "refusal", make("span", "", `${what}${not}: ${why}`),
+      mayHelp ? button("quiet", "Send this message again", item.state === "expired" ? "Send it now" : "Retry", () => this.on.retry(item)) : null,
+      item.isWriting ? button("quiet", "Put this text back to where you write", "Put back", () => this.on.putBack(item)) : null,
       button("quiet", "Discard this message", "Discard", () => this.on.discard(item)));
   }
 
@@ -191,7 +203,8 @@ export class MessageList {
   }
 
   itemOf(element) {
-    return this.conversation?.window.byRevision.get(Number(element?.dataset.key)) ?? null;
+    const item = this.drawn.get(Number(element?.dataset.key))?.item;
+    return item?.revision === undefined ? null : item;
   }
 
   showTools(target) {

@@ -1,19 +1,33 @@
 // The rooms: list, search, opening one, and the drawer that holds them on a phone.
 
-import { bareId, byId, clockText, dayText, idProblem, make, personal, recall, remember, say } from "./dom.js";
+import { arrange, bareId, byId, clockText, dayText, idProblem, make, personal, recall, remember, say } from "./dom.js";
 
 const REFRESH_MS = 10_000;
 const REFRESH_GAP_MS = 1_000;
+const UNAUTHORIZED = 401;
+const PAGE_LEN = 100;
+/** Pages are larger where all rooms are asked for, because one is looked for. */
+const SEARCHED_PAGE_LEN = 500;
+const SEARCHED_PAGES_MAX = 40;
+/** So far from the end of the list the next page is asked for. */
+const NEXT_PX = 300;
 
 export class Sidebar {
   /**
    * @param {import("/client.js").Client} client
-   * @param {object} on `pick(room)`, `listed()`, and `unread(room)`: a number, or null for a room that is not followed
+   * @param {object} on `pick(room)`, `listed()`, `unread(room)`: a number, or null for a room that is not
+   *   followed, `refused(room)`: how much of this person's writing was not taken there, and `unauthorized()`:
+   *   the token holds no more, though another tab's line may stand
    */
   constructor(client, on) {
     this.client = client;
     this.on = on;
-    this.rooms = [];
+    this.rooms = []; // in the server's order, as far as it was asked for them
+    this.next = undefined; // where the list goes on
+    this.isLoading = false;
+    this.isSearching = false;
+    this.isPressed = false;
+    this.entries = new Map(); // room -> { element, signature }
     this.current = null;
     this.refreshedAt = 0;
     this.timer = null;
@@ -22,18 +36,31 @@ export class Sidebar {
     this.wireDrawer();
     this.wireForm();
     this.search = byId("room-search");
-    this.search.addEventListener("input", () => this.draw());
+    this.search.addEventListener("input", () => {
+      this.draw();
+      this.findAll();
+    });
+    this.scroller = byId("rooms").parentElement;
+    this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.search.addEventListener("keydown", (event) => this.searchKey(event));
     byId("rooms").addEventListener("click", (event) => {
       const room = event.target.closest("button")?.dataset.room;
       if (room !== undefined) this.pick(room);
     });
     byId("rooms").addEventListener("keydown", (event) => this.moveFocus(event));
+    byId("rooms").addEventListener("pointerdown", ({ button: which }) => { this.isPressed = which === 0; });
+    for (const name of ["pointerup", "pointercancel", "blur"]) window.addEventListener(name, () => this.isPressed && setTimeout(() => this.released()));
     setInterval(() => document.hidden || this.refresh(), REFRESH_MS);
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
   }
 
+  released() {
+    this.isPressed = false;
+    this.draw();
+  }
+
   pick(room) {
+    this.isPressed = false;
     this.drawer(false);
     this.search.value = "";
     this.on.pick(room);
@@ -66,30 +93,85 @@ export class Sidebar {
     this.timer = null;
     this.refreshedAt = Date.now();
     try {
-      this.rooms = (await this.client.api.rooms()).rooms ?? [];
-      say(byId("rooms-note"), this.rooms.length === 0 ? "No rooms yet. Open the first one with ＋." : "");
-    } catch {
+      const { rooms, next } = await this.client.api.rooms({ limit: PAGE_LEN });
+      // What was asked for beyond the first page stays behind it.
+      const isNew = new Set(rooms.map(({ room }) => room));
+      const rest = next === undefined ? [] : this.rooms.filter(({ room }) => !isNew.has(room));
+      if (rest.length === 0) this.next = next;
+      this.rooms = [...rooms, ...rest];
+      this.hasFailed = false;
+    } catch ({ status }) {
       // The banner tells of the connection; the list stays as it was.
-      if (this.rooms.length === 0) say(byId("rooms-note"), "The list of rooms is not to be had now.");
+      this.hasFailed = true;
+      if (status === UNAUTHORIZED) this.on.unauthorized();
     }
     this.draw();
     this.on.listed();
+    this.findAll();
+  }
+
+  // The next rooms of the list; false when there are none, or none to be had now.
+  async more(limit) {
+    if (this.isLoading || this.next === undefined) return false;
+    this.isLoading = true;
+    try {
+      const { rooms, next } = await this.client.api.rooms({ limit, after: this.next });
+      const known = new Set(this.rooms.map(({ room }) => room));
+      this.rooms.push(...rooms.filter(({ room }) => !known.has(room)));
+      this.next = next;
+      return true;
+    } catch {
+      return false;
+    } finally {
+      this.isLoading = false;
+      this.draw();
+    }
+  }
+
+  async scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    if (scrollHeight - scrollTop - clientHeight < NEXT_PX) await this.more(PAGE_LEN);
+  }
+
+  // A room that is looked for may be anywhere in the list.
+  async findAll() {
+    if (this.isSearching) return;
+    this.isSearching = true;
+    for (let page = 0; page < SEARCHED_PAGES_MAX && this.search.value.trim() !== ""; page += 1) {
+      if (!await this.more(SEARCHED_PAGE_LEN)) break;
+    }
+    this.isSearching = false;
+    this.draw();
   }
 
   draw() {
+    if (this.isPressed) return; // what moved under the pointer would not be clicked
     const wanted = this.search.value.trim().toLowerCase();
     const shown = this.rooms.filter(({ room, title }) => `${title} ${room}`.toLowerCase().includes(wanted));
-    const list = byId("rooms");
-    const focused = list.contains(document.activeElement) ? document.activeElement.dataset.room : null;
     let news = 0;
-    list.replaceChildren(...shown.map((room) => {
+    const elements = shown.map((room) => {
       const fresh = this.fresh(room);
       if (room.room !== this.current) news += fresh;
-      return this.entry(room, fresh);
-    }));
-    if (focused !== null) list.querySelector(`[data-room="${CSS.escape(focused)}"]`)?.focus();
+      return this.entry(room, fresh, this.on.refused(room.room));
+    });
+    arrange(byId("rooms"), elements);
+    if (this.entries.size > this.rooms.length) this.forget();
+    say(byId("rooms-note"), this.note(wanted, shown.length));
     say(byId("drawer-news"), news > 0 ? short(news) : "");
     remember("localStorage", this.countsKey, JSON.stringify(Object.fromEntries(this.counts)));
+  }
+
+  note(wanted, count) {
+    if (count > 0) return "";
+    if (this.isSearching || this.hasFailed === undefined) return "Looking through the rooms…";
+    if (this.hasFailed && (this.rooms.length === 0 || this.next !== undefined)) return "The list of rooms is not to be had now.";
+    if (wanted === "") return "No rooms yet. Open the first one with ＋.";
+    return this.next === undefined ? `No room of this name: “${wanted}”.` : `No room of this name among the ${this.rooms.length} latest.`;
+  }
+
+  forget() {
+    const rooms = new Set(this.rooms.map(({ room }) => room));
+    for (const room of this.entries.keys()) if (!rooms.has(room)) this.entries.delete(room);
   }
 
   // Messages not seen yet: what the server counts, or else what came since the last look.
@@ -101,22 +183,33 @@ export class Sidebar {
     return counted ?? Math.max(0, message_count - this.counts.get(room));
   }
 
-  entry({ room, title, member_count, message_count, last_message, last_message_at, closed_at }, fresh) {
+  // Its element stays the same while the list is drawn anew, so that a press on it meets its release.
+  entry({ room, title, member_count, message_count, last_message, last_message_at, closed_at }, fresh, refused) {
     const by = last_message?.by === this.client.user ? "You" : bareId(last_message?.by ?? "");
-    const last = last_message ? `${by}: ${personal(last_message.text) || "message removed"}` : "No messages yet";
+    const last = refused > 0 ? (refused === 1 ? "A message was not sent" : `${refused} messages were not sent`)
+      : last_message ? `${by}: ${personal(last_message.text) || "message removed"}` : "No messages yet";
+    const at = last_message_at ? shortTime(new Date(last_message_at)) : "";
+    const isCurrent = room === this.current;
+    const signature = JSON.stringify([title, member_count, message_count, closed_at, last, at, fresh, refused, isCurrent]);
+    const known = this.entries.get(room);
+    if (known?.signature === signature) return known.element;
+    const element = known?.element ?? make("li", "", make("button", "room-entry"));
+    this.entries.set(room, { element, signature });
     const badge = fresh > 0 ? make("span", "count", short(fresh)) : null;
     badge?.setAttribute("aria-label", `${fresh} unread`);
-    const entry = make("button", "room-entry",
+    const entry = element.firstElementChild;
+    entry.replaceChildren(
       make("span", "room-sign", closed_at ? "🔒" : "#"),
       make("span", "room-name", title || room),
-      make("span", "room-at", last_message_at ? shortTime(new Date(last_message_at)) : ""),
-      make("span", "room-last", last), badge);
+      make("span", "room-at", at),
+      make("span", refused > 0 ? "room-last refused" : "room-last", last), ...(badge ? [badge] : []));
     entry.type = "button";
     entry.dataset.room = room;
     entry.title = `${room}: ${member_count} members, ${message_count} messages`;
     entry.classList.toggle("fresh", fresh > 0);
-    if (room === this.current) entry.setAttribute("aria-current", "page");
-    return make("li", "", entry);
+    if (isCurrent) entry.setAttribute("aria-current", "page");
+    else entry.removeAttribute("aria-current");
+    return element;
   }
 
   searchKey(event) {
@@ -204,7 +297,7 @@ function shortTime(at) {
   return day === "Yesterday" ? day : at.toLocaleDateString(undefined, { month: "short", day: "numeric" });
 }
 
-// "Tea & biscuits" becomes "tea-biscuits".
+// "Tea & biscuits" becomes "tea-biscuits", "Über uns" becomes "uber-uns".
 function slug(title) {
-  return title.normalize("NFKD").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 64);
+  return title.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 64);
 }

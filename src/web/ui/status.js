@@ -44,8 +44,9 @@ export class StatusView {
   }
 
   words(state, retryAt, code, reason) {
+    if (state === "closed" && code === 4500 && reason) return `The server did not take what this page said: ${reason}`;
     if (state === "closed") return FINAL[code] ?? `Disconnected: ${reason}`;
-    const count = this.client.pending.length;
+    const count = this.client.pending.filter((entry) => entry.state === "waiting").length;
     const kept = count > 0 ? ` ${count === 1 ? "One message is" : `${count} messages are`} kept and sent then.` : "";
     const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
     if (state === "waiting" && seconds > 1) return `No connection. Next try in ${seconds} s.${kept}`;

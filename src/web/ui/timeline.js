@@ -20,10 +20,22 @@ export class Timeline {
     this.pill.addEventListener("click", () => this.toLatest());
     const observer = new ResizeObserver(() => this.isAtBottom && this.stick());
     for (const element of [this.scroller, this.list, this.historyNote]) observer.observe(element);
+    this.atMidnight();
+  }
+
+  // What was today is yesterday then.
+  atMidnight() {
+    const now = new Date();
+    const midnight = new Date(now.getFullYear(), now.getMonth(), now.getDate() + 1);
+    setTimeout(() => {
+      this.due();
+      this.atMidnight();
+    }, midnight - now + 1_000);
   }
 
   show(conversation) {
     this.conversation = conversation;
+    // Where the newest is not held the end of what is held is shown, and the newest not seen by that.
     this.isAtBottom = true;
     this.unseen = 0;
     this.due();
@@ -55,6 +67,7 @@ export class Timeline {
     }
     if (this.isAtBottom) this.stick();
     this.drawNotes(window);
+    if (window.isDetached) this.isAtBottom = false;
     if (this.isAtBottom && window.isLive) this.on.atBottom();
   }
 

@@ -19,8 +19,19 @@ export function who(start) {
   };
   const token = recall("sessionStorage", "token");
   const wanted = recall("sessionStorage", "token-wanted");
-  if (wanted) return askToken(wanted, enter);
+  if (wanted) return tokenOrName(wanted, enter);
   if (token) return enter(userOf(token), token);
+  return name(enter);
+}
+
+// What an earlier server wanted at this address this one may not.
+async function tokenOrName(wanted, enter) {
+  if (!await takesNames()) return askToken(wanted, enter);
+  forget();
+  return name(enter);
+}
+
+function name(enter) {
   const given = new URLSearchParams(location.search).get("user") ?? recall("sessionStorage", "user");
   if (given && !idProblem("The name", given)) enter(given);
   else if (given) ask(given, idProblem("The name", given), enter);
@@ -34,6 +45,15 @@ export function refused() {
   remember("sessionStorage", "token-wanted", had ? "The server does not accept this token any more." : "This server asks for a token.");
   location.reload();
 }
+
+/** The server did not understand: if that is because it takes no token, this asks for a name. */
+export async function unwanted() {
+  if (!recall("sessionStorage", "token") || !await takesNames()) return;
+  forget();
+  location.reload();
+}
+
+const takesNames = async () => (await fetch("/api/rooms?limit=1").catch(() => null))?.ok === true;
 
 /** Forgets who this is. */
 export function forget() {

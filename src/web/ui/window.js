@@ -8,7 +8,7 @@ import { bareId, personal } from "./dom.js";
 
 export const ITEMS_MAX = 500;
 const CHANGES_MAX = 5_000;
-const TARGETED = new Set(["MessageEdited", "MessageRedacted", "ReactionAdded", "ReactionRemoved"]);
+export const TARGETED = new Set(["MessageEdited", "MessageRedacted", "ReactionAdded", "ReactionRemoved"]);
 
 export class Window {
   constructor(id) {
@@ -30,6 +30,15 @@ export class Window {
     this.isDetached = false; // scrolled so far back that the newest messages are not held
     this.isLive = false;
     this.version = (this.version ?? 0) + 1;
+  }
+
+  // The room has another history: what was told of it before counts no more. Who is in is as good as
+  // known until the list comes.
+  forgetRoom() {
+    this.title = this.id;
+    this.isClosed = false;
+    this.names.clear();
+    this.version += 1;
   }
 
   // Folds one event at the end; `keep` false holds the window still, for a reader far back.
@@ -105,12 +114,34 @@ export class Window {
 
   // The list that the server keeps; it may lag behind the events, so these win.
   setMembers(list) {
+    const known = this.members;
+    this.members = new Map([...known].filter(([member]) => this.told.has(member)));
     for (const { member, display_name } of list) {
       if (this.told.has(member)) continue;
       this.members.set(member, personal(display_name) || bareId(member));
       if (!this.names.has(member)) this.names.set(member, personal(display_name) || bareId(member));
     }
     this.version += 1;
+  }
+
+  // Someone is in, whatever the list says until the event comes.
+  tell(member, name) {
+    this.told.add(member);
+    this.members.set(member, name);
+    this.version += 1;
+  }
+
+  // Takes a message as it reads now, from wherever it was read, in its place.
+  put(item) {
+    const held = this.byRevision.get(item.revision);
+    if (held) {
+      item.version = held.version + 1;
+      this.items[this.items.indexOf(held)] = item;
+    } else {
+      const at = this.items.findLastIndex(({ revision }) => revision < item.revision) + 1;
+      this.items.splice(at, 0, item);
+    }
+    this.byRevision.set(item.revision, item);
   }
 
   forget(item) {

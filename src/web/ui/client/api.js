@@ -3,25 +3,35 @@
 import { HttpError } from "./errors.js";
 
 const PAGE_LEN = 500;
+const UNAUTHORIZED = 401;
 
 export class Api {
-  /** @param {{url: string, fetch: typeof fetch, token(): Promise<string|undefined>}} options */
-  constructor({ url, fetch, token }) {
-    Object.assign(this, { url, fetch, token });
+  /** @param {{url: string, fetch: typeof fetch, tokens: import("./tokens.js").Tokens}} options */
+  constructor({ url, fetch, tokens }) {
+    Object.assign(this, { url, fetch, tokens });
   }
 
   /** Asks a path of the API; resolves with its JSON, rejects with `HttpError`. */
-  async request(path, { body, ...init } = {}) {
-    const token = await this.token();
+  async request(path, init = {}) {
+    const token = await this.tokens.last();
+    let answer = await this.#send(path, init, token);
+    if (answer.status === UNAUTHORIZED && token !== undefined) {
+      // It ran out: no line of this tab's own may have renewed it.
+      const another = await this.tokens.insteadOf(token);
+      if (another !== undefined && another !== token) answer = await this.#send(path, init, another);
+    }
+    const json = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new HttpError(answer.status, json);
+    return json;
+  }
+
+  #send(path, { body, ...init }, token) {
     const headers = {
       ...(token && { authorization: `Bearer ${token}` }),
       ...(body !== undefined && { "content-type": "application/json" }),
       ...init.headers,
     };
-    const answer = await this.fetch(new URL(path, this.url), { ...init, headers, ...(body !== undefined && { body: JSON.stringify(body) }) });
-    const json = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new HttpError(answer.status, json);
-    return json;
+    return this.fetch(new URL(path, this.url), { ...init, headers, ...(body !== undefined && { body: JSON.stringify(body) }) });
   }
 
   /** One page of the rooms, the most recently active first: `{ rooms, next? }`. */
@@ -46,5 +56,12 @@ export class Api {
   timeline(room, { before, limit = 100 } = {}) {
     const query = new URLSearchParams({ limit: String(limit), ...(before !== undefined && { before: String(before) }) });
     return this.request(`/api/rooms/${encodeURIComponent(room)}/timeline?${query}`);
+  }
+
+  /** A page of a thread's messages as they read now, from its first on, oldest first: `{ thread, messages, more }`. */
+  thread(room, root, { after, limit = 100, minPosition } = {}) {
+    const place = { ...(after !== undefined && { after: String(after) }), ...(minPosition !== undefined && { min_position: minPosition }) };
+    const query = new URLSearchParams({ limit: String(limit), ...place });
+    return this.request(`/api/rooms/${encodeURIComponent(room)}/threads/${root}?${query}`);
   }
 }

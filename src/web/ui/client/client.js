@@ -11,12 +11,14 @@ import { Relay, canShare } from "./relay.js";
 import { Room } from "./room.js";
 import { defaultStore, memoryStore } from "./store.js";
 import { tabId, sessionId } from "./tab.js";
+import { Tokens } from "./tokens.js";
 import { transportsOf } from "./transports.js";
 
 /** The word for one's own stream where else a room is named. */
 const ME = "me";
 /** Requests that wait for an answer at once. */
 const REQUESTS_MAX = 100;
+const CLOSED = "the client was closed";
 /** How long a fresh token may take before what was refused without it is sent again, in milliseconds. */
 const TOKEN_WITHIN_MS = 1_000;
 
@@ -36,8 +38,9 @@ export class Client extends Emitter {
   #outbox;
   #rooms = new Map();
   #requests = new Map(); // id -> { frame, resolve, reject }
-  #token;
-  #subject = null; // whose the line is, if a token said so
+  #tokens;
+  #epoch = null; // of the server's history, as far as this client was told
+  #epochAsked = null; // the id of a subscribe that is to tell it and follows nothing
   #isShared;
 
   /** Made by `connect`. */
@@ -50,7 +53,8 @@ export class Client extends Emitter {
     this.#isShared = options.share && canShare();
     this.tab = tabId();
     this.ended = new AbortController();
-    this.api = new Api({ url: options.url, fetch: options.fetch, token: () => this.#getToken(false) });
+    this.#tokens = new Tokens(options.token);
+    this.api = new Api({ url: options.url, fetch: options.fetch, tokens: this.#tokens });
     this.#outbox = new Outbox({
       store: options.store ?? memoryStore(),
       owner: this.tab,
@@ -70,11 +74,11 @@ export class Client extends Emitter {
     if (this.user !== null) return this.#begin(this.user);
     if (typeof token === "string") return this.#begin(subjectOf(token));
     if (!token || (!this.#isShared && store)) return this.#begin(null);
-    this.#line = new Asking(() => this.#getToken(false), {
+    this.#line = new Asking(() => this.#tokens.last(), {
       status: (status) => this.#stands(status),
       problem: (error) => this.emit("problem", error),
       known: (subject) => {
-        this.#subject = subject;
+        this.#tokens.subject = subject;
         this.#begin(subject);
       },
     });
@@ -91,7 +95,7 @@ export class Client extends Emitter {
       user: options.user,
       device: options.device,
       session: options.session ?? sessionId(space, this.#isShared),
-      token: (again) => this.#getToken(again),
+      token: (again) => (again ? this.#tokens.next() : this.#tokens.last()),
       transports: transportsOf(options),
       fetch: options.fetch,
       space,
@@ -156,10 +160,11 @@ export class Client extends Emitter {
    *   `isStored: false`: a reload may forget it
    */
   command(room, name, data = {}, { id = randomId(), expected, ...keep } = {}) {
+    if (this.ended.signal.aborted) return Promise.reject(new ClientError("closed", CLOSED));
     const problem = objection(room);
     if (problem !== null) return Promise.reject(new ClientError("malformed", problem));
     const frame = { type: "command", id, room, name, data, ...(expected !== undefined && { expected }) };
-    return this.#outbox.add(frame, keep);
+    return this.#outbox.add(frame, { ...keep, epoch: this.#rooms.get(room)?.cursor.epoch ?? this.#epoch });
   }
 
   /** Sends an expired command after all. */
@@ -183,23 +188,8 @@ export class Client extends Emitter {
     for (const room of this.#rooms.values()) room.lost();
     this.#line.stop();
     this.#outbox.close();
-    for (const { reject } of this.#requests.values()) reject(new ClientError("closed", "the client was closed"));
+    for (const { reject } of this.#requests.values()) reject(new ClientError("closed", CLOSED));
     this.#requests.clear();
-  }
-
-  async #getToken(again) {
-    const { token } = this.#options;
-    if (typeof token !== "function") return again ? undefined : token;
-    try {
-      if (again || this.#token === undefined) this.#token = Promise.resolve(token({ again }));
-      const given = await this.#token;
-      const subject = this.#subject === null ? null : subjectOf(given);
-      if (subject !== this.#subject) throw new Error(`the token is that of ${subject ?? "nobody"}, this line is ${this.#subject}'s: connect anew for another person`);
-      return given;
-    } catch (error) {
-      this.#token = undefined;
-      throw error;
-    }
   }
 
   // What a room says goes through this.
@@ -232,6 +222,7 @@ export class Client extends Emitter {
   }
 
   #request(frame) {
+    if (this.ended.signal.aborted) return Promise.reject(new ClientError("closed", CLOSED));
     if (this.#requests.size >= REQUESTS_MAX) return Promise.reject(new ClientError("queue_full", `${REQUESTS_MAX} requests wait already`));
     const id = randomId();
     return new Promise((resolve, reject) => {
@@ -255,6 +246,7 @@ export class Client extends Emitter {
       case "ack": this.#outbox.answered(message); break;
       case "reject": this.#rejected(message); break;
       case "page": this.#answered(message); break;
+      case "subscribed": this.#subscribed(message); break;
       default: this.#rooms.get(message.room)?.take(message);
     }
     // What was read on another device, if one's own stream is followed.
@@ -278,8 +270,34 @@ export class Client extends Emitter {
       } else if (room.state !== "denied" && room.state !== "closed") room.subscribe();
     }
     for (const { frame } of this.#requests.values()) this.#line.send(frame);
-    this.#outbox.ready();
+    const [epoch] = (message.rooms ?? []).map((entry) => entry.epoch).filter(Boolean);
+    this.#outbox.ready(epoch ?? null);
+    if (epoch !== undefined) this.#epoch = epoch;
+    else this.#askEpoch();
     this.emit("ready", message);
+  }
+
+  // All rooms are of one history. A server tells which with each room that is followed; where none is
+  // and something waits for that, one's own stream is asked for, and left again.
+  #askEpoch() {
+    this.#epochAsked = null;
+    if (!this.#outbox.awaitsEpoch || ["joining", "catching_up"].includes(this.#rooms.get(ME)?.state)) return;
+    this.#epochAsked = randomId();
+    this.#line.send({ type: "subscribe", id: this.#epochAsked, room: ME });
+  }
+
+  #epochTold(id) {
+    if (id === undefined || id !== this.#epochAsked) return false;
+    this.#epochAsked = null;
+    if (!this.#rooms.has(ME)) this.#line.send({ type: "unsubscribe", id: randomId(), room: ME });
+    return true;
+  }
+
+  #subscribed(message) {
+    this.#epochTold(message.id);
+    this.#rooms.get(message.room)?.take(message);
+    this.#epoch = message.epoch ?? this.#epoch;
+    this.#outbox.isOf(this.#epoch);
   }
 
   #rejected(refusal) {
@@ -287,7 +305,10 @@ export class Client extends Emitter {
     const message = refusal.code === "token_expired" ? { ...refusal, retry: true, after_ms: refusal.after_ms ?? TOKEN_WITHIN_MS } : refusal;
     if (this.#requests.has(message.id)) return this.#answered(message);
     if (this.#outbox.answered(message)) return undefined;
-    for (const room of this.#rooms.values()) if (room.refused(message)) return undefined;
+    // Who may not even follow themselves is told nothing: the server is to judge what waits.
+    if (this.#epochTold(message.id)) return this.#outbox.isOf(this.#epoch);
+    const room = [...this.#rooms.values()].find((one) => one.refused(message));
+    if (room?.id === ME && room.state === "denied") this.#outbox.isOf(this.#epoch);
     return undefined;
   }
 

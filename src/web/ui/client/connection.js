@@ -42,7 +42,9 @@ export class Connection {
   #attempt = 0; // tells calls of an abandoned line from those of this one
   #isReady = false;
   #isStopped = false;
-  #hasRefreshedToken = false;
+  #shown; // the token that the server last took or refused
+  #offered; // the token of the last `authenticate`
+  #isAsked = false; // for another token, and no line has stood since
   #wantsToken = false; // the server asks for a fresh one and has none yet
   #isRenewing = false;
   #hasNoToken = false; // this line, for its hello
@@ -119,7 +121,7 @@ export class Connection {
   async #hello() {
     const { user, device } = this.options;
     this.#hasNoToken = true;
-    const token = await this.#token(false);
+    const token = await this.#shownToken();
     this.#hasNoToken = false;
     const hello = { type: "hello", ...(token ? { token } : { user }), session: this.session, ...(device && { device }), rooms: [] };
     // What does not fit into one message is subscribed by its followers, once they see it missing in `ready`.
@@ -143,6 +145,11 @@ export class Connection {
     }
   }
 
+  async #shownToken() {
+    this.#shown = await this.#token(false);
+    return this.#shown;
+  }
+
   #open() {
     clearTimeout(this.#timers.retry);
     this.#attempt += 1;
@@ -156,7 +163,7 @@ export class Connection {
     this.#line = transport.open({
       url: this.options.url,
       hello: () => this.#hello(),
-      token: () => this.#token(false),
+      token: () => this.#shownToken(),
       heard: () => { this.#heardAt = Date.now(); },
       message: (message) => isThis() && this.#receive(message),
       closed: ({ code, reason }) => isThis() && this.#lost(code, reason),
@@ -182,24 +189,35 @@ export class Connection {
   async #lost(code, reason) {
     const wasReady = this.#abandon();
     if (this.#isStopped) return;
-    if (code === TOKEN_CLOSE && !this.#hasRefreshedToken) {
-      let token;
-      try {
-        token = await this.#token(true);
-      } catch (error) {
-        if (!this.#isStopped && !this.#line) this.#wait(this.#backoff.next(), LOST_CLOSE, error.message);
-        return;
-      }
-      if (this.#isStopped || this.#line) return;
-      this.#hasRefreshedToken = token !== undefined;
-      if (token !== undefined) return void this.#open();
-    }
+    if (code === TOKEN_CLOSE && await this.#hasAnother(wasReady, reason)) return;
+    if (this.#isStopped || this.#line) return;
     if (code >= 4500 && code <= 4999) {
       this.#say({ state: "closed", code, reason: reason || `closed by the server (${code})` });
       return;
     }
     this.#wait(this.#backoff.next(), code, reason);
     if (!wasReady && !this.#hasNoToken) this.#considerFallback(this.#attempt);
+  }
+
+  // The token was refused: whether its source has another, which is tried then. One that was taken for
+  // a while may be replaced at once; else it is refused for what it is, and its source asked no faster
+  // than a lost line comes back. The same one again is all that there is.
+  async #hasAnother(wasReady, reason) {
+    const refused = this.#shown;
+    this.#say({ state: "connecting", transport: this.options.transports[this.#transport].name });
+    let token;
+    try {
+      token = await this.#token(true);
+    } catch (error) {
+      if (!this.#isStopped && !this.#line) this.#wait(this.#backoff.next(), LOST_CLOSE, error.message);
+      return true;
+    }
+    if (token === undefined || token === refused) return false;
+    if (this.#isStopped || this.#line) return true;
+    if (wasReady || !this.#isAsked) this.#open();
+    else this.#wait(this.#backoff.next(), TOKEN_CLOSE, reason);
+    this.#isAsked = true;
+    return true;
   }
 
   // A transport that fails although the server can be reached is blocked on the way.
@@ -236,7 +254,10 @@ export class Connection {
       case "event": this.#rooms.get(message.room)?.take(message.revision); break;
       case "room_state": Object.assign(this.#rooms.get(message.room) ?? {}, { last: message.revision }); break;
       case "closed": this.#rooms.delete(message.room); break;
-      case "authenticated": this.#wantsToken = false; break;
+      case "authenticated":
+        this.#wantsToken = false;
+        this.#shown = this.#offered;
+        break;
       case "reject": this.#refused(message); break;
       default: // a newer server may say more
     }
@@ -247,7 +268,7 @@ export class Connection {
     clearTimeout(this.#timers.ready);
     this.#isReady = true;
     this.#failures = 0;
-    this.#hasRefreshedToken = false;
+    this.#isAsked = false;
     this.#wantsToken = false;
     this.#backoff.succeeded(message.reconnect);
     this.#heartbeatMs = message.heartbeat_ms ?? HEARTBEAT_DEFAULT_MS;
@@ -289,6 +310,7 @@ export class Connection {
       this.#wantsToken = false;
       try {
         const token = await this.#token(true);
+        this.#offered = token;
         if (token) this.send({ type: "authenticate", id: randomId(), token });
       } catch {
         this.#wantsToken = this.#isReady;

@@ -15,13 +15,15 @@ export class Rejected extends Error {
 }
 
 /**
- * A command that waited so long that it may no longer apply. It was not dropped: `command` is
+ * A command that waited so long that it may no longer apply, or that names a message of a history
+ * which the server has no more. It was not dropped: `command` is
  * handed back, and stays stored until it is sent again (`client.resend`) or given up (`client.discard`).
  */
 export class Expired extends Error {
   constructor(command, ageMs) {
-    const hours = Math.round(ageMs / 3_600_000);
-    super(`not sent: it has waited ${hours} hours for a connection; send it again or discard it`);
+    super(command.expiredBy === "history"
+      ? "not sent: the server's history was replaced since, and what it names may be another message there; send it again or discard it"
+      : `not sent: it has waited ${Math.round(ageMs / 3_600_000)} hours for a connection; send it again or discard it`);
     this.name = "Expired";
     this.code = "expired";
     this.command = command;

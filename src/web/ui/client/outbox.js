@@ -3,7 +3,9 @@
 //
 // What no longer applies: an entry older than `expireAfterMs` is not sent. Its promise is
 // rejected with `Expired`, or, if the page was loaded anew since, `expired` tells of it. It
-// stays in the store until it is sent again or discarded: nothing is dropped in silence.
+// stays in the store until it is sent again or discarded: nothing is dropped in silence. The same
+// for one that names a message by its revision, where the server has another history since (of a
+// backup, or cut by a repair): there that revision is another message, or none.
 
 import { Emitter } from "./emitter.js";
 import { ClientError, Expired, Rejected } from "./errors.js";
@@ -28,6 +30,8 @@ const PACE_EASED = 0.98;
 const PACE_MAX_MS = 5_000;
 const RETRY_BASE_MS = 500;
 const RETRY_CAP_MS = 30_000;
+/** In place of an epoch that no one tells. */
+const ANY_EPOCH = "";
 
 /**
  * A command on its way.
@@ -37,6 +41,8 @@ const RETRY_CAP_MS = 30_000;
  * @property {{type: "command", id: string, room: string, name: string, data: object, expected?: number}} frame
  * @property {number} createdAt Unix milliseconds
  * @property {number} [expireAfterMs]
+ * @property {string} [epoch] of the history that it was written in, where that was known
+ * @property {"age"|"history"} [expiredBy] why it expired
  * @property {boolean} attempted whether it may have reached the server
  * @property {"waiting"|"expired"} state
  */
@@ -44,6 +50,7 @@ const RETRY_CAP_MS = 30_000;
 export class Outbox extends Emitter {
   #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored, isOnItsWay, number }
   #isReady = false;
+  #epoch = null; // of the server's history, once this line has told it
   #onTheirWay = 0;
   #window = WINDOW_FIRST;
   #isFull = false; // as many as the window holds are on their way: the next go once all are answered
@@ -111,7 +118,13 @@ export class Outbox extends Emitter {
   }
 
   /** Resolves with the ack; rejects with `Rejected`, `Expired` or `ClientError`. */
-  add(frame, { expireAfterMs, isStored = true } = {}) {
+  add(given, { expireAfterMs, epoch, isStored = true } = {}) {
+    let frame;
+    try {
+      frame = JSON.parse(JSON.stringify(given)); // as it is now, whatever its maker does with it later
+    } catch (error) {
+      return Promise.reject(new ClientError("malformed", `the command is not to be written as JSON: ${error.message}`));
+    }
     if (this.#entries.has(frame.id)) {
       return Promise.reject(new ClientError("id_in_use", `a command with the id ${frame.id} waits already: give each its own, or wait for its answer`));
     }
@@ -122,6 +135,7 @@ export class Outbox extends Emitter {
     if (tooBig) return Promise.reject(new ClientError("too_big", tooBig));
     const entry = { id: frame.id, owner: this.owner, frame, createdAt: this.now(), attempted: false, state: "waiting" };
     if (expireAfterMs !== undefined) entry.expireAfterMs = expireAfterMs;
+    if (epoch) entry.epoch = epoch;
     return new Promise((resolve, reject) => {
       const held = { entry, resolve, reject, tries: 0, isStored };
       this.#entries.set(entry.id, held);
@@ -131,12 +145,28 @@ export class Outbox extends Emitter {
     });
   }
 
-  /** A line stands: all that waits goes out, in order, and no more at once than the window. */
-  ready() {
+  /**
+   * A line stands: all that waits goes out, in order, and no more at once than the window.
+   * @param {string|null} [epoch] of the server's history; without it what depends on that waits for `isOf`
+   */
+  ready(epoch = null) {
     this.lost();
     this.#isReady = true;
+    this.#epoch = epoch;
     this.#pausedUntil = 0;
     this.#flush();
+  }
+
+  /** The server's history is of this epoch; `null` if that is not to be known. */
+  isOf(epoch) {
+    if (!this.#isReady) return;
+    this.#epoch = epoch ?? ANY_EPOCH;
+    this.#flush();
+  }
+
+  /** Whether something waits until the epoch of the server's history is known. */
+  get awaitsEpoch() {
+    return this.#isReady && this.#epoch === null && this.entries.some((entry) => entry.state === "waiting" && dependsOnEpoch(entry));
   }
 
   /** The line is gone: what was sent and not answered may or may not have arrived. */
@@ -170,6 +200,8 @@ export class Outbox extends Emitter {
     const held = this.#entries.get(id);
     if (!held) return;
     Object.assign(held.entry, { createdAt: this.now(), state: "waiting" });
+    delete held.entry.expiredBy;
+    delete held.entry.epoch;
     this.#store(held);
     this.emit("changed");
     this.#flush();
@@ -242,7 +274,7 @@ export class Outbox extends Emitter {
   // the window goes window by window: the fewer are on their way behind one that is refused.
   #flush() {
     if (this.#onTheirWay === 0) this.#turn();
-    if (this.#isFull) return;
+    if (this.#isFull || this.awaitsEpoch) return;
     for (const held of [...this.#entries.values()]) {
       if (!this.#isReady || this.#onTheirWay >= this.#window || this.now() < this.#pausedUntil) return;
       const isDue = this.#entries.get(held.entry.id) === held && !held.isOnItsWay && held.entry.state !== "expired";
@@ -287,13 +319,17 @@ export class Outbox extends Emitter {
   }
 
   #expireIfDue(held) {
-    const ageMs = this.now() - held.entry.createdAt;
-    if (held.entry.state === "expired" || ageMs <= (held.entry.expireAfterMs ?? this.expireAfterMs)) return false;
-    held.entry.state = "expired";
+    const { entry } = held;
+    if (entry.state === "expired") return false;
+    const ageMs = this.now() - entry.createdAt;
+    const isOld = ageMs > (entry.expireAfterMs ?? this.expireAfterMs);
+    const isOfAnother = this.#isReady && ![null, ANY_EPOCH, entry.epoch].includes(this.#epoch) && dependsOnEpoch(entry);
+    if (!isOld && !isOfAnother) return false;
+    Object.assign(entry, { state: "expired", expiredBy: isOfAnother ? "history" : "age" });
     this.#store(held);
-    held.reject?.(new Expired(held.entry, ageMs));
+    held.reject?.(new Expired(entry, ageMs));
     Object.assign(held, { resolve: undefined, reject: undefined });
-    this.emit("expired", held.entry);
+    this.emit("expired", entry);
     this.emit("changed");
     return true;
   }
@@ -310,4 +346,9 @@ export class Outbox extends Emitter {
       this.emit("storage", error);
     }
   }
+}
+
+// Whether it names a message, or the room's own place, by a revision of a history that is known.
+function dependsOnEpoch({ epoch, frame: { data, expected } }) {
+  return epoch !== undefined && (expected !== undefined || data?.target !== undefined || data?.reply_to !== undefined);
 }

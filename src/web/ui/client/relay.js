@@ -20,6 +20,7 @@ import { freshTabId } from "./tab.js";
 const OWN_LOCK_WITHIN_MS = 500;
 const PROBE_EVERY_MS = 5_000;
 const ANSWER_WITHIN_MS = 2_000;
+const TOKEN_CLOSE = 4501;
 const REPLACED_CLOSE = 4507;
 
 /** Whether tabs can share a connection here. */
@@ -37,6 +38,7 @@ export class Relay {
   #followed = new Map(); // room -> tabs that follow it
   #isAttached = false;
   #isStopped = false;
+  #isBarred = false; // its token was refused: it does not lead, unless asked to or another's line stands
   #answerTimer = null;
 
   /**
@@ -86,8 +88,9 @@ export class Relay {
   }
 
   wake() {
-    if (this.#connection) this.#connection.wake();
-    else this.#post({ kind: "wake" });
+    if (this.#connection) return this.#connection.wake();
+    this.#post({ kind: "wake" });
+    return this.#unbar();
   }
 
   renew() {
@@ -149,6 +152,7 @@ export class Relay {
   #lead() {
     clearTimeout(this.#answerTimer);
     this.#isAttached = false;
+    this.#isBarred = false;
     this.#followed.clear();
     const connection = new Connection(this.options, {
       status: (status) => connection === this.#connection && this.#stands(status),
@@ -164,7 +168,26 @@ export class Relay {
   #stands(status) {
     // This session goes on elsewhere: another tab took the lead while this one was frozen.
     if (status.code === REPLACED_CLOSE) this.#stepDown();
+    else if (status.state === "closed" && status.code === TOKEN_CLOSE) this.#giveWay(status);
     else this.#tell({ kind: "status", status });
+  }
+
+  // This tab's token is refused; another tab's may still hold, so that the others hear nothing of it.
+  #giveWay(status) {
+    const connection = this.#connection;
+    this.#isBarred = true;
+    this.#isAttached = false;
+    this.#connection = null;
+    this.#followers.clear();
+    this.#take({ kind: "status", status });
+    connection.stop();
+    this.release?.();
+  }
+
+  #unbar() {
+    if (!this.#isBarred || this.#isStopped) return;
+    this.#isBarred = false;
+    this.#campaign(false);
   }
 
   // Another tab leads now: this one was frozen, or is one too many.
@@ -187,6 +210,7 @@ export class Relay {
   #take({ kind, status, message }) {
     if (kind === "status") {
       this.status = { ...status, role: this.#connection ? "leader" : "follower" };
+      if (status.state === "live") this.#unbar();
       if (status.state !== "live") this.ready = null;
       this.on.status(this.status);
     } else {
@@ -277,7 +301,8 @@ export class Relay {
 
   // Asks whether the leader is awake; wakes a wait that the leader's own timers may sleep through.
   #probe() {
-    if (this.#connection || this.#isStopped) return;
+    // Where all were refused none leads.
+    if (this.#connection || this.#isStopped || (this.#isBarred && this.status.state === "closed")) return;
     this.#post({ kind: "probe" });
     if (!this.#isAttached) this.#post({ kind: "attach" });
     if (this.status.state === "waiting" && Date.now() > this.status.retryAt) this.wake();

@@ -19,7 +19,8 @@ const PASSING = ["rate_limited", "unavailable"];
 
 /**
  * Emits
- * - `reset`: drop what is held of this room; what follows starts anew (also at the first visit)
+ * - `reset`: `{ epoch }`, drop what is held of this room; what follows starts anew (also at the first visit).
+ *   Where the epoch is another than before, the room's whole history is another
  * - `event`: a recorded event, in order, exactly once
  * - `state`: `{ state, events, revision }`, the room's public state instead of its history
  * - `live`: the past is done, what follows happens now
@@ -35,6 +36,7 @@ export class Room extends Emitter {
   #seenTimer = null;
   #presence;
   #recent = []; // revisions of the others' last messages
+  #recentFrom = null; // the revision from which on those are all
   #epoch = null; // of the revisions that are known
   #countedTo = -1; // the revision up to which `unread` counts already
   #awaitsState = false; // the server said that a state comes
@@ -117,7 +119,8 @@ export class Room extends Emitter {
 
   /** Broadcasts something that is not recorded; best effort. */
   ephemeral(name, data = {}) {
-    this.#link.send({ type: "ephemeral", room: this.id, name, data });
+    // Here it throws at whoever gives what is no JSON, not on the way.
+    this.#link.send({ type: "ephemeral", room: this.id, name, data: JSON.parse(JSON.stringify(data)) });
   }
 
   /** Call it at each keystroke: it tells the others, at most every few seconds. */
@@ -135,7 +138,7 @@ export class Room extends Emitter {
     if (revision === null || revision <= (this.seenRevision ?? -1)) return;
     this.seenRevision = revision;
     this.#seenDue = revision;
-    if (revision >= (this.#cursor.last ?? 0)) this.#setUnread(0);
+    this.#recount();
     this.#seenTimer ??= setTimeout(() => this.#sendSeen(), SEEN_EVERY_MS);
   }
 
@@ -192,12 +195,14 @@ export class Room extends Emitter {
       this.seenRevision = null;
       this.#seenDue = null;
       this.#recent = [];
+      this.#recentFrom = null;
       this.#setUnread(0);
     }
     if (how === "reset" || this.#cursor.last === null || (this.#cursor.epoch ?? epoch) !== epoch) {
       this.#cursor.clear();
       this.#countedTo = head ?? -1; // what came before the first visit is not missed
-      this.emit("reset");
+      this.#recentFrom = null;
+      this.emit("reset", { epoch });
     }
     this.#epoch = epoch;
     this.#cursor.epoch = epoch;
@@ -263,6 +268,7 @@ export class Room extends Emitter {
     const place = this.#cursor.take(event.revision);
     if (place === "gap") this.subscribe();
     if (place !== "next") return;
+    this.#recentFrom ??= event.revision;
     this.head = Math.max(this.head ?? 0, event.revision);
     this.#arrived(event);
     this.emit("event", event);
@@ -272,7 +278,7 @@ export class Room extends Emitter {
     this.#presence.quiet(by);
     if (by === this.#link.user || name !== "MessagePosted") return;
     if (revision > (this.#recent.at(-1) ?? -1)) this.#recent.push(revision);
-    if (this.#recent.length > RECENT_LEN_MAX) this.#recent.shift();
+    if (this.#recent.length > RECENT_LEN_MAX) this.#recentFrom = this.#recent.shift() + 1;
     if (revision > Math.max(this.#countedTo, this.seenRevision ?? -1)) this.#setUnread(this.unread + 1);
   }
 
@@ -288,6 +294,7 @@ export class Room extends Emitter {
     this.#stateTries = 0;
     this.#cursor.last = revision;
     this.head = Math.max(this.head ?? 0, revision);
+    if (events.length > 0) this.#recentFrom = Math.min(this.#recentFrom ?? Infinity, events[0].revision);
     for (const event of events) if (event.revision > (held ?? -1)) this.#arrived(event);
     this.emit("state", { state, events, revision });
   }
@@ -322,8 +329,15 @@ export class Room extends Emitter {
   seenElsewhere(revision) {
     if (revision <= (this.seenRevision ?? -1)) return;
     this.seenRevision = revision;
-    if (revision >= (this.head ?? 0)) this.#setUnread(0);
-    else this.#setUnread([...this.#recent].filter((one) => one > revision).length);
+    this.#recount();
+  }
+
+  // What is unread past the marker; it stays the server's count where some of that has not come here.
+  #recount() {
+    const last = this.#cursor.last ?? -1;
+    const hasAll = this.#recentFrom !== null && this.seenRevision + 1 >= this.#recentFrom && last >= this.#countedTo;
+    if (this.seenRevision >= Math.max(this.head ?? 0, last)) this.#setUnread(0);
+    else if (hasAll) this.#setUnread(this.#recent.filter((one) => one > this.seenRevision).length);
   }
 
   #setUnread(count) {

@@ -1,0 +1,141 @@
+// What is left over from before, a reload or another server or a room that is closed since, has a way out.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, afterEach, before, describe, test } from "node:test";
+
+import { connect } from "../../src/web/ui/client.js";
+import { Person, launch } from "./browser.mjs";
+import { Server } from "./server.mjs";
+
+let server;
+let browser;
+let owner;
+let people = [];
+
+before(async () => {
+  server = await Server.start();
+  browser = await launch();
+  owner = connect({ url: server.url, user: "owner" });
+});
+
+after(async () => {
+  owner.close();
+  await browser.close();
+  await server.stop();
+});
+
+afterEach(async () => {
+  const faults = people.flatMap(({ faults }) => faults);
+  for (const person of people) await person.leave();
+  people = [];
+  assert.deepEqual(faults, [], "the browser's console is quiet");
+});
+
+async function come(name, options) {
+  const person = await Person.come(browser, server.url, name, options);
+  people.push(person);
+  await person.isLive();
+  return person;
+}
+
+describe("of an earlier server at this address", () => {
+  for (const [what, key, value] of [
+    ["a token is not shown to one that takes none", "token", `x.${btoa(JSON.stringify({ sub: "alice" }))}.x`],
+    ["the wish for a token is not kept up where none is wanted", "token-wanted", "This server asks for a token."],
+  ]) {
+    test(what, async () => {
+      const alice = await come("alice");
+      await alice.page.evaluate(([name, held]) => sessionStorage.setItem(name, held), [key, value]);
+      await alice.page.reload();
+      await alice.isLive();
+      assert.equal(await alice.page.evaluate((name) => sessionStorage.getItem(name), key), "");
+    });
+  }
+});
+
+describe("an invitation to a room that was closed since", () => {
+  test("says so, and can be put away", async () => {
+    await owner.command("closed-since", "open_room", { title: "Closed since" });
+    const alice = await come("alice");
+    await owner.command("closed-since", "invite_member", { member: "alice" });
+    const join = alice.page.getByRole("button", { name: "Join Closed since" });
+    await join.waitFor();
+    await owner.command("closed-since", "close_room");
+    await join.click();
+    await alice.page.locator("#invitations .problem", { hasText: "closed" }).waitFor();
+    await alice.picture("invitation-closed");
+    await alice.page.getByRole("button", { name: "Decline Closed since" }).click();
+    await join.waitFor({ state: "detached" });
+  });
+});
+
+describe("a reaction of days ago that was never sent", () => {
+  test("is shown in its room, and can be discarded", async () => {
+    await owner.command("days-ago", "open_room", { title: "Days ago" });
+    const { revision } = await owner.command("days-ago", "post_message", { text: "react to me" });
+    const alice = await come("alice", { room: "days-ago" });
+    await alice.join();
+    await alice.page.evaluate(async (target) => {
+      const { localStore } = await import("/client.js");
+      const frame = { type: "command", id: "old", room: "days-ago", name: "add_reaction", data: { target, emoji: "🎉" } };
+      localStore(`dramatis:${location.host}:alice:outbox`)
+        .put({ id: "old", owner: sessionStorage.getItem("dramatis:tab"), frame, createdAt: Date.now() - 4 * 86_400_000, attempted: false, state: "waiting" });
+    }, revision);
+    await alice.page.reload();
+    await alice.page.locator(".message.expired", { hasText: "Reaction 🎉" }).waitFor();
+    await alice.picture("expired-reaction");
+    await alice.page.getByRole("button", { name: "Discard this message" }).click();
+    await alice.page.locator(".message.expired").waitFor({ state: "detached" });
+    assert.equal(await alice.page.evaluate(() => Object.keys(localStorage).some((key) => key.endsWith(":outbox:old"))), false);
+  });
+});
+
+describe("a room in the background", () => {
+  test("is held by the page as far as one on show is", async () => {
+    await owner.command("background", "open_room", { title: "Background" });
+    const alice = await come("alice");
+    const count = alice.page.evaluate(async () => {
+      const [{ Conversation }, { Refusals }, { connect: open }] = await Promise.all(
+        ["/ui/conversation.js", "/ui/refusals.js", "/client.js"].map((path) => import(path)));
+      const client = open({ user: "alice", share: false });
+      const conversation = new Conversation(client, "background", new Refusals(client));
+      conversation.isShown = () => false;
+      await new Promise((resolve) => { conversation.on("arrived", ({ text }) => text === "the last" && resolve()); });
+      const { length } = conversation.window.items;
+      client.close();
+      return length;
+    });
+    await alice.page.evaluate(() => { location.hash = "background"; });
+    await alice.page.locator("#room-about", { hasText: "here" }).waitFor();
+    await Promise.all(Array.from({ length: 900 }, (_, number) => owner.command("background", "post_message", { text: `line ${number}` })));
+    await owner.command("background", "post_message", { text: "the last" });
+    assert.ok(await count <= 500, `${await count} are held`);
+  });
+});
+
+describe("small things", () => {
+  test("a title with marks on its letters proposes an id that can be read", async () => {
+    const alice = await come("alice");
+    await alice.page.click("#new-room");
+    await alice.page.fill("#room-form-title", "Über uns: Café");
+    assert.equal(await alice.page.inputValue("#room-form-id"), "uber-uns-cafe");
+  });
+
+  test("the page of the HTTP API proposes bodies that are messages", async () => {
+    const alice = await come("alice");
+    await alice.page.goto(`${server.url}/docs`);
+    for (const path of ["/api/commands", "/api/frames", "/api/stream", "/api/poll"]) {
+      const operation = alice.page.locator(".operation", { has: alice.page.locator(".path", { hasText: new RegExp(`^${path}$`) }) })
+        .filter({ has: alice.page.locator(".method", { hasText: "POST" }) });
+      const body = JSON.parse(await operation.locator("textarea").inputValue());
+      assert.equal(typeof body.type, "string", path);
+    }
+  });
+
+  test("the types' own imports name files, as Node's way to find modules asks for", async () => {
+    const text = await readFile(new URL("../../src/web/ui/client.d.ts", import.meta.url), "utf8");
+    const paths = [...text.matchAll(/from "(\.[^"]+)"/g)].map(([, path]) => path);
+    assert.ok(paths.length > 0 && paths.every((path) => path.endsWith(".js")), paths.join());
+  });
+});

@@ -1,0 +1,253 @@
+// What the chat page shows of much: long threads, many rooms and members, what was read and what not.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+
+import { connect } from "../../src/web/ui/client.js";
+import { Person, launch, until } from "./browser.mjs";
+import { Server } from "./server.mjs";
+
+let server;
+let browser;
+let owner;
+let people = [];
+
+before(async () => {
+  server = await Server.start();
+  browser = await launch();
+  owner = connect({ url: server.url, user: "owner" });
+});
+
+after(async () => {
+  owner.close();
+  await browser.close();
+  await server.stop();
+});
+
+afterEach(async () => {
+  const faults = people.flatMap(({ faults }) => faults);
+  for (const person of people) await person.leave();
+  people = [];
+  assert.deepEqual(faults, [], "the browser's console is quiet");
+});
+
+async function come(name, options) {
+  const person = await Person.come(browser, server.url, name, options);
+  people.push(person);
+  return person;
+}
+
+const open = (id) => owner.command(id, "open_room", { title: id });
+const say = (id, text, data = {}) => owner.command(id, "post_message", { text, ...data });
+const sayMany = (id, count, what = "line") => Promise.all(Array.from({ length: count }, (_, number) => say(id, `${what} ${number}`)));
+const inPanel = (person, text) => person.page.locator("#panel .message", { hasText: text });
+
+describe("a thread", () => {
+  test("is shown whole, as it reads now, where it began long ago", async () => {
+    await open("long-ago");
+    const { revision: root } = await say("long-ago", "how it began");
+    const { revision: early } = await say("long-ago", "an early answer", { reply_to: root });
+    for (let part = 0; part < 3; part += 1) await sayMany("long-ago", 800);
+    await owner.command("long-ago", "edit_message", { target: root, text: "how it really began" });
+    await sayMany("long-ago", 100);
+    await say("long-ago", "a late answer", { reply_to: root });
+    const alice = await come("alice", { room: "long-ago" });
+    await alice.join();
+    await alice.message("a late answer").hover();
+    await alice.act("a late answer", "Open thread");
+    await inPanel(alice, "how it really began").waitFor();
+    await inPanel(alice, "an early answer").waitFor();
+    await alice.picture("thread-of-long-ago");
+
+    // All of it can be acted upon, and what others do to it is seen.
+    await inPanel(alice, "an early answer").hover();
+    await inPanel(alice, "an early answer").getByRole("button", { name: "React", exact: true }).click();
+    await alice.page.locator("#panel").getByRole("button", { name: "React with 🎉" }).click();
+    await inPanel(alice, "an early answer").getByRole("button", { name: /🎉 1 by alice/ }).waitFor();
+    await owner.command("long-ago", "edit_message", { target: early, text: "an early answer, reworded" });
+    await inPanel(alice, "reworded").waitFor();
+  });
+
+  test("stays while much else is said, and shows what is answered while the reader is far back", async () => {
+    await open("stays");
+    await sayMany("stays", 40, "before");
+    const { revision: root } = await say("stays", "the first of a thread");
+    const alice = await come("alice", { room: "stays" });
+    await alice.join();
+    await alice.act("the first of a thread", "Open thread");
+    await inPanel(alice, "the first of a thread").waitFor();
+    await sayMany("stays", 600);
+    await alice.hears("line 599");
+    await say("stays", "answered after all", { reply_to: root });
+    await inPanel(alice, "answered after all").waitFor();
+    assert.equal(await inPanel(alice, "the first of a thread").count(), 1);
+
+    // So far back that the newest is not held.
+    await until("the first lines are there", async () => {
+      await alice.page.locator("#scroller").evaluate((scroller) => { scroller.scrollTop = 0; });
+      return await alice.message("before 0").count() > 0;
+    });
+    await say("stays", "answered while far back", { reply_to: root });
+    await inPanel(alice, "answered while far back").waitFor();
+    const reply = alice.page.locator("#panel textarea");
+    await reply.fill("my own answer");
+    await reply.press("Enter");
+    await inPanel(alice, "my own answer").waitFor();
+    assert.equal(await inPanel(alice, "the first of a thread").count(), 1);
+  });
+});
+
+describe("more rooms than a page of the list", () => {
+  test("are all found, and one that is not there is said not to be", async () => {
+    await open("needle-in-the-hay");
+    await say("needle-in-the-hay", "long ago");
+    await Promise.all(Array.from({ length: 130 }, (_, number) => open(`hay-${number}`)));
+    await Promise.all(Array.from({ length: 130 }, (_, number) => say(`hay-${number}`, "lately")));
+    const alice = await come("alice");
+    const search = alice.page.locator("#room-search");
+    await search.fill("needle");
+    await alice.page.locator('[data-room="needle-in-the-hay"]').waitFor();
+    await search.fill("nowhere");
+    await alice.page.locator("#rooms-note", { hasText: "No room of this name" }).waitFor();
+    await alice.picture("no-such-room");
+    await search.fill("");
+    await until("scrolling comes to all of them", async () => {
+      await alice.page.locator("nav[aria-label=Rooms]").evaluate((list) => { list.scrollTop = list.scrollHeight; });
+      return await alice.page.locator(".room-entry").count() > 130;
+    });
+  });
+
+  test("keep their elements while the list is drawn anew, so that a press is a click", async () => {
+    await open("pressed");
+    const alice = await come("alice");
+    const entry = alice.page.locator('[data-room="pressed"]');
+    await entry.scrollIntoViewIfNeeded();
+    await entry.hover();
+    await alice.page.mouse.down();
+    const listed = alice.page.waitForResponse((answer) => answer.url().includes("/api/rooms?"));
+    await alice.page.evaluate(() => document.dispatchEvent(new Event("visibilitychange"))); // it is asked for anew
+    await (await listed).finished();
+    await alice.page.evaluate(() => new Promise((resolve) => { setTimeout(() => requestAnimationFrame(resolve), 100); }));
+    await alice.page.mouse.up();
+    await alice.page.locator("#room-title", { hasText: "pressed" }).waitFor();
+  });
+});
+
+describe("what was read", () => {
+  const marker = (person, room) => person.page.evaluate(async (id) => {
+    const { connect: connectHere } = await import("/client.js");
+    const probe = connectHere({ user: "alice", share: false });
+    const it = probe.room(id);
+    await it.once("live");
+    const { seenRevision } = it;
+    probe.close();
+    return seenRevision;
+  }, room);
+
+  test("is what was in sight: not what came while another window had the focus, and then that too", async () => {
+    await open("focus");
+    const alice = await come("alice", { room: "focus" });
+    await alice.join();
+    await say("focus", "in sight");
+    await alice.hears("in sight");
+    await alice.page.evaluate(() => { document.hasFocus = () => false; });
+    const { revision } = await say("focus", "behind another window");
+    await alice.hears("behind another window");
+    await alice.page.evaluate(() => {
+      document.hasFocus = () => true;
+      window.dispatchEvent(new Event("focus"));
+    });
+    await until("it is read", async () => await marker(alice, "focus") === revision);
+  });
+
+  test("is nothing that was never drawn, when a room is shown again from far back", async () => {
+    await open("far-back");
+    await open("elsewhere");
+    for (let part = 0; part < 2; part += 1) await sayMany("far-back", 400, `part ${part}`);
+    const alice = await come("alice", { room: "far-back" });
+    await alice.join();
+    const seen = [];
+    alice.page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => {
+      for (const line of String(payload).split("\n")) if (line.includes('"seen"')) seen.push(JSON.parse(line));
+    }));
+    await alice.page.reload();
+    await until("the newest are let go", async () => {
+      await alice.page.locator("#scroller").evaluate((scroller) => { scroller.scrollTop = 0; });
+      return await alice.message("part 0 0").count() > 0 && await alice.page.locator("#pill").isVisible();
+    }, 40_000);
+    await alice.page.evaluate(() => { location.hash = "elsewhere"; });
+    await alice.page.locator("#room-title", { hasText: "elsewhere" }).waitFor();
+    const { revision } = await say("far-back", "not drawn");
+    await alice.page.locator('[data-room="far-back"] .count', { hasText: "1" }).waitFor();
+    await alice.page.evaluate(() => { location.hash = "far-back"; });
+    await alice.page.locator("#room-title", { hasText: "far-back" }).waitFor();
+    await alice.page.locator("#pill").waitFor();
+    // What it has to say of this room it has said before it tells of the next.
+    const next = await say("elsewhere", "and here?");
+    await alice.page.evaluate(() => { location.hash = "elsewhere"; });
+    await until("the other is read", () => seen.some((one) => one.room === "elsewhere" && one.revision === next.revision));
+    assert.deepEqual(seen.filter((one) => one.room === "far-back" && one.revision >= revision), []);
+    await alice.page.evaluate(() => { location.hash = "far-back"; });
+    await alice.page.click("#pill");
+    await alice.hears("not drawn");
+    await until("then it is read", () => seen.some((one) => one.room === "far-back" && one.revision === revision));
+  });
+});
+
+describe("the page", () => {
+  test("shows on a phone all that there is to react with", async () => {
+    await open("small");
+    await say("small", "a message to react to");
+    const alice = await come("alice", { room: "small", viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
+    await alice.join();
+    await alice.message("a message to react to").tap();
+    await alice.message("a message to react to").getByRole("button", { name: "React", exact: true }).click();
+    await alice.picture("phone-reactions");
+    for (const sign of ["👍", "👀"]) {
+      const { x, width } = await alice.page.getByRole("button", { name: `React with ${sign}` }).boundingBox();
+      assert.ok(x >= 0 && x + width <= 360, `${sign} is at ${x}`);
+    }
+  });
+
+  test("is reached by Tab, message by message, and says how", async () => {
+    await open("by-tab");
+    await sayMany("by-tab", 3);
+    const alice = await come("alice", { room: "by-tab" });
+    await alice.join();
+    assert.match(await alice.composer.getAttribute("title"), /goes to the messages/);
+    await alice.composer.focus();
+    const where = () => alice.page.evaluate(() => document.activeElement.closest("#timeline > li")?.innerText ?? "");
+    for (let step = 0; step < 5 && !await where(); step += 1) await alice.page.keyboard.press("Shift+Tab");
+    assert.notEqual(await where(), "");
+  });
+
+  test("keeps the focus among the members while they come and go", async () => {
+    await open("crowd");
+    const alice = await come("alice", { room: "crowd" });
+    await alice.join();
+    await alice.page.click("#members-open");
+    const whom = alice.page.getByLabel("Whom to invite");
+    await whom.fill("half a na");
+    await alice.page.locator(".member").first().evaluate((element) => { element.dataset.kept = "yes"; });
+    const bob = connect({ url: server.url, user: "bob" });
+    await bob.command("crowd", "join");
+    await alice.page.locator(".member", { hasText: "bob" }).waitFor();
+    assert.equal(await alice.page.locator('.member[data-kept="yes"]').count(), 1);
+    assert.equal(await alice.page.evaluate(() => document.activeElement.value), "half a na");
+    bob.close();
+  });
+
+  test("says that it was yesterday once it is", async () => {
+    await open("midnight");
+    const alice = await come("alice");
+    await alice.page.clock.install();
+    await alice.page.clock.setFixedTime(Date.now());
+    await alice.page.evaluate(() => { location.hash = "midnight"; });
+    await alice.join();
+    await alice.say("said today");
+    await alice.page.locator(".day", { hasText: "Today" }).waitFor();
+    await alice.page.clock.setFixedTime(Date.now() + 86_400_000);
+    await alice.page.evaluate(() => window.dispatchEvent(new Event("focus")));
+    await alice.page.locator(".day", { hasText: "Yesterday" }).waitFor();
+  });
+});

@@ -1,0 +1,179 @@
+// What a person writes on the chat page is never lost in silence: not when it is too long, refused, put
+// aside for an edit, or when the room has another history since.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+
+import { connect } from "../../src/web/ui/client.js";
+import { Person, launch, until } from "./browser.mjs";
+import { Server } from "./server.mjs";
+
+let server;
+let browser;
+let owner;
+let people = [];
+
+before(async () => {
+  server = await Server.start();
+  browser = await launch();
+  owner = connect({ url: server.url, user: "owner" });
+});
+
+after(async () => {
+  owner.close();
+  await browser.close();
+  await server.stop();
+});
+
+afterEach(async () => {
+  const faults = people.flatMap(({ faults }) => faults);
+  for (const person of people) await person.leave();
+  people = [];
+  assert.deepEqual(faults, [], "the browser's console is quiet");
+});
+
+/** A person in a room of their own. */
+async function writer(title) {
+  const alice = await Person.come(browser, server.url, "alice");
+  people.push(alice);
+  await alice.isLive();
+  return { alice, room: await alice.openRoom(title) };
+}
+
+const value = (person) => person.composer.inputValue();
+
+describe("what cannot be sent", () => {
+  test("stays where it was written, with the reason, if it is too long", async () => {
+    const { alice } = await writer("Too long");
+    const text = "long ".repeat(16_000);
+    await alice.say(text);
+    await alice.page.locator("#composer-place .problem", { hasText: "too long to be sent" }).waitFor();
+    assert.equal(await value(alice), text);
+    await alice.say("shorter");
+    await alice.hears("shorter");
+    assert.equal(await value(alice), "");
+  });
+
+  test("is shown once it was refused, in its own room, after a reload too, and goes back to be written anew", async () => {
+    const { alice, room } = await writer("Refused");
+    await alice.say("a first one");
+    await alice.hears("a first one");
+    // More than a message may hold and less than a line does.
+    const text = "w".repeat(30_000);
+    await alice.openRoom("Another room");
+    await alice.page.evaluate((id) => { location.hash = id; }, room);
+    await alice.hears("a first one");
+    await alice.composer.fill(text);
+    await alice.page.evaluate(() => {
+      // It is refused while another room is on show.
+      document.querySelector("#composer-place form").requestSubmit();
+      location.hash = "another-room";
+    });
+    await alice.page.locator("#room-title", { hasText: "Another room" }).waitFor();
+    await alice.page.locator(`[data-room="${room}"]`, { hasText: "A message was not sent" }).waitFor();
+    await alice.picture("refused-elsewhere");
+    await alice.page.reload();
+    await alice.page.evaluate((id) => { location.hash = id; }, room);
+    await alice.page.locator(".refusal", { hasText: "Not sent" }).waitFor();
+    await alice.picture("refused");
+    assert.equal(await alice.page.getByRole("button", { name: "Send this message again" }).count(), 0, "the same would be refused again");
+    await alice.page.getByRole("button", { name: "Put this text back to where you write" }).click();
+    await alice.page.locator(".refusal").waitFor({ state: "detached" });
+    assert.equal(await value(alice), text);
+  });
+
+  test("is shown for an edit as well, which goes back to its message", async () => {
+    const { alice } = await writer("Refused edit");
+    await alice.say("as it was");
+    await alice.hears("as it was");
+    await alice.act("as it was", "Edit");
+    await alice.composer.fill(`as it would be ${"w".repeat(30_000)}`);
+    await alice.composer.press("Enter");
+    await alice.page.locator(".refusal", { hasText: "Your edit: not saved" }).waitFor();
+    await alice.page.getByRole("button", { name: "Put this text back to where you write" }).click();
+    await alice.page.locator(".context", { hasText: "Edit your message" }).first().waitFor();
+    assert.match(await value(alice), /^as it would be w+$/);
+    await alice.composer.fill("as it is");
+    await alice.composer.press("Enter");
+    await alice.message("as it is").locator(".edited").waitFor();
+  });
+});
+
+describe("a draft", () => {
+  test("comes back after an edit that was saved, or not, and with what it answers", async () => {
+    const { alice } = await writer("Drafts");
+    await alice.say("said before");
+    await alice.hears("said before");
+    await alice.act("said before", "Reply");
+    await alice.composer.fill("half a thought");
+    await alice.act("said before", "Edit");
+    assert.equal(await value(alice), "said before");
+    await alice.composer.press("Escape");
+    assert.equal(await value(alice), "half a thought");
+    await alice.act("said before", "Edit");
+    await alice.composer.fill("said before, and edited");
+    await alice.composer.press("Enter");
+    await alice.message("and edited").locator(".edited").waitFor();
+    assert.equal(await value(alice), "half a thought");
+    await alice.page.locator(".context", { hasText: "Reply to" }).first().waitFor();
+    await alice.composer.press("Enter");
+    await alice.message("half a thought").locator(".quote").waitFor();
+  });
+});
+
+describe("a room that has another history since", () => {
+  test("is open and named as that says, and can be written in", async () => {
+    const own = await Server.start();
+    const alice = await Person.come(browser, own.url, "alice");
+    people.push(alice);
+    await alice.isLive();
+    await alice.openRoom("As it was");
+    await alice.say("in the backup");
+    await alice.hears("in the backup");
+    await until("it is recorded", async () => await alice.page.locator(".message.sending").count() === 0);
+    await own.run("backup", "create", "--data", own.data, "--store", `${own.root}/backups`);
+    const keeper = connect({ url: own.url, user: "alice" });
+    await keeper.command("as-it-was", "rename_room", { title: "Called otherwise" });
+    await keeper.command("as-it-was", "close_room", {});
+    keeper.close();
+    await alice.page.locator("#room-note", { hasText: "closed" }).waitFor();
+    await own.kill();
+    await own.run("backup", "restore", "--store", `${own.root}/backups`, "latest", "--into", `${own.root}/restored`);
+    own.data = `${own.root}/restored`;
+    await own.up();
+    await alice.composer.waitFor();
+    await alice.page.locator("#room-title", { hasText: "As it was" }).waitFor();
+    const height = await alice.composer.evaluate((text) => text.clientHeight);
+    assert.ok(height > 15, `the place to write is ${height} px high`);
+    await alice.say("on it goes");
+    await alice.hears("on it goes");
+    await own.stop();
+  });
+});
+
+describe("who was removed from an open room", () => {
+  test("may join it again", async () => {
+    await owner.command("come-back", "open_room", { title: "Come back" });
+    const alice = await Person.come(browser, server.url, "alice", { room: "come-back" });
+    people.push(alice);
+    await alice.join();
+    await alice.say("here I am");
+    await owner.command("come-back", "remove_member", { member: "alice" });
+    await alice.page.locator("#join-row", { hasText: "You were removed" }).waitFor();
+    await alice.picture("removed");
+    await alice.page.click("#join");
+    await alice.composer.waitFor();
+    await alice.say("and here again");
+    await alice.hears("and here again");
+  });
+});
+
+describe("the link past the list", () => {
+  test("leads to where one writes, in the room that is on show", async () => {
+    const { alice, room } = await writer("Skipped to");
+    await alice.page.locator(".skip").focus();
+    await alice.page.keyboard.press("Enter");
+    assert.equal(await alice.page.evaluate(() => document.activeElement.tagName), "TEXTAREA");
+    assert.equal(new URL(alice.page.url()).hash, `#${room}`);
+  });
+});
