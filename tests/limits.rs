@@ -78,7 +78,9 @@ fn a_user_cannot_come_back_faster_by_other_connections() {
     let mut taken = 0;
     for number in 0..4 {
         let mut alice = Client::connect(server.address);
-        alice.send(&json!({"type": "hello", "user": "alice", "session": format!("tab-{number}"), "rooms": []}));
+        alice.send(
+            &json!({"type": "hello", "user": "alice", "session": format!("tab-{number}"), "rooms": []}),
+        );
         // A hello is of the same pace.
         if alice.receive()["type"] != "ready" {
             assert_eq!(alice.closed(), 4029);
