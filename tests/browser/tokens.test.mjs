@@ -166,7 +166,7 @@ describe("in Node, a client whose line is down for longer than a token lasts", (
     const alice = connect({
       url: proxy.url, store: memoryStore(), transports: ["socket"],
       token: async () => {
-        if (given.length === 1 && !isDown) throw new Error("not before the line was down");
+        if (given.length === 1 && !isDown) return given[0]; // not before the line was down
         given.push(await own.run("token", "--user", "alice", "--for", ["3s", "1s"][given.length] ?? "1h"));
         // The network goes again just when there is a new one, and stays away until that has run out.
         if (given.length === 2) proxy.cut();
