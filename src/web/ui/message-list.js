@@ -71,7 +71,7 @@ export class MessageList {
     const quoted = item.replyTo === null ? null : window.byRevision.get(item.replyTo);
     const replies = this.counts.get(item.revision) ?? 0;
     const signature = [item.version, isNewDay && dayText(item.at), isFirstNew, isGrouped, quoted?.version, quoted && window.nameOf(quoted.by),
-      window.nameOf(item.by), item.state, item.problem, replies].join("|");
+      window.nameOf(item.by), item.state, item.state && this.conversation.isMember, item.problem, replies].join("|");
     let drawn = this.drawn.get(item.key);
     if (drawn) drawn.item = item;
     if (drawn?.signature === signature) return drawn.element;
@@ -174,7 +174,7 @@ export class MessageList {
     const mayHelp = item.state === "expired" ? item.expiredBy !== "history" : !item.isFinal;
     return make("div", "refusal", make("span", "", `${what}${not}: ${why}`),
       mayHelp ? button("quiet", "Send this message again", item.state === "expired" ? "Send it now" : "Retry", () => this.on.retry(item)) : null,
-      item.isWriting ? button("quiet", "Put this text back to where you write", "Put back", () => this.on.putBack(item)) : null,
+      item.isWriting && this.conversation.isMember ? button("quiet", "Put this text back to where you write", "Put back", () => this.on.putBack(item)) : null,
       button("quiet", "Discard this message", "Discard", () => this.on.discard(item)));
   }
 
