@@ -60,6 +60,7 @@ fn queries_say_from_where_on_documents_wait() {
     server.open_room("hall", "anna");
     let mut anna = server.client("anna", &json!([]));
     let first = post(&mut anna, &json!({"text": "good evening"}));
+    let key = format!("room-main.den/{:020}", first["revision"].as_u64().unwrap());
     let reply = post(&mut anna, &json!({"text": "evening all", "reply_to": first["revision"]}));
     anna.ask("hall", "post_message", &json!({"text": "no evening here"}));
     caught_up(&server);
@@ -107,7 +108,6 @@ fn queries_say_from_where_on_documents_wait() {
     // Tried again it goes on, as the event is one that can be folded.
     let told = server.run(&["projections", "dead-letters", "timeline"]);
     assert!(String::from_utf8_lossy(&told.stdout).contains("out of place"));
-    let key = format!("room-main.den/{:020}", first["revision"].as_u64().unwrap());
     let got = server.run(&["projections", "get", "timeline", &key]);
     let document: Value = serde_json::from_slice(&got.stdout).unwrap();
     assert_eq!(document["text"], "good evening");
