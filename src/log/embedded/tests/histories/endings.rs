@@ -64,6 +64,8 @@ impl World {
     /// Ends the process; whether what it answered may be lost with the machine.
     fn end(&mut self, ending: Ending) -> bool {
         let poisoned = self.log().poisoned().is_some();
+        // On a full disk a relaxed one waits for its syncs.
+        let is_relaxed = self.log().durability != Durability::Sync;
         if ending != Ending::Close {
             self.disk.cut();
         }
@@ -72,7 +74,7 @@ impl World {
         let is_dark = self.disk.is_dark();
         self.log = None;
         let fired = self.disk.fired();
-        if self.options.durability != Durability::Sync {
+        if is_relaxed {
             self.relaxed = match ending {
                 Ending::Close if fired.is_empty() && !poisoned && !is_dark => Relaxed::No,
                 Ending::Close if !poisoned => Relaxed::Maybe,
@@ -122,7 +124,7 @@ impl World {
         }
         self.fated.clear();
         self.kept = self.known.len();
-        self.relaxed = if self.options.durability == Durability::Sync { Relaxed::No } else { Relaxed::Yes };
+        self.relaxed = if self.log().durability == Durability::Sync { Relaxed::No } else { Relaxed::Yes };
         self.assert_clean_tail();
     }
 }
