@@ -465,6 +465,8 @@ fn settled(storage: &dyn Storage, durability: Durability) -> Result<(Epoch, Dura
         Err(error) if error.kind() == ErrorKind::StorageFull && durability != Durability::Sync => {
             let so = "every append waits for its sync until the next start: a full disk cannot note that they do not";
             tracing::warn!(%error, "{so}");
+            // It may be there all the same, or from before: then another epoch begins once more, for nothing.
+            let _ = epoch::settled(storage);
             Ok((epoch, Durability::Sync))
         }
         noted => noted.map(|()| (epoch, durability)).map_err(OpenError::io(epoch::RELAXED)),

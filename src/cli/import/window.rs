@@ -4,6 +4,8 @@
 //! now, the room stands still: what was sent after it is awaited, everything of the room that
 //! got a no goes again from that command on, in order, and only then does the room go on. What goes
 //! to it at once is half as much each time, down to one by one: the room may have no place for more.
+//! A room begins with one command, and has more at once as long as it takes all: what is sent behind a
+//! command that is turned away may be taken before that goes again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,7 +20,10 @@ const RETRY_BASE_MS: u64 = 50;
 const RETRY_CAP_MS: u64 = 5_000;
 /// Tries of a room, without one success between them, before the import gives up.
 pub(super) const TRIES_MAX: u32 = 30;
-/// After so many positive answers in a row twice as much may go to a room at once.
+/// By how much a room is widened each time that it took all it might have at once, until it is first
+/// turned away.
+const WIDEN_TIMES: usize = 4;
+/// From then on twice as much may go to it at once after so many positive answers in a row.
 const WIDEN_AFTER: usize = 1_024;
 
 struct Room {
@@ -27,6 +32,8 @@ struct Room {
     in_flight_max: usize,
     /// Positive answers since that was changed.
     taken: usize,
+    /// Whether it was ever turned away.
+    knows_its_bound: bool,
     again: BTreeMap<u64, Command>,
     /// Since when nothing new may be sent, and when to try again.
     retry_at_ms: Option<u64>,
@@ -37,8 +44,9 @@ impl Default for Room {
     fn default() -> Self {
         Self {
             in_flight: 0,
-            in_flight_max: ROOM_IN_FLIGHT_MAX,
+            in_flight_max: 1,
             taken: 0,
+            knows_its_bound: false,
             again: BTreeMap::new(),
             retry_at_ms: None,
             tries: 0,
@@ -51,8 +59,10 @@ impl Room {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.tries = 0;
         self.taken += 1;
-        if self.taken >= WIDEN_AFTER {
-            self.in_flight_max = self.in_flight_max.saturating_mul(2).min(ROOM_IN_FLIGHT_MAX);
+        let (after, times) =
+            if self.knows_its_bound { (WIDEN_AFTER, 2) } else { (self.in_flight_max, WIDEN_TIMES) };
+        if self.taken >= after {
+            self.in_flight_max = self.in_flight_max.saturating_mul(times).min(ROOM_IN_FLIGHT_MAX);
             self.taken = 0;
         }
     }
@@ -62,6 +72,7 @@ impl Room {
         let under_way = self.in_flight.saturating_add(1);
         self.in_flight_max = (self.in_flight_max.min(under_way) / 2).max(1);
         self.taken = 0;
+        self.knows_its_bound = true;
         self.tries += 1;
     }
 }
@@ -211,6 +222,7 @@ mod tests {
 
     fn window(ids: &[&str]) -> Window {
         let mut window = Window::new(100);
+        window.rooms.insert("den".into(), Room { in_flight_max: ROOM_IN_FLIGHT_MAX, ..Room::default() });
         for id in ids {
             assert!(window.takes("den"));
             window.sent(command("den", id));
@@ -323,6 +335,27 @@ mod tests {
             widest = widest.max(sent.len());
         }
         assert!(widest >= 4, "{widest}");
+    }
+
+    #[test]
+    fn a_room_gets_more_at_once_as_it_takes_all() {
+        let (mut window, mut number) = (Window::new(usize::MAX), 0);
+        let mut fill = |window: &mut Window| {
+            let mut sent = Vec::new();
+            while window.takes("den") {
+                number += 1;
+                sent.push(number.to_string());
+                window.sent(command("den", &number.to_string()));
+            }
+            sent
+        };
+        let mut runs = Vec::new();
+        for _ in 0..8 {
+            let sent = fill(&mut window);
+            runs.push(sent.len());
+            sent.iter().for_each(|id| drop(window.acknowledged(id)));
+        }
+        assert_eq!(runs, [1, 4, 16, 64, 256, 1_024, ROOM_IN_FLIGHT_MAX, ROOM_IN_FLIGHT_MAX]);
     }
 
     #[test]

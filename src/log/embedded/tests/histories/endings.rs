@@ -124,7 +124,12 @@ impl World {
         }
         self.fated.clear();
         self.kept = self.known.len();
-        self.relaxed = if self.log().durability == Durability::Sync { Relaxed::No } else { Relaxed::Yes };
+        self.relaxed = match (self.options.durability, self.log().durability) {
+            (Durability::Sync, _) => Relaxed::No,
+            // What says that it is relaxed may be there although the disk was full.
+            (_, Durability::Sync) => Relaxed::Maybe,
+            _ => Relaxed::Yes,
+        };
         self.assert_clean_tail();
     }
 }
