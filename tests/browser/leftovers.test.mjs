@@ -2,39 +2,12 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { after, afterEach, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 
-import { connect } from "../../src/web/ui/client.js";
-import { Person, launch } from "./browser.mjs";
-import { Server } from "./server.mjs";
-
-let server;
-let browser;
-let owner;
-let people = [];
-
-before(async () => {
-  server = await Server.start();
-  browser = await launch();
-  owner = connect({ url: server.url, user: "owner" });
-});
-
-after(async () => {
-  owner.close();
-  await browser.close();
-  await server.stop();
-});
-
-afterEach(async () => {
-  const faults = people.flatMap(({ faults }) => faults);
-  for (const person of people) await person.leave();
-  people = [];
-  assert.deepEqual(faults, [], "the browser's console is quiet");
-});
+import { come as comes, owner, server } from "./visits.mjs";
 
 async function come(name, options) {
-  const person = await Person.come(browser, server.url, name, options);
-  people.push(person);
+  const person = await comes(name, options);
   await person.isLive();
   return person;
 }

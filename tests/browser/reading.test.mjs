@@ -1,41 +1,11 @@
 // What the chat page shows of much: long threads, many rooms and members, what was read and what not.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 
 import { connect } from "../../src/web/ui/client.js";
-import { Person, launch, until } from "./browser.mjs";
-import { Server } from "./server.mjs";
-
-let server;
-let browser;
-let owner;
-let people = [];
-
-before(async () => {
-  server = await Server.start();
-  browser = await launch();
-  owner = connect({ url: server.url, user: "owner" });
-});
-
-after(async () => {
-  owner.close();
-  await browser.close();
-  await server.stop();
-});
-
-afterEach(async () => {
-  const faults = people.flatMap(({ faults }) => faults);
-  for (const person of people) await person.leave();
-  people = [];
-  assert.deepEqual(faults, [], "the browser's console is quiet");
-});
-
-async function come(name, options) {
-  const person = await Person.come(browser, server.url, name, options);
-  people.push(person);
-  return person;
-}
+import { until } from "./browser.mjs";
+import { come, owner, server } from "./visits.mjs";
 
 const open = (id) => owner.command(id, "open_room", { title: id });
 const say = (id, text, data = {}) => owner.command(id, "post_message", { text, ...data });

@@ -2,40 +2,16 @@
 // aside for an edit, or when the room has another history since.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 
 import { connect } from "../../src/web/ui/client.js";
-import { Person, launch, until } from "./browser.mjs";
+import { until } from "./browser.mjs";
 import { Server } from "./server.mjs";
-
-let server;
-let browser;
-let owner;
-let people = [];
-
-before(async () => {
-  server = await Server.start();
-  browser = await launch();
-  owner = connect({ url: server.url, user: "owner" });
-});
-
-after(async () => {
-  owner.close();
-  await browser.close();
-  await server.stop();
-});
-
-afterEach(async () => {
-  const faults = people.flatMap(({ faults }) => faults);
-  for (const person of people) await person.leave();
-  people = [];
-  assert.deepEqual(faults, [], "the browser's console is quiet");
-});
+import { come, owner } from "./visits.mjs";
 
 /** A person in a room of their own. */
 async function writer(title) {
-  const alice = await Person.come(browser, server.url, "alice");
-  people.push(alice);
+  const alice = await come("alice");
   await alice.isLive();
   return { alice, room: await alice.openRoom(title) };
 }
@@ -124,8 +100,7 @@ describe("a draft", () => {
 describe("a room that has another history since", () => {
   test("is open and named as that says, and can be written in", async () => {
     const own = await Server.start();
-    const alice = await Person.come(browser, own.url, "alice");
-    people.push(alice);
+    const alice = await come("alice", {}, own.url);
     await alice.isLive();
     await alice.openRoom("As it was");
     await alice.say("in the backup");
@@ -154,8 +129,7 @@ describe("a room that has another history since", () => {
 describe("who was removed from an open room", () => {
   test("may join it again", async () => {
     await owner.command("come-back", "open_room", { title: "Come back" });
-    const alice = await Person.come(browser, server.url, "alice", { room: "come-back" });
-    people.push(alice);
+    const alice = await come("alice", { room: "come-back" });
     await alice.join();
     await alice.say("here I am");
     await owner.command("come-back", "remove_member", { member: "alice" });
