@@ -41,6 +41,18 @@ pub fn make_file(path: &Path) -> io::Result<()> {
     File::options().write(true).create(true).truncate(false).mode(FILE_MODE).open(path).map(drop)
 }
 
+/// Puts a small file in place as a whole, for its owner alone. It is not synced: for what does no harm
+/// if an older one is there after a crash.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let staged = path.with_extension("new");
+    let put = || {
+        make_file(&staged)?;
+        std::fs::write(&staged, bytes)?;
+        std::fs::rename(&staged, path)
+    };
+    put().inspect_err(|_| drop(std::fs::remove_file(&staged)))
+}
+
 /// Makes the names of a directory durable.
 pub fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

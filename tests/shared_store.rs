@@ -70,6 +70,17 @@ fn build(server: &Server) -> Value {
     server.get_json("/api/projections/timeline")["build"].clone()
 }
 
+/// A data directory of a process that has ended, with one message.
+fn begun(database: &Database) -> TempDir {
+    let one = tempfile::tempdir().unwrap();
+    let server = database.serve_with(one.path(), &LEASE);
+    server.open_room("den", "anna");
+    say(&server, "before");
+    assert_eq!(texts(&server), ["before"]);
+    assert_eq!(server.terminate(), Some(0));
+    one
+}
+
 fn copied(from: &Path) -> TempDir {
     let to = tempfile::tempdir().unwrap();
     let copied = Command::new("cp").arg("-a").arg(from.join(".")).arg(to.path()).status().unwrap();
@@ -80,12 +91,7 @@ fn copied(from: &Path) -> TempDir {
 #[test]
 fn of_a_directory_and_its_copy_each_shows_what_it_recorded_itself() {
     let Some(database) = Database::new("a copied data directory on one MongoDB") else { return };
-    let one = tempfile::tempdir().unwrap();
-    let first = database.serve_with(one.path(), &LEASE);
-    first.open_room("den", "anna");
-    say(&first, "before");
-    assert_eq!(texts(&first), ["before"]);
-    assert_eq!(first.terminate(), Some(0));
+    let one = begun(&database);
     let copy = copied(one.path());
     let first = database.serve_with(one.path(), &LEASE);
     assert_eq!((texts(&first), build(&first)), (vec!["before".to_owned()], json!("timeline@1")));
@@ -145,12 +151,7 @@ fn what_was_restored_beside_a_running_server_leaves_that_alone() {
 #[test]
 fn a_directory_that_was_moved_keeps_its_read_models() {
     let Some(database) = Database::new("a moved data directory on one MongoDB") else { return };
-    let one = tempfile::tempdir().unwrap();
-    let first = database.serve_with(one.path(), &LEASE);
-    first.open_room("den", "anna");
-    say(&first, "before");
-    assert_eq!(texts(&first), ["before"]);
-    assert_eq!(first.terminate(), Some(0));
+    let one = begun(&database);
     let moved = copied(one.path());
     one.close().unwrap();
     let server = database.serve_with(moved.path(), &LEASE);

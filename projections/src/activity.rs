@@ -22,8 +22,7 @@ pub struct MemberActivity {
     pub replies: u64,
     /// Edits of their messages.
     pub edits: u64,
-    /// Reactions given, those taken back too, as often as that was recorded: older releases did so for one that
-    /// was there already.
+    /// Reactions given, those taken back too, as often as that was recorded: so is one that was there already.
     pub reactions: u64,
     /// Times they came in.
     pub joins: u64,

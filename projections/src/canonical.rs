@@ -112,7 +112,7 @@ const fn needs_escape(byte: u8) -> bool {
 }
 
 /// The largest integer that is exact wherever documents go; the smallest is as far below 0.
-const INTEGER_MAX: u64 = 1 << 53;
+pub(crate) const INTEGER_MAX: u64 = 1 << 53;
 
 fn check_size(size: u64) -> Result<(), Error> {
     if size <= INTEGER_MAX {

@@ -4,6 +4,7 @@ use dramatis_events::{DecodeError, Event, Recorded, Revision, StreamId, UnixMill
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::canonical::INTEGER_MAX;
 use crate::working_set::{Fold, WorkingSet};
 
 /// A pure fold from events to documents.
@@ -224,13 +225,10 @@ pub(crate) fn message_key(stream: &StreamId, revision: Revision) -> String {
     key
 }
 
-/// The last millisecond that a document can hold, in the year 287396; the first is as long before 1970.
-const MILLIS_MAX: u64 = 1 << 53;
-
 /// When it happened: by its author's account if that was given, or when the log took it. A time that
 /// no document can hold is none.
 pub(crate) fn happened_at(recorded: &Recorded) -> UnixMillis {
-    let occurred_at = recorded.envelope.occurred_at.filter(|at| at.get().unsigned_abs() <= MILLIS_MAX);
+    let occurred_at = recorded.envelope.occurred_at.filter(|at| at.get().unsigned_abs() <= INTEGER_MAX);
     occurred_at.unwrap_or(recorded.recorded_at)
 }
 

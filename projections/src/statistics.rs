@@ -35,7 +35,7 @@ pub struct Hour {
     pub edits: u64,
     /// Redactions.
     pub redactions: u64,
-    /// Reactions given, as often as that was recorded: older releases did so for one that was there already.
+    /// Reactions given, as often as that was recorded: so is one that was there already.
     pub reactions: u64,
     /// Members who came in.
     pub joins: u64,

@@ -8,6 +8,7 @@ mod renewals;
 mod rest;
 mod turns;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,14 @@ use super::Stage;
 use super::directory::Directory;
 use super::drain::Drain;
 use super::entity::Surroundings;
+use super::hub::Rooms;
 use super::meters::Meters;
+use super::outbox::Outbox;
 use super::presence::Presence;
 use super::read_markers::ReadMarkers;
 use super::registry::{EntityOptions, Registry};
 use super::relay::Relay;
+use super::session::{Inbound, Origin, Session};
 use super::session_notes::SessionNotes;
 use super::unfinished::Budget;
 use crate::config::{Config, SocketConfig};
@@ -56,6 +60,15 @@ pub(super) fn stage_over(log: Arc<dyn EventLog>, limits: SocketConfig) -> Arc<St
         auth: config.auth,
         metrics,
     })
+}
+
+/// Starts the session of a connection that is written to by this outbox.
+pub(super) fn start_session<S>(stage: &Arc<Stage>, rooms: &Rc<Rooms>, outbox: &Rc<Outbox>, inbound: S)
+where
+    S: futures_util::Stream<Item = Inbound> + 'static,
+{
+    let (arrival, origin) = (stage.directory.arrive(), Origin::default());
+    Session::start_here(stage.clone(), rooms.clone(), outbox.clone(), 1, arrival, origin, inbound);
 }
 
 fn around<D: Decider>(log: &Arc<dyn EventLog>, metrics: &Metrics, limits: D::Limits) -> Surroundings<D> {

@@ -59,10 +59,7 @@ fn kept(data: &Path, place: Place) -> io::Result<String> {
         return Ok(known.name);
     }
     let node = Node { name: made_up(), made_in: place };
-    let staged = data.join(format!("{FILE}.tmp"));
-    dirs::make_file(&staged)?;
-    let put = fs::write(&staged, serde_json::to_vec(&node)?).and_then(|()| fs::rename(&staged, &path));
-    put.inspect_err(|_| drop(fs::remove_file(&staged)))?;
+    dirs::replace(&path, &serde_json::to_vec(&node)?)?;
     Ok(node.name)
 }
 

@@ -1,5 +1,7 @@
 //! What the server sends.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use dramatis_events::{CommandId, EntityId, Epoch, MemberId, Position, Recorded, Revision, UnixMillis};
 use serde::Serialize;
@@ -230,6 +232,13 @@ impl Reject {
             after_ms: None,
             head: None,
         }
+    }
+
+    /// The same, to be sent again after this.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
+        self
     }
 }
 

@@ -41,10 +41,7 @@ impl Checkpoint {
         if let Some(folder) = self.file.parent() {
             dirs::make(folder)?;
         }
-        let text = serde_json::to_vec(&Done { epoch, position })?;
-        let beside = self.file.with_extension("new");
-        std::fs::write(&beside, text)?;
-        std::fs::rename(beside, &self.file)
+        dirs::replace(&self.file, &serde_json::to_vec(&Done { epoch, position })?)
     }
 }
 

@@ -59,9 +59,7 @@ impl Refusal {
             Self::TooFast(after) => {
                 let message =
                     "too many requests: send it again after the time told, and not more than limits allow";
-                let mut reject = Reject::new(id, ErrorCode::RateLimited, message);
-                reject.after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
-                reject
+                Reject::new(id, ErrorCode::RateLimited, message).after(after)
             }
             Self::Unauthorized(error) => Reject::new(id, ErrorCode::Forbidden, error.to_string()),
             Self::Forbidden(why) => Reject::new(id, ErrorCode::Forbidden, why),

@@ -245,8 +245,11 @@ async fn refuse(
         StatusCode::TOO_MANY_REQUESTS => ErrorCode::RateLimited,
         _ => ErrorCode::Malformed,
     };
-    let mut reject = Reject::new(None, code, why);
-    reject.after_ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+    let reject = Reject::new(None, code, why);
+    let reject = match after {
+        Some(after) => reject.after(after),
+        None => reject,
+    };
     let after_ms = reject.after_ms;
     let body = problem_text(status, reject);
     let mut answer = Response::with_body(status, BoxBody::new(()));

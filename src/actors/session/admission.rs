@@ -165,9 +165,7 @@ impl Session {
 
     pub(super) fn too_fast(&self, id: Option<CommandId>, after: Duration) {
         let message = "too fast: send it again after after_ms, and not more than limits allow";
-        let mut reject = Reject::new(id, ErrorCode::RateLimited, message);
-        reject.after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
-        self.send(&ServerMessage::Reject(reject));
+        self.send(&ServerMessage::Reject(Reject::new(id, ErrorCode::RateLimited, message).after(after)));
     }
 
     /// Takes one of the rooms that the user may follow.

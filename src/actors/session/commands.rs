@@ -144,30 +144,27 @@ pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId,
     };
     let data = data.as_deref().unwrap_or(RawValue::NULL);
     let cause = None;
-    if let Followed::Room(room) = &room
-        && name.as_str() == OPEN_ROOM
-        && let Some(why) = cannot_be_opened(room)
-    {
-        return Err(Reject::new(Some(id), ErrorCode::Malformed, why));
-    }
     let asked = match room {
-        Followed::Room(_) => RoomCommand::parse(&name, data).map(|command| {
-            let (id, hash) = (id.clone(), command.content_hash(&stream));
-            Asked::Room(Request { id, hash, author, occurred_at, expected, cause, command })
-        }),
-        Followed::Me => UserCommand::parse(&name, data).map(|command| {
+        Followed::Room(room) => {
+            RoomCommand::parse(&name, data).map_err(|error| error.to_string()).and_then(|command| {
+                let opens = matches!(command, RoomCommand::OpenRoom(_));
+                if let Some(why) = cannot_be_opened(&room).filter(|_| opens) {
+                    return Err(why.to_owned());
+                }
+                let (id, hash) = (id.clone(), command.content_hash(&stream));
+                Ok(Asked::Room(Request { id, hash, author, occurred_at, expected, cause, command }))
+            })
+        }
+        Followed::Me => UserCommand::parse(&name, data).map_err(|error| error.to_string()).map(|command| {
             let (id, hash) = (id.clone(), command.content_hash(&stream));
             Asked::User(Request { id, hash, author, occurred_at, expected, cause, command })
         }),
     };
     match asked {
         Ok(asked) => Ok((stream, asked)),
-        Err(error) => Err(Reject::new(Some(id), ErrorCode::Malformed, error.to_string())),
+        Err(why) => Err(Reject::new(Some(id), ErrorCode::Malformed, why)),
     }
 }
-
-/// The command that opens a room.
-const OPEN_ROOM: &str = "open_room";
 
 /// Why a room of this id is not opened. One that is there already is a room like others.
 pub(crate) fn cannot_be_opened(room: &EntityId) -> Option<&'static str> {

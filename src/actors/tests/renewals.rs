@@ -8,9 +8,9 @@ use futures_util::stream::unfold;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
-use super::{limits, stage_over};
+use super::{limits, stage_over, start_session};
 use crate::actors::hub::Hub;
-use crate::actors::session::{Inbound, Origin, Session};
+use crate::actors::session::Inbound;
 use crate::auth::{Claims, Keys};
 use crate::clock::{Clock as _, SystemClock};
 use crate::log::memory::MemoryLog;
@@ -50,16 +50,8 @@ fn renewals_leave_nothing_behind() {
         stage.keys = Some(Keys::read(file.path()).unwrap());
         let stage = Arc::new(stage);
         let rooms = Hub::start_here(&stage);
-        let (outbox, arrival) = (rooms.outbox(), stage.directory.arrive());
-        Session::start_here(
-            stage.clone(),
-            rooms.clone(),
-            outbox.clone(),
-            1,
-            arrival,
-            Origin::default(),
-            Box::pin(inbound),
-        );
+        let outbox = rooms.outbox();
+        start_session(&stage, &rooms, &outbox, Box::pin(inbound));
         let last = format!("\"id\":\"a{RENEWALS}\"");
         let mut heard = String::new();
         while !heard.contains(&last) {

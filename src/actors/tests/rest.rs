@@ -10,10 +10,10 @@ use futures_util::Stream;
 use futures_util::task::noop_waker;
 use tokio::task::yield_now;
 
-use super::{limits, stage_over};
+use super::{limits, stage_over, start_session};
 use crate::actors::hub::Hub;
 use crate::actors::outbox::{Next, Outbox};
-use crate::actors::session::{Inbound, Origin, Session};
+use crate::actors::session::Inbound;
 use crate::clock::SystemClock;
 use crate::log::memory::MemoryLog;
 
@@ -58,20 +58,12 @@ fn room_that_others_give_back_lets_in_no_frame_before_the_rest_of_the_last_one()
         let limits = crate::config::SocketConfig { outboxes_bytes_max: 1 << 20, ..limits() };
         let stage = stage_over(Arc::new(MemoryLog::new(Arc::new(SystemClock))), limits);
         let rooms = Hub::start_here(&stage);
-        let (slow, outbox, arrival) = (rooms.outbox(), rooms.outbox(), stage.directory.arrive());
+        let (slow, outbox) = (rooms.outbox(), rooms.outbox());
         slow.push(vec![b'x'; 2 << 20].into());
         let hello = r#"{"type":"hello","user":"alice","session":"s","rooms":[]}"#.to_owned();
         let frames = vec![hello, commands(0), commands(COMMANDS)].into_iter();
         let inbound = Frames { left: frames, outbox: outbox.clone(), slow, read: 0 };
-        Session::start_here(
-            stage.clone(),
-            rooms.clone(),
-            outbox.clone(),
-            1,
-            arrival,
-            Origin::default(),
-            inbound,
-        );
+        start_session(&stage, &rooms, &outbox, inbound);
         let (mut heard, last) = (String::new(), format!("c-{}-", 2 * COMMANDS - 1));
         for _ in 0..TURNS_MAX {
             if heard.contains(&last) {

@@ -10,10 +10,10 @@ use futures_util::stream::{StreamExt as _, iter, pending};
 use futures_util::task::noop_waker;
 use tokio::task::yield_now;
 
-use super::{limits, stage_over};
+use super::{limits, stage_over, start_session};
 use crate::actors::hub::Hub;
 use crate::actors::outbox::{Next, Outbox};
-use crate::actors::session::{Inbound, Origin, Session};
+use crate::actors::session::Inbound;
 use crate::clock::SystemClock;
 use crate::log::memory::MemoryLog;
 
@@ -47,7 +47,7 @@ fn no_frame_keeps_others_from_their_turn() {
         let stage = stage_over(Arc::new(MemoryLog::new(Arc::new(SystemClock))), limits());
         let rooms = Hub::start_here(&stage);
         for (kind, filler) in [("empty", "\n"), ("pongs", "{\"type\":\"pong\"}\n")] {
-            let (outbox, arrival) = (rooms.outbox(), stage.directory.arrive());
+            let outbox = rooms.outbox();
             let hello = format!(r#"{{"type":"hello","user":"mallory","session":"{kind}","rooms":[]}}"#);
             let frame = filler.repeat(MESSAGES) + r#"{"type":"unsubscribe","id":"last","room":"den"}"#;
             let inbound = iter([hello, frame]).map(Inbound::Text).chain(pending());
@@ -61,15 +61,7 @@ fn no_frame_keeps_others_from_their_turn() {
                     }
                 }
             });
-            Session::start_here(
-                stage.clone(),
-                rooms.clone(),
-                outbox.clone(),
-                1,
-                arrival,
-                Origin::default(),
-                inbound,
-            );
+            start_session(&stage, &rooms, &outbox, inbound);
             let mut heard = Heard { outbox, text: String::new() };
             heard.wait_for("ready").await;
             heard.wait_for("last").await;

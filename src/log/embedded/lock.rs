@@ -23,12 +23,15 @@ fn lock(dir: &Path) -> Result<Lock, OpenError> {
 /// Takes a cold tier. It is read from for the most part, so a disk that became read-only, as they do
 /// after an error, keeps nobody from that.
 fn lock_cold(dir: &Path) -> Result<Lock, OpenError> {
-    match (lock(dir), File::open(dir.join("LOCK"))) {
-        (Err(OpenError::Io { error, .. }), Ok(file)) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+    match lock(dir) {
+        Err(OpenError::Io { error, .. })
+            if error.kind() == ErrorKind::ReadOnlyFilesystem
+                && let Ok(file) = File::open(dir.join("LOCK")) =>
+        {
             tracing::warn!(%error, "the cold tier takes no more segments");
             take(dir, file)
         }
-        (locked, _) => locked,
+        locked => locked,
     }
 }
 

@@ -99,7 +99,9 @@ impl Table {
         }
         let mut keys = Vec::new();
         let read = self.each(file, |entry| keys.extend(Fields(entry).u64()));
-        self.few = keys.into_iter().filter(|_| read.is_ok()).collect();
+        if read.is_ok() {
+            self.few = keys.into();
+        }
     }
 
     /// Bytes of all entries.

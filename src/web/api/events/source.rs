@@ -60,7 +60,7 @@ impl Source {
                 return Err((ErrorCode::NotFound, format!("there is no room {room}")));
             }
             let next = Revision::new(asked.from.unwrap_or(0));
-            let last = ends_at(asked, asked.to.map(Revision::new), head);
+            let last = ends_at(!asked.follow, asked.to.map(Revision::new), head);
             return Ok(Self::Room(OfRoom { log, stream, next, last, follow: asked.follow, before }));
         }
         let filter = asked.filter.clone();
@@ -72,12 +72,9 @@ impl Source {
             return Err((ErrorCode::AheadOfLog, format!("from is past the log's end: the log is {end}")));
         }
         let is_over = is_over(&*log, before, head).await.map_err(unavailable)?;
-        let mut last = ends_at(asked, asked.to.map(Position::from_engine), head);
-        if let (true, Some(head)) = (is_over, head) {
-            last = Some(last.map_or(head, |last| last.min(head)));
-        }
-        let done =
-            ((is_over || !asked.follow) && head.is_none()) || last.is_some_and(|last| after >= Some(last));
+        let no_more = is_over || !asked.follow;
+        let last = ends_at(no_more, asked.to.map(Position::from_engine), head);
+        let done = (no_more && head.is_none()) || last.is_some_and(|last| after >= Some(last));
         let pages = if asked.follow {
             Pages::Followed(Tail::new(log.clone(), after, filter))
         } else {
@@ -137,14 +134,10 @@ impl OfLog {
     }
 }
 
-/// The last one that is given: where nothing is followed, none that is recorded meanwhile, or who reads
+/// The last one that is given: where no more is waited for, none that is recorded meanwhile, or who reads
 /// slowly of a busy log would never be done.
-fn ends_at<T: Ord>(asked: &Asked, to: Option<T>, head: Option<T>) -> Option<T> {
-    match (to, head) {
-        (Some(to), Some(head)) if !asked.follow => Some(to.min(head)),
-        (None, head) if !asked.follow => head,
-        (to, _) => to,
-    }
+fn ends_at<T: Ord>(no_more: bool, to: Option<T>, head: Option<T>) -> Option<T> {
+    to.into_iter().chain(head.filter(|_| no_more)).min()
 }
 
 /// Whether nothing past this head can have been recorded before the time, by the clock or by the log:
