@@ -121,6 +121,8 @@ fn what_was_restored_beside_a_running_server_leaves_that_alone() {
     let first = database.serve_with(one.path(), &LONG_LEASE);
     first.open_room("den", "anna");
     say(&first, "before");
+    // It keeps all of them by now: of those it had not begun, another could be first.
+    assert_eq!(texts(&first), ["before"]);
     let store = backups.path().to_str().unwrap();
     let into = other.path().join("restored");
     for arguments in [
