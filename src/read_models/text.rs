@@ -21,6 +21,23 @@ pub const SEARCH_WORDS_MAX: usize = 32;
 
 /// The words of a text, joined by one space.
 pub fn words(text: &str) -> String {
+    if text.is_ascii() { plain_words(text) } else { any_words(text) }
+}
+
+/// The same of a text in ASCII, in which nothing has marks, parts or another order.
+fn plain_words(text: &str) -> String {
+    let mut words = String::with_capacity(text.len());
+    for word in text.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(word);
+    }
+    words.make_ascii_lowercase();
+    words
+}
+
+fn any_words(text: &str) -> String {
     let mut words = String::with_capacity(text.len());
     let mut after = After::Nothing;
     for letter in letters(text) {
@@ -178,6 +195,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_text_in_ascii_is_cut_as_any_other(text in "[ -~\\t\\n\\x00\\x7f]*") {
+            prop_assert_eq!(plain_words(&text), any_words(&text));
+        }
+
         #[test]
         fn words_are_words_of_themselves(text in any::<String>()) {
             let once = words(&text);

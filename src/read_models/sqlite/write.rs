@@ -34,16 +34,21 @@ pub(super) fn batch(
         if words.is_some() { " RETURNING id" } else { "" }
     );
     let mut upsert = transaction.prepare_cached(&sql).map_err(failed)?;
+    let mut applied = Vec::new();
     for document in &batch.writes {
         let values = params![document.key, names::to_stored(document.position)?, document.body];
-        match &words {
-            None => upsert.execute(values).map(drop),
-            Some(words) => {
-                let applied = upsert.query_row(values, |row| row.get(0)).optional().map_err(failed)?;
-                applied.map_or(Ok(()), |id| words.index(transaction, id, document.body.as_deref()))
-            }
+        if words.is_some() {
+            let id = upsert.query_row(values, |row| row.get::<_, i64>(0)).optional().map_err(failed)?;
+            applied.extend(id.map(|id| (id, document.body.as_deref())));
+        } else {
+            upsert.execute(values).map_err(failed)?;
         }
-        .map_err(failed)?;
+    }
+    // After all documents, and not each after its own: a statement that returns something begins a
+    // savepoint, for which the full-text index writes down what it has gathered.
+    if let Some(words) = &words {
+        let index = |(id, body)| words.index(transaction, id, body);
+        applied.into_iter().try_for_each(index).map_err(failed)?;
     }
     for letter in &batch.parked {
         let position = names::to_stored(letter.position)?;

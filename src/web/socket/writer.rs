@@ -1,14 +1,15 @@
 //! Writes a socket: everything that waits goes out in as few writes as it fits.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_http::ws::{CloseCode as WsCloseCode, CloseReason, OpCode, Parser};
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
-use rustix::net::{SendFlags, send};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
 use super::frames::write_header;
 use crate::actors::outbox::{Next, Outbox, Pen};
@@ -22,6 +23,12 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 /// How often a socket that takes nothing is tried. The system says that there is room only once a third
 /// of its buffer is free, which a slow reader may need minutes for.
 const TRY_EVERY: Duration = Duration::from_secs(5);
+
+/// Messages longer than that on the average are written from where they lie: copied into one piece first,
+/// they would cost more than the system takes for each further piece.
+const GATHERED_BYTES_MIN: usize = 256;
+/// At most so many: the system takes 1,024 pieces in one call (`IOV_MAX`), two of which each message is.
+const GATHERED_MAX: usize = 512;
 
 /// The longest header of a frame.
 const HEADER_BYTES_MAX: usize = 10;
@@ -150,6 +157,9 @@ fn goodbye(code: CloseCode) -> Bytes {
 /// Writes one text frame that holds all of these messages, as far as the socket takes it at once.
 fn write_frame(io: &TcpStream, messages: &[Bytes]) -> io::Result<Vec<u8>> {
     let len = messages.iter().map(Bytes::len).sum::<usize>() + messages.len().saturating_sub(1);
+    if len > messages.len().saturating_mul(GATHERED_BYTES_MIN) && messages.len() <= GATHERED_MAX {
+        return write_gathered(io, messages, len);
+    }
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
         scratch.reserve(len + HEADER_BYTES_MAX);
@@ -164,17 +174,44 @@ fn write_frame(io: &TcpStream, messages: &[Bytes]) -> io::Result<Vec<u8>> {
     })
 }
 
+/// The same from where the messages lie, which many connections share.
+fn write_gathered(io: &TcpStream, messages: &[Bytes], len: usize) -> io::Result<Vec<u8>> {
+    let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
+    write_header(&mut header, OpCode::Text, len);
+    let mut parts = Vec::with_capacity(messages.len() * 2);
+    for (index, message) in messages.iter().enumerate() {
+        parts.push(IoSlice::new(if index > 0 { b"\n" } else { &header }));
+        parts.push(IoSlice::new(message));
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let mut written = taken(sendmsg(io, &parts, &mut SendAncillaryBuffer::default(), flags))?;
+    if written == header.len() + len {
+        return Ok(Vec::new());
+    }
+    let mut rest = Vec::with_capacity(header.len() + len - written);
+    for part in &parts {
+        rest.extend_from_slice(part.get(written..).unwrap_or_default());
+        written = written.saturating_sub(part.len());
+    }
+    Ok(rest)
+}
+
 /// Writes as much as the socket takes at once; what is left, mostly nothing, is a copy that holds on
 /// to nothing else.
 fn write_some(io: &TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     // Mostly there is room: whether there is, only the system is asked.
-    let written = match try_anyway(io, bytes) {
-        Ok(0) => return Err(ErrorKind::WriteZero.into()),
-        Ok(written) => written,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-        Err(error) => return Err(error),
-    };
+    let written = taken(send(io, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))?;
     Ok(bytes.get(written..).unwrap_or_default().to_vec())
+}
+
+/// How much a socket took.
+fn taken(sent: Result<usize, Errno>) -> io::Result<usize> {
+    match sent {
+        Ok(0) => Err(ErrorKind::WriteZero.into()),
+        Ok(written) => Ok(written),
+        Err(Errno::WOULDBLOCK) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Writes all of it; `false` when the other side is gone or takes nothing for too long.
@@ -216,7 +253,10 @@ fn try_anyway(io: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
     use crate::actors::meters::Seat;
     use crate::actors::places::Place;
@@ -226,5 +266,38 @@ mod tests {
     fn what_a_socket_is_written_by_is_small() {
         let size = size_of::<Wire<(Option<Place>, Option<Seat>)>>();
         assert!(size <= 96, "{size} bytes");
+    }
+
+    #[test]
+    fn what_a_socket_takes_and_what_is_left_is_one_frame() {
+        let numbered = |len: usize| move |number: usize| Bytes::from(number.to_string().repeat(len));
+        let of = |count: usize, len: usize| (0..count).map(numbered(len)).collect::<Vec<_>>();
+        // Copied into one piece, and from where they lie; all taken at once, and more than is taken.
+        for (messages, is_left) in [
+            (of(1, 10), false),
+            (of(3, 1_000), false),
+            (of(GATHERED_MAX, GATHERED_BYTES_MIN + 1), false),
+            (of(GATHERED_MAX + 1, 1_000), true),
+            (of(100, 100_000), true),
+        ] {
+            actix_rt::System::new().block_on(async {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let (mut other, _) = listener.accept().unwrap();
+                // Fixes what the system buffers, which it else adapts.
+                rustix::net::sockopt::set_socket_send_buffer_size(&io, 300_000).unwrap();
+                let rest = write_frame(&io, &messages).unwrap();
+                assert_eq!(rest.is_empty(), !is_left);
+                drop(io);
+                let mut read = Vec::new();
+                other.read_to_end(&mut read).unwrap();
+                read.extend(rest);
+                let text = messages.join(&b"\n"[..]);
+                let mut expected = Vec::new();
+                write_header(&mut expected, OpCode::Text, text.len());
+                expected.extend(text);
+                assert!(read == expected, "{} messages: {} bytes", messages.len(), read.len());
+            });
+        }
     }
 }
