@@ -46,9 +46,15 @@ pub struct Message {
     /// Set once it is hidden for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redacted: Option<Redaction>,
-    /// Who reacted, by reaction. No reaction has an empty set.
+    /// Who reacted, by reaction. No reaction has an empty set. The first 100 different ones
+    /// that are there at a time, and 20,000 names in all: further ones change nothing.
     pub reactions: BTreeMap<String, BTreeSet<MemberId>>,
 }
+
+/// Different reactions that a message shows.
+const REACTIONS_MAX: usize = 100;
+/// Names that it shows, of all reactions: each change writes all of them.
+const REACTED_MAX: usize = 20_000;
 
 /// How a message came to be hidden.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +80,7 @@ impl Timeline {
 
 impl Projection for Timeline {
     const NAME: &'static str = "timeline";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const EVENTS: &'static [&'static str] =
         &["MessagePosted", "MessageEdited", "MessageRedacted", "ReactionAdded", "ReactionRemoved"];
     // A room's messages lie together, in order, by their keys.
@@ -139,7 +145,7 @@ impl Projection for Timeline {
             }
             RoomEvent::ReactionAdded(added) => {
                 let message = document.as_mut().ok_or_else(absent)?;
-                message.reactions.entry(added.emoji.clone()).or_default().insert(author.clone());
+                message.react(&added.emoji, author);
             }
             RoomEvent::ReactionRemoved(removed) => {
                 document.as_mut().ok_or_else(absent)?.take_back(&removed.emoji, author);
@@ -179,6 +185,14 @@ impl Message {
             edits: 0,
             redacted: None,
             reactions: BTreeMap::new(),
+        }
+    }
+
+    fn react(&mut self, emoji: &str, member: &MemberId) {
+        let names: usize = self.reactions.values().map(BTreeSet::len).sum();
+        let is_new = !self.reactions.contains_key(emoji);
+        if names < REACTED_MAX && (!is_new || self.reactions.len() < REACTIONS_MAX) {
+            self.reactions.entry(emoji.to_owned()).or_default().insert(member.clone());
         }
     }
 
@@ -250,6 +264,19 @@ mod tests {
                dave ReactionRemoved {"target":0,"emoji":"👍"}"#,
             r#""text":"hello","posted_at":1000,"recorded_at":1000,"edits":0,"reactions":{"👍":["bob","carol"]}}"#,
         );
+    }
+
+    #[test]
+    fn a_message_shows_so_many_different_reactions() {
+        let of = |count: usize| {
+            (0..count).map(|number| format!("bob ReactionAdded {{\"target\":0,\"emoji\":\"r{number}\"}}\n"))
+        };
+        let most = shown(&of(REACTIONS_MAX).collect::<String>());
+        assert!(most.contains(r#""r99":["bob"]"#), "{most}");
+        let all: String = of(REACTIONS_MAX + 9).collect();
+        assert_eq!(shown(&all), most);
+        let more = shown(&format!("{all}carol ReactionAdded {{\"target\":0,\"emoji\":\"r7\"}}"));
+        assert!(more.contains(r#""r7":["bob","carol"]"#), "{more}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which copy of a log the builds in a store are of. Copies made by hand have one epoch and may go
 //! different ways, as does a log after an older state of it was put back. So who keeps a projection
-//! notes an event of its log now and then, and whoever takes over looks for that event in its own.
+//! notes an event of its log now and then, and whoever takes over looks for that event in its own. What was
+//! written after that is known of only to who wrote it: after a crash of another one nothing is trusted.
 
 use dramatis_events::{Epoch, EventId, Position, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use super::record::{JobState, Record};
 use super::run::RunError;
 use super::worker::Worker;
 use crate::log::{Filter, ReadLimit};
+use crate::read_models::Build;
 
 /// Who keeps a projection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,9 @@ pub(super) struct Keeper {
     holder: String,
     /// An event that it has folded, among the last.
     at: Option<Mark>,
+    /// Whether it ended in order: then it has folded nothing after that one.
+    #[serde(default)]
+    ended: bool,
 }
 
 /// An event, as one copy of a log has it.
@@ -35,29 +40,35 @@ impl Worker {
         let record = self.ledger.read().await?;
         let (now, holder, name) = (self.shared.clock.now(), &self.shared.holder, self.projection.name());
         let is_other = record.keeper.as_ref().is_some_and(|keeper| *keeper.holder != **holder);
-        let are_ours = match record.keeper.as_ref().map(|keeper| &keeper.at) {
-            Some(Some(mark)) => self.has(mark).await?,
-            // It has noted nothing yet.
-            Some(None) => !is_other,
+        let are_ours = match &record.keeper {
             None => true,
+            // It has noted nothing yet.
+            Some(Keeper { at: None, .. }) => !is_other,
+            // What is of another epoch is known by that.
+            Some(Keeper { at: Some(mark), .. }) if mark.epoch != self.shared.log.epoch() => true,
+            Some(Keeper { at: Some(mark), ended, .. }) => {
+                (*ended || !is_other) && self.event_at(mark.position).await?.as_ref() == Some(mark)
+            }
         };
-        let mut begun = Vec::new();
-        if !are_ours {
-            let builds = self.shared.store.builds().await?.into_iter();
-            let builds =
-                builds.filter(|build| build.projection == name && build.checkpoint.position.is_some());
-            begun.extend(builds.map(|build| build.collection));
-        }
+        // A log that an older state was put back of goes on, and may be as long as before by now.
+        let got_further = |build: &Build| {
+            let is_own = !is_other && self.token == 0 && build.checkpoint.epoch == self.shared.log.epoch();
+            is_own && build.checkpoint.position > self.began_at
+        };
+        let builds = self.shared.store.builds().await?.into_iter();
+        let builds = builds.filter(|build| build.projection == name && build.checkpoint.position.is_some());
+        let begun = builds.filter(|build| !are_ours || got_further(build));
+        let begun: Vec<_> = begun.map(|build| build.collection).collect();
         if let (Some(before), false) = (&record.keeper, begun.is_empty()) {
             tracing::error!(
                 projection = name,
                 keeper = before.holder,
-                "its builds are of events that this log has not: it is built anew"
+                "its builds are, or may be, of events that this log has not: it is built anew"
             );
         }
         let take = |record: &mut Record| {
             let at = record.keeper.take().and_then(|keeper| keeper.at).filter(|_| are_ours);
-            record.keeper = Some(Keeper { holder: holder.to_string(), at });
+            record.keeper = Some(Keeper { holder: holder.to_string(), at, ended: false });
             if !begun.is_empty() {
                 record.disown(&begun, is_other, now);
             }
@@ -71,25 +82,32 @@ impl Worker {
     /// Notes the event that the live build has got to, if there is another one.
     pub(super) async fn mark(&mut self) -> Result<(), RunError> {
         let position = self.run.as_ref().and_then(|run| run.position);
-        let Some(position) = position.filter(|position| self.marked != Some(*position)) else {
+        if position == self.marked {
             return Ok(());
-        };
+        }
+        self.note_event(position, false).await
+    }
+
+    /// Notes that it has folded all that it will.
+    pub(super) async fn end_keeping(&mut self) -> Result<(), RunError> {
+        let position = self.run.as_ref().map_or(self.marked, |run| run.position);
+        self.note_event(position, true).await
+    }
+
+    async fn note_event(&mut self, position: Option<Position>, ended: bool) -> Result<(), RunError> {
+        let Some(position) = position else { return Ok(()) };
         let Some(mark) = self.event_at(position).await? else { return Ok(()) };
         let note = |record: &mut Record| {
-            if let Some(keeper) = record.keeper.as_mut().filter(|k| *k.holder == *self.shared.holder) {
-                keeper.at = Some(mark.clone());
+            let holder = &*self.shared.holder;
+            // A store that was emptied has no keeper.
+            if record.keeper.as_ref().is_none_or(|keeper| keeper.holder == holder) {
+                record.keeper = Some(Keeper { holder: holder.to_owned(), at: Some(mark.clone()), ended });
             }
             Ok::<_, RunError>(())
         };
         self.ledger.update(note).await?;
         self.marked = Some(position);
         Ok(())
-    }
-
-    /// Whether this log has the event. What is of another epoch is known by that already.
-    async fn has(&self, mark: &Mark) -> Result<bool, RunError> {
-        Ok(mark.epoch != self.shared.log.epoch()
-            || self.event_at(mark.position).await?.as_ref() == Some(mark))
     }
 
     async fn event_at(&self, position: Position) -> Result<Option<Mark>, RunError> {

@@ -45,7 +45,10 @@ pub(super) struct Worker {
     caught_up_at: UnixMillis,
     ticked: Option<Instant>,
     pub(super) leads_until: Option<Instant>,
-    token: u64,
+    /// Of the lease; 0 until this process has held it.
+    pub(super) token: u64,
+    /// Where the log ended when this process began.
+    pub(super) began_at: Option<Position>,
     /// Builds that a copy of this log made which went another way.
     pub(super) strangers: Vec<String>,
     /// Builds of events that this log had before an older state of it was put back.
@@ -67,6 +70,7 @@ impl Worker {
         let backoff = Backoff::new(&shared.options, projection.name());
         let ledger = Ledger::new(shared.store.clone(), projection.name());
         let caught_up_at = shared.clock.now();
+        let began_at = *shared.log.head().borrow();
         Self {
             projection,
             shared,
@@ -86,6 +90,7 @@ impl Worker {
             ticked: None,
             leads_until: None,
             token: 0,
+            began_at,
             strangers: Vec::new(),
             lost: Vec::new(),
             marked: None,
@@ -132,7 +137,8 @@ impl Worker {
                     }
                 }
                 Some(ask) = self.asks.recv() => self.attend(ask).await,
-                () = tokio::time::sleep(TICK) => {}
+                // Often enough to keep the lease.
+                () = tokio::time::sleep(TICK.min(self.shared.options.lease / 3)) => {}
                 _ = stop.changed() => {}
             }
         }
@@ -143,7 +149,7 @@ impl Worker {
         if self.leads_until.is_some() {
             // The next process on this data has the same name. Another one waits as after a crash, so
             // that a restart does not hand over what is here to whoever else has this store.
-            let _ = self.mark().await;
+            let _ = self.end_keeping().await;
             let ttl = self.shared.options.lease;
             let _ = self.shared.store.lease(&self.lease_name(), &self.shared.holder, ttl).await;
         }
@@ -383,6 +389,7 @@ impl Worker {
         }
         self.ticked = Some(Instant::now());
         let (now, store) = (self.shared.clock.now(), self.shared.store.clone());
+        self.follow_alias().await?;
         let record = self.ledger.read().await?;
         self.see_to_successor(&record).await?;
         self.kept = record.kept;
@@ -407,6 +414,23 @@ impl Worker {
             self.kept = self.ledger.update(cleared).await?;
         }
         self.purge().await
+    }
+
+    /// Queries go by the alias. A switch whose outcome nobody knew, or one of a process that has gone, may
+    /// have moved it since.
+    async fn follow_alias(&mut self) -> Result<(), RunError> {
+        let known = match (&self.run, &self.frozen) {
+            (Some(run), _) => &run.collection,
+            (None, Some(frozen)) => &frozen.collection,
+            (None, None) => return Ok(()),
+        };
+        let alias = self.shared.store.alias(self.projection.name()).await?;
+        if alias.as_ref() == Some(known) {
+            return Ok(());
+        }
+        tracing::warn!(projection = self.projection.name(), known, ?alias, "another build is live by now");
+        self.look_again();
+        self.find_live().await
     }
 
     async fn purge(&mut self) -> Result<(), RunError> {

@@ -352,3 +352,21 @@ async fn pages_of_a_build_grow_from_the_usual_ones() {
         }
     }
 }
+
+/// As by an order to switch whose outcome nobody knew, and which the store takes later.
+#[tokio::test]
+async fn an_alias_that_somebody_else_moved_is_followed() {
+    let folder = Place::new();
+    let (log, store, projector) = started(&folder, 2).await;
+    projector.order("rooms", REBUILD).await.unwrap();
+    job_in(&projector, "rooms", JobState::Done).await;
+    let names = ["rooms@2", "rooms@1"].map(str::to_owned);
+    assert!(store.swap_alias("rooms", Some(names[0].clone()), &names[1]).await.unwrap());
+    let mut status = projector.watch("rooms").unwrap();
+    let follows = status.wait_for(|status| status.collection == names[1]);
+    tokio::time::timeout(LONG, follows).await.unwrap().unwrap();
+    let position = log.write(r#"lobby bob MessagePosted {"kind":"text","text":"after"}"#);
+    reached(&projector, position).await;
+    assert!(dump(store.as_ref()).await.contains("after"));
+    projector.stop().await;
+}

@@ -1,6 +1,7 @@
 //! Two copies of one log with one store.
 
 use super::builds::started;
+use super::odd::{Fate, Odd};
 use super::*;
 
 fn holder(name: &str) -> Options {
@@ -102,4 +103,30 @@ async fn a_rebuild_of_a_copy_is_not_gone_on_with() {
     let shown = dump(store.as_ref()).await;
     assert!(shown.contains("of lobby") && !shown.contains("of den"), "{shown}");
     second.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_trusted_of_another_one_that_crashed() {
+    let folder = Place::new();
+    let store = store(&folder);
+    let (one, other) = (ScriptedLog::new(EPOCH), ScriptedLog::new(EPOCH));
+    let (common, _) = (one.write(STORY), other.write(STORY));
+    let first = Projector::start(one.clone(), store.clone(), holder("first"));
+    reached(&first, common).await;
+    first.stop().await;
+    // It notes what both have, goes on, and is gone before it notes anything else.
+    let gone = Arc::new(AtomicBool::new(false));
+    let is_gone = gone.clone();
+    let cut_off = Odd::over(store.clone(), move |_, _| {
+        if is_gone.load(Ordering::SeqCst) { Fate::failed() } else { Fate::Answered }
+    });
+    let first = Projector::start(one.clone(), cut_off, holder("first"));
+    let of_one = one.write(r#"den bob MessagePosted {"kind":"text","text":"of one"}"#);
+    reached(&first, of_one).await;
+    gone.store(true, Ordering::SeqCst);
+    first.stop().await;
+    run_out(store.as_ref(), "first").await;
+    let of_other = other.write(r#"den bob MessagePosted {"kind":"text","text":"of another"}"#);
+    let second = Projector::start(other.clone(), store.clone(), holder("second"));
+    shows_its_own(second, store.as_ref(), &other, of_other).await;
 }

@@ -209,3 +209,40 @@ async fn a_log_that_lost_events_and_went_on_is_not_mixed_with_what_it_lost() {
         assert_eq!(dump(store.as_ref()).await, dump(anew.as_ref()).await);
     }
 }
+
+#[tokio::test]
+async fn what_a_log_lost_is_known_although_it_is_as_long_again_before_the_store_answers() {
+    let folder = Place::new();
+    let (log, store, first) = started(&folder, 2).await;
+    first.stop().await;
+    // It goes on, and is gone before it notes anything.
+    let gone = Arc::new(AtomicBool::new(false));
+    let is_gone = gone.clone();
+    let answers = |is_away: Arc<AtomicBool>| {
+        move |_: &str, _: &str| if is_away.load(Ordering::SeqCst) { Fate::failed() } else { Fate::Answered }
+    };
+    let first = Projector::start(log.clone(), Odd::over(store.clone(), answers(is_gone)), options(2));
+    reached(&first, log.write(r#"den bob MessagePosted {"kind":"text","text":"lost"}"#)).await;
+    let saved = async {
+        let position = *log.head.borrow();
+        while store.builds().await.unwrap().iter().any(|build| build.checkpoint.position < position) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, saved).await.unwrap();
+    gone.store(true, Ordering::SeqCst);
+    first.stop().await;
+    let put_back = ScriptedLog::new(EPOCH);
+    put_back.write(STORY);
+    let second =
+        Projector::start(put_back.clone(), Odd::over(store.clone(), answers(gone.clone())), options(2));
+    let position = put_back.write(r#"den bob MessagePosted {"kind":"text","text":"new"}"#);
+    gone.store(false, Ordering::SeqCst);
+    for projection in dramatis_projections::all() {
+        let is_whole = |status: &Status| status.position == Some(position) && status.health == Health::Live;
+        stands(&second, projection.name(), is_whole).await;
+    }
+    second.stop().await;
+    let shown = dump(store.as_ref()).await;
+    assert!(shown.contains("new") && !shown.contains("lost"), "{shown}");
+}

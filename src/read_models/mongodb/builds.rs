@@ -29,6 +29,7 @@ impl Store {
     pub(super) async fn create(&self, build: &NewBuild) -> Result<(), Trouble> {
         let collection = names::collection(&build.collection)?;
         let (indexes, words) = (indexes(build)?, words_index(build)?);
+        self.mark().await?;
         self.forget_standing(collection);
         let known = self.build_document(collection).await?;
         if known.as_ref().is_none_or(|known| known.contains_key("dropping")) {
@@ -63,6 +64,8 @@ impl Store {
     pub(super) async fn index_build(&self, build: &NewBuild) -> Result<(), Trouble> {
         let collection = names::collection(&build.collection)?;
         self.standing(collection).await?;
+        // Whoever asks goes on from the checkpoint.
+        self.end_unsaved(collection);
         for index in indexes(build)? {
             let within = self.options.operation_timeout / 2;
             // The server goes on with it meanwhile; that it is slow says nothing about its health.

@@ -124,14 +124,19 @@ impl Store {
     /// stands alone and dies must keep what it acknowledged, as nobody writes it again. Answers how
     /// many documents it found, and how often it was tried.
     pub(super) async fn change(&self, command: RawDocumentBuf) -> Result<(u64, u32), Trouble> {
-        let (written, tries) = self.written(command).await?;
+        let (written, tries) = self.written(command, true).await?;
         Ok((written.found, tries))
     }
 
-    /// The same, with all that the reply says.
-    pub(super) async fn written(&self, mut command: RawDocumentBuf) -> Result<(Written, u32), Trouble> {
+    /// The same, with all that the reply says. What is not `journaled` a server that dies may lose,
+    /// unless it is one of several.
+    pub(super) async fn written(
+        &self,
+        mut command: RawDocumentBuf,
+        journaled: bool,
+    ) -> Result<(Written, u32), Trouble> {
         let limit_ms = i64::try_from(self.options.operation_timeout.as_millis()).unwrap_or(i64::MAX);
-        let concern = mongodb::bson::rawdoc! {"w": "majority", "j": true, "wtimeout": limit_ms};
+        let concern = mongodb::bson::rawdoc! {"w": "majority", "j": journaled, "wtimeout": limit_ms};
         command.append(mongodb::bson::cstr!("writeConcern"), concern);
         let run = |database: Database| {
             let command = command.clone();
@@ -203,15 +208,29 @@ async fn recognize(database: &Database) -> Result<(), String> {
              database, or drop this one; it is rebuilt from the log"
         )),
         None => {
-            let first = doc! {"$setOnInsert": {"format": FORMAT}};
             let formats = database.collection::<Document>(FORMATS);
-            formats.update_one(doc! {"_id": OURS}, first).upsert(true).await.map(drop).map_err(said)
+            formats.update_one(ours(), first()).upsert(true).await.map(drop).map_err(said)
         }
     }
 }
 
+fn ours() -> Document {
+    doc! {"_id": OURS}
+}
+
+fn first() -> Document {
+    doc! {"$setOnInsert": {"format": FORMAT}}
+}
+
+impl Store {
+    /// Marks the database as ours, should it have been emptied since it was found to be.
+    pub(super) async fn mark(&self) -> Result<(), Trouble> {
+        self.update(FORMATS, ours(), first(), true).await.map(drop)
+    }
+}
+
 async fn format_of(database: &Database) -> Result<Option<i32>, String> {
-    let found = database.collection::<Document>(FORMATS).find_one(doc! {"_id": OURS}).await;
+    let found = database.collection::<Document>(FORMATS).find_one(ours()).await;
     let found = found.map_err(|error| errors::told(&error))?;
     Ok(found.map(|found| errors::number(&found, "format")))
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Store;
 use super::builds::Standing;
 use super::errors::Trouble;
+use crate::read_models::ReadModelError;
 
 /// How long that is taken for true. A build that another process drops or makes anew is noticed so
 /// much later at the most, or by its checkpoint, which no batch moves past that.
@@ -67,7 +68,16 @@ impl Store {
         self.lately.unsaved().get(collection).is_none_or(|before| *before == breaks)
     }
 
-    /// The checkpoint stands for all that is written.
+    /// Refuses to read what was lost, perhaps, until it is written again.
+    pub(super) fn unless_lost(&self, collection: &str) -> Result<(), Trouble> {
+        if self.keeps_unsaved(collection) {
+            return Ok(());
+        }
+        let reason = format!("the connection broke: what was written to {collection} last is written again");
+        Err(ReadModelError::Failure { reason }.into())
+    }
+
+    /// The checkpoint stands for all that is written, or for all that is not to be written again.
     pub(super) fn end_unsaved(&self, collection: &str) {
         self.lately.unsaved().remove(collection);
     }

@@ -22,7 +22,9 @@ impl Store {
     }
 
     pub(super) async fn get(&self, collection: &str, key: String) -> Result<Option<Document>, Trouble> {
-        Ok(self.load(collection, vec![key]).await?.into_iter().find_map(document))
+        let found = self.load(collection, vec![key]).await?;
+        self.unless_lost(collection)?;
+        Ok(found.into_iter().find_map(document))
     }
 
     pub(super) async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, Trouble> {
@@ -144,6 +146,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let found = self.found(collection, filter, options).await?;
+        self.unless_lost(collection)?;
         self.unless_gone(collection, found.is_empty()).await?;
         let documents = found.iter().map(|raw| stored(collection, raw).map(document));
         Ok(documents.filter_map(Result::transpose).collect::<Result<_, ReadModelError>>()?)

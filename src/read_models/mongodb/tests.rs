@@ -253,6 +253,18 @@ async fn a_database_of_another_application_or_release_is_left_alone() {
     lent.end().await;
 }
 
+#[tokio::test]
+async fn a_database_that_was_emptied_is_ours_again_with_its_first_build() {
+    let Some(lent) = Lent::new().await else { return };
+    lent.store.create(contract::new_build("things@1")).await.unwrap();
+    lent.database.drop().await.unwrap();
+    lent.store.create(contract::new_build("things@1")).await.unwrap();
+    let uri = std::env::var("DRAMATIS_TEST_MONGODB_URI").unwrap();
+    let next = MongoReadModels::open(options(&uri, lent.database.name())).unwrap();
+    assert_eq!(next.builds().await.unwrap().len(), 1);
+    lent.end().await;
+}
+
 /// A server that died between two batches may have lost the first and kept what the second stands on.
 #[tokio::test]
 async fn documents_that_may_be_lost_set_the_checkpoint_back_and_never_forward() {
@@ -271,8 +283,12 @@ async fn documents_that_may_be_lost_set_the_checkpoint_back_and_never_forward() 
         assert!(matches!(error, ReadModelError::SetBack { .. }), "{error}");
     };
     written(1, None, None).await.unwrap();
+    assert!(lent.store.get("probe@1", "a").await.unwrap().is_some());
     breaks();
+    let refused = lent.store.get("probe@1", "a").await.unwrap_err().to_string();
+    assert!(refused.contains("written again"), "{refused}");
     set_back(written(2, None, None).await);
+    assert!(lent.store.get("probe@1", "a").await.unwrap().is_some());
     written(2, None, None).await.unwrap();
     breaks();
     set_back(written(5, Some(5), Some(4)).await);

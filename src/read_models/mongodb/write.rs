@@ -26,7 +26,8 @@ const SENT_MAX: u32 = 8;
 
 impl Store {
     /// Documents first, then dead letters, then the checkpoint: cut off anywhere, the same batch
-    /// made again has the effect of one.
+    /// made again has the effect of one. The journal holds all three once it holds the checkpoint; until
+    /// then a server that dies may lose documents, and they are folded again from the checkpoint before.
     pub(super) async fn write(&self, collection: &str, batch: Arc<Batch>) -> Result<(), Trouble> {
         let Standing { epoch, text, .. } = self.standing_lately(collection).await?;
         let got = batch.checkpoint.epoch;
@@ -111,14 +112,14 @@ impl Store {
     /// have to do either; where it is not as it was thought to be, that is done.
     async fn write_all(&self, collection: &str, bulk: &Bulk) -> Result<(), Trouble> {
         let likely = if bulk.is_new { How::Insert } else { How::Update };
-        let (written, _) = self.written(bulk.command(collection, likely)?).await?;
+        let (written, _) = self.written(bulk.command(collection, likely)?, false).await?;
         if written.found >= bulk.len() {
             return Ok(());
         }
         // A duplicate is a document that somebody else inserted in that moment: sent again, the write
         // finds it. Some servers stop there, so all are sent again.
         for _ in 0..SENT_MAX {
-            let (written, _) = self.written(bulk.command(collection, How::Upsert)?).await?;
+            let (written, _) = self.written(bulk.command(collection, How::Upsert)?, false).await?;
             if written.found >= bulk.len() {
                 return Ok(());
             }
