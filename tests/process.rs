@@ -68,7 +68,8 @@ fn signals_that_come_together_are_one_wish() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start_with(data.path(), &[], &[("DRAMATIS__DRAIN__NOTICE_MS", "1500")]);
     let mut client = server.client("alice", &json!([]));
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::TERM] {
+    // It stands still meanwhile: however long this takes, they reach it together.
+    for signal in [Signal::STOP, Signal::TERM, Signal::INT, Signal::HUP, Signal::TERM, Signal::CONT] {
         send(server.process_id(), signal);
     }
     assert_eq!(client.receive_type("drain")["in_ms"], 1_500);
