@@ -181,6 +181,38 @@ fn a_segment_is_begun_with_the_last_file_or_later() {
 }
 
 #[test]
+fn a_segment_that_could_not_be_made_is_tried_again_though_nobody_appends() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__LOG__SEGMENT_BYTES", "65536")]);
+    server.open_room("lobby", "alice");
+    let mut alice = server.client("alice", &json!([]));
+    // Wherever the next one begins, something else stands there.
+    let in_the_way: Vec<_> =
+        (1..200).map(|first| data.path().join("log").join(format!("{first:020}.segment"))).collect();
+    for dir in &in_the_way {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let text = "words ".repeat(300);
+    let refused = loop {
+        let answer = alice.ask("lobby", "post_message", &json!({"text": text}));
+        if answer["type"] != "ack" {
+            break answer;
+        }
+    };
+    assert_eq!(refused["code"], "unavailable", "{refused}");
+    let health = server.get_json("/api/health").to_string();
+    assert!(health.contains("next segment cannot be made"), "{health}");
+    for dir in &in_the_way {
+        std::fs::remove_dir(dir).unwrap();
+    }
+    let started = Instant::now();
+    while server.get_json("/api/health")["status"] != "ok" {
+        assert!(started.elapsed() < PATIENCE, "it is not tried again");
+    }
+    post(&mut alice, &text);
+}
+
+#[test]
 fn more_connections_than_files_leave_the_log_its_own() {
     let data = tempfile::tempdir().unwrap();
     let small = [("DRAMATIS__LOG__SEGMENT_BYTES", "65536")];

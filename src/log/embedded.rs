@@ -213,6 +213,7 @@ impl EmbeddedLog {
             heads: HashMap::with_hasher(RandomState::default()),
             poisoned: None,
             sync_at: None,
+            roll_at: None,
             rest_at: None,
             batch: Batch::with_capacity(0),
             in_flight: VecDeque::new(),
