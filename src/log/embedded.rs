@@ -153,8 +153,11 @@ impl EmbeddedLog {
     /// Opens a directory, making it if it is not there.
     pub fn open(dir: &Path, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let cold = options.cold_dir.take();
-        for dir in [Some(dir), cold.as_deref()].into_iter().flatten() {
-            dirs::make(dir).map_err(OpenError::io(dir.display()))?;
+        dirs::make(dir).map_err(OpenError::io(dir.display()))?;
+        if let Some(cold) = cold.as_deref().filter(|cold| !cold.is_dir()) {
+            // An empty directory in its place would stand in the way of the one that is missed.
+            tier::may_be_made(dir, cold)?;
+            dirs::make(cold).map_err(OpenError::io(cold.display()))?;
         }
         let locks = lock_both(dir, cold.as_deref())?;
         if let Some(cold) = &cold {

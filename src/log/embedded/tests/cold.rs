@@ -100,7 +100,7 @@ async fn a_missing_cold_tier_is_told_from_damage() {
         assert!(error.contains("cold tier") && error.contains("log.cold_dir"), "{error}");
         assert_eq!(names(&hot, ""), before, "nothing is begun anew");
     }
-    assert!(names(&elsewhere, "segment").is_empty() && names(&elsewhere, "tier").is_empty());
+    assert!(!elsewhere.exists(), "it would stand in the way of the one that is missed");
     reads_right(&open(&hot, tiered(&cold, 1)).unwrap(), &events).await;
     // One of its segments is gone.
     let gone = names(&cold, ".segment").remove(1);
