@@ -200,6 +200,7 @@ impl EmbeddedLog {
             state: RwLock::new(State { closed: Arc::new(closed), open, ring }),
             poisoned: Mutex::new(None),
             troubles: Mutex::default(),
+            unread: Mutex::default(),
         });
         let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
         let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
