@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod allowed;
+mod directives;
 mod door;
 mod layers;
 mod names;
 mod read_models;
 
+pub use directives::directives;
 pub use door::{
     AddressLimitsConfig, AuthConfig, DrainConfig, ForwardedHeader, LimitsConfig, Network, ProxiesConfig,
     RateConfig, UserLimitsConfig,
