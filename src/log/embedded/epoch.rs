@@ -15,7 +15,7 @@ pub(super) const RELAXED: &str = "relaxed";
 /// Counters that stand [`apart`] count seconds from here, 2024-01-01.
 const COUNTED_FROM_SECONDS: i64 = 1_704_067_200;
 /// By how much more than their seconds such counters differ.
-const APART_BY_MAX: u32 = 1 << 20;
+pub(super) const APART_BY_MAX: u32 = 1 << 20;
 /// The longest file that is looked at, in bytes.
 const BYTES_MAX: u64 = 64;
 
