@@ -136,6 +136,17 @@ fn a_long_line_is_told_and_the_rest_goes_on() {
 }
 
 #[test]
+fn what_is_no_log_at_all_is_no_success() {
+    let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    let packed = file(logs.path(), "den-2010-03-08.gz", [0x1f, 0x8b, b'\n', 0xff, 0xfe, b'\n']);
+    let output = import(&server, &[packed], &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(told(&output).contains("not one line is understood"), "{}", told(&output));
+    assert_eq!(summary(&output)["unparsed"], 2);
+}
+
+#[test]
 fn frames_are_as_small_as_the_server_asks() {
     let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let small =
