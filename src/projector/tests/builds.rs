@@ -142,7 +142,7 @@ async fn a_build_is_held_up_resumed_over_a_restart_and_cancelled() {
     let (log, store, projector) = started(&folder, 1).await;
     // So much, so slowly, that nothing but an admin ends it.
     let said = "lobby alice MessagePosted {\"kind\":\"text\",\"text\":\"more\"}\n";
-    log.write(&said.repeat(300));
+    log.write(&said.repeat(150));
     let slow = Order { events_per_s_max: Some(1), ..REBUILD };
     projector.order("timeline", slow).await.unwrap();
     let mut progress = projector.watch_job("timeline").unwrap();
