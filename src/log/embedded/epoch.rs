@@ -63,7 +63,12 @@ pub(super) fn parse(text: &str) -> Result<Epoch, String> {
     epoch.parse().map_err(|error: dramatis_events::ParseEpochError| error.to_string())
 }
 
-/// The next epoch of the same log. Which one was the last need not be certain, nor that no copy goes on
+/// The next epoch of the same log.
+pub(super) fn next(epoch: Epoch) -> Epoch {
+    Epoch::new(epoch.log(), epoch.counter().saturating_add(1))
+}
+
+/// Another epoch of the same log, further on. Which one was the last need not be certain, nor that no copy goes on
 /// too: none that rose one by one reaches it, and what another begins, even within the same second, is
 /// another.
 pub(super) fn apart(epoch: Epoch, now: UnixMillis) -> Epoch {
