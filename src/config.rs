@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod allowed;
+mod directives;
 mod door;
 mod layers;
 mod names;
 mod read_models;
 
+pub use directives::directives;
 pub use door::{
     AddressLimitsConfig, AuthConfig, DrainConfig, ForwardedHeader, LimitsConfig, Network, ProxiesConfig,
     RateConfig, UserLimitsConfig,
@@ -105,7 +107,7 @@ pub struct LogConfig {
     pub durability: Durability,
     /// Between two syncs of the relaxed mode, milliseconds.
     pub sync_interval_ms: u64,
-    /// Free bytes of the disk below which appends are refused.
+    /// Free bytes of the disk below which appends that take more of it are refused.
     pub reserve_bytes: u64,
     /// Where old segments move; empty for nowhere.
     pub cold_dir: PathBuf,

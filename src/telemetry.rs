@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _, Stderr, Write};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{TelemetryConfig, TelemetryFormat};
+use crate::config::{TelemetryConfig, TelemetryFormat, directives};
 
 /// What clients send wrong is answered, and no error of ours: whoever likes could fill the disk with
 /// lines about it. Named in the directives it is logged again.
@@ -15,16 +15,16 @@ const UNLOGGED: &str = "actix_http::h1::dispatcher=off";
 
 /// Sets up logging for the process. `RUST_LOG` overrides the configured level.
 pub fn init(config: &TelemetryConfig) -> anyhow::Result<()> {
-    let directives = std::env::var("RUST_LOG").unwrap_or_default();
-    let (name, directives) = if directives.trim().is_empty() {
+    let of_process = std::env::var("RUST_LOG").unwrap_or_default();
+    let (name, written) = if of_process.trim().is_empty() {
         ("telemetry.level", config.level.as_str())
     } else {
-        ("RUST_LOG", directives.as_str())
+        ("RUST_LOG", of_process.as_str())
     };
-    let filter = EnvFilter::try_new(format!("{UNLOGGED},{directives}")).map_err(|error| {
+    let filter = directives(written).and_then(|read| EnvFilter::try_new(format!("{UNLOGGED},{read}")).ok());
+    let filter = filter.ok_or_else(|| {
         anyhow::anyhow!(
-            "{name} must be a level such as info, or directives such as info,dramatis::log=debug; got \
-             {directives:?}: {error}"
+            "{name} must be a level such as info, or directives such as info,dramatis::log=debug; got {written:?}"
         )
     })?;
     let terminal = std::io::stderr().is_terminal();

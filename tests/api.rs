@@ -289,6 +289,7 @@ fn events_are_selected_by_kind_time_and_place() {
         server.open_room(room, "alice");
         say(&server, room, 5);
     }
+    server.session_noted("alice");
     let all = server.events(&[]);
     let time = |event: &Value| event["recorded_at"].as_i64().unwrap();
     let (middle, place) = (time(&all[all.len() / 2]), |event: &Value| event["position"].clone());

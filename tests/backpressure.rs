@@ -15,10 +15,11 @@ mod support;
 
 use std::io::Write as _;
 use std::net::Shutdown;
+use std::time::Instant;
 
 use raw::{Raw, TEXT, put_frame};
 use serde_json::json;
-use support::{Client, Server};
+use support::{Client, PATIENCE, Server};
 use tempfile::TempDir;
 
 /// Clients that do not read for a while.
@@ -161,7 +162,9 @@ fn answers_that_nobody_reads_stay_within_what_may_wait() {
         let mut writer = mallory.writer();
         move || writer.write_all(&flood).is_ok()
     });
+    let started = Instant::now();
     while server.metric("dramatis_outbox_bytes") < OUTBOX_BYTES / 2 {
+        assert!(started.elapsed() < PATIENCE, "its answers do not wait");
         post(&mut alice);
     }
     for _ in 0..50 {

@@ -73,6 +73,7 @@ fn a_backup_under_load_brings_back_any_moment_of_it() {
     let server = start(data.path());
     imported_by_days(&server, logs.path(), "den", 5);
     let epoch = epoch_of(&server, "den");
+    server.session_noted("nobody");
     assert_eq!(server.terminate(), Some(0));
     let (then, documents_then) = served(data.path());
     let last = then.last().unwrap();
@@ -131,6 +132,7 @@ fn a_backup_under_load_brings_back_any_moment_of_it() {
         assert_eq!(reset(&server, "den", &epoch), json!("reset"));
         let mut client = server.client("zoe", &json!([]));
         assert_eq!(client.ask("den", "join", &json!({}))["type"], "ack");
+        server.session_noted("zoe");
         assert_eq!(server.terminate(), Some(0));
         // Zoe came with a session of her own, and joined.
         assert_eq!(served(&data).0.len(), count(made) + 2);

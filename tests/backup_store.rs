@@ -48,7 +48,11 @@ impl Place {
     }
 
     fn create(&self, name: &str) {
-        let made = self.run(&["create", "--name", name, "--data", self.data().to_str().unwrap()]);
+        self.create_of(name, &self.data());
+    }
+
+    fn create_of(&self, name: &str, data: &Path) {
+        let made = self.run(&["create", "--name", name, "--data", data.to_str().unwrap()]);
         assert_eq!(made.0, Some(0), "{}", made.1);
     }
 
@@ -194,10 +198,14 @@ fn what_was_stopped_is_removed_by_the_next_backup() {
     let stopped = leave("20240131T235959Z", "segment.part");
     leave("20240131T235959Z", "tail.segment");
     let (being_made, of_others) = (leave("being-made", "segment.part"), leave("others", "notes"));
+    let [just_begun, empty_of_others] = ["20240130T235959Z", "empty"].map(|name| place.store().join(name));
+    for dir in [&just_begun, &empty_of_others] {
+        std::fs::create_dir(dir).unwrap();
+    }
     let held = std::fs::File::open(&being_made).unwrap();
     held.lock().unwrap();
     place.create("one");
-    assert!(!stopped.exists());
+    assert!(!stopped.exists() && !just_begun.exists() && empty_of_others.exists());
     assert!(being_made.join("segment.part").exists() && of_others.join("notes").exists());
     drop(held);
     assert_eq!(place.run(&["verify"]), (Some(0), place.run(&["verify", "one"]).1));
@@ -345,6 +353,17 @@ fn the_latest_of_two_logs_and_a_renamed_backup_are_told() {
     }
 }
 
+/// As if the clock had been a year ahead when it was made.
+fn made_later(place: &Place, name: &str) {
+    let (own, year) = (place.store().join(name), 366 * 24 * 60 * 60 * 1_000_i64);
+    let text = std::fs::read(own.join("manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    manifest["created_at"] = (manifest["created_at"].as_i64().unwrap() + year).into();
+    std::fs::write(own.join("manifest.json"), manifest.to_string()).unwrap();
+    // As of an earlier release: its files have no hashes.
+    std::fs::remove_file(own.join("b3sums")).unwrap();
+}
+
 #[test]
 fn the_latest_of_a_history_is_the_one_that_holds_most_whatever_the_clock_said() {
     let place = Place::of_days(1);
@@ -353,13 +372,7 @@ fn the_latest_of_a_history_is_the_one_that_holds_most_whatever_the_clock_said() 
     imported_by_days(&server, place.dir.path(), "more", 1);
     assert_eq!(server.terminate(), Some(0));
     place.create("second");
-    let (own, year) = (place.store().join("first"), 366 * 24 * 60 * 60 * 1_000_i64);
-    let text = std::fs::read(own.join("manifest.json")).unwrap();
-    let mut manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    manifest["created_at"] = (manifest["created_at"].as_i64().unwrap() + year).into();
-    std::fs::write(own.join("manifest.json"), manifest.to_string()).unwrap();
-    // As of an earlier release: its files have no hashes.
-    std::fs::remove_file(own.join("b3sums")).unwrap();
+    made_later(&place, "first");
     let (code, said) = place.run(&["verify", "latest"]);
     assert!(code == Some(0) && said.contains("second"), "{said}");
     assert_eq!(place.restore("latest", "into").0, Some(0));
@@ -367,6 +380,46 @@ fn the_latest_of_a_history_is_the_one_that_holds_most_whatever_the_clock_said() 
         files(&place.dir.path().join("into").join("log")).len(),
         files(&place.data().join("log")).len()
     );
+}
+
+#[test]
+fn the_latest_of_two_histories_is_not_the_one_of_a_clock_that_was_set_back() {
+    let place = Place::of_days(1);
+    place.create("before");
+    assert_eq!(place.restore("before", "into").0, Some(0));
+    let restored = place.dir.path().join("into");
+    place.create_of("after", &restored);
+    let (code, said) = place.run(&["verify", "latest"]);
+    assert!(code == Some(0) && said.contains("after"), "{said}");
+    made_later(&place, "before");
+    let (code, said) = place.restore("latest", "elsewhere");
+    assert!(
+        code == Some(1) && said.contains("before") && said.contains("but after is of a history"),
+        "{said}"
+    );
+    assert_eq!(place.restore("after", "elsewhere").0, Some(0));
+}
+
+#[test]
+fn a_store_without_backups_is_not_proven() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dramatis().args(["backup", "verify", "--store"]).arg(dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("no backups in"), "{said}");
+}
+
+#[test]
+fn a_segment_that_was_cut_short_is_told_and_not_the_store() {
+    let place = Place::new();
+    let log = place.data().join("log");
+    let segment = files(&log).into_iter().find(|path| path.extension().is_some_and(|it| it == "segment"));
+    let segment = segment.unwrap();
+    let file = std::fs::File::options().write(true).open(&segment).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1_000).unwrap();
+    let (code, said) = place.run(&["create", "--data", place.data().to_str().unwrap()]);
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    assert!(code == Some(1) && said.contains(&format!("{name} is damaged")), "{said}");
+    assert!(!said.contains("segment.part"), "{said}");
 }
 
 #[test]

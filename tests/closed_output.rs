@@ -10,11 +10,10 @@
 mod support;
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::process::{Output, Stdio};
 
 use support::imports::{caught_up, file, imported};
-use support::{Server, dramatis, lines_of_json};
+use support::{Server, dramatis, lines_of_json, nobody};
 
 /// A pipe that nobody reads.
 fn closed() -> Stdio {
@@ -168,9 +167,7 @@ fn builds_are_followed_to_their_end() {
 
 #[test]
 fn a_failure_has_its_exit_code_though_nobody_hears_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let (_held, nobody) = nobody();
     for error in [closed as fn() -> Stdio, full] {
         assert_eq!(code(&["events", "read", "--url", &nobody], closed(), error()), Some(2));
         assert_eq!(code(&["no", "such", "command"], closed(), error()), Some(1));

@@ -15,21 +15,15 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use support::imports::file;
-use support::{Server, dramatis};
+use support::{Server, dramatis, nobody};
 
 fn told(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// An address at which nobody listens.
-fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
-
 #[test]
 fn no_server_is_said_with_what_to_do() {
-    let (logs, url) = (tempfile::tempdir().unwrap(), nobody());
+    let (logs, (_held, url)) = (tempfile::tempdir().unwrap(), nobody());
     let log = file(logs.path(), "2010-03-08.txt", "[12:00] <alice> hello\n");
     let log = log.to_str().unwrap();
     for command in [
@@ -67,7 +61,7 @@ fn a_path_that_is_not_text_opens_no_other() {
 
 #[test]
 fn what_is_on_this_machine_is_reached_past_any_proxy() {
-    let (data, logs, proxy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), nobody());
+    let (data, logs, (_held, proxy)) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), nobody());
     let server = Server::start(data.path());
     let log = file(logs.path(), "2010-03-08.txt", "[12:00] <alice> hello\n");
     let localhost = format!("http://localhost:{}", server.address.port());

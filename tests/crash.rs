@@ -86,9 +86,14 @@ fn acknowledged_commands_survive_kills_in_the_middle_of_an_import() {
     ];
     let mut acknowledged = HashSet::new();
     for round in 0..rounds {
-        let server = Server::start(data.path());
-        // Past all that earlier rounds had answered, so that each round dies over new commands.
+        // Past all that earlier rounds had answered, so that each round dies over new commands. Where
+        // this thread is slower than the import, each knows of much more than it was to wait for.
         let known = u64::try_from(acknowledged.len()).unwrap();
+        if known + LINES / rounds >= 2 * LINES - LINES / 10 {
+            assert!(round > 2, "{known} commands were answered in {round} rounds");
+            break;
+        }
+        let server = Server::start(data.path());
         let kill_at = known + 1 + chance.below(LINES / rounds);
         import_until_killed(server, &files, kill_at, &mut acknowledged);
 

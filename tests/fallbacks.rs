@@ -21,10 +21,14 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 const ALICE: (&str, &str) = ("Dramatis-User", "alice");
 const TAB: (&str, &str) = ("Dramatis-Session", "tab-1");
 
+/// Who is in a room is told a while after a beginning, to streams and polls like anything else: here
+/// that comes by itself no sooner than a test is over.
+const LATE_PRESENCE: [(&str, &str); 1] = [("DRAMATIS__SOCKET__PRESENCE__INTERVAL_MS", "60000")];
+
 /// A server with a room of so many messages, the last of revision `1 + messages`.
-fn room_of(messages: u64, environment: &[(&str, &str)]) -> (TempDir, Server) {
+fn room_of(messages: u64) -> (TempDir, Server) {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start_with(data.path(), &[], environment);
+    let server = Server::start_with(data.path(), &[], &LATE_PRESENCE);
     server.open_room("lobby", "alice");
     let mut alice = server.client("alice", &json!([]));
     for text in 0..messages {
@@ -93,7 +97,7 @@ fn poll(server: &Server, cursor: &str, wait: u64) -> Value {
 
 #[test]
 fn a_stream_carries_what_a_socket_would_and_goes_on_from_its_last_id() {
-    let (_data, server) = room_of(3, &[]);
+    let (_data, server) = room_of(3);
     let answer = post(&server, "/api/stream", &[JSON], &hello(&json!([{"room": "lobby", "after": 1}])));
     for header in ["content-type: text/event-stream", "cache-control: no-store", "x-accel-buffering: no"] {
         assert!(answer.head.contains(header), "{}", answer.head);
@@ -123,7 +127,7 @@ fn a_stream_carries_what_a_socket_would_and_goes_on_from_its_last_id() {
 
 #[test]
 fn a_poll_answers_at_once_or_when_something_comes_or_after_its_wait() {
-    let (_data, server) = room_of(2, &[]);
+    let (_data, server) = room_of(2);
     let first = post(&server, "/api/poll", &[JSON], &hello(&json!([{"room": "lobby"}]))).json().unwrap();
     let (messages, cursor) = poll_until(&server, first, "live");
     assert_eq!(messages[0]["type"], "ready");
@@ -211,7 +215,7 @@ fn a_cursor_over_very_many_rooms_leads_on() {
 
 #[test]
 fn a_first_answer_tells_which_rooms_are_followed_however_short_its_wait() {
-    let (_data, server) = room_of(1, &[]);
+    let (_data, server) = room_of(1);
     for round in 0..20 {
         let session = format!("tab-{round}");
         let hello =
@@ -231,7 +235,7 @@ fn a_first_answer_tells_which_rooms_are_followed_however_short_its_wait() {
 
 #[test]
 fn a_later_poll_takes_the_place_of_the_one_that_waits() {
-    let (_data, server) = room_of(1, &[]);
+    let (_data, server) = room_of(1);
     let first = post(&server, "/api/poll", &[JSON], &hello(&json!([{"room": "lobby"}]))).json().unwrap();
     let (_, cursor) = poll_until(&server, first, "live");
     std::thread::scope(|scope| {
@@ -245,7 +249,6 @@ fn a_later_poll_takes_the_place_of_the_one_that_waits() {
         }
         say(&mut server.client("alice", &json!([])), "for the last one");
         let answers: Vec<Value> = waiting.into_iter().map(|waiting| waiting.join().unwrap()).collect();
-        // Who is in the room may be told to any of them.
         let has_event = |answer: &&Value| {
             answer["messages"].as_array().unwrap().iter().any(|message| message["type"] == "event")
         };
@@ -256,7 +259,7 @@ fn a_later_poll_takes_the_place_of_the_one_that_waits() {
 
 #[test]
 fn a_client_moves_between_all_transports() {
-    let (_data, server) = room_of(1, &[]);
+    let (_data, server) = room_of(1);
     let mut speaker = server.client("alice", &json!([]));
     let mut seen = Vec::new();
     // Socket: the client's own revisions are its cursor.
@@ -306,7 +309,7 @@ fn a_client_moves_between_all_transports() {
 
 #[test]
 fn frames_reach_the_stream_or_poll_of_their_session() {
-    let (_data, server) = room_of(1, &[]);
+    let (_data, server) = room_of(1);
     let subscribe = json!({"type": "subscribe", "id": "s1", "room": "lobby", "after": 1});
     let headers = [JSON, ALICE, TAB];
     assert_eq!(post(&server, "/api/frames", &headers, &subscribe).status, 404, "there is no stream yet");
@@ -329,7 +332,7 @@ fn frames_reach_the_stream_or_poll_of_their_session() {
 
 #[test]
 fn a_command_has_one_effect_on_whichever_way_it_comes() {
-    let (_data, server) = room_of(0, &[]);
+    let (_data, server) = room_of(0);
     let command = |id: &str, text: &str| json!({"type": "command", "id": id, "room": "lobby", "name": "post_message", "data": {"text": text}});
     let first = post(&server, "/api/commands", &[JSON, ALICE], &command("c1", "once"));
     assert_eq!(first.status, 200);
@@ -387,7 +390,7 @@ fn a_command_has_one_effect_on_whichever_way_it_comes() {
 
 #[test]
 fn to_an_old_client_a_body_ends_with_its_connection() {
-    let (_data, server) = room_of(1, &[]);
+    let (_data, server) = room_of(1);
     for (path, first) in [
         ("/api/events", "{\"stream\":"),
         ("/api/stream?room=lobby&session=tab-1", "retry: "),
@@ -421,7 +424,7 @@ fn to_an_old_client_a_body_ends_with_its_connection() {
 
 #[test]
 fn what_a_page_elsewhere_can_send_does_nothing() {
-    let (_data, server) = room_of(0, &[]);
+    let (_data, server) = room_of(0);
     let command = json!({"type": "command", "id": "c1", "room": "lobby", "name": "post_message", "data": {"text": "x"}});
     let plain = ("Content-Type", "text/plain");
     for (path, body) in [
@@ -447,7 +450,7 @@ fn what_a_page_elsewhere_can_send_does_nothing() {
 
 #[test]
 fn a_cursor_that_is_none_is_refused_with_words() {
-    let (_data, server) = room_of(1, &[]);
+    let (_data, server) = room_of(1);
     let first = post(&server, "/api/poll", &[JSON], &hello(&json!([{"room": "lobby"}]))).json().unwrap();
     let cursor = first["cursor"].as_str().unwrap();
     let altered =

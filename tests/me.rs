@@ -63,7 +63,10 @@ fn it_is_followed_and_commanded_like_a_room_by_its_owner_alone() {
 
     let (mut again, ready) =
         hello(&server, "bob", "other", &json!([{"room": "me", "after": 1, "catch_up": "state"}]));
-    assert_eq!((&ready["rooms"][0]["head"], &ready["rooms"][0]["how"]), (&json!(1), &json!("events")));
+    assert_eq!(ready["rooms"][0]["how"], "events");
+    // Its own note may be in the stream already.
+    let head = ready["rooms"][0]["head"].as_u64();
+    assert!([Some(1), Some(2)].contains(&head), "{ready}");
     assert_eq!(event(&mut again, "SessionStarted")["revision"], 2);
     again.send(&json!({"type": "subscribe", "id": "s", "room": "me", "catch_up": "state"}));
     assert_eq!(again.answer("s")["how"], "state");
@@ -118,10 +121,10 @@ fn reading_is_shared_by_devices_and_never_goes_back() {
     for device in [&mut phone, &mut laptop] {
         while device.receive_type("live")["room"] != "lobby" {}
     }
-    // Of what one device says in a while, the furthest counts; of two devices too.
-    for revision in [2, 4, 3] {
-        phone.send(&json!({"type": "seen", "room": "lobby", "revision": revision}));
-    }
+    // Of what one device says in a while, the furthest counts; of two devices too. In one frame, so that
+    // it is one while on any machine.
+    let seen = |revision| json!({"type": "seen", "room": "lobby", "revision": revision}).to_string();
+    phone.send_text(&[2, 4, 3].map(seen).join("\n"));
     for device in [&mut phone, &mut laptop] {
         let moved = event(device, "ReadMarkerMoved");
         assert_eq!(moved["data"], json!({"room": "lobby", "revision": 4}));

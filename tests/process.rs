@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::{PATIENCE, Server, serve, skipped};
+use support::imports::caught_up;
+use support::{Client, PATIENCE, Server, serve, skipped};
 
 fn send(id: u32, signal: Signal) {
     kill_process(Pid::from_raw(id.try_into().unwrap()).unwrap(), signal).unwrap();
@@ -68,7 +69,8 @@ fn signals_that_come_together_are_one_wish() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start_with(data.path(), &[], &[("DRAMATIS__DRAIN__NOTICE_MS", "1500")]);
     let mut client = server.client("alice", &json!([]));
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::TERM] {
+    // It stands still meanwhile: however long this takes, they reach it together.
+    for signal in [Signal::STOP, Signal::TERM, Signal::INT, Signal::HUP, Signal::TERM, Signal::CONT] {
         send(server.process_id(), signal);
     }
     assert_eq!(client.receive_type("drain")["in_ms"], 1_500);
@@ -134,6 +136,80 @@ fn log_lines_that_nobody_takes_end_nothing() {
         assert_eq!(server.get_json("/api/health")["status"], "ok");
         assert_eq!(server.terminate(), Some(0));
     }
+}
+
+fn open_files(server: &Server) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", server.process_id())).unwrap().count()
+}
+
+/// Of the few files that are left to the process the next segment may take the last one.
+#[test]
+fn a_segment_is_begun_with_the_last_file_or_later() {
+    let settings =
+        [("DRAMATIS__LOG__SEGMENT_BYTES", "65536"), ("DRAMATIS__SOCKET__HELLO_TIMEOUT_MS", "600000")];
+    let begun = |first: &str| {
+        let data = tempfile::tempdir().unwrap();
+        let server = serve_after(first, data.path(), &settings);
+        server.open_room("lobby", "alice");
+        let alice = server.client("alice", &json!([]));
+        caught_up(&server);
+        (data, server, alice)
+    };
+    let (_data, server, _alice) = begun(":");
+    let files = open_files(&server) + 16;
+    drop(server);
+    for left in 0..4 {
+        let (_data, server, mut alice) = begun(&format!("ulimit -n {files}"));
+        let (mut held, started) = (Vec::new(), Instant::now());
+        while open_files(&server) < files - left {
+            assert!(started.elapsed() < PATIENCE, "{} of {files} files are open", open_files(&server));
+            held.push(Client::connect(server.address));
+        }
+        let text = "words ".repeat(300);
+        for _ in 0..100 {
+            let answer = alice.ask("lobby", "post_message", &json!({"text": text}));
+            assert!(answer["type"] == "ack" || answer["code"] == "unavailable", "{left} left: {answer}");
+        }
+        drop(held);
+        // Nothing is over for good.
+        let started = Instant::now();
+        while alice.ask("lobby", "post_message", &json!({"text": text}))["type"] != "ack" {
+            assert!(started.elapsed() < PATIENCE, "{left} left: no appends are taken");
+        }
+        assert_eq!(server.terminate(), Some(0));
+    }
+}
+
+#[test]
+fn a_segment_that_could_not_be_made_is_tried_again_though_nobody_appends() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__LOG__SEGMENT_BYTES", "65536")]);
+    server.open_room("lobby", "alice");
+    let mut alice = server.client("alice", &json!([]));
+    // Wherever the next one begins, something else stands there.
+    let in_the_way: Vec<_> =
+        (1..200).map(|first| data.path().join("log").join(format!("{first:020}.segment"))).collect();
+    for dir in &in_the_way {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let text = "words ".repeat(300);
+    let refused = loop {
+        let answer = alice.ask("lobby", "post_message", &json!({"text": text}));
+        if answer["type"] != "ack" {
+            break answer;
+        }
+    };
+    assert_eq!(refused["code"], "unavailable", "{refused}");
+    let health = server.get_json("/api/health").to_string();
+    assert!(health.contains("next segment cannot be made"), "{health}");
+    for dir in &in_the_way {
+        std::fs::remove_dir(dir).unwrap();
+    }
+    let started = Instant::now();
+    while server.get_json("/api/health")["status"] != "ok" {
+        assert!(started.elapsed() < PATIENCE, "it is not tried again");
+    }
+    post(&mut alice, &text);
 }
 
 #[test]

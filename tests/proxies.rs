@@ -88,6 +88,7 @@ fn a_pace_is_that_of_the_address_too() {
             .status
     };
     assert!((0..60).any(|_| get("for=\"[2001:db8::1]:4711\";proto=https") == 429));
-    assert_eq!(get("for=\"[2001:db8::2]\""), 429, "one network");
+    // It may have earned one more meanwhile; a network of its own could spend twenty.
+    assert!((0..10).any(|_| get("for=\"[2001:db8::2]\"") == 429), "one network");
     assert_eq!(get("for=\"[2001:db9::1]\""), 200);
 }

@@ -13,10 +13,16 @@ use serde_json::{Value, json};
 use support::{Client, Server};
 use tempfile::TempDir;
 
-/// A server of several threads with a room of alice and bob.
+/// A server of several threads with a room of alice and bob, which waits for who reads slowly for longer
+/// than a test takes.
 fn start() -> (TempDir, Server, Client) {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__SERVER__WORKERS", "3")]);
+    let environment = [
+        ("DRAMATIS__SERVER__WORKERS", "3"),
+        ("DRAMATIS__SOCKET__WRITE_TIMEOUT_MS", "600000"),
+        ("DRAMATIS__SOCKET__HEARTBEAT_MS", "600000"),
+    ];
+    let server = Server::start_with(data.path(), &[], &environment);
     server.open_room("lobby", "alice");
     let alice = server.client("alice", &json!([]));
     let mut bob = server.client("bob", &json!([]));

@@ -88,25 +88,43 @@ fn copied(from: &Path) -> TempDir {
     to
 }
 
+/// A server that keeps all for long goes, and comes back with the short lease until it has it: so that
+/// only in its last moments another one could take over that is quicker than it.
+fn for_a_last_time(database: &Database, data: &Path, server: Server) -> Server {
+    server.kill();
+    let server = database.serve_with(data, &LEASE);
+    let started = Instant::now();
+    loop {
+        let standings = server.get_json("/api/projections");
+        let is_settled = |standing: &Value| {
+            ["live", "unsupported", "standby"].iter().any(|state| standing["state"] == *state)
+        };
+        if standings.as_array().unwrap().iter().all(is_settled) {
+            return server;
+        }
+        assert!(started.elapsed() < PATIENCE, "it does not keep them: {standings:?}");
+    }
+}
+
 #[test]
 fn of_a_directory_and_its_copy_each_shows_what_it_recorded_itself() {
     let Some(database) = Database::new("a copied data directory on one MongoDB") else { return };
     let one = begun(&database);
     let copy = copied(one.path());
-    let first = database.serve_with(one.path(), &LEASE);
+    let first = database.serve_with(one.path(), &LONG_LEASE);
     assert_eq!((texts(&first), build(&first)), (vec!["before".to_owned()], json!("timeline@1")));
-    let second = database.serve_with(copy.path(), &LEASE);
+    let second = database.serve_with(copy.path(), &LONG_LEASE);
     is_kept_off(&second);
     say(&first, "of the first");
     say(&second, "of the second");
     assert_eq!(texts(&first), ["before", "of the first"]);
     is_kept_off(&second);
     // Once it has gone, however it went, the other takes over, and shows nothing of it.
-    first.kill();
+    for_a_last_time(&database, one.path(), first).kill();
     assert_eq!(texts(&second), ["before", "of the second"]);
-    let first = database.serve_with(one.path(), &LEASE);
+    let first = database.serve_with(one.path(), &LONG_LEASE);
     is_kept_off(&first);
-    assert_eq!(second.terminate(), Some(0));
+    assert_eq!(for_a_last_time(&database, copy.path(), second).terminate(), Some(0));
     assert_eq!(texts(&first), ["before", "of the first"]);
     let verified = first.run(&["projections", "verify", "timeline"]);
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));

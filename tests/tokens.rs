@@ -14,7 +14,7 @@ mod support;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use guarded::{hello, mint, start};
+use guarded::{briefly, hello, mint, start};
 use serde_json::json;
 use support::{Server, dramatis};
 
@@ -42,70 +42,80 @@ fn a_client_is_who_its_token_says() {
 fn a_token_is_renewed_in_place_and_without_that_runs_out() {
     let guarded = start(&[
         ("DRAMATIS__AUTH__REFRESH_AHEAD_MS", "3600000"),
-        ("DRAMATIS__AUTH__EXPIRED_GRACE_MS", "300"),
+        // Longer than a test: what is refused is refused within it.
+        ("DRAMATIS__AUTH__EXPIRED_GRACE_MS", "3600000"),
     ]);
     let bob = mint(&guarded.key, &["--user", "bob", "--for", "1h"]);
     let narrow = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "den"]);
-    let short = mint(&guarded.key, &["--user", "alice", "--for", "4s"]);
-    let mut alice = guarded.hello(&hello(&short));
-    alice.receive_type("ready");
+    let mut alice = briefly(|lasts| {
+        let mut alice = guarded.hello(&hello(&mint(&guarded.key, &["--user", "alice", "--for", lasts])));
+        (alice.try_receive().ok()?["type"] == "ready").then_some(alice)
+    });
     assert!(alice.receive_type("authenticate")["by"].is_i64(), "when half of it is gone");
     for (id, token) in [("other", bob.as_str()), ("narrow", narrow.as_str()), ("bad", "bad")] {
         alice.send(&json!({"type": "authenticate", "id": id, "token": token}));
         assert_eq!(alice.answer(id)["code"], "forbidden", "{id}");
     }
-    let again = mint(&guarded.key, &["--user", "alice", "--for", "3s"]);
-    alice.send(&json!({"type": "authenticate", "id": "fresh", "token": again}));
-    let fresh = alice.answer("fresh");
-    assert_eq!(fresh["type"], "authenticated", "{fresh}");
+    let again = briefly(|lasts| {
+        let again = mint(&guarded.key, &["--user", "alice", "--for", lasts]);
+        alice.send(&json!({"type": "authenticate", "id": "fresh", "token": again}));
+        (alice.answer("fresh")["type"] == "authenticated").then_some(again)
+    });
     // It is asked of again, and now left alone: commands are taken until it runs out.
-    let mut refused = None;
-    let closed = loop {
-        let id = alice.command("lobby", "post_message", &json!({"text": "still here"}));
-        let answer = loop {
-            match alice.try_receive() {
-                Ok(message) if message["id"] == id.as_str() => break Ok(message),
-                Ok(_) => {}
-                Err(code) => break Err(code),
-            }
-        };
-        match answer {
-            Ok(answer) if answer["type"] == "ack" => assert!(refused.is_none(), "{answer}"),
-            Ok(answer) => {
-                assert_eq!(answer["code"], "token_expired", "{answer}");
-                refused = Some(answer);
-                break alice.closed();
-            }
-            Err(code) => break code,
+    let refused = loop {
+        let answer = alice.ask("lobby", "post_message", &json!({"text": "still here"}));
+        if answer["type"] != "ack" {
+            break answer;
         }
     };
-    assert!(refused.is_some());
-    assert_eq!(closed, 4501);
+    assert_eq!(refused["code"], "token_expired", "{refused}");
     assert_eq!(guarded.hello(&hello(&again)).closed(), 4501, "an expired token opens nothing");
+}
+
+#[test]
+fn who_renews_no_token_is_closed_a_while_after_its_end() {
+    let guarded = start(&[("DRAMATIS__AUTH__EXPIRED_GRACE_MS", "300")]);
+    let mut alice = guarded.hello(&hello(&mint(&guarded.key, &["--user", "alice", "--for", "1h"])));
+    alice.receive_type("ready");
+    briefly(|lasts| {
+        let brief = mint(&guarded.key, &["--user", "alice", "--for", lasts]);
+        alice.send(&json!({"type": "authenticate", "id": "brief", "token": brief}));
+        (alice.answer("brief")["type"] == "authenticated").then_some(())
+    });
+    assert_eq!(alice.closed(), 4501);
 }
 
 #[test]
 fn a_token_runs_out_in_the_middle_of_what_a_client_asks() {
     const PAGES: usize = 64;
-    let guarded = start(&[("DRAMATIS__SOCKET__SEND_BUFFER_BYTES", "16384")]);
+    let guarded = start(&[
+        ("DRAMATIS__SOCKET__SEND_BUFFER_BYTES", "16384"),
+        // It is not closed before all is answered.
+        ("DRAMATIS__AUTH__EXPIRED_GRACE_MS", "3600000"),
+        ("DRAMATIS__SOCKET__HEARTBEAT_MS", "600000"),
+        ("DRAMATIS__SOCKET__WRITE_TIMEOUT_MS", "600000"),
+    ]);
     let long = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
     let mut alice = guarded.hello(&hello(&long));
     for _ in 0..20 {
         alice.ask("lobby", "post_message", &json!({"text": "long words ".repeat(720)}));
     }
-    let short = mint(&guarded.key, &["--user", "alice", "--for", "2s"]);
-    let mut asking =
-        guarded.hello(&json!({"type": "hello", "token": short, "session": "asking", "rooms": []}));
-    let expires_at = asking.receive_type("ready")["token_expires_at"].as_u64().unwrap();
-    // More than is written to a client that does not read: so the last are answered after that.
+    // More than is written to a client that does not read: so the last are answered after its end.
     let asked =
         |number| json!({"type": "history", "id": format!("h{number}"), "room": "lobby", "limit": 200});
-    asking.send_text(&(0..PAGES).map(|number| asked(number).to_string()).collect::<Vec<_>>().join("\n"));
-    while SystemTime::now() < UNIX_EPOCH + Duration::from_millis(expires_at) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let answers: Vec<_> = (0..PAGES).map(|number| asking.answer(&format!("h{number}"))).collect();
-    assert_eq!(answers[0]["type"], "page", "{}", answers[0]);
+    let asked = (0..PAGES).map(|number| asked(number).to_string()).collect::<Vec<_>>().join("\n");
+    let mut asking = briefly(|lasts| {
+        let short = mint(&guarded.key, &["--user", "alice", "--for", lasts]);
+        let mut asking =
+            guarded.hello(&json!({"type": "hello", "token": short, "session": "asking", "rooms": []}));
+        let expires_at = asking.try_receive().ok()?["token_expires_at"].as_u64()?;
+        asking.send_text(&asked);
+        while SystemTime::now() < UNIX_EPOCH + Duration::from_millis(expires_at) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        (asking.answer("h0")["type"] == "page").then_some(asking)
+    });
+    let answers: Vec<_> = (1..PAGES).map(|number| asking.answer(&format!("h{number}"))).collect();
     let last = answers.last().unwrap();
     assert_eq!(last["code"], "token_expired", "{} {}", last["type"], last["id"]);
 }

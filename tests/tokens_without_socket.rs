@@ -12,7 +12,7 @@
 mod guarded;
 mod support;
 
-use guarded::{Guarded, mint, start};
+use guarded::{Guarded, briefly, mint, start};
 use serde_json::{Value, json};
 use support::http::{Answer, Events, Request};
 
@@ -46,13 +46,18 @@ fn code(answer: Answer) -> (u16, String) {
 
 /// Reads on until a message of this type, or until the stream says with which code it ends.
 fn until(events: &mut Events, kind: &str) -> Result<Value, u64> {
+    until_one_of(events, &[kind])
+}
+
+fn until_one_of(events: &mut Events, kinds: &[&str]) -> Result<Value, u64> {
     loop {
         let event = events.next().unwrap().expect("a stream that ends says so");
         let messages = event.messages();
         if event.name == "close" {
             return Err(messages[0]["code"].as_u64().unwrap());
         }
-        if let Some(message) = messages.into_iter().find(|message| message["type"] == kind) {
+        let is_it = |message: &Value| kinds.iter().any(|kind| message["type"] == *kind);
+        if let Some(message) = messages.into_iter().find(is_it) {
             return Ok(message);
         }
     }
@@ -63,24 +68,33 @@ fn a_stream_is_renewed_in_place_and_without_that_runs_out() {
     let guarded = start(&SHORT);
     let rooms = json!([{"room": "lobby"}]);
     let bob = mint(&guarded.key, &["--user", "bob", "--for", "1h"]);
-    let short = mint(&guarded.key, &["--user", "alice", "--for", "4s"]);
-    let mut events = Events::new(ask(&guarded, "POST", "/api/stream", Some(&short), &hello(&rooms)));
-    let ready = until(&mut events, "ready").unwrap();
-    assert_eq!(ready["user"], "alice");
-    let first = ready["token_expires_at"].as_i64().unwrap();
-    assert_eq!(until(&mut events, "authenticate"), Ok(json!({"type": "authenticate", "by": first})));
-    let fresh = mint(&guarded.key, &["--user", "alice", "--for", "6s"]);
     let renew = |id: &str, by: &str, token: &str| {
         let frame = json!({"type": "authenticate", "id": id, "token": token});
         ask(&guarded, "POST", "/api/frames", Some(by), &frame)
     };
-    // Another user's token finds another session, or none.
-    assert_eq!(code(renew("other", &bob, &bob)), (404, "not_found".to_owned()));
-    assert_eq!(renew("mixed", &short, &bob).status, 202);
-    assert_eq!(until(&mut events, "reject").unwrap()["code"], "forbidden");
-    assert_eq!(renew("fresh", &fresh, &fresh).status, 202);
-    let renewed = until(&mut events, "authenticated").unwrap();
-    assert!(renewed["token_expires_at"].as_i64().unwrap() > first, "{renewed}");
+    let fresh = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    let (short, mut events) = briefly(|lasts| {
+        let short = mint(&guarded.key, &["--user", "alice", "--for", lasts]);
+        let begun = ask(&guarded, "POST", "/api/stream", Some(&short), &hello(&rooms));
+        let mut events = Events::new(Some(begun).filter(|begun| begun.status == 200)?);
+        let ready = until(&mut events, "ready").ok()?;
+        assert_eq!(ready["user"], "alice");
+        let first = ready["token_expires_at"].as_i64().unwrap();
+        let asked = until(&mut events, "authenticate").ok()?;
+        assert_eq!(asked, json!({"type": "authenticate", "by": first}));
+        // Another user's token finds another session, or none.
+        assert_eq!(code(renew("other", &bob, &bob)), (404, "not_found".to_owned()));
+        if renew("mixed", &short, &bob).status != 202 {
+            return None;
+        }
+        assert_eq!(until(&mut events, "reject").ok()?["code"], "forbidden");
+        if renew("fresh", &fresh, &fresh).status != 202 {
+            return None;
+        }
+        let renewed = until(&mut events, "authenticated").ok()?;
+        assert!(renewed["token_expires_at"].as_i64().unwrap() > first, "{renewed}");
+        Some((short, events))
+    });
 
     // The first one has run out when this comes through; the stream has not.
     while ask(&guarded, "POST", "/api/commands", Some(&short), &command("with-short", "lobby")).status == 200
@@ -90,21 +104,33 @@ fn a_stream_is_renewed_in_place_and_without_that_runs_out() {
     assert_eq!(ask(&guarded, "POST", "/api/commands", Some(&long), &command("after", "lobby")).status, 200);
     while until(&mut events, "event").unwrap()["data"]["text"] != "after" {}
 
-    // Nothing more is shown: it ends, and opens nothing again.
+    // Once the last one has run out nothing more is shown: it ends, and opens nothing again.
+    let brief = briefly(|lasts| {
+        let brief = mint(&guarded.key, &["--user", "alice", "--for", lasts]);
+        assert_eq!(renew("brief", &long, &brief).status, 202);
+        let answer = until_one_of(&mut events, &["authenticated", "reject"]).unwrap();
+        (answer["type"] == "authenticated").then_some(brief)
+    });
     assert_eq!(until(&mut events, "none"), Err(4501));
     assert_eq!(
-        code(ask(&guarded, "POST", "/api/stream", Some(&fresh), &hello(&rooms))),
+        code(ask(&guarded, "POST", "/api/stream", Some(&brief), &hello(&rooms))),
         (401, "token_expired".to_owned())
     );
-    assert_eq!(code(renew("late", &fresh, &long)), (401, "token_expired".to_owned()));
+    assert_eq!(code(renew("late", &brief, &long)), (401, "token_expired".to_owned()));
+}
+
+/// A poll that was begun by alice with a token of this time: the token and the first answer.
+fn begun_for(guarded: &Guarded, lasts: &str, rooms: &Value) -> Option<(String, Value)> {
+    let short = mint(&guarded.key, &["--user", "alice", "--for", lasts]);
+    let answer = ask(guarded, "POST", "/api/poll?wait=1", Some(&short), &hello(rooms));
+    (answer.status == 200).then(|| (short, answer.json().unwrap()))
 }
 
 #[test]
 fn a_poll_ends_with_its_token_and_goes_on_with_a_fresh_one() {
     let guarded = start(&SHORT);
-    let short = mint(&guarded.key, &["--user", "alice", "--for", "2s"]);
     let rooms = json!([{"room": "lobby"}]);
-    let mut page = ask(&guarded, "POST", "/api/poll?wait=1", Some(&short), &hello(&rooms)).json().unwrap();
+    let (short, mut page) = briefly(|lasts| begun_for(&guarded, lasts, &rooms));
     let mut cursor = page["cursor"].as_str().unwrap().to_owned();
     let ended = loop {
         let path = format!("/api/poll?cursor={cursor}&wait=5");
@@ -136,16 +162,21 @@ fn a_poll_ends_with_its_token_and_goes_on_with_a_fresh_one() {
 #[test]
 fn polls_that_show_a_fresh_token_each_outlive_the_first_one() {
     let guarded = start(&SHORT);
-    let short = mint(&guarded.key, &["--user", "alice", "--for", "2s"]);
-    let rooms = json!([{"room": "lobby"}]);
-    let begun = ask(&guarded, "POST", "/api/poll?wait=1", Some(&short), &hello(&rooms)).json().unwrap();
-    let mut cursor = begun["cursor"].as_str().unwrap().to_owned();
+    let polled = |cursor: &str| {
+        let fresh = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+        let path = format!("/api/poll?cursor={cursor}&wait=1");
+        ask(&guarded, "GET", &path, Some(&fresh), &Value::Null).json().unwrap()
+    };
+    let (short, mut cursor) = briefly(|lasts| {
+        let (short, begun) = begun_for(&guarded, lasts, &json!([{"room": "lobby"}]))?;
+        // Before the first one has ended, and the session with it.
+        let page = polled(begun["cursor"].as_str().unwrap());
+        page["close"].is_null().then(|| (short, page["cursor"].as_str().unwrap().to_owned()))
+    });
     let mut polls_after = 0;
     // With the grace of SHORT the first one's end has come long before the last of these.
     while polls_after < 3 {
-        let fresh = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
-        let path = format!("/api/poll?cursor={cursor}&wait=1");
-        let page = ask(&guarded, "GET", &path, Some(&fresh), &Value::Null).json().unwrap();
+        let page = polled(&cursor);
         assert_eq!(page["close"], Value::Null, "after {polls_after} polls: {page}");
         cursor = page["cursor"].as_str().unwrap().to_owned();
         let status = ask(&guarded, "GET", "/api/me", Some(&short), &Value::Null).status;
@@ -258,9 +289,11 @@ fn rights_are_those_to_what_the_path_names() {
 #[test]
 fn a_followed_stream_of_events_ends_with_its_token() {
     let guarded = start(&[]);
-    let token = mint(&guarded.key, &["--user", "integration:export", "--for", "2s"]);
-    let answer = ask(&guarded, "GET", "/api/events?follow=true&room=lobby", Some(&token), &Value::Null);
-    assert_eq!(answer.status, 200);
+    let (token, answer) = briefly(|lasts| {
+        let token = mint(&guarded.key, &["--user", "integration:export", "--for", lasts]);
+        let answer = ask(&guarded, "GET", "/api/events?follow=true&room=lobby", Some(&token), &Value::Null);
+        (answer.status == 200).then_some((token, answer))
+    });
     // It is cut short: an end in order would say that nothing is missing.
     let cut = answer.body().unwrap_err();
     assert_eq!(cut.kind(), std::io::ErrorKind::UnexpectedEof, "{cut}");

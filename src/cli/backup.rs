@@ -182,6 +182,8 @@ fn verify(store: &Path, name: Option<String>) -> anyhow::Result<()> {
         (vec![name], Vec::new())
     } else {
         let Listed { backups, unread } = backup::list(store)?;
+        // Nothing is proven of nothing: the disk that is meant may not be mounted.
+        anyhow::ensure!(!backups.is_empty() || !unread.is_empty(), "no backups in {}", store.display());
         (backups.into_iter().map(|backup| backup.name).collect(), unread)
     };
     for name in names {

@@ -51,8 +51,8 @@ pub enum Import {
   zcat den.gz | dramatis import irc /dev/stdin --room den --date 2010-03-08
   DRAMATIS_TOKEN=$(dramatis token --user integration:import --for 1h) dramatis import irc den.log
 
-Exit codes: 0 all lines were handled (some may have been refused), 1 it could not be done or was
-refused, 2 no server, 3 the connection was lost before the end.")]
+Exit codes: 0 all lines were handled (some may have been refused), 1 it could not be done, was
+refused, or not one line was understood, 2 no server, 3 the connection was lost before the end.")]
     Irc(Irc),
 }
 
@@ -65,7 +65,8 @@ pub struct Irc {
     /// The room for all lines [default: the channel in the lines, or the file's name]
     #[arg(long, value_name = "NAME")]
     room: Option<String>,
-    /// The day on which each file begins [default: the first YYYY-MM-DD in its name]
+    /// The day on which each file begins [default: the first YYYY-MM-DD in its name]; where its clock
+    /// runs back by more than 12 hours the next one does
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<Date>,
     /// A file to which the id of each recorded command is appended as its answer arrives
@@ -103,7 +104,12 @@ pub(super) fn run(import: Import) -> anyhow::Result<()> {
         if !matches!(&ended, Err(error) if is_no_server(error)) {
             output::report(&format!("{}\n", run.report.summary(run.progress.elapsed())));
         }
-        ended
+        ended?;
+        anyhow::ensure!(
+            !run.report.is_of_nothing(),
+            "not one line is understood: is this an IRC log, and as text?"
+        );
+        Ok(())
     })
 }
 

@@ -74,7 +74,7 @@ pub(super) fn run(token: &Token) -> anyhow::Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let claims = Claims {
         sub: user.clone(),
-        exp: now.saturating_add(lasts).as_secs(),
+        exp: whole_seconds(now.saturating_add(lasts)),
         kind: Kind::of(user),
         rooms: (!token.rooms.is_empty()).then(|| token.rooms.clone()),
     };
@@ -86,6 +86,11 @@ pub(super) fn run(token: &Token) -> anyhow::Result<()> {
         );
     }
     output::show(&format!("{token}\n"))
+}
+
+/// Counted up: a token lasts for as long as was asked for.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 /// 64 hexadecimal digits: 244 bits by chance.
@@ -111,6 +116,13 @@ pub(super) fn shown() -> Option<String> {
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_lasts_no_shorter_than_asked_for() {
+        for (millis, seconds) in [(1_000, 1), (1_001, 2), (1_999, 2), (2_000, 2)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds, "{millis}");
+        }
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use toml::Value;
 
+use super::directives::directives;
 use super::door::Network;
 use super::names::{HostName, WebOrigin};
 
@@ -143,10 +144,7 @@ impl Allowed {
             Self::Origins => all_are::<WebOrigin>(value),
             Self::Hosts => all_are::<HostName>(value),
             Self::Networks => all_are::<Network>(value),
-            Self::Level => {
-                filled(value)
-                    && value.as_str().is_some_and(|text| tracing_subscriber::EnvFilter::try_new(text).is_ok())
-            }
+            Self::Level => value.as_str().is_some_and(|text| directives(text).is_some()),
         }
     }
 

@@ -153,8 +153,11 @@ impl EmbeddedLog {
     /// Opens a directory, making it if it is not there.
     pub fn open(dir: &Path, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let cold = options.cold_dir.take();
-        for dir in [Some(dir), cold.as_deref()].into_iter().flatten() {
-            dirs::make(dir).map_err(OpenError::io(dir.display()))?;
+        dirs::make(dir).map_err(OpenError::io(dir.display()))?;
+        if let Some(cold) = cold.as_deref().filter(|cold| !cold.is_dir()) {
+            // An empty directory in its place would stand in the way of the one that is missed.
+            tier::may_be_made(dir, cold)?;
+            dirs::make(cold).map_err(OpenError::io(cold.display()))?;
         }
         let locks = lock_both(dir, cold.as_deref())?;
         if let Some(cold) = &cold {
@@ -197,6 +200,7 @@ impl EmbeddedLog {
             state: RwLock::new(State { closed: Arc::new(closed), open, ring }),
             poisoned: Mutex::new(None),
             troubles: Mutex::default(),
+            unread: Mutex::default(),
         });
         let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
         let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
@@ -213,6 +217,7 @@ impl EmbeddedLog {
             heads: HashMap::with_hasher(RandomState::default()),
             poisoned: None,
             sync_at: None,
+            roll_at: None,
             rest_at: None,
             batch: Batch::with_capacity(0),
             in_flight: VecDeque::new(),

@@ -178,7 +178,7 @@ impl EventLog for ScriptedLog {
     }
 }
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_mins(5);
 const EPOCH: Epoch = Epoch::first(7);
 
 const STORY: &str = r#"

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use dramatis::clock::{ManualClock, SystemClock};
 use dramatis::log::embedded::offline::{self, Damage, Observer, Place, Verified};
@@ -34,7 +35,9 @@ pub fn unlocking<T>(act: impl FnOnce() -> T) -> T {
 
 /// Small segments, and nothing read from memory.
 pub fn options() -> Options {
-    Options { segment_bytes: 4 * 1024, live_bytes_max: 1, ..Options::default() }
+    // What is closed has moved when the log has ended, on a slow disk too.
+    let moving_patience = Duration::from_mins(5);
+    Options { segment_bytes: 4 * 1024, live_bytes_max: 1, moving_patience, ..Options::default() }
 }
 
 pub fn envelope(stream: &StreamId, number: u64) -> Envelope {

@@ -14,6 +14,13 @@ pub fn mint(key: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// What a test does with a token whose end it waits for: on a busy machine a short one has run out before
+/// it is used, and then a longer one is tried. `None` says that it had.
+pub fn briefly<T>(attempt: impl FnMut(&str) -> Option<T>) -> T {
+    let lasts = ["2s", "4s", "8s", "16s", "32s", "64s"];
+    lasts.into_iter().find_map(attempt).expect("a token of a minute lasts until it is used")
+}
+
 /// See the module.
 pub struct Guarded {
     pub server: Server,

@@ -6,11 +6,13 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketType};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocket;
@@ -186,6 +188,15 @@ impl Server {
         assert_eq!(status, 201, "{body}");
     }
 
+    /// Waits until the session of this user's `client` is noted in the log, which nothing else waits for.
+    pub fn session_noted(&self, user: &str) {
+        let (started, session) = (Instant::now(), format!("session-of-{user}"));
+        let is_it = |event: &Value| event["by"] == user && event["data"]["session"] == session.as_str();
+        while !self.events(&["--name", "SessionStarted"]).iter().any(is_it) {
+            assert!(started.elapsed() < PATIENCE, "{session} is not noted");
+        }
+    }
+
     /// Runs another subcommand against this server.
     pub fn run(&self, arguments: &[&str]) -> Output {
         dramatis().args(arguments).args(["--url", &self.url()]).output().unwrap()
@@ -240,6 +251,14 @@ fn unchunk(mut body: &str) -> String {
         body = rest.get(size + 2..).unwrap_or_default();
     }
     whole
+}
+
+/// An address at which nobody listens: nobody else gets it while the socket is kept.
+pub fn nobody() -> (OwnedFd, String) {
+    let held = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&held, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = SocketAddr::try_from(rustix::net::getsockname(&held).unwrap()).unwrap();
+    (held, format!("http://{address}"))
 }
 
 /// Commands of this process: a port comes again, and so would an id made of one.

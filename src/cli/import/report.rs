@@ -74,6 +74,11 @@ impl Report {
         }
     }
 
+    /// Whether there were lines and none of them could be read.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        self.lines > 0 && self.unparsed == self.lines
+    }
+
     /// Commands with a positive answer.
     pub(super) fn acknowledged(&self) -> u64 {
         self.recorded + self.duplicates + self.unchanged

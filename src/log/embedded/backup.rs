@@ -119,6 +119,19 @@ pub enum BackupError {
         /// How many.
         logs: usize,
     },
+    /// Which history `latest` is of is not certain.
+    #[error(
+        "by its time {by_time} is the latest backup in {store}, but {by_epoch} is of a history that was begun later: \
+         a clock was set back, or both go on. Name the backup, see `dramatis backup list`"
+    )]
+    Uncertain {
+        /// The store.
+        store: PathBuf,
+        /// The one that was made last.
+        by_time: String,
+        /// One of the history that was begun last.
+        by_epoch: String,
+    },
     /// A backup of this name is there already, or on its way.
     #[error("there is a backup {name} already, or it is being made: choose another name")]
     Exists {

@@ -1,8 +1,8 @@
 //! What a closed segment gets besides its bytes, made beside the writer: its index file and its
 //! line in the chain. In time [`Cooler`] gives it a place in the cold tier.
 //!
-//! All of it is derived. What fails here is logged and tried again with the next segment or at
-//! the next opening; until then the segment is read by its index in memory.
+//! All of it is derived. What fails here is logged and tried again after a while, with the next
+//! segment and at the next opening; until then the segment is read by its index in memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,6 +28,9 @@ const WAITING_MAX: usize = 2;
 /// How often work that is done behind all others is looked up from.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(50);
 
+/// How often what failed is tried again, and what could not be read is looked at.
+const AGAIN_EVERY: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(10) };
+
 /// The priority of what nobody waits for, unless [`WAITING_MAX`] is reached, as `nice` counts it.
 const PRIORITY: i32 = 19;
 
@@ -36,6 +39,8 @@ pub(super) struct Work {
     shared: Arc<Shared>,
     /// `None` once it is found broken: `verify` says where, nothing is written over it.
     chain: Option<Chain>,
+    /// Whether lines of it are not in its file yet.
+    is_unwritten: bool,
     /// Closed segments kept beside the open one; older ones go to the cold tier.
     hot_segments: usize,
     moving_patience: Duration,
@@ -70,6 +75,7 @@ impl Work {
         Self {
             shared,
             chain,
+            is_unwritten: false,
             hot_segments: options.hot_segments_max,
             moving_patience: options.moving_patience,
             filter_bytes_max: options.filter_bytes_max,
@@ -96,6 +102,11 @@ impl Work {
     fn take(&mut self, segment: Arc<Closed>) {
         self.waiting.push_back(segment);
         self.work();
+    }
+
+    /// Whether something failed, here or at what the cooler looks at.
+    fn is_to_try_again(&self) -> bool {
+        !self.waiting.is_empty() || self.shared.is_out_of_reach()
     }
 
     fn work(&mut self) {
@@ -138,7 +149,11 @@ impl Work {
         {
             let end = segment.facts.end;
             chain.add_segment(segment.first(), behind(&self.ending, move || sum(&*file, end))??);
+            self.is_unwritten = true;
+        }
+        if let Some(chain) = self.chain.as_ref().filter(|_| self.is_unwritten) {
             chain.write(&*storage)?;
+            self.is_unwritten = false;
         }
         Ok(())
     }
@@ -205,8 +220,13 @@ impl Closer {
         let thread = std::thread::Builder::new().name("log-closer".to_owned()).spawn(move || {
             work.begin();
             cooler.look();
-            while let Ok(segment) = arriving.recv() {
-                work.take(segment);
+            loop {
+                match arriving.recv_timeout(AGAIN_EVERY) {
+                    Ok(segment) => work.take(segment),
+                    Err(RecvTimeoutError::Timeout) if work.is_to_try_again() => work.work(),
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
                 cooler.look();
             }
             cooler.end();

@@ -1,5 +1,6 @@
 //! Moves old closed segments to the cold tier, on a thread of its own: that tier may be slow or not
-//! answer at all, and neither appends nor indexes wait for it, nor does the end for long.
+//! answer at all, and neither appends nor indexes wait for it, nor does the end for long. For the same
+//! reason it is here that what could not be read is looked at again.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +36,7 @@ impl Cooler {
         let thread = std::thread::Builder::new().name("log-cooler".to_owned()).spawn(move || {
             let _ends = ends;
             while due.recv().is_ok() {
+                shared.look_again();
                 let moved = cool(&shared, hot_segments, &stop);
                 let undone = moved.err().map(|error| {
                     tracing::warn!(%error, "a closed segment did not move to the cold tier");

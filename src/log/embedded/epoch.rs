@@ -15,7 +15,7 @@ pub(super) const RELAXED: &str = "relaxed";
 /// Counters that stand [`apart`] count seconds from here, 2024-01-01.
 const COUNTED_FROM_SECONDS: i64 = 1_704_067_200;
 /// By how much more than their seconds such counters differ.
-const APART_BY_MAX: u32 = 1 << 20;
+pub(super) const APART_BY_MAX: u32 = 1 << 20;
 /// The longest file that is looked at, in bytes.
 const BYTES_MAX: u64 = 64;
 
@@ -68,8 +68,9 @@ pub(super) fn next(epoch: Epoch) -> Epoch {
     Epoch::new(epoch.log(), epoch.counter().saturating_add(1))
 }
 
-/// The next epoch of the same log where it is not certain which one was the last: none that rose one
-/// by one reaches it, and what another begins, even within the same second, is another.
+/// Another epoch of the same log, further on. Which one was the last need not be certain, nor that no copy goes on
+/// too: none that rose one by one reaches it, and what another begins, even within the same second, is
+/// another.
 pub(super) fn apart(epoch: Epoch, now: UnixMillis) -> Epoch {
     let seconds = u32::try_from(now.get() / 1_000 - COUNTED_FROM_SECONDS).unwrap_or(0);
     let chance = uuid::Uuid::new_v4().as_fields().0 % APART_BY_MAX;

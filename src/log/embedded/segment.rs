@@ -200,10 +200,7 @@ impl Closed {
 
     pub(super) fn bytes(&self) -> Result<SegmentBytes, LogError> {
         let name = segment_name(self.first());
-        let file = self
-            .storage
-            .open(&name)
-            .map_err(|error| LogError::Failure { reason: format!("{name}: {error}") })?;
+        let file = self.storage.open(&name).map_err(|error| not_read(&name, &error))?;
         Ok(SegmentBytes { name, file, end: self.facts.end })
     }
 
@@ -213,7 +210,7 @@ impl Closed {
             TableError::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 damaged(&name, 0, "the file is cut short: `dramatis log reindex` builds it again")
             }
-            TableError::Io(error) => LogError::Failure { reason: format!("{name}: {error}") },
+            TableError::Io(error) => not_read(&name, &error),
             TableError::Damaged(offset) => {
                 damaged(&name, offset, "a block's checksum is wrong: `dramatis log reindex` builds it again")
             }
@@ -324,8 +321,24 @@ impl SegmentBytes {
     fn unread(&self, error: &io::Error, offset: u64) -> LogError {
         match error.kind() {
             ErrorKind::UnexpectedEof => damaged(&self.name, offset, "the file ends before what it held"),
-            _ => LogError::Failure { reason: format!("{}: {error}", self.name) },
+            _ => not_read(&self.name, error),
         }
+    }
+}
+
+/// What a file came to that the system did not read.
+fn not_read(name: &str, error: &io::Error) -> LogError {
+    LogError::Failure { reason: format!("{name}: {error}") }
+}
+
+/// The file of such an error.
+pub(super) fn unread_file(error: &LogError) -> Option<&str> {
+    match error {
+        LogError::Failure { reason } => reason.split_once(": ").map(|(name, _)| name).filter(|name| {
+            let (first, kind) = name.split_once('.').unwrap_or_default();
+            matches!(kind, "segment" | "index") && first.bytes().all(|byte| byte.is_ascii_digit())
+        }),
+        _ => None,
     }
 }
 

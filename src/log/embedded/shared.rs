@@ -7,9 +7,9 @@ use dramatis_events::{Position, StreamId};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::segment::Closed;
+use super::segment::{Closed, unread_file};
 use super::state::State;
-use super::storage::Storage;
+use super::storage::{Storage, read_up_to};
 use crate::log::LogError;
 
 /// See the module.
@@ -20,6 +20,8 @@ pub(super) struct Shared {
     pub(super) poisoned: Mutex<Option<String>>,
     /// What is wrong although the log goes on, the last of each kind.
     pub(super) troubles: Mutex<BTreeMap<Trouble, String>>,
+    /// The file that could not be read last, until it can.
+    pub(super) unread: Mutex<Option<String>>,
 }
 
 /// What can be wrong although the log goes on.
@@ -54,6 +56,36 @@ impl Shared {
         };
     }
 
+    /// Whether closed segments could not be read or moved, which is looked at again by and by.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.contains_key(&Trouble::Unread) || troubles.contains_key(&Trouble::Moving)
+    }
+
+    /// Notes that a file could not be read.
+    fn miss(&self, error: &LogError) {
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        *unread = unread_file(error).map(str::to_owned);
+        let why = format!("older segments cannot be read: {error}: see that their disk is mounted");
+        self.note(Trouble::Unread, Some(why));
+    }
+
+    /// Looks whether what could not be read can: that others can says nothing of it. It may take as long
+    /// as a disk does that does not answer.
+    pub(super) fn look_again(&self) {
+        let missed = self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reads = |name: &String| self.storage.open(name).and_then(|file| read_up_to(&*file, 0, 1));
+        if missed.as_ref().is_some_and(|name| reads(name).is_err()) {
+            return;
+        }
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have been missed meanwhile.
+        if *unread == missed {
+            *unread = None;
+            self.note(Trouble::Unread, None);
+        }
+    }
+
     /// What operators are to be told.
     pub(super) fn troubles(&self) -> Vec<String> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
@@ -61,7 +93,7 @@ impl Shared {
 }
 
 /// Reads files on a thread that may wait for them. Operators are told of what is damaged, which stays so,
-/// and of what cannot be read, until something can.
+/// and of what cannot be read, until it can.
 pub(super) fn blocking<T: Send + 'static>(
     shared: &Arc<Shared>,
     read: impl FnOnce() -> Result<T, LogError> + Send + 'static,
@@ -71,16 +103,12 @@ pub(super) fn blocking<T: Send + 'static>(
         let stopped = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
         let read = tokio::task::spawn_blocking(read).await.map_err(stopped)?;
         match &read {
-            Ok(_) => shared.note(Trouble::Unread, None),
             Err(error @ LogError::Damaged { .. }) => {
                 let why = format!("{error}: `dramatis log verify` lists all damage");
                 shared.note(Trouble::Damage, Some(why));
             }
-            Err(error @ LogError::Failure { .. }) => {
-                let why = format!("older segments cannot be read: {error}: see that their disk is mounted");
-                shared.note(Trouble::Unread, Some(why));
-            }
-            Err(_) => {}
+            Err(error @ LogError::Failure { .. }) => shared.miss(error),
+            Ok(_) | Err(_) => {}
         }
         read
     })

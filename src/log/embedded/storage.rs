@@ -4,7 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 
@@ -79,11 +80,26 @@ pub(super) trait StoredFile: Send + Sync + 'static {
 pub(super) struct Directory {
     hot: PathBuf,
     cold: Option<PathBuf>,
+    /// Held from the first time on: a file that took the last one that the process may have open is
+    /// made durable all the same.
+    names: OnceLock<File>,
+    /// Whether names in the cold tier changed that are not durable yet.
+    is_cold_changed: AtomicBool,
 }
 
 impl Directory {
     pub(super) fn new(hot: &Path, cold: Option<&Path>) -> Self {
-        Self { hot: hot.to_owned(), cold: cold.map(Path::to_owned) }
+        let (names, is_cold_changed) = (OnceLock::new(), AtomicBool::new(false));
+        Self { hot: hot.to_owned(), cold: cold.map(Path::to_owned), names, is_cold_changed }
+    }
+
+    /// What is synced for names in the log's own directory.
+    fn names(&self) -> io::Result<&File> {
+        if let Some(names) = self.names.get() {
+            return Ok(names);
+        }
+        let opened = File::open(&self.hot)?;
+        Ok(self.names.get_or_init(|| opened))
     }
 
     fn try_open(path: &Path) -> io::Result<File> {
@@ -149,6 +165,8 @@ impl Storage for Directory {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
+        // What cannot be made durable is not begun.
+        self.names()?;
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).clone();
         Ok(Arc::new(options.open(self.hot.join(name))?))
     }
@@ -170,15 +188,24 @@ impl Storage for Directory {
     fn remove(&self, name: &str) -> io::Result<()> {
         match (std::fs::remove_file(self.hot.join(name)), &self.cold) {
             (Err(error), Some(cold)) if error.kind() == ErrorKind::NotFound => {
-                std::fs::remove_file(cold.join(name))
+                std::fs::remove_file(cold.join(name))?;
+                self.is_cold_changed.store(true, Ordering::Relaxed);
+                Ok(())
             }
             (removed, _) => removed,
         }
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        dirs::sync(&self.hot)?;
-        self.cold.as_deref().map_or(Ok(()), dirs::sync)
+        self.names()?.sync_all()?;
+        match &self.cold {
+            Some(cold) if self.is_cold_changed.load(Ordering::Relaxed) => {
+                dirs::sync(cold)?;
+                self.is_cold_changed.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn space(&self) -> io::Result<Space> {

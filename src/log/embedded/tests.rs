@@ -28,7 +28,14 @@ pub(super) mod wrapped;
 
 /// Everything rolls, and everything is read from files.
 fn tiny() -> Options {
-    Options { segment_bytes: 4 * 1024, append_queue_len_max: 64, live_bytes_max: 1, ..Options::default() }
+    Options {
+        segment_bytes: 4 * 1024,
+        append_queue_len_max: 64,
+        live_bytes_max: 1,
+        // What is closed has moved when the log has ended, on a slow disk too.
+        moving_patience: Duration::from_mins(5),
+        ..Options::default()
+    }
 }
 
 fn open(dir: &Path, options: Options) -> Result<EmbeddedLog, OpenError> {

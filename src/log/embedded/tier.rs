@@ -43,6 +43,14 @@ pub(super) fn check(hot: &Path, cold: Option<&Path>) -> Result<(), OpenError> {
     }
 }
 
+/// Refuses to begin a cold tier where there is none if segments moved to one.
+pub(super) fn may_be_made(hot: &Path, cold: &Path) -> Result<(), OpenError> {
+    match check(hot, None) {
+        Err(OpenError::AwayTier { .. }) => Err(OpenError::AwayTier { dir: Some(cold.to_owned()) }),
+        checked => checked,
+    }
+}
+
 /// Takes the cold tier, which is locked, for this log and none of its copies.
 pub(super) fn take(hot: &Path, cold: &Path) -> Result<(), OpenError> {
     check(hot, Some(cold))?;

@@ -5,6 +5,8 @@
 //! next is put together meanwhile; it follows when the one before it is durable, or, if it is
 //! large enough by then, waits for that at the syncer's door.
 
+mod rolling;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
@@ -14,18 +16,16 @@ use std::time::{Duration, Instant};
 use dramatis_events::{Position, StreamId, UnixMillis};
 use foldhash::fast::RandomState;
 
+use self::rolling::NotBegun;
 use super::Shared;
 use super::attention::Attention;
 use super::batch::{Batch, Placed, Request, Waiting};
 use super::bytes::{to_u32, to_u64, to_usize};
 use super::closer::Closer;
 use super::draft::Draft;
-use super::end::{Durability, End, NotRolled};
+use super::end::{Durability, End};
 use super::epoch;
-use super::index::MemoryIndex;
 use super::ring::Block;
-use super::segment::{Closed, Index};
-use super::shared::Trouble;
 use super::state::{head_before, older_next_revision};
 use super::syncer::{Outcome, Syncer, Written};
 #[cfg(test)]
@@ -86,6 +86,8 @@ pub(super) struct Writer {
     pub(super) poisoned: Option<String>,
     /// When what was answered must be synced, in the relaxed mode.
     pub(super) sync_at: Option<Instant>,
+    /// When the next segment is tried again, if it could not be made.
+    pub(super) roll_at: Option<Instant>,
     /// When memory is given back, if nothing comes.
     pub(super) rest_at: Option<Instant>,
     /// What is put together.
@@ -140,13 +142,13 @@ impl Writer {
         }
     }
 
-    /// Waits for one message, or for the time to sync or to rest.
+    /// Waits for one message, or for the time to sync, to try again, or to rest.
     fn wait(&mut self) {
         if let Some(message) = self.attention.look(&self.messages) {
             return self.hear(message);
         }
         let asleep = Instant::now();
-        let message = match [self.sync_at, self.rest_at].into_iter().flatten().min() {
+        let message = match [self.sync_at, self.roll_at, self.rest_at].into_iter().flatten().min() {
             None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => self.messages.recv_timeout(at.saturating_duration_since(asleep)),
         };
@@ -155,6 +157,9 @@ impl Writer {
             Ok(message) => self.hear(message),
             Err(RecvTimeoutError::Timeout) if self.sync_at.is_some_and(|at| at <= Instant::now()) => {
                 self.sync_late();
+            }
+            Err(RecvTimeoutError::Timeout) if self.roll_at.is_some_and(|at| at <= Instant::now()) => {
+                self.begin_late();
             }
             Err(RecvTimeoutError::Timeout) => self.rest(),
             Err(RecvTimeoutError::Disconnected) => self.closing = true,
@@ -262,14 +267,10 @@ impl Writer {
             return self.turn_away(batch, &reason);
         }
         if self.end.is_full(&batch.sealed) {
-            match self.roll() {
-                Ok(()) => self.shared.note(Trouble::Rolling, None),
-                Err(NotRolled::Untouched(error)) => {
-                    let reason = format!("the log's next segment cannot be made: it is tried again: {error}");
-                    self.shared.note(Trouble::Rolling, Some(reason.clone()));
-                    return self.turn_away(batch, &reason);
-                }
-                Err(NotRolled::Unknown(error)) => return self.fail(batch, &error),
+            match self.begin_next() {
+                Ok(()) => {}
+                Err(NotBegun::Later(reason)) => return self.turn_away(batch, &reason),
+                Err(NotBegun::Never(error)) => return self.fail(batch, &error),
             }
         }
         self.refusing = false;
@@ -376,13 +377,18 @@ impl Writer {
 
     /// A write failed: whether the batch is recorded is not known, and nothing more is written.
     fn fail(&mut self, mut batch: Batch, error: &std::io::Error) {
-        let reason = format!("a write to the log failed, no further one is tried until a restart: {error}");
-        self.poison(&reason);
+        let reason = self.give_up(error);
         batch.fail(&reason);
         batch.answer();
         let mut rest = self.taken();
         rest.refuse(&reason);
         rest.answer();
+    }
+
+    fn give_up(&mut self, error: &std::io::Error) -> String {
+        let reason = format!("a write to the log failed, no further one is tried until a restart: {error}");
+        self.poison(&reason);
+        reason
     }
 
     fn poison(&mut self, reason: &str) {
@@ -453,25 +459,6 @@ impl Writer {
             kept.extend(self.heads.get(stream).map(|next| (stream.clone(), *next)));
         }
         self.heads = kept;
-    }
-
-    /// Closes the open segment and begins the next.
-    fn roll(&mut self) -> Result<(), NotRolled> {
-        let first_recorded_at = {
-            let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
-            state.open.index.first_recorded_at.unwrap_or(0)
-        };
-        let (facts, mut open) = self.end.roll(first_recorded_at)?;
-        let closed = {
-            let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
-            open.index = MemoryIndex::like(&state.open.index);
-            let index = Index::Memory(std::mem::replace(&mut state.open, open).index);
-            let closed = Arc::new(Closed { storage: self.end.storage.clone(), facts, index });
-            Arc::make_mut(&mut state.closed).push(closed.clone());
-            closed
-        };
-        self.closer.take(closed);
-        Ok(())
     }
 
     /// The end: what was answered is synced, what closed segments lack is made.

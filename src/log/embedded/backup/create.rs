@@ -50,6 +50,17 @@ impl Source {
         self.storage.open(name).map_err(at(&self.dir.join(name)))
     }
 
+    /// Why a file does not give what it should hold.
+    fn unread(&self, name: &str, file: &dyn StoredFile, error: std::io::Error) -> BackupError {
+        match (error.kind(), file.size()) {
+            (ErrorKind::UnexpectedEof, Ok(offset)) => {
+                let (file, reason) = (name.to_owned(), "the file ends before what it held".to_owned());
+                OpenError::Damaged { file, offset, reason }.into()
+            }
+            _ => at(&self.dir.join(name))(error),
+        }
+    }
+
     fn epoch(&self) -> Result<Epoch, BackupError> {
         let no_log = || BackupError::NoLog { dir: self.dir.clone() };
         let own = Directory::new(&self.dir, None);
@@ -213,9 +224,19 @@ fn remove_stopped(dir: &Path) {
     // Looked at once it is held: until then it may be finished.
     let Ok(held) = File::open(dir) else { return };
     let Some(names) = held.try_lock().ok().and_then(|()| names(dir).ok()) else { return };
-    if !names.is_empty() && names.iter().all(is_ours) {
+    // One that holds nothing tells by its name alone whose it was.
+    let is_to_go = if names.is_empty() { is_dated(dir) } else { names.iter().all(is_ours) };
+    if is_to_go {
         clear(dir);
     }
+}
+
+/// Whether it is named as backups are that nobody gave a name, `20240131T120000Z`.
+fn is_dated(dir: &Path) -> bool {
+    let shape = |byte: u8| if byte.is_ascii_digit() { '0' } else { char::from(byte) };
+    dir.file_name().is_some_and(|name| {
+        name.as_encoded_bytes().iter().map(|byte| shape(*byte)).eq("00000000T000000Z".chars())
+    })
 }
 
 fn create_in(
@@ -305,7 +326,7 @@ impl Copy<'_> {
         }
         // Others may put the same segment into the store just now.
         let staged = self.store.join(self.name).join(PART);
-        let hash = copy(&*self.source.open(&name)?, facts.end, &staged)?;
+        let hash = copy(self.source, &name, facts.end, &staged)?;
         if known.is_some_and(|sum| sum.hash != hash) {
             let reason = "its hash is not the one in the chain".to_owned();
             return Err(OpenError::Damaged { file: name, offset: 0, reason }.into());
@@ -322,7 +343,7 @@ impl Copy<'_> {
     fn tail(&mut self, first: u64) -> Result<(), BackupError> {
         let Some(facts) = self.source.open_facts(first, self.epoch.log())? else { return Ok(()) };
         let file = Path::new(self.name).join(TAIL);
-        let hash = copy(&*self.source.open(&segment_name(first))?, facts.end, &self.store.join(&file))?;
+        let hash = copy(self.source, &segment_name(first), facts.end, &self.store.join(&file))?;
         self.new_bytes += facts.end;
         self.parts.push(part(file, &facts, &hash));
         Ok(())
@@ -345,13 +366,14 @@ fn part(file: PathBuf, facts: &Facts, hash: &blake3::Hash) -> Part {
     }
 }
 
-/// Copies the first `bytes` of a file and syncs them; gives their hash.
-fn copy(from: &dyn StoredFile, bytes: u64, to: &Path) -> Result<blake3::Hash, BackupError> {
+/// Copies the first `bytes` of a log's file and syncs them; gives their hash.
+fn copy(source: &Source, name: &str, bytes: u64, to: &Path) -> Result<blake3::Hash, BackupError> {
+    let from = source.open(name)?;
     let (mut file, mut hasher) = (File::create(to).map_err(at(to))?, blake3::Hasher::new());
     let (mut chunk, mut done) = (Vec::new(), 0);
     while done < bytes {
         chunk.resize(to_usize(CHUNK_BYTES.min(bytes - done)), 0);
-        from.read_exact_at(&mut chunk, done).map_err(at(to))?;
+        from.read_exact_at(&mut chunk, done).map_err(|error| source.unread(name, &*from, error))?;
         hasher.update(&chunk);
         file.write_all(&chunk).map_err(at(to))?;
         done += to_u64(chunk.len());

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackupError, Progress, at, put, sync_dir};
 use crate::log::embedded::chain::{Chain, Sum, sum};
+use crate::log::embedded::epoch::APART_BY_MAX;
 
 const FILE: &str = "manifest.json";
 const CHAIN: &str = "chain";
@@ -146,9 +147,17 @@ impl Manifest {
             if logs > 1 {
                 return Err(BackupError::Ambiguous { store: store.to_owned(), logs });
             }
-            // Clocks go back, a history does not.
-            let last = backups.last().map(|last| last.epoch);
-            let of_its_history = backups.into_iter().filter(|backup| Some(backup.epoch) == last);
+            let last = backups.last().ok_or_else(unknown)?;
+            // Clocks go back, counters of epochs do not: by how much they differ beyond chance is time.
+            let begun = |backup: &Self| backup.epoch.counter();
+            let newest = backups.iter().max_by_key(|backup| begun(backup)).unwrap_or(last);
+            if begun(newest).saturating_sub(begun(last)) > APART_BY_MAX {
+                let (by_time, by_epoch) = (last.name.clone(), newest.name.clone());
+                return Err(BackupError::Uncertain { store: store.to_owned(), by_time, by_epoch });
+            }
+            // Nor does a history.
+            let last = last.epoch;
+            let of_its_history = backups.into_iter().filter(|backup| backup.epoch == last);
             return of_its_history.max_by_key(|backup| backup.events).ok_or_else(unknown);
         }
         if !is_name(name) || !is_there(store, name) {
