@@ -133,13 +133,37 @@ fn narrow(address: SocketAddr) -> TcpStream {
 
 #[test]
 fn a_socket_that_reads_slowly_is_served() {
-    /// The server's patience is one second: in these it runs out several times over.
-    const SLOW_READS: usize = 60;
-    // The system says that there is room once a third of it is: for this reader after four seconds.
-    let (_data, server, _alice) = start("65536");
+    let (_data, server, _alice) = start(LARGE_SEND_BUFFER_BYTES);
     let mut frame = Vec::new();
     put_frame(&mut frame, TEXT, hello(0).to_string().as_bytes());
-    let mut reader = Raw::connect_over(narrow(server.address), server.address, &frame).into_stream();
+    read_slowly(Raw::connect_over(narrow(server.address), server.address, &frame).into_stream());
+}
+
+#[test]
+fn a_stream_or_a_long_answer_that_is_read_slowly_is_served() {
+    let (_data, server, _alice) = start(LARGE_SEND_BUFFER_BYTES);
+    let hello = hello(0).to_string();
+    let requests = [("POST", "/api/stream", &*hello), ("GET", "/api/events?room=lobby", "")];
+    std::thread::scope(|scope| {
+        for (method, path, body) in requests {
+            let request = Request { method, path, headers: &[("Content-Type", "application/json")], body };
+            let (text, mut stream) = (request.text(server.address), narrow(server.address));
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            scope.spawn(move || {
+                stream.write_all(text.as_bytes()).unwrap();
+                read_slowly(stream);
+            });
+        }
+    });
+}
+
+/// The system says that there is room once a third of it is: for a slow reader after four seconds.
+const LARGE_SEND_BUFFER_BYTES: &str = "65536";
+
+/// Reads up to the last message of the room, slowly at first.
+fn read_slowly(mut reader: impl std::io::Read) {
+    /// The server's patience is one second: in these it runs out several times over.
+    const SLOW_READS: usize = 60;
     let last = format!("\"revision\":{}", 1 + MESSAGES);
     let mut heard = Vec::new();
     let mut piece = [0; 1_024];

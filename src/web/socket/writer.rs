@@ -8,20 +8,16 @@ use std::time::{Duration, Instant};
 use actix_http::ws::{CloseCode as WsCloseCode, CloseReason, OpCode, Parser};
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
-use rustix::net::{SendFlags, send};
 
 use super::frames::write_header;
 use crate::actors::outbox::{Next, Outbox, Pen};
 use crate::protocol::CloseCode;
+use crate::web::stalled::{TRY_EVERY, try_anyway};
 
 /// Bytes of messages put into one write.
 const WRITE_BYTES: usize = 64 * 1024;
 /// How long the other side has to take a goodbye, and to answer it.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
-
-/// How often a socket that takes nothing is tried. The system says that there is room only once a third
-/// of its buffer is free, which a slow reader may need minutes for.
-const TRY_EVERY: Duration = Duration::from_secs(5);
 
 /// The longest header of a frame.
 const HEADER_BYTES_MAX: usize = 10;
@@ -208,11 +204,6 @@ async fn write(io: &TcpStream, outbox: &Outbox, mut bytes: &[u8], timeout: Durat
         }
     }
     true
-}
-
-/// Writes what the socket takes, whether or not it is said to take anything.
-fn try_anyway(io: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    Ok(send(io, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
 }
 
 #[cfg(test)]
