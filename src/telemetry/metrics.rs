@@ -332,3 +332,6 @@ impl EphemeralMetrics {
         }
     }
 }
+    /// Not taken: their sender may not speak in the room, or nobody may any more.
+    pub unheard: Counter<u64, AtomicU64>,
+            unheard: of("unheard"),
