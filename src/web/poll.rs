@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -184,12 +184,14 @@ fn page(cursor: Option<&str>, messages: &[Bytes], close: Option<CloseCode>) -> H
 async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Take>) {
     let mut given = take.cursor.clone();
     let mut messages = Vec::new();
+            // Its place is for the session that begins in its stead.
+            drop(started);
     loop {
         if take.cursor != given {
             let _ = take.reply.send(Taken::Elsewhere);
             return;
         }
-        started.outbox.heard(Instant::now());
+        started.outbox.waits(true);
         let deadline = tokio::time::Instant::now() + take.wait;
         let has_begun = started.cursor.has_begun();
         let (gathered, close) = tokio::select! {
@@ -213,6 +215,7 @@ async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Tak
             continue;
         }
         let cursor = Some(started.cursor.encode()).filter(|_| started.cursor.has_begun());
+        started.outbox.waits(false);
         given = cursor.clone().or(given);
         let messages = std::mem::take(&mut messages);
         let _ = take.reply.send(Taken::Messages { messages, cursor, close });
