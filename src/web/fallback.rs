@@ -74,6 +74,8 @@ struct Ways {
     arrival: Arrival,
     frames: mpsc::Sender<Inbound>,
     polls: Option<mpsc::Sender<Take>>,
+    /// This opens all that the session may have been opened to; none in local mode.
+    pass: Option<Pass>,
 }
 
 impl Fallbacks {
@@ -151,12 +153,12 @@ pub(super) fn start(
     polls: Option<mpsc::Sender<Take>>,
 ) -> Result<Started, Reject> {
     let arrival = door.stage.directory.arrive();
-    let Opening { key, hello, address, .. } = opening;
+    let Opening { key, hello, address, pass, rooms, .. } = opening;
     let places = places(door, address)?;
     let outbox = door.outbox();
     let (frames, received) = mpsc::channel(FRAMES_LEN_MAX);
-    let cursor = Cursor::new(key.0.clone());
-    let entered = fallbacks.enter(key, Ways { arrival, frames, polls });
+    let cursor = Cursor::asking(key.0.clone(), rooms);
+    let entered = fallbacks.enter(key, Ways { arrival, frames, polls, pass });
     if !outbox.is_closing() {
         let feed = Feed::new(hello, received, outbox.clone());
         let (stage, rooms) = (door.stage.clone(), door.rooms.clone());

@@ -268,7 +268,8 @@ fn start(cursor: &RoomCursor, head: Option<Revision>, epoch: Epoch) -> Result<St
         (false, true) => How::Events,
         (false, false) => How::Reset,
     };
-    let next = if wants_state { end } else { after.map_or(latest, Revision::next) };
+    let begin = if cursor.from_first && is_of_now { Revision::FIRST } else { latest };
+    let next = if wants_state { end } else { after.map_or(begin, Revision::next) };
     Ok(Start { how, next, wants_state })
 }
 
@@ -342,3 +343,6 @@ mod tests {
         }
     }
 }
+        let first = |of| RoomCursor { from_first: true, ..cursor(None, Some(of), "events") };
+        assert_eq!(start(&first(epoch), head, epoch), events(How::Events, 0));
+        assert_eq!(start(&first(epoch.raised()), head, epoch), events(How::Reset, 50));
