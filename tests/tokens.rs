@@ -111,9 +111,9 @@ fn a_token_runs_out_in_the_middle_of_what_a_client_asks() {
 }
 
 #[test]
-fn a_token_for_some_rooms_opens_ones_own_stream_and_its_past() {
+fn a_token_for_some_rooms_opens_ones_own_stream_and_its_past_if_that_is_among_them() {
     let guarded = start(&[]);
-    let token = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "lobby"]);
+    let token = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "lobby", "--room", "me"]);
     let rooms = json!([{"room": "me"}]);
     let mut alice = guarded.hello(&json!({"type": "hello", "token": token, "session": "s", "rooms": rooms}));
     assert_eq!(alice.receive_type("ready")["rooms"][0]["how"], "events");

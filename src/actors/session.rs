@@ -3,7 +3,7 @@
 //!
 //! It never holds events: what a client is behind is read from the log when there is room.
 
-mod admission;
+pub(crate) mod admission;
 pub(crate) mod attach;
 mod catch_up;
 pub(crate) mod commands;
@@ -33,7 +33,7 @@ use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed, message_id,
     parse_message,
 };
-use admission::Identity;
+use admission::{Identity, objected};
 use frame::Frame;
 
 /// What a transport hears of its client.
@@ -245,7 +245,7 @@ impl Session {
             (Ok(message), Some(identity)) => match identity.objection(&message) {
                 None => (message, identity.user.clone()),
                 Some(code) => {
-                    self.object(code, message_id(text));
+                    self.send(&ServerMessage::Reject(objected(code, message_id(text))));
                     return Then::GoOn;
                 }
             },

@@ -98,15 +98,25 @@ impl Fallbacks {
         self.lock().get(key).map(|ways| ways.frames.clone())
     }
 
-    /// Has a session go on with the pass of a request, if there is room for that: else the next one's.
-    pub(super) fn renew(&self, key: &Key, pass: Pass) {
-        if let Some(frames) = self.frames(key) {
-            let _ = frames.try_send(Inbound::Pass(pass));
+    /// The session may be opened to what this pass opens from now on.
+    fn may_open(&self, key: &Key, pass: Pass) {
+        if let Some(ways) = self.lock().get_mut(key) {
+            ways.pass = ways.pass.take().map(|known| known.or(pass));
         }
     }
 
-    pub(super) fn polls(&self, key: &Key) -> Option<mpsc::Sender<Take>> {
-        self.lock().get(key).and_then(|ways| ways.polls.clone())
+    /// The polls of a session, for a request with this pass, with which the session goes on if it has room
+    /// for that: else with the next one's. None if what waits there may be more than the pass opens.
+    pub(super) fn polls(&self, key: &Key, pass: Option<&Pass>) -> Option<mpsc::Sender<Take>> {
+        let mut sessions = self.lock();
+        let ways = sessions.get_mut(key)?;
+        let polls = ways.polls.clone()?;
+        if let Some(known) = &ways.pass {
+            let pass = pass.filter(|pass| pass.opens_all_of(known))?;
+            ways.pass = Some(pass.clone());
+            let _ = ways.frames.try_send(Inbound::Pass(pass.clone()));
+        }
+        Some(polls)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Ways>> {

@@ -105,11 +105,8 @@ async fn resumed(
 ) -> Result<HttpResponse, Reject> {
     let cursor = opening.cursor.clone();
     if let Some(cursor) = &cursor
-        && let Some(polls) = fallbacks.polls(&opening.key)
+        && let Some(polls) = fallbacks.polls(&opening.key, opening.pass.as_ref())
     {
-        if let Some(pass) = opening.pass.clone() {
-            fallbacks.renew(&opening.key, pass);
-        }
         let (reply, taken) = oneshot::channel();
         let take = Take { cursor: Some(cursor.clone()), wait, reply };
         if polls.send(take).await.is_ok() {
