@@ -132,6 +132,9 @@ impl Session {
     }
 
     fn send(&self, message: &ServerMessage<'_>) {
+        if let ServerMessage::Reject(reject) = message {
+            self.stage.metrics.message_refused(reject.code.as_str());
+        }
         self.outbox.push(message.encode());
     }
 
@@ -198,7 +201,10 @@ impl Session {
             *turn = turn.saturating_sub(1);
             if message.len() > self.message_bytes_max() {
                 self.outbox.close(CloseCode::TooBig);
-            } else if !message.trim_ascii().is_empty() && self.message(message, commands, ctx) == Then::Wait {
+            } else if message.trim_ascii().is_empty() {
+                // It says nothing, and is read all the same.
+                self.is_too_fast(message);
+            } else if self.message(message, commands, ctx) == Then::Wait {
                 return Then::Wait;
             }
         }
@@ -397,6 +403,9 @@ impl Handler<Answers> for Session {
 
     fn handle(&mut self, Answers(answers): Answers, ctx: &mut Self::Context) {
         let kept = answers.iter().map(|answer| commands::answer_bytes(&answer.id, &answer.stream)).sum();
+        for refused in answers.iter().filter_map(|answer| answer.outcome.as_ref().err()) {
+            self.stage.metrics.message_refused(refused.code.as_str());
+        }
         self.outbox.push(commands::encode_answers(&answers));
         self.outbox.end(answers.len(), kept);
         if !self.rest.is_done() && !self.outbox.is_busy() {

@@ -34,6 +34,7 @@ use super::ui;
 use crate::actors::Stage;
 use crate::actors::hub::Hub;
 use crate::actors::places::Places;
+use crate::protocol::ErrorCode;
 
 /// What the listener is given.
 #[derive(Clone)]
@@ -220,6 +221,9 @@ async fn guarded<B: MessageBody + 'static>(
         }
         Err(refusal) => request.into_response(refusal.answer()).map_into_right_body(),
     };
+    if let Some(code) = answer.response().extensions().get::<ErrorCode>() {
+        door.stage.metrics.request_refused(code.as_str());
+    }
     if let Some(origin) = elsewhere {
         cross_origin::open(answer.headers_mut(), origin);
     }

@@ -150,7 +150,8 @@ impl Session {
     /// Pays for a message; `true` if it is not to be taken.
     pub(super) fn is_too_fast(&mut self, text: &str) -> bool {
         // Who was asked whether they are there need not pay for saying so.
-        if text.len() <= PONG_BYTES_MAX && self.outbox.take_pong_due() {
+        let says_something = !text.trim_ascii().is_empty();
+        if says_something && text.len() <= PONG_BYTES_MAX && self.outbox.take_pong_due() {
             return false;
         }
         let taken = match &mut self.identity {
@@ -159,15 +160,16 @@ impl Session {
         };
         match taken {
             Taken::Yes => return false,
-            Taken::Abuse => self.outbox.close(CloseCode::RateLimited),
-            Taken::After(after) => {
-                // What has no id has no answer: such messages are best effort.
-                if let Some(id) = message_id(text) {
-                    self.too_fast(Some(id), after);
-                }
+            Taken::Abuse => {
+                self.stage.metrics.message_refused(ErrorCode::RateLimited.as_str());
+                self.outbox.close(CloseCode::RateLimited);
             }
+            Taken::After(after) => match message_id(text) {
+                Some(id) => self.too_fast(Some(id), after),
+                // What has no id has no answer: such messages are best effort.
+                None => self.stage.metrics.message_refused(ErrorCode::RateLimited.as_str()),
+            },
         }
-        self.stage.metrics.refused(ErrorCode::RateLimited.as_str());
         true
     }
 
@@ -175,7 +177,6 @@ impl Session {
     pub(super) fn pay_for_hello(&self, user: &MemberId, bytes: usize) -> Result<(), Duration> {
         let paid = if self.has_paid { Ok(()) } else { self.stage.meters.user(user).take_hello(bytes) };
         paid.and_then(|()| self.address.as_ref().map_or(Ok(()), |address| address.take(bytes)))
-            .inspect_err(|_| self.stage.metrics.refused(ErrorCode::RateLimited.as_str()))
     }
 
     pub(super) fn too_fast(&self, id: Option<CommandId>, after: Duration) {
