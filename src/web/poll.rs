@@ -82,6 +82,7 @@ pub(super) async fn begin(
         ("wait" = Option<u64>, Query, description = "seconds to wait if there is nothing, up to 60; 25 if left out")),
     responses(
         (status = 200, description = "As for POST", body = serde_json::Value),
+        (status = 431, description = "The cursor is too long for this, and all that is said of it: post it"),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn resume(
     request: HttpRequest,
@@ -181,10 +182,10 @@ fn page(cursor: Option<&str>, messages: &[Bytes], close: Option<CloseCode>) -> H
 async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Take>) {
     let mut given = take.cursor.clone();
     let mut messages = Vec::new();
-            // Its place is for the session that begins in its stead.
-            drop(started);
     loop {
         if take.cursor != given {
+            // Its place is for the session that begins in its stead.
+            drop(started);
             let _ = take.reply.send(Taken::Elsewhere);
             return;
         }
@@ -212,9 +213,9 @@ async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Tak
             continue;
         }
         let cursor = Some(started.cursor.encode()).filter(|_| started.cursor.has_begun());
-        started.outbox.waits(false);
         given = cursor.clone().or(given);
         let messages = std::mem::take(&mut messages);
+        started.outbox.waits(false);
         let _ = take.reply.send(Taken::Messages { messages, cursor, close });
         if close.is_some() {
             return;

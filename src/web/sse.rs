@@ -49,11 +49,12 @@ pub(super) async fn begin(
         ("Dramatis-User" = Option<String>, Header, description = "who asks; the cookie dramatis_user says it too"),
         ("Dramatis-Session" = Option<String>, Header, description = "of which session; the parameter session says it too"),
         ("session" = Option<String>, Query),
-        ("Last-Event-ID" = Option<String>, Header, description = "the id of the last event handled; before `cursor`"),
+        ("Last-Event-ID" = Option<String>, Header, description = "the id of the last event handled; before `cursor`. One of very many rooms is too long for a header or an address: it is posted, as `cursor` of a `hello`"),
         ("cursor" = Option<String>, Query, description = "an id of an earlier event, or the cursor of a poll"),
         ("room" = Option<Vec<String>>, Query, description = "without a cursor: the rooms to follow, from their latest page on")),
     responses(
         (status = 200, description = "As for POST", content_type = "text/event-stream"),
+        (status = 431, description = "The cursor is too long for this, and all that is said of it: post a `hello` with it"),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn resume(
     request: HttpRequest,
@@ -96,11 +97,11 @@ struct Events {
     started: Started,
     /// Bytes of messages since a cursor went out.
     unmarked: usize,
-    ended: bool,
     /// Whether other rooms are followed than in that.
     follows_others: bool,
     /// How long that was.
     cursor_bytes: usize,
+    ended: bool,
 }
 
 enum Said {

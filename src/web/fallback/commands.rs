@@ -12,7 +12,7 @@ use crate::web::caller::act;
 
 /// Sends a command. The same id has one effect, whichever transport it comes by and however often.
 #[utoipa::path(post, path = "/api/commands",
-    params(("Dramatis-User" = String, Header, description = "who asks")),
+    params(("Dramatis-User" = Option<String>, Header, description = "in local mode: who asks; the cookie dramatis_user says it too")),
     request_body(content = serde_json::Value, description = "A `command` message: `{type, id, room, name, data, expected?}`"),
     responses(
         (status = 200, description = "The `ack` message: it is durable", body = serde_json::Value),

@@ -20,7 +20,7 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 /// Says something for the stream or poll of the same session, which carries the answers.
 #[utoipa::path(post, path = "/api/frames",
     params(
-        ("Dramatis-User" = String, Header, description = "who asks"),
+        ("Dramatis-User" = Option<String>, Header, description = "in local mode: who asks; the cookie dramatis_user says it too"),
         ("Dramatis-Session" = String, Header, description = "of which session")),
     request_body(content = serde_json::Value, description = "A `subscribe`, `unsubscribe`, `ephemeral`, `seen`, `authenticate`, `history` or `pong` message, or several, newline-joined"),
     responses(
