@@ -226,3 +226,16 @@ fn no_token_is_minted_that_no_session_takes() {
     assert!(!output.status.success() && output.stdout.is_empty(), "{said}");
     assert!(said.contains("8192 bytes") && said.contains("name fewer rooms"), "{said}");
 }
+
+#[test]
+fn a_tail_says_that_its_token_has_run_out() {
+    let guarded = start(&[]);
+    let token = mint(&guarded.key, &["--user", "integration:ops", "--for", "3s"]);
+    let output = dramatis()
+        .args(["events", "tail", "--room", "lobby", "--url", &guarded.server.url()])
+        .env("DRAMATIS_TOKEN", token)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("the token has run out"), "{told}");
+}
