@@ -158,7 +158,7 @@ fn a_room_of_a_hello_that_can_be_none_is_denied_and_the_others_are_not() {
 
 #[test]
 fn a_connection_begins_with_hello_and_in_time() {
-    let (_data, server) = start(&[("DRAMATIS__SOCKET__HELLO_TIMEOUT_MS", "100")]);
+    let (_data, server) = start(&[]);
     for (first, why) in [
         (r#"{"type":"pong"}"#, "begins with a hello"),
         (r#"{"type":"command","id":"c","room":"lobby","name":"join","data":{}}"#, "begins with a hello"),
@@ -175,6 +175,7 @@ fn a_connection_begins_with_hello_and_in_time() {
         assert!(reject["message"].as_str().unwrap().contains(why), "{first}: {reject}");
         assert_eq!(client.closed(), 4500, "{first}");
     }
+    let (_data, server) = start(&[("DRAMATIS__SOCKET__HELLO_TIMEOUT_MS", "100")]);
     let mut silent = Client::connect(server.address);
     assert_eq!(silent.closed(), 4506);
     let mut chatty = Client::connect(server.address);
