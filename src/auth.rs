@@ -20,6 +20,8 @@ mod hs256;
 
 /// The fewest bytes of a key: as many as the digest has (RFC 7518, 3.2).
 pub const KEY_BYTES_MIN: usize = 32;
+/// What stands for the own stream of a token's user among the rooms that it names. No room is called so.
+const OWN: &str = "me";
 /// The most rooms that a token may name.
 pub const ROOMS_MAX: usize = 1_000;
 
@@ -35,7 +37,7 @@ pub struct Claims {
     /// who lets people choose their names gives nobody a name of another kind by that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
-    /// The only rooms it opens; all if left out.
+    /// The only rooms it opens, and `me`; all if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rooms: Option<Vec<EntityId>>,
 }
@@ -100,6 +102,36 @@ impl Pass {
     /// Whether it opens all rooms.
     pub fn opens_all(&self) -> bool {
         self.rooms.is_none()
+    }
+
+    /// Whether it opens its user's own stream: there it is told of any room.
+    pub fn opens_own(&self) -> bool {
+        self.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|room| room.as_str() == OWN))
+    }
+
+    /// Whether it opens the own stream of this member. That of another, for whom an integration may speak,
+    /// is opened only by what opens everything.
+    pub fn opens_own_of(&self, member: &MemberId) -> bool {
+        if *member == self.user { self.opens_own() } else { self.opens_all() }
+    }
+
+    /// Whether it opens all rooms that another does.
+    pub fn opens_all_of(&self, other: &Self) -> bool {
+        match (&self.rooms, &other.rooms) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(rooms), Some(others)) => rooms == others || others.iter().all(|room| rooms.contains(room)),
+        }
+    }
+
+    /// A pass that opens all rooms that either does, and perhaps others.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self.opens_all_of(&other), other.opens_all_of(&self)) {
+            (true, _) => self,
+            (false, true) => other,
+            (false, false) => Self { rooms: None, ..self },
+        }
     }
 }
 
@@ -311,6 +343,41 @@ mod tests {
         let some = Claims { rooms: Some(vec![lobby.clone()]), ..claims("alice", None) };
         let pass = keys.verify(&keys.mint(&some).unwrap(), NOW).unwrap();
         assert!(pass.opens(&lobby) && !pass.opens(&den) && !pass.opens_all());
+        let bob = MemberId::parse("bob").unwrap();
+        for (rooms, own, of_others) in [
+            (Some(vec!["lobby"]), false, false),
+            (Some(vec!["lobby", "me"]), true, false),
+            (None, true, true),
+        ] {
+            let rooms = rooms.map(|rooms| rooms.iter().map(|room| EntityId::parse(room).unwrap()).collect());
+            let claims = Claims { rooms, ..claims("alice", None) };
+            let pass = keys.verify(&keys.mint(&claims).unwrap(), NOW).unwrap();
+            let opened = (pass.opens_own_of(&pass.user), pass.opens_own_of(&bob));
+            assert_eq!((pass.opens_own(), opened), (own, (own, of_others)), "{pass:?}");
+        }
+    }
+
+    #[test]
+    fn passes_are_compared_by_what_they_open() {
+        let pass = |rooms: Option<&[&str]>| Pass {
+            user: MemberId::parse("alice").unwrap(),
+            expires_at: NOW,
+            rooms: rooms.map(|rooms| rooms.iter().map(|room| EntityId::parse(room).unwrap()).collect()),
+        };
+        let (all, none, a, b, both) =
+            (pass(None), pass(Some(&[])), pass(Some(&["a"])), pass(Some(&["b"])), pass(Some(&["b", "a"])));
+        for (wide, narrow, either) in
+            [(&all, &both, &all), (&all, &none, &all), (&both, &a, &both), (&a, &none, &a)]
+        {
+            assert!(wide.opens_all_of(narrow) && !narrow.opens_all_of(wide), "{wide:?} {narrow:?}");
+            assert!(wide.opens_all_of(wide) && narrow.opens_all_of(narrow), "{wide:?} {narrow:?}");
+            for joined in [wide.clone().or(narrow.clone()), narrow.clone().or(wide.clone())] {
+                assert_eq!(joined, *either);
+            }
+        }
+        assert!(!a.opens_all_of(&b) && !b.opens_all_of(&a));
+        let joined = a.clone().or(b.clone());
+        assert!(joined.opens_all_of(&a) && joined.opens_all_of(&b), "{joined:?}");
     }
 
     #[test]

@@ -38,6 +38,12 @@ fn enter(server: &Server, user: &str, session: &str) -> Client {
     client
 }
 
+/// Joins the lobby, and waits until the connection is told.
+fn join(client: &mut Client, user: &str) {
+    client.command("lobby", "join", &json!({}));
+    while client.receive_type("event")["data"] != json!({"member": user, "display_name": user}) {}
+}
+
 fn typing(client: &mut Client, data: &Value) {
     client.send(&json!({"type": "ephemeral", "room": "lobby", "name": "typing", "data": data}));
 }
@@ -53,6 +59,7 @@ fn an_ephemeral_reaches_all_others_on_every_thread_and_is_not_recorded() {
     let mut clients: Vec<_> =
         (0..MANY).map(|number| enter(&server, &format!("user-{number}"), "tab")).collect();
     let mut elsewhere = server.client("carol", &json!([{"room": "den"}]));
+    join(&mut clients[0], "user-0");
     let events = server.events(&[]).len();
     typing(&mut clients[0], &json!({"on": true}));
     for client in &mut clients[1..] {
@@ -223,4 +230,44 @@ fn a_room_with_more_than_are_listed_is_told_by_number() {
     drop(others);
     let mut seen = Present::default();
     seen.until(&mut alice, &["alice"]);
+}
+
+#[test]
+fn members_and_integrations_are_heard_while_the_room_is_open() {
+    let (_data, server) = start(&[]);
+    let mut alice = enter(&server, "alice", "tab");
+    let follow = |user: &str| enter(&server, user, "tab");
+    let (mut bob, mut eve, mut bridge) = (follow("bob"), follow("eve"), follow("integration:bridge"));
+    join(&mut bob, "bob");
+    let unheard = |server: &Server| server.metric("dramatis_ephemerals_total{fate=\"unheard\"}");
+    let told = |alice: &mut Client| alice.receive_type("ephemeral")["by"].clone();
+    for client in [&mut eve, &mut bob] {
+        typing(client, &json!({}));
+        // In the order in which they came.
+        client.send(&json!({"type": "unsubscribe", "id": "done", "room": "nowhere"}));
+        assert_eq!(client.answer("done")["type"], "unsubscribed", "nothing is said of it");
+    }
+    assert_eq!((told(&mut alice), unheard(&server)), (json!("bob"), 1));
+    typing(&mut bridge, &json!({}));
+    assert_eq!(told(&mut alice), "integration:bridge");
+    bob.command("lobby", "leave", &json!({}));
+    while bob.receive_type("event")["name"] != "MemberLeft" {}
+    typing(&mut bob, &json!({}));
+    join(&mut eve, "eve");
+    typing(&mut eve, &json!({}));
+    assert_eq!((told(&mut alice), unheard(&server)), (json!("eve"), 2));
+    alice.command("lobby", "close_room", &json!({}));
+    for client in [&mut eve, &mut bridge] {
+        while client.receive_type("event")["name"] != "RoomClosed" {}
+        typing(client, &json!({}));
+        client.send(&json!({"type": "unsubscribe", "id": "done", "room": "nowhere"}));
+        client.answer("done");
+    }
+    assert_eq!(unheard(&server), 4);
+    // Nor is who comes later heard.
+    let mut late = enter(&server, "eve", "tab-2");
+    typing(&mut late, &json!({}));
+    late.send(&json!({"type": "unsubscribe", "id": "done", "room": "nowhere"}));
+    late.answer("done");
+    assert_eq!(unheard(&server), 5);
 }

@@ -373,3 +373,60 @@ fn who_only_connects_pays_for_that_too() {
     });
     assert_eq!(closed, Some((true, 4029)));
 }
+
+#[test]
+fn rooms_that_are_denied_or_named_twice_take_up_no_place() {
+    let (_data, server) = start(&[("DRAMATIS__LIMITS__USER__ROOMS_MAX", "2")]);
+    for room in ["a", "b", "c"] {
+        server.open_room(room, "bob");
+    }
+    let named = ["gone", "not a room", "left", "a", "gone-too", "a", "b", "a", "c"];
+    let rooms: Vec<_> = named.iter().map(|room| json!({"room": room})).collect();
+    let mut alice = Client::connect(server.address);
+    let ready = alice.hello("alice", "tab", &json!(rooms));
+    let told: Vec<_> = ready["rooms"].as_array().unwrap().iter().collect();
+    let told: Vec<_> = told.iter().map(|room| (room["room"].as_str().unwrap(), &room["code"])).collect();
+    let [gone, malformed, full] = ["not_found", "malformed", "rate_limited"].map(|code| json!(code));
+    let want =
+        [&gone, &malformed, &gone, &Value::Null, &gone, &Value::Null, &Value::Null, &Value::Null, &full];
+    assert_eq!(told, named.into_iter().zip(want).collect::<Vec<_>>());
+}
+
+#[test]
+fn lines_that_say_nothing_are_paid_for() {
+    let (_data, server) = start(&[
+        ("DRAMATIS__LIMITS__SESSION__COMMANDS_PER_S", "5"),
+        ("DRAMATIS__LIMITS__REFUSED_PER_MINUTE_MAX", "1000"),
+    ]);
+    let mut alice = server.client("alice", &json!([]));
+    // A few between messages are borne.
+    let (first, second) = (
+        json!({"type": "history", "id": "1", "room": "lobby"}),
+        json!({"type": "history", "id": "2", "room": "lobby"}),
+    );
+    alice.send_text(&format!("\n{first}\r\n \n{second}\n\n"));
+    assert_eq!([alice.answer("1")["type"].clone(), alice.answer("2")["type"].clone()], ["page", "page"]);
+    alice.send_text(&"\n".repeat(100_000));
+    assert_eq!(alice.closed(), 4029);
+}
+
+#[test]
+fn what_is_refused_is_counted_by_how_it_came() {
+    let (_data, server) = start(&[]);
+    let mut alice = server.client("alice", &json!([]));
+    alice.send(&json!({"type": "history", "id": "h", "room": "nowhere"}));
+    assert_eq!(alice.answer("h")["code"], "not_found");
+    assert_eq!(alice.ask("nowhere", "join", &json!({}))["code"], "not_found");
+    alice.send_text("nonsense");
+    assert_eq!(alice.receive()["code"], "malformed");
+    assert_eq!(server.post("/api/commands", &json!({})).0, 400);
+    for (name, count) in [
+        ("dramatis_refusals_total{of=\"message\",code=\"not_found\"}", 2),
+        ("dramatis_refusals_total{of=\"message\",code=\"malformed\"}", 1),
+        ("dramatis_refusals_total{of=\"request\",code=\"malformed\"}", 1),
+        ("dramatis_malformed_messages_total", 1),
+        ("dramatis_commands_total{outcome=\"not_found\"}", 1),
+    ] {
+        assert_eq!(server.metric(name), count, "{name}");
+    }
+}

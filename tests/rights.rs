@@ -152,3 +152,42 @@ fn who_reads_slowly_hears_of_the_removal_in_its_place() {
     assert_eq!(told[posts..], ["MemberRemoved", "removed"]);
     assert_quiet(&mut bob);
 }
+
+#[test]
+fn who_may_not_read_a_room_is_not_told_where_it_stands_or_whose_it_is() {
+    let (_data, server, mut alice) = start();
+    let mut bob = server.client("bob", &json!([]));
+    let mut carol = server.client("carol", &json!([]));
+    let ask = |client: &mut Client, id: &str, name: &str, data: Value| {
+        client.send(
+            &json!({"type": "command", "id": id, "room": "lobby", "name": name, "data": data, "expected": 0}),
+        );
+        client.answer(id)
+    };
+    assert_eq!(carol.ask("lobby", "close_room", &json!({}))["code"], "forbidden", "all may read it");
+    alice.ask("lobby", "set_visibility", &json!({"visibility": "invited"}));
+    for (id, name, data, code) in [
+        ("1", "post_message", json!({"text": "how many are there?"}), "not_a_member"),
+        ("2", "close_room", json!({}), "not_a_member"),
+        ("3", "set_visibility", json!({"visibility": "open"}), "not_a_member"),
+        ("4", "remove_member", json!({"member": "bob"}), "not_a_member"),
+        ("5", "join", json!({}), "forbidden"),
+        ("6", "decline_invitation", json!({}), "not_found"),
+        ("7", "open_room", json!({"title": "mine"}), "rule"),
+    ] {
+        let refused = ask(&mut carol, id, name, data);
+        let text = refused.to_string();
+        assert!(refused["code"] == code && !text.contains("alice") && !text.contains("at 3"), "{refused}");
+    }
+    let refused = ask(&mut bob, "8", "post_message", json!({"text": "am I the first?"}));
+    assert!(
+        refused["code"] == "conflict" && refused["message"].as_str().unwrap().contains("at 3"),
+        "{refused}"
+    );
+    let refused = ask(&mut bob, "9", "close_room", json!({}));
+    assert!(
+        refused["code"] == "forbidden" && refused["message"].as_str().unwrap().contains("alice"),
+        "{refused}"
+    );
+    assert_eq!(ask(&mut alice, "10", "close_room", json!({}))["code"], "conflict");
+}

@@ -138,14 +138,20 @@ fn narrow(address: SocketAddr) -> TcpStream {
     TcpStream::from(stream)
 }
 
-/// Reads slowly, then the rest; `false` if the machine kept it from reading for about as long as the
-/// server's patience, and it was closed: nobody can tell why.
-fn read_slowly(server: &Server) -> bool {
+/// A stream that takes few bytes at a time and is asked this.
+fn narrow_request(server: &Server, method: &str, path: &str, body: &str) -> TcpStream {
+    let request = Request { method, path, headers: &[("Content-Type", "application/json")], body };
+    let mut stream = narrow(server.address);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.text(server.address).as_bytes()).unwrap();
+    stream
+}
+
+/// Reads up to the last message of the room, slowly at first; `false` if the machine kept it from reading
+/// for about as long as the server's patience, and it was closed: nobody can tell why.
+fn read_slowly(mut reader: impl std::io::Read) -> bool {
     /// The server's patience is one second: in these it runs out several times over.
     const SLOW_READS: usize = 60;
-    let mut frame = Vec::new();
-    put_frame(&mut frame, TEXT, hello(0).to_string().as_bytes());
-    let mut reader = Raw::connect_over(narrow(server.address), server.address, &frame).into_stream();
     let last = format!("\"revision\":{}", 1 + MESSAGES);
     let mut heard = Vec::new();
     let mut piece = [0; 1_024];
@@ -169,11 +175,31 @@ fn read_slowly(server: &Server) -> bool {
     true
 }
 
+/// The system says that there is room once a third of it is: for a slow reader after four seconds.
+const LARGE_SEND_BUFFER_BYTES: &str = "65536";
+
+fn is_served<R: std::io::Read>(open: impl Fn(&Server) -> R) {
+    let (_data, server, _alice) = start(LARGE_SEND_BUFFER_BYTES, PATIENCE_MS);
+    assert!((0..20).any(|_| read_slowly(open(&server))), "this machine stands still all the time");
+}
+
 #[test]
 fn a_socket_that_reads_slowly_is_served() {
-    // The system says that there is room once a third of it is: for this reader after four seconds.
-    let (_data, server, _alice) = start("65536", PATIENCE_MS);
-    assert!((0..20).any(|_| read_slowly(&server)), "this machine stands still all the time");
+    is_served(|server| {
+        let mut frame = Vec::new();
+        put_frame(&mut frame, TEXT, hello(0).to_string().as_bytes());
+        Raw::connect_over(narrow(server.address), server.address, &frame).into_stream()
+    });
+}
+
+#[test]
+fn a_stream_that_is_read_slowly_is_served() {
+    is_served(|server| narrow_request(server, "POST", "/api/stream", &hello(0).to_string()));
+}
+
+#[test]
+fn a_long_answer_that_is_read_slowly_is_served() {
+    is_served(|server| narrow_request(server, "GET", "/api/events?room=lobby", ""));
 }
 
 /// Sends the head of a request and a part of its body; what is answered, up to the end.

@@ -121,9 +121,9 @@ fn a_token_runs_out_in_the_middle_of_what_a_client_asks() {
 }
 
 #[test]
-fn a_token_for_some_rooms_opens_ones_own_stream_and_its_past() {
+fn a_token_for_some_rooms_opens_ones_own_stream_and_its_past_if_that_is_among_them() {
     let guarded = start(&[]);
-    let token = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "lobby"]);
+    let token = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "lobby", "--room", "me"]);
     let rooms = json!([{"room": "me"}]);
     let mut alice = guarded.hello(&json!({"type": "hello", "token": token, "session": "s", "rooms": rooms}));
     assert_eq!(alice.receive_type("ready")["rooms"][0]["how"], "events");
@@ -235,4 +235,17 @@ fn no_token_is_minted_that_no_session_takes() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && output.stdout.is_empty(), "{said}");
     assert!(said.contains("8192 bytes") && said.contains("name fewer rooms"), "{said}");
+}
+
+#[test]
+fn a_tail_says_that_its_token_has_run_out() {
+    let guarded = start(&[]);
+    let token = mint(&guarded.key, &["--user", "integration:ops", "--for", "3s"]);
+    let output = dramatis()
+        .args(["events", "tail", "--room", "lobby", "--url", &guarded.server.url()])
+        .env("DRAMATIS_TOKEN", token)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("the token has run out"), "{told}");
 }

@@ -222,13 +222,85 @@ fn commands_and_beginnings_keep_to_who_the_token_names_and_where_it_opens() {
         let refused = code(ask(&guarded, "POST", path, Some(&bob), &as_alice));
         assert_eq!(refused, (403, "forbidden".to_owned()), "{path}");
     }
-    let rooms = json!([{"room": "lobby"}, {"room": "den"}]);
+    let rooms = json!([{"room": "lobby"}, {"room": "den", "after": 1}]);
     let mut events = Events::new(ask(&guarded, "POST", "/api/stream", Some(&narrow), &hello(&rooms)));
     let ready = until(&mut events, "ready").unwrap();
     assert_eq!(
         (&ready["rooms"][0]["how"], &ready["rooms"][1]["code"]),
         (&json!("events"), &json!("forbidden"))
     );
+    // Nor is it told where the other room stands.
+    assert_eq!((&ready["rooms"][1]["head"], &ready["rooms"][1]["after"]), (&Value::Null, &Value::Null));
+}
+
+/// Polls with this token until the first of these messages: it and the cursor after it.
+fn poll_until(guarded: &Guarded, token: &str, mut page: Value, kinds: &[&str]) -> (Value, String) {
+    loop {
+        let cursor = page["cursor"].as_str().unwrap().to_owned();
+        let messages = page["messages"].as_array().unwrap().iter();
+        let found = messages.filter(|message| kinds.iter().any(|kind| message["type"] == *kind)).next_back();
+        if let Some(found) = found {
+            return (found.clone(), cursor);
+        }
+        page = poll(guarded, token, &cursor);
+    }
+}
+
+fn poll(guarded: &Guarded, token: &str, cursor: &str) -> Value {
+    let path = format!("/api/poll?cursor={cursor}&wait=5");
+    ask(guarded, "GET", &path, Some(token), &Value::Null).json().unwrap()
+}
+
+#[test]
+fn a_narrow_token_gets_nothing_of_what_a_session_was_opened_to_by_a_wide_one() {
+    let guarded = start(&[]);
+    let wide = mint(&guarded.key, &["--user", "alice", "--for", "1h"]);
+    let narrow = mint(&guarded.key, &["--user", "alice", "--for", "1h", "--room", "lobby"]);
+    assert_eq!(guarded.post(&wide, "alice", "den").0, 201);
+    let frame = |token: &str, frames: &[Value]| {
+        let body = frames.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Dramatis-Session", "tab"),
+            ("Authorization", bearer.as_str()),
+        ];
+        let request = Request { method: "POST", path: "/api/frames", headers: &headers, body: &body };
+        request.send(guarded.server.address).unwrap()
+    };
+    let secret = |id: &str| {
+        let mut secret = command(id, "den");
+        secret["data"]["text"] = json!("a secret");
+        assert_eq!(ask(&guarded, "POST", "/api/commands", Some(&wide), &secret).status, 200);
+    };
+    let rooms = json!([{"room": "den"}]);
+    let first = ask(&guarded, "POST", "/api/poll?wait=5", Some(&wide), &hello(&rooms)).json().unwrap();
+    let (_, cursor) = poll_until(&guarded, &wide, first, &["live"]);
+    secret("one");
+    let page = poll(&guarded, &narrow, &cursor);
+    let (told, cursor) = (page.to_string(), page["cursor"].as_str().unwrap());
+    assert!(page["messages"][0]["type"] == "ready" && !told.contains("a secret"), "{page}");
+    assert_eq!(page["messages"][0]["rooms"][0]["code"], "forbidden", "{page}");
+
+    // Begun by a narrow one and opened to more: what is said with the narrow one reaches no further.
+    let asks = [
+        json!({"type": "subscribe", "id": "s", "room": "den"}),
+        json!({"type": "history", "id": "h", "room": "den"}),
+        json!({"type": "seen", "room": "den", "revision": 1}),
+        json!({"type": "ephemeral", "room": "den", "name": "typing"}),
+    ];
+    let authenticate = json!({"type": "authenticate", "id": "a", "token": wide});
+    assert_eq!(frame(&narrow, &[authenticate, asks[0].clone()]).status, 202, "a wide one comes with it");
+    let (_, cursor) = poll_until(&guarded, &wide, poll(&guarded, &wide, cursor), &["live"]);
+    for said in &asks {
+        let refused = code(frame(&narrow, std::slice::from_ref(said)));
+        assert_eq!(refused, (403, "forbidden".to_owned()), "{said}");
+    }
+    secret("two");
+    let page = poll(&guarded, &narrow, &cursor);
+    assert!(page["messages"][0]["type"] == "ready" && !page.to_string().contains("a secret"), "{page}");
+    let (event, _) = poll_until(&guarded, &wide, poll(&guarded, &wide, &cursor), &["event"]);
+    assert_eq!(event["data"]["text"], "a secret", "who shows the wide one goes on from there");
 }
 
 #[test]

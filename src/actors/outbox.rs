@@ -73,6 +73,8 @@ pub struct Outbox {
     behind: Cell<bool>,
     greeted: Cell<bool>,
     waits_for_turn: Cell<bool>,
+    /// Whether a request of the client waits for what there will be.
+    waited_at: Cell<bool>,
     leaving: Cell<bool>,
     /// Whether the session is in the middle of what was read last.
     occupied: Cell<bool>,
@@ -124,6 +126,7 @@ impl Outbox {
             behind: Cell::new(false),
             greeted: Cell::new(false),
             waits_for_turn: Cell::new(false),
+            waited_at: Cell::new(false),
             leaving: Cell::new(false),
             occupied: Cell::new(false),
             pinged: Cell::new(false),

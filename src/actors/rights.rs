@@ -38,6 +38,11 @@ impl Rights {
         self.ended.get()
     }
 
+    /// Whether the reader may be heard, as far as what was delivered tells.
+    pub fn may_speak(&self, reader: &MemberId) -> bool {
+        !self.ended.get() && self.known.get().is_some_and(|(reading, _)| reading.may_speak(reader))
+    }
+
     /// Folds what is about to be delivered; the last revision that still may be, if they end.
     pub fn end_at(&self, changes: &Changes, reader: &MemberId) -> Option<Revision> {
         let (mut reading, mut at) = self.known.get()?;

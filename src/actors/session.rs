@@ -3,7 +3,7 @@
 //!
 //! It never holds events: what a client is behind is read from the log when there is room.
 
-mod admission;
+pub(crate) mod admission;
 pub(crate) mod attach;
 mod catch_up;
 pub(crate) mod commands;
@@ -33,7 +33,7 @@ use crate::protocol::{
     ClientMessage, CloseCode, ErrorCode, Reject, Seen, ServerMessage, Unsubscribe, Unsubscribed, message_id,
     parse_message,
 };
-use admission::Identity;
+use admission::{Identity, objected};
 use frame::Frame;
 
 /// What a transport hears of its client.
@@ -132,6 +132,9 @@ impl Session {
     }
 
     fn send(&self, message: &ServerMessage<'_>) {
+        if let ServerMessage::Reject(reject) = message {
+            self.stage.metrics.message_refused(reject.code.as_str());
+        }
         self.outbox.push(message.encode());
     }
 
@@ -198,7 +201,10 @@ impl Session {
             *turn = turn.saturating_sub(1);
             if message.len() > self.message_bytes_max() {
                 self.outbox.close(CloseCode::TooBig);
-            } else if !message.trim_ascii().is_empty() && self.message(message, commands, ctx) == Then::Wait {
+            } else if message.trim_ascii().is_empty() {
+                // It says nothing, and is read all the same.
+                self.is_too_fast(message);
+            } else if self.message(message, commands, ctx) == Then::Wait {
                 return Then::Wait;
             }
         }
@@ -245,7 +251,7 @@ impl Session {
             (Ok(message), Some(identity)) => match identity.objection(&message) {
                 None => (message, identity.user.clone()),
                 Some(code) => {
-                    self.object(code, message_id(text));
+                    self.send(&ServerMessage::Reject(objected(code, message_id(text))));
                     return Then::GoOn;
                 }
             },
@@ -397,6 +403,9 @@ impl Handler<Answers> for Session {
 
     fn handle(&mut self, Answers(answers): Answers, ctx: &mut Self::Context) {
         let kept = answers.iter().map(|answer| commands::answer_bytes(&answer.id, &answer.stream)).sum();
+        for refused in answers.iter().filter_map(|answer| answer.outcome.as_ref().err()) {
+            self.stage.metrics.message_refused(refused.code.as_str());
+        }
         self.outbox.push(commands::encode_answers(&answers));
         self.outbox.end(answers.len(), kept);
         if !self.rest.is_done() && !self.outbox.is_busy() {

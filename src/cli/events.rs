@@ -8,7 +8,8 @@ use dramatis_events::UnixMillis;
 use serde::Deserialize;
 
 use super::{Failure, ServerUrl, Target, http};
-use crate::clock::parse_time;
+use crate::auth::Claims;
+use crate::clock::{Clock as _, SystemClock, parse_time};
 
 /// What to do with the events.
 #[derive(Debug, Subcommand)]
@@ -74,6 +75,7 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
     let copied = asked.and_then(|body| copy(&mut body.into_reader(), std::io::stdout().lock()));
     copied.map_err(|error| {
         let cut_short = match (error.downcast_ref::<Cut>(), error.downcast_ref()) {
+            (Some(_), _) if token_ran_out() => return anyhow::anyhow!(RAN_OUT),
             (Some(cut), _) => cut.0.to_string(),
             // What is cut short before its first byte has left looks as if nobody were there.
             (_, Some(Failure::NoServer { reason, .. })) => reason.clone(),
@@ -91,6 +93,8 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
 fn reasons(url: &ServerUrl) -> Option<String> {
     #[derive(Deserialize)]
     struct Health {
+        /// Left out by one that has none.
+        #[serde(default)]
         reasons: Vec<String>,
     }
     let health: Health = http::get(url, "/api/health", &[]).ok()?.read_json().ok()?;
@@ -101,8 +105,17 @@ fn reasons(url: &ServerUrl) -> Option<String> {
 const CUT_SHORT: &str = "the server stopped before the end of the events";
 
 /// The same where the server is well.
-const MAY_HAVE_ENDED: &str = "a token that runs out ends what is followed, and so does a server that is \
-                              started anew; go on with --from";
+const MAY_HAVE_ENDED: &str = "it may have been started anew meanwhile; go on with --from";
+
+/// The same where it had to.
+const RAN_OUT: &str = "the token has run out, and what is followed ends by that: go on with a fresh one, and \
+                       with --from";
+
+fn token_ran_out() -> bool {
+    let claims = super::token::shown().and_then(|token| Claims::unverified(&token));
+    let now = u64::try_from(SystemClock.now().get() / 1_000).unwrap_or(0);
+    claims.is_some_and(|claims| claims.exp <= now)
+}
 
 /// An answer that ended before it was whole.
 #[derive(Debug, thiserror::Error)]

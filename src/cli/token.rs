@@ -28,7 +28,7 @@ pub struct Token {
     /// How long it lasts, such as 30m, 1h, 7d
     #[arg(long = "for", id = "lasts", value_name = "TIME", value_parser = duration)]
     lasts: Option<Duration>,
-    /// A room that it opens, again for more; all if left out
+    /// A room that it opens, or `me`, again for more; all if left out
     #[arg(long = "room", value_name = "ROOM", value_parser = room)]
     rooms: Vec<EntityId>,
     /// Writes a new key into a file that is not there yet, readable for its owner only

@@ -132,7 +132,7 @@ impl<'de> Deserialize<'de> for Wanted {
 }
 
 /// Where a client stands in a room.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoomCursor {
     /// The room, or `me`.
@@ -146,6 +146,10 @@ pub struct RoomCursor {
     /// How to catch up.
     #[serde(default)]
     pub catch_up: CatchUp,
+    /// Where there is no `after`, whether the client stands before the first event of the epoch: only a
+    /// cursor of a stream or poll can say that.
+    #[serde(skip)]
+    pub from_first: bool,
 }
 
 /// How a client wants to catch up.
@@ -184,10 +188,8 @@ pub struct Subscribe {
 impl Subscribe {
     /// The id to answer to, and the cursor.
     pub fn into_parts(self) -> (CommandId, RoomCursor) {
-        (
-            self.id,
-            RoomCursor { room: self.room, epoch: self.epoch, after: self.after, catch_up: self.catch_up },
-        )
+        let Self { id, room, epoch, after, catch_up, .. } = self;
+        (id, RoomCursor { room, epoch, after, catch_up, from_first: false })
     }
 }
 

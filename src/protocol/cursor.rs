@@ -1,5 +1,6 @@
 //! One opaque cursor over all rooms of a session, for transports that have no frame to say
-//! `hello` in: it follows the messages that went out and says where the client then stands.
+//! `hello` in: it follows the messages that went out and says where the client then stands. A room that is
+//! denied for now alone stays in it, at the place that was asked for.
 //!
 //! Its text is checked, so that a damaged, altered or foreign one is told from a good one. It is
 //! no secret and gives no right: all it says the client might say in a `hello` itself, and every
@@ -7,13 +8,14 @@
 //! any node, and any later process, can take it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dramatis_events::{Epoch, MemberId, Revision};
 use serde::{Deserialize, Serialize};
 
+use super::ErrorCode;
 use super::client::{CatchUp, RoomCursor};
 use super::followed::Followed;
 
@@ -32,6 +34,8 @@ pub struct Cursor {
     rooms: BTreeMap<Followed, Place>,
     /// It has been said which rooms there are.
     has_begun: bool,
+    /// Where the client stands in the rooms that it has asked for, until then.
+    asked: Vec<RoomCursor>,
 }
 
 /// Where the client stands in one room.
@@ -42,6 +46,16 @@ struct Place {
     next: Revision,
     /// The room's state was asked for and has not come yet.
     awaits_state: bool,
+}
+
+impl Place {
+    /// Where a client says that it stands; none if that is nowhere, and it asks for the latest page.
+    fn asked(asked: &RoomCursor, epoch: Epoch) -> Option<Self> {
+        let awaits_state = asked.catch_up == CatchUp::State;
+        let first = (asked.from_first || awaits_state).then_some(Revision::FIRST);
+        let next = asked.after.map(Revision::next).or(first)?;
+        Some(Self { epoch: asked.epoch.unwrap_or(epoch), next, awaits_state })
+    }
 }
 
 /// A text that is no cursor.
@@ -92,12 +106,13 @@ struct Entry<'a> {
     #[serde(borrow)]
     how: Cow<'a, str>,
     after: Option<Revision>,
+    code: Option<ErrorCode>,
 }
 
 impl Cursor {
-    /// Of a client that has got nothing yet.
-    pub const fn new(user: MemberId) -> Self {
-        Self { user, rooms: BTreeMap::new(), has_begun: false }
+    /// Of a client that has got nothing yet and asks for these rooms.
+    pub const fn asking(user: MemberId, asked: Vec<RoomCursor>) -> Self {
+        Self { user, rooms: BTreeMap::new(), has_begun: false, asked }
     }
 
     /// Whether the rooms in it are all that are followed: before `ready` there are none in it, and who went
@@ -123,7 +138,8 @@ impl Cursor {
             let epoch = *epochs.get(epoch).ok_or(CursorError::Unreadable)?;
             Ok((room.into_owned(), Place { epoch, next, awaits_state }))
         });
-        Ok(Self { user: user.into_owned(), rooms: rooms.collect::<Result<_, _>>()?, has_begun: true })
+        let rooms = rooms.collect::<Result<_, _>>()?;
+        Ok(Self { user: user.into_owned(), rooms, has_begun: true, asked: Vec::new() })
     }
 
     /// The text: letters, digits, `-` and `_`.
@@ -157,46 +173,57 @@ impl Cursor {
             epoch: Some(place.epoch),
             after: place.next.get().checked_sub(1).filter(|_| !place.awaits_state).map(Revision::new),
             catch_up: if place.awaits_state { CatchUp::State } else { CatchUp::Events },
+            from_first: place.next == Revision::FIRST && !place.awaits_state,
         });
         Ok(rooms.collect())
     }
 
-    /// Follows messages that go out, newline-joined.
-    pub fn advance(&mut self, messages: &[u8]) {
+    /// Follows messages that go out, newline-joined. Tells whether other rooms are followed from then on:
+    /// who went on from an earlier cursor would follow what they were told that they do not, or miss a room.
+    pub fn advance(&mut self, messages: &[u8]) -> bool {
+        let mut follows_others = false;
         for message in messages.split(|byte| *byte == b'\n') {
             if let Ok(passing) = serde_json::from_slice(message) {
-                self.pass(passing);
+                follows_others |= self.pass(passing);
             }
         }
+        follows_others
     }
 
-    fn pass(&mut self, passing: Passing<'_>) {
+    fn pass(&mut self, passing: Passing<'_>) -> bool {
         let Passing { kind, room, revision, epoch, how, after, rooms } = passing;
         match (&*kind, room) {
             ("ready", _) => {
                 self.rooms.clear();
                 self.has_begun = true;
-                for Entry { room, epoch, how, after } in rooms {
-                    if let Ok(room) = Followed::try_from(room) {
+                let asked = std::mem::take(&mut self.asked);
+                let asked: HashMap<_, _> = asked.iter().map(|asked| (&asked.room, asked)).collect();
+                for Entry { room, epoch, how, after, code } in rooms {
+                    let Ok(room) = Followed::try_from(room) else { continue };
+                    if code.is_some_and(ErrorCode::may_retry) {
+                        let kept = asked.get(&room).and_then(|asked| Place::asked(asked, epoch));
+                        self.rooms.extend(kept.map(|place| (room, place)));
+                    } else {
                         self.take(room, epoch, &how, after);
                     }
                 }
+                true
             }
             ("subscribed", Some(room)) => {
                 if let (Some(epoch), Some(how)) = (epoch, how) {
                     self.take(room, epoch, &how, after);
                 }
+                true
             }
             ("event" | "room_state" | "live", Some(room)) => {
                 if let (Some(place), Some(revision)) = (self.rooms.get_mut(&room), revision) {
                     place.next = revision.next();
                     place.awaits_state = false;
                 }
+                false
             }
-            ("unsubscribed" | "closed", Some(room)) => {
-                self.rooms.remove(&room);
-            }
-            _ => {}
+            ("unsubscribed" | "closed", Some(room)) => self.rooms.remove(&room).is_some(),
+            _ => false,
         }
     }
 
@@ -238,7 +265,7 @@ mod tests {
     }
 
     fn after(messages: &[Value]) -> Cursor {
-        let mut cursor = Cursor::new(alice());
+        let mut cursor = Cursor::asking(alice(), Vec::new());
         let text: Vec<String> = messages.iter().map(Value::to_string).collect();
         cursor.advance(text.join("\n").as_bytes());
         cursor
@@ -300,6 +327,56 @@ mod tests {
     }
 
     #[test]
+    fn what_is_denied_for_now_alone_stays_where_it_was() {
+        let asked = |asked: Value| serde_json::from_value::<RoomCursor>(asked).unwrap();
+        let denied = |room: &str, code: &str| json!({"room": room, "epoch": EPOCH, "head": null, "how": "denied", "code": code});
+        let wanted = [
+            json!({"room": "busy", "epoch": EPOCH, "after": 7}),
+            json!({"room": "many", "after": 3}),
+            json!({"room": "state", "catch_up": "state"}),
+            json!({"room": "latest"}),
+            json!({"room": "gone", "after": 5}),
+        ];
+        let mut cursor = Cursor::asking(alice(), wanted.map(asked).to_vec());
+        let ready = json!({"type": "ready", "rooms": [
+            denied("busy", "unavailable"), denied("many", "rate_limited"), denied("state", "unavailable"),
+            denied("latest", "unavailable"), denied("gone", "not_found")]});
+        assert!(cursor.advance(ready.to_string().as_bytes()));
+        let want = [("busy", Some(7), false), ("many", Some(3), false), ("state", None, true)];
+        assert_eq!(rooms(&cursor), want.map(|(room, after, state)| (room.to_owned(), after, state)));
+        assert_eq!(Cursor::parse(&cursor.encode()), Ok(cursor));
+    }
+
+    #[test]
+    fn it_tells_when_other_rooms_are_followed() {
+        let mut cursor = after(&[json!({"type": "ready", "rooms": []})]);
+        let subscribed =
+            json!({"type": "subscribed", "id": "s", "room": "a", "epoch": EPOCH, "how": "events"});
+        let unsubscribed = json!({"type": "unsubscribed", "id": "u", "room": "a"});
+        for (message, others) in [
+            (&subscribed, true),
+            (&json!({"type": "live", "room": "a", "revision": null}), false),
+            (&json!({"type": "event", "room": "a", "revision": 0}), false),
+            (&unsubscribed, true),
+            (&unsubscribed, false),
+            (&json!({"type": "ready", "rooms": []}), true),
+        ] {
+            assert_eq!(cursor.advance(message.to_string().as_bytes()), others, "{message}");
+        }
+    }
+
+    #[test]
+    fn who_got_nothing_of_a_room_goes_on_from_its_first_event() {
+        let ready = json!({"type": "ready", "rooms": [
+            {"room": "a", "epoch": EPOCH, "how": "events"}, {"room": "b", "epoch": EPOCH, "how": "state"},
+            {"room": "c", "epoch": EPOCH, "how": "events", "after": 0}]});
+        let rooms = after(&[ready]).rooms(&alice()).unwrap();
+        let told: Vec<_> =
+            rooms.iter().map(|room| (room.from_first, room.after.map(Revision::get))).collect();
+        assert_eq!(told, [(true, None), (false, None), (false, Some(0))]);
+    }
+
+    #[test]
     fn it_has_begun_with_ready() {
         for (before, want) in
             [(json!({"type": "drain"}), false), (json!({"type": "ready", "rooms": []}), true)]
@@ -338,7 +415,7 @@ mod tests {
                 let place = Place { epoch: Epoch::new(log, counter), next: Revision::new(next), awaits_state };
                 (Followed::try_from(room).unwrap(), place)
             });
-            let cursor = Cursor { user: alice(), rooms: rooms.collect(), has_begun: true };
+            let cursor = Cursor { user: alice(), rooms: rooms.collect(), has_begun: true, asked: Vec::new() };
             prop_assert_eq!(Cursor::parse(&cursor.encode()), Ok(cursor));
         }
     }

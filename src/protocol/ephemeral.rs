@@ -1,8 +1,8 @@
 //! Ephemerals: what is broadcast to a room and never recorded, such as typing and carets.
 
 use dramatis_events::{EntityId, MemberId};
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -34,7 +34,8 @@ impl TryFrom<String> for EphemeralName {
     }
 }
 
-/// A client's `ephemeral`.
+/// A client's `ephemeral`. It is dropped if that is neither a member nor an integration, or the room was
+/// closed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ephemeral {
@@ -45,10 +46,43 @@ pub struct Ephemeral {
     pub room: EntityId,
     /// What it is.
     pub name: EphemeralName,
-    /// Anything; what is left out is sent on as null.
-    #[serde(default)]
+    /// Anything, of lists and objects at most 64 in each other; what is left out is sent on as null.
+    #[serde(default, deserialize_with = "data")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub data: Option<Box<RawValue>>,
+}
+
+/// Lists and objects of its data that may lie in each other. It is sent on as it came, in a frame with what
+/// else there is: a reader that goes no deeper, as many do not, would lose all of that.
+const DEPTH_MAX: usize = 64;
+
+fn data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    let data = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    match data.as_ref().map_or(0, |data| depth(data.get())) {
+        ..=DEPTH_MAX => Ok(data),
+        deeper => Err(D::Error::custom(format!(
+            "at most {DEPTH_MAX} lists and objects of data may lie in each other, got {deeper}"
+        ))),
+    }
+}
+
+/// How many lists and objects of a JSON text lie in each other.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                depth = depth.saturating_add(1);
+                deepest = depth.max(deepest);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// The server's `ephemeral`: as it was sent, with its author.
@@ -66,4 +100,31 @@ pub struct EphemeralFrame<'a> {
     /// As it was sent.
     #[schema(value_type = serde_json::Value)]
     pub data: &'a RawValue,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_as_deep_as_its_lists_and_objects() {
+        for (json, deep) in [
+            ("null", 0),
+            (r#""[[{\"[""#, 0),
+            ("[]", 1),
+            (r#"{"a":[1,{}],"b":[]}"#, 3),
+            (r#"[["\\",[],"]]"],[]]"#, 3),
+        ] {
+            assert_eq!(depth(json), deep, "{json}");
+        }
+        let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let read = |data: &str| {
+            serde_json::from_str::<Ephemeral>(&format!(r#"{{"room":"a","name":"caret","data":{data}}}"#))
+        };
+        assert_eq!(read(&nested(DEPTH_MAX)).unwrap().data.unwrap().get(), nested(DEPTH_MAX));
+        assert!(read("null").unwrap().data.is_none());
+        let error = read(&nested(2_000)).unwrap_err().to_string();
+        assert!(error.contains("at most 64") && error.contains("got 2000"), "{error}");
+    }
 }

@@ -113,7 +113,9 @@ pub enum How {
     State,
     /// The cursor was of another epoch: drop what you hold of the room and take what follows.
     Reset,
-    /// The room is not there, not to be read, or what names it is malformed; `code` says which.
+    /// The room is not followed, as `code` says: it is not there (`not_found`), not to be read (`forbidden`,
+    /// `not_a_member`), what names it is `malformed`, or the cursor is `ahead_of_log`; or for now alone, so
+    /// that it may be asked for again: `unavailable`, or `rate_limited` where no more rooms may be followed.
     Denied,
 }
 

@@ -22,7 +22,14 @@ struct LoadedFrom {
     from: &'static str,
 }
 
-/// What became of an ephemeral: `delivered`, `collapsed`, `dropped`, `limited`.
+/// A stable word, and of what it was said: a `message` of a session, or a `request`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    of: &'static str,
+    code: &'static str,
+}
+
+/// What became of an ephemeral: `delivered`, `collapsed`, `dropped`, `limited`, `unheard`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EphemeralFate {
     fate: &'static str,
@@ -116,6 +123,7 @@ pub struct Metrics {
     /// What else is known of projections.
     pub projections: ProjectionMetrics,
     commands: Family<Outcome, Counter<u64, AtomicU64>>,
+    refusals: Family<Refusal, Counter<u64, AtomicU64>>,
     entity_loads: Family<LoadedFrom, Counter<u64, AtomicU64>>,
     entity_events_read: Counter<u64, AtomicU64>,
     entity_snapshots: Family<Outcome, Counter<u64, AtomicU64>>,
@@ -157,7 +165,9 @@ impl Default for Metrics {
             projection_position.clone(),
         );
         let projections = ProjectionMetrics::registered(&mut registry);
-        registry.register("commands", "Commands by outcome", commands.clone());
+        registry.register("commands", "Commands that were decided, by outcome", commands.clone());
+        let refusals = Family::default();
+        registry.register("refusals", "Messages and requests that were refused, by code", refusals.clone());
         let live = LiveMetrics::register(&mut registry);
         let (entity_loads, entity_snapshots) = (Family::default(), Family::default());
         let entity_events_read = Counter::default();
@@ -188,6 +198,7 @@ impl Default for Metrics {
             projection_position,
             projections,
             commands,
+            refusals,
             entity_loads,
             entity_events_read,
             entity_snapshots,
@@ -204,9 +215,14 @@ impl Metrics {
         text
     }
 
-    /// Counts a command or other message refused before any entity saw it, by its stable word.
-    pub fn refused(&self, code: &'static str) {
-        self.commands.get_or_create(&Outcome { outcome: code }).inc();
+    /// Counts a message of a session that was refused, by its stable word.
+    pub fn message_refused(&self, code: &'static str) {
+        self.refusals.get_or_create(&Refusal { of: "message", code }).inc();
+    }
+
+    /// The same of a request.
+    pub fn request_refused(&self, code: &'static str) {
+        self.refusals.get_or_create(&Refusal { of: "request", code }).inc();
     }
 
     /// Counts a connection that ended, by the code it was closed with.
@@ -323,6 +339,8 @@ pub struct EphemeralMetrics {
     pub dropped: Counter<u64, AtomicU64>,
     /// Not taken: their sender was too fast.
     pub limited: Counter<u64, AtomicU64>,
+    /// Not taken: their sender may not speak in the room, or nobody may any more.
+    pub unheard: Counter<u64, AtomicU64>,
 }
 
 impl EphemeralMetrics {
@@ -333,6 +351,7 @@ impl EphemeralMetrics {
             collapsed: of("collapsed"),
             dropped: of("dropped"),
             limited: of("limited"),
+            unheard: of("unheard"),
         }
     }
 }

@@ -153,13 +153,16 @@ pub(super) fn refused(reject: Reject) -> HttpResponse {
     answer_with(status, reject)
 }
 
-/// The same with another status than the code's.
+/// The same with another status than the code's. The code is in the answer's extensions, to be counted.
 pub(super) fn answer_with(status: StatusCode, reject: Reject) -> HttpResponse {
+    let code = reject.code;
     let mut answer = HttpResponse::build(status);
     if let Some(after_ms) = reject.after_ms {
         answer.insert_header((RETRY_AFTER, after_ms.div_ceil(1_000)));
     }
-    answer.content_type(PROBLEM_TYPE).body(problem_text(status, reject))
+    let mut answer = answer.content_type(PROBLEM_TYPE).body(problem_text(status, reject));
+    answer.extensions_mut().insert(code);
+    answer
 }
 
 /// The `Content-Type` of problem documents.

@@ -74,6 +74,8 @@ struct Ways {
     arrival: Arrival,
     frames: mpsc::Sender<Inbound>,
     polls: Option<mpsc::Sender<Take>>,
+    /// This opens all that the session may have been opened to; none in local mode.
+    pass: Option<Pass>,
 }
 
 impl Fallbacks {
@@ -96,15 +98,25 @@ impl Fallbacks {
         self.lock().get(key).map(|ways| ways.frames.clone())
     }
 
-    /// Has a session go on with the pass of a request, if there is room for that: else the next one's.
-    pub(super) fn renew(&self, key: &Key, pass: Pass) {
-        if let Some(frames) = self.frames(key) {
-            let _ = frames.try_send(Inbound::Pass(pass));
+    /// The session may be opened to what this pass opens from now on.
+    fn may_open(&self, key: &Key, pass: Pass) {
+        if let Some(ways) = self.lock().get_mut(key) {
+            ways.pass = ways.pass.take().map(|known| known.or(pass));
         }
     }
 
-    pub(super) fn polls(&self, key: &Key) -> Option<mpsc::Sender<Take>> {
-        self.lock().get(key).and_then(|ways| ways.polls.clone())
+    /// The polls of a session, for a request with this pass, with which the session goes on if it has room
+    /// for that: else with the next one's. None if what waits there may be more than the pass opens.
+    pub(super) fn polls(&self, key: &Key, pass: Option<&Pass>) -> Option<mpsc::Sender<Take>> {
+        let mut sessions = self.lock();
+        let ways = sessions.get_mut(key)?;
+        let polls = ways.polls.clone()?;
+        if let Some(known) = &ways.pass {
+            let pass = pass.filter(|pass| pass.opens_all_of(known))?;
+            ways.pass = Some(pass.clone());
+            let _ = ways.frames.try_send(Inbound::Pass(pass.clone()));
+        }
+        Some(polls)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Ways>> {
@@ -151,12 +163,12 @@ pub(super) fn start(
     polls: Option<mpsc::Sender<Take>>,
 ) -> Result<Started, Reject> {
     let arrival = door.stage.directory.arrive();
-    let Opening { key, hello, address, .. } = opening;
+    let Opening { key, hello, address, pass, rooms, .. } = opening;
     let places = places(door, address)?;
     let outbox = door.outbox();
     let (frames, received) = mpsc::channel(FRAMES_LEN_MAX);
-    let cursor = Cursor::new(key.0.clone());
-    let entered = fallbacks.enter(key, Ways { arrival, frames, polls });
+    let cursor = Cursor::asking(key.0.clone(), rooms);
+    let entered = fallbacks.enter(key, Ways { arrival, frames, polls, pass });
     if !outbox.is_closing() {
         let feed = Feed::new(hello, received, outbox.clone());
         let (stage, rooms) = (door.stage.clone(), door.rooms.clone());

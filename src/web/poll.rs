@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -82,6 +82,7 @@ pub(super) async fn begin(
         ("wait" = Option<u64>, Query, description = "seconds to wait if there is nothing, up to 60; 25 if left out")),
     responses(
         (status = 200, description = "As for POST", body = serde_json::Value),
+        (status = 431, description = "The cursor is too long for this, and all that is said of it: post it"),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn resume(
     request: HttpRequest,
@@ -105,11 +106,8 @@ async fn resumed(
 ) -> Result<HttpResponse, Reject> {
     let cursor = opening.cursor.clone();
     if let Some(cursor) = &cursor
-        && let Some(polls) = fallbacks.polls(&opening.key)
+        && let Some(polls) = fallbacks.polls(&opening.key, opening.pass.as_ref())
     {
-        if let Some(pass) = opening.pass.clone() {
-            fallbacks.renew(&opening.key, pass);
-        }
         let (reply, taken) = oneshot::channel();
         let take = Take { cursor: Some(cursor.clone()), wait, reply };
         if polls.send(take).await.is_ok() {
@@ -186,10 +184,12 @@ async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Tak
     let mut messages = Vec::new();
     loop {
         if take.cursor != given {
+            // Its place is for the session that begins in its stead.
+            drop(started);
             let _ = take.reply.send(Taken::Elsewhere);
             return;
         }
-        started.outbox.heard(Instant::now());
+        started.outbox.waits(true);
         let deadline = tokio::time::Instant::now() + take.wait;
         let has_begun = started.cursor.has_begun();
         let (gathered, close) = tokio::select! {
@@ -215,6 +215,7 @@ async fn run(mut started: Started, mut take: Take, mut takes: mpsc::Receiver<Tak
         let cursor = Some(started.cursor.encode()).filter(|_| started.cursor.has_begun());
         given = cursor.clone().or(given);
         let messages = std::mem::take(&mut messages);
+        started.outbox.waits(false);
         let _ = take.reply.send(Taken::Messages { messages, cursor, close });
         if close.is_some() {
             return;

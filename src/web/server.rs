@@ -2,6 +2,7 @@
 //! both on one port.
 
 use std::cell::OnceCell;
+use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -9,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::Framed;
-use actix_http::{Extensions, HttpService, Request, ResponseHead, h1};
+use actix_http::{HttpService, Request, ResponseHead, h1};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
-use actix_service::{fn_factory, fn_service, map_config};
+use actix_service::{ServiceFactoryExt as _, fn_factory, fn_service, map_config};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::http::{ConnectionType, Method, Version};
@@ -28,11 +29,12 @@ use super::fallback::Fallbacks;
 use super::guard::Guard;
 use super::peer::Proxies;
 use super::socket::{Door, take_over};
-use super::stalled;
+use super::stalled::Watched;
 use super::ui;
 use crate::actors::Stage;
 use crate::actors::hub::Hub;
 use crate::actors::places::Places;
+use crate::protocol::ErrorCode;
 
 /// What the listener is given.
 #[derive(Clone)]
@@ -92,7 +94,7 @@ pub fn serve(
             let (stage, entrance, api, fallbacks) =
                 (stage.clone(), entrance.clone(), api.clone(), fallbacks.clone());
             let (of_app, of_drain) = (door(&stage, &entrance), stage.clone());
-            HttpService::build()
+            let http = HttpService::build()
                 // Connections without a request are closed then, the others behind their answer.
                 .graceful_shutdown_signal(move || {
                     let stage = of_drain.clone();
@@ -102,21 +104,22 @@ pub fn serve(
                 // Who sends nothing more has gone: an answer that waits for something to say, such as a
                 // followed stream of a quiet room, would find out by its next word only, if ever.
                 .h1_allow_half_closed(false)
-                .on_connect_ext(move |io: &TcpStream, _: &mut Extensions| {
-                    stalled::bound(io, send_buffer_bytes, write_timeout);
-                })
                 .upgrade(fn_factory(move || {
                     let door = door(&stage, &entrance);
                     async move {
                         Ok::<_, ()>(fn_service(
-                            move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
+                            move |(request, framed): (Request, Framed<Watched, h1::Codec>)| {
                                 take_over(door.clone(), request, framed)
                             },
                         ))
                     }
                 }))
-                .h1(map_config(app(&api, &of_app, fallbacks), |()| AppConfig::default()))
-                .tcp()
+                .h1(map_config(app(&api, &of_app, fallbacks), |()| AppConfig::default()));
+            fn_service(move |io: TcpStream| {
+                let peer = io.peer_addr().ok();
+                ready(Ok((Watched::new(io, send_buffer_bytes, write_timeout), peer)))
+            })
+            .and_then(http)
         })?
         .run();
     actix_rt::spawn(times::watch(log));
@@ -218,6 +221,9 @@ async fn guarded<B: MessageBody + 'static>(
         }
         Err(refusal) => request.into_response(refusal.answer()).map_into_right_body(),
     };
+    if let Some(code) = answer.response().extensions().get::<ErrorCode>() {
+        door.stage.metrics.request_refused(code.as_str());
+    }
     if let Some(origin) = elsewhere {
         cross_origin::open(answer.headers_mut(), origin);
     }

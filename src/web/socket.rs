@@ -20,12 +20,12 @@ use actix_http::{ConnectionType, HttpMessage as _, Request, Response, StatusCode
 use actix_rt::net::TcpStream;
 use bytes::BytesMut;
 use futures_util::{SinkExt as _, Stream};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::api::{PROBLEM_TYPE, problem_text};
 use super::guard::Guard;
 use super::peer::Proxies;
-use super::stalled;
+use super::stalled::Watched;
 use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
@@ -80,15 +80,15 @@ impl From<TakeOverError> for Response<BoxBody> {
 }
 
 /// Takes a connection over, or answers why not. Returning frees the HTTP dispatcher.
-pub async fn take_over(
+pub(super) async fn take_over(
     door: Rc<Door>,
     request: Request,
-    framed: Framed<TcpStream, h1::Codec>,
+    framed: Framed<Watched, h1::Codec>,
 ) -> Result<(), TakeOverError> {
     if let Err(refusal) = admit(&door, &request) {
         return refuse(framed, refusal).await;
     }
-    let address = account(&door, framed.io_ref(), request.headers());
+    let address = account(&door, framed.io_ref().get_ref(), request.headers());
     if let Some(Err(after)) = address.as_ref().map(|address| address.take(0)) {
         return refuse(framed, Refusal::too_fast(after)).await;
     }
@@ -96,7 +96,7 @@ pub async fn take_over(
     // Before the client hears that it is connected: what it connects after that comes later.
     let (arrival, entry) = (door.stage.directory.arrive(), Entry::take(&door, address));
     let (io, early) = shake_hands(&request, framed).await?;
-    open(&door, io, &early, arrival, entry);
+    open(&door, io.into_inner(), &early, arrival, entry);
     Ok(())
 }
 
@@ -122,10 +122,10 @@ impl Entry {
 }
 
 /// Answers a handshake that is let in: the connection, and what came right behind the request.
-pub async fn shake_hands(
+pub async fn shake_hands<Io: AsyncRead + AsyncWrite + Unpin>(
     request: &Request,
-    mut framed: Framed<TcpStream, h1::Codec>,
-) -> Result<(TcpStream, BytesMut), TakeOverError> {
+    mut framed: Framed<Io, h1::Codec>,
+) -> Result<(Io, BytesMut), TakeOverError> {
     let mut answer = ws::handshake_response(request.head());
     if offers_subprotocol(request.headers()) {
         answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
@@ -152,7 +152,6 @@ pub fn carry<Kept: 'static>(
     kept: Kept,
 ) -> impl Stream<Item = Inbound> + use<Kept> {
     let _ = io.set_nodelay(true);
-    stalled::is_watched(&io);
     let wire = Rc::new(Wire::new(io, patience, kept));
     outbox.carried_by(wire.clone());
     Reader::new(wire, outbox.clone(), limits, unfinished.clone(), early)
@@ -236,7 +235,7 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
 }
 
 async fn refuse(
-    mut framed: Framed<TcpStream, h1::Codec>,
+    mut framed: Framed<Watched, h1::Codec>,
     Refusal { status, why, after }: Refusal,
 ) -> Result<(), TakeOverError> {
     let code = match status {

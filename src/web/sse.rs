@@ -24,7 +24,7 @@ use crate::protocol::{CloseCode, Reject};
 /// Bytes of messages put into one event.
 const EVENT_BYTES: usize = 64 * 1024;
 /// A cursor of so many bytes goes with every event; a longer one, of a session with very many
-/// rooms, only once as many bytes of messages went before it.
+/// rooms, only once as many bytes of messages went before it, and whenever other rooms are followed.
 const CURSOR_BYTES_FREE: usize = 4 * 1024;
 
 /// Starts a session whose messages come as server-sent events.
@@ -49,11 +49,12 @@ pub(super) async fn begin(
         ("Dramatis-User" = Option<String>, Header, description = "who asks; the cookie dramatis_user says it too"),
         ("Dramatis-Session" = Option<String>, Header, description = "of which session; the parameter session says it too"),
         ("session" = Option<String>, Query),
-        ("Last-Event-ID" = Option<String>, Header, description = "the id of the last event handled; before `cursor`"),
+        ("Last-Event-ID" = Option<String>, Header, description = "the id of the last event handled; before `cursor`. One of very many rooms is too long for a header or an address: it is posted, as `cursor` of a `hello`"),
         ("cursor" = Option<String>, Query, description = "an id of an earlier event, or the cursor of a poll"),
         ("room" = Option<Vec<String>>, Query, description = "without a cursor: the rooms to follow, from their latest page on")),
     responses(
         (status = 200, description = "As for POST", content_type = "text/event-stream"),
+        (status = 431, description = "The cursor is too long for this, and all that is said of it: post a `hello` with it"),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn resume(
     request: HttpRequest,
@@ -71,7 +72,7 @@ async fn answer(
     opening: Result<Opening, Reject>,
 ) -> Result<HttpResponse, Reject> {
     let started = start(door, fallbacks, opening?, None)?;
-    let mut events = Events { started, unmarked: 0, ended: false };
+    let mut events = Events { started, unmarked: 0, follows_others: false, cursor_bytes: 0, ended: false };
     // The first word decides between a stream and a refusal.
     let first = match std::future::poll_fn(|cx| events.poll_next(cx)).await {
         Some(Said::Event(event)) => event,
@@ -96,6 +97,10 @@ struct Events {
     started: Started,
     /// Bytes of messages since a cursor went out.
     unmarked: usize,
+    /// Whether other rooms are followed than in that.
+    follows_others: bool,
+    /// How long that was.
+    cursor_bytes: usize,
     ended: bool,
 }
 
@@ -140,17 +145,17 @@ impl Events {
         self.started.outbox.heard(Instant::now());
         self.started.outbox.drained(size);
         for message in messages {
-            self.started.cursor.advance(message);
+            self.follows_others |= self.started.cursor.advance(message);
         }
         self.unmarked += size;
-        let cursor = self.started.cursor.encode();
-        let is_due = cursor.len() <= CURSOR_BYTES_FREE || cursor.len() <= self.unmarked;
+        // As long as the same rooms are followed it is about as long. Made in vain it would be most of the work.
+        let is_due = self.follows_others || self.cursor_bytes <= CURSOR_BYTES_FREE.max(self.unmarked);
         // What comes before `ready` leads nowhere.
-        let marked = is_due && self.started.cursor.has_begun();
-        if marked {
-            self.unmarked = 0;
+        let cursor = (is_due && self.started.cursor.has_begun()).then(|| self.started.cursor.encode());
+        if let Some(cursor) = &cursor {
+            (self.unmarked, self.follows_others, self.cursor_bytes) = (0, false, cursor.len());
         }
-        write_event(marked.then_some(&*cursor), messages)
+        write_event(cursor.as_deref(), messages)
     }
 }
 

@@ -202,6 +202,12 @@ impl<D: Decider> Batch<'_, D> {
             let same = *hash == request.hash;
             return if same { Verdict::Recorded { last: *last, duplicate: true } } else { reused() };
         }
+        let context = Context { author: &request.author, target: facts.target.as_ref(), limits: self.limits };
+        // First: who may not do this is not told where the room stands.
+        let events = match D::decide(self.state, &context, &request.command) {
+            Err(rejection) => return rejected(&rejection),
+            Ok(events) => events,
+        };
         if let Some(expected) = request.expected
             && self.head_now() != Some(expected)
         {
@@ -211,12 +217,7 @@ impl<D: Decider> Batch<'_, D> {
                 format!("expected revision {expected}, but the room is {stands}"),
             );
         }
-        let context = Context { author: &request.author, target: facts.target.as_ref(), limits: self.limits };
-        match D::decide(self.state, &context, &request.command) {
-            Err(rejection) => rejected(&rejection),
-            Ok(events) if events.is_empty() => Verdict::NoOp,
-            Ok(events) => self.record(request, key, &events),
-        }
+        if events.is_empty() { Verdict::NoOp } else { self.record(request, key, &events) }
     }
 
     fn head_now(&self) -> Option<Revision> {

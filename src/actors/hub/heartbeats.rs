@@ -81,6 +81,9 @@ pub(super) fn judge(outbox: &Outbox, limits: &SocketConfig, now: Instant) -> Ver
             false => Verdict::Wait(now + heartbeat),
         };
     }
+    if outbox.is_waited_at() {
+        return Verdict::Wait(now + heartbeat);
+    }
     match outbox.is_pinged() {
         true if now >= gone_at => Verdict::Close(CloseCode::NoHeartbeat),
         true => Verdict::Wait(gone_at),
@@ -150,5 +153,7 @@ mod tests {
         assert_eq!(judge(35), Verdict::Close(CloseCode::NoHeartbeat));
         outbox.heard(at(30));
         assert_eq!(judge(35), Verdict::Wait(at(55)));
+        outbox.waits(true);
+        assert_eq!(judge(100), Verdict::Wait(at(125)), "whose request waits here is there");
     }
 }

@@ -36,6 +36,17 @@ impl Outbox {
         !self.greeted.get() && !self.waits_for_turn.get()
     }
 
+    /// Whether a request of the client waits here for what there will be: then it is there.
+    pub fn is_waited_at(&self) -> bool {
+        self.waited_at.get()
+    }
+
+    /// Such a request has begun to wait, or was answered.
+    pub fn waits(&self, waits: bool) {
+        self.heard(Instant::now());
+        self.waited_at.set(waits);
+    }
+
     /// Whether a ping is out and nothing was heard since.
     pub fn is_pinged(&self) -> bool {
         self.pinged.get()

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::WeakRecipient;
-use dramatis_events::{CommandId, EntityId, MemberId, UnixMillis};
+use dramatis_events::{CommandId, MemberId, UnixMillis};
 
 use super::Session;
 use crate::actors::directory::{Entry, Replaced};
@@ -13,8 +13,8 @@ use crate::actors::meters::{SessionSeat, Taken, Toll};
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
 use crate::protocol::{
-    Authenticate, AuthenticateBy, Authenticated, ClientMessage, CloseCode, ErrorCode, ME, Reject, RoomCursor,
-    ServerMessage, Token, message_id,
+    Authenticate, AuthenticateBy, Authenticated, ClientMessage, CloseCode, CommandFrame, ErrorCode, Followed,
+    HistoryRequest, ME, Reject, ServerMessage, Token, message_id,
 };
 
 /// The longest answer to a ping.
@@ -55,29 +55,44 @@ impl Identity {
 
     /// Why the client's token does not let it say this.
     pub(super) fn objection(&self, message: &ClientMessage) -> Option<ErrorCode> {
-        let pass = self.pass.as_ref()?;
-        let room = match message {
-            ClientMessage::Authenticate(_) | ClientMessage::Unsubscribe(_) | ClientMessage::Pong => {
-                return None;
-            }
-            ClientMessage::Hello(_) => None,
-            ClientMessage::Command(command) => Some(&command.room).filter(|room| room.as_str() != ME),
-            ClientMessage::History(request) => Some(&request.room).filter(|room| room.as_str() != ME),
-            ClientMessage::Ephemeral(ephemeral) => Some(&ephemeral.room),
-            ClientMessage::Seen(seen) => Some(&seen.room),
-            ClientMessage::Subscribe(subscribe) => subscribe.room.room(),
-        };
-        // By the clock and by no timer: those wait while a message waits for its answer.
-        if pass.expires_at <= SystemClock.now() {
-            return Some(ErrorCode::TokenExpired);
-        }
-        room.is_some_and(|room| !pass.opens(room)).then_some(ErrorCode::Forbidden)
+        self.pass.as_ref().and_then(|pass| objection(pass, message))
     }
 }
 
+/// Why a client that has shown this token may not say this, by whichever transport.
+pub(crate) fn objection(pass: &Pass, message: &ClientMessage) -> Option<ErrorCode> {
+    let opens = match message {
+        ClientMessage::Authenticate(_) | ClientMessage::Unsubscribe(_) | ClientMessage::Pong => return None,
+        ClientMessage::Hello(_) => true,
+        // The stream is that of whom an integration speaks for.
+        ClientMessage::Command(CommandFrame { room, by: Some(by), .. }) if room.as_str() == ME => {
+            pass.opens_own_of(by)
+        }
+        ClientMessage::Command(CommandFrame { room, .. })
+        | ClientMessage::History(HistoryRequest { room, .. }) => pass.opens(room),
+        ClientMessage::Ephemeral(ephemeral) => pass.opens(&ephemeral.room),
+        ClientMessage::Seen(seen) => pass.opens(&seen.room),
+        ClientMessage::Subscribe(subscribe) => opens(pass, &subscribe.room),
+    };
+    // By the clock and by no timer: those wait while a message waits for its answer.
+    if pass.expires_at <= SystemClock.now() {
+        return Some(ErrorCode::TokenExpired);
+    }
+    (!opens).then_some(ErrorCode::Forbidden)
+}
+
+/// The refusal of what a token does not let a client say.
+pub(crate) fn objected(code: ErrorCode, id: Option<CommandId>) -> Reject {
+    let message = match code {
+        ErrorCode::TokenExpired => "the token has run out: send a fresh one by authenticate",
+        _ => "the token does not open this room",
+    };
+    Reject::new(id, code, message)
+}
+
 /// Whether a client that has shown this token may follow there.
-pub(super) fn opens(pass: Option<&Pass>, cursor: &RoomCursor) -> bool {
-    cursor.room.room().is_none_or(|room| pass.is_none_or(|pass| pass.opens(room)))
+pub(super) fn opens(pass: &Pass, followed: &Followed) -> bool {
+    followed.room().map_or_else(|| pass.opens_own(), |room| pass.opens(room))
 }
 
 /// From now to a time; none if it is past.
@@ -135,7 +150,8 @@ impl Session {
     /// Pays for a message; `true` if it is not to be taken.
     pub(super) fn is_too_fast(&mut self, text: &str) -> bool {
         // Who was asked whether they are there need not pay for saying so.
-        if text.len() <= PONG_BYTES_MAX && self.outbox.take_pong_due() {
+        let says_something = !text.trim_ascii().is_empty();
+        if says_something && text.len() <= PONG_BYTES_MAX && self.outbox.take_pong_due() {
             return false;
         }
         let taken = match &mut self.identity {
@@ -144,15 +160,16 @@ impl Session {
         };
         match taken {
             Taken::Yes => return false,
-            Taken::Abuse => self.outbox.close(CloseCode::RateLimited),
-            Taken::After(after) => {
-                // What has no id has no answer: such messages are best effort.
-                if let Some(id) = message_id(text) {
-                    self.too_fast(Some(id), after);
-                }
+            Taken::Abuse => {
+                self.stage.metrics.message_refused(ErrorCode::RateLimited.as_str());
+                self.outbox.close(CloseCode::RateLimited);
             }
+            Taken::After(after) => match message_id(text) {
+                Some(id) => self.too_fast(Some(id), after),
+                // What has no id has no answer: such messages are best effort.
+                None => self.stage.metrics.message_refused(ErrorCode::RateLimited.as_str()),
+            },
         }
-        self.stage.metrics.refused(ErrorCode::RateLimited.as_str());
         true
     }
 
@@ -160,7 +177,6 @@ impl Session {
     pub(super) fn pay_for_hello(&self, user: &MemberId, bytes: usize) -> Result<(), Duration> {
         let paid = if self.has_paid { Ok(()) } else { self.stage.meters.user(user).take_hello(bytes) };
         paid.and_then(|()| self.address.as_ref().map_or(Ok(()), |address| address.take(bytes)))
-            .inspect_err(|_| self.stage.metrics.refused(ErrorCode::RateLimited.as_str()))
     }
 
     pub(super) fn too_fast(&self, id: Option<CommandId>, after: Duration) {
@@ -178,14 +194,6 @@ impl Session {
         if let Some(identity) = &self.identity {
             identity.seat.keep_rooms(self.follows.len());
         }
-    }
-
-    pub(super) fn object(&self, code: ErrorCode, id: Option<CommandId>) {
-        let message = match code {
-            ErrorCode::TokenExpired => "the token has run out: send a fresh one by authenticate",
-            _ => "the token does not open this room",
-        };
-        self.reject(id, code, message);
     }
 
     /// Asks for a fresh token ahead of time; without one takes nothing more, then closes.
@@ -272,8 +280,7 @@ impl Session {
     }
 }
 
-/// Whether a pass opens every room that is followed.
+/// Whether a pass opens everything that is followed.
 fn opens_all(pass: &Pass, follows: &[Rc<Follow>]) -> bool {
-    let rooms = follows.iter().map(|follow| &follow.stream).filter(|stream| stream.category() == "room");
-    pass.opens_all() || rooms.filter_map(|room| EntityId::parse(room.id()).ok()).all(|room| pass.opens(&room))
+    pass.opens_all() || follows.iter().all(|follow| opens(pass, &Followed::of(&follow.stream)))
 }

@@ -3,7 +3,8 @@
 //! The entity tells at one revision who may read and what the state is; the log tells from
 //! there on. So head, right, state and what follows fit together, whatever happens meanwhile.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use dramatis_events::room::RoomEvent;
@@ -31,17 +32,6 @@ pub(super) struct Taken {
     pub(super) place: Option<Place>,
 }
 
-impl Taken {
-    /// Takes the stream back.
-    pub(super) fn deny(&mut self, code: ErrorCode) {
-        self.entry.how = How::Denied;
-        self.entry.code = Some(code);
-        self.entry.head = None;
-        (self.entry.seen, self.entry.unread, self.entry.unread_more) = (None, None, false);
-        self.place = None;
-    }
-}
-
 /// Where a stream is followed from.
 pub(super) struct Place {
     pub(super) stream: StreamId,
@@ -51,30 +41,51 @@ pub(super) struct Place {
     pub(super) wants_state: bool,
 }
 
-/// Takes all cursors of a hello, of which so many may be followed.
+/// Takes those cursors of a hello that its client may have, of which so many may be followed. What is
+/// denied takes up no place, and what is named twice one.
 pub(super) async fn take_all(
     stage: &Stage,
     user: &MemberId,
     wanted: Vec<Wanted>,
+    may_have: impl Fn(&Followed) -> bool,
     max: usize,
 ) -> Result<Vec<Taken>, LogError> {
     let rooms = wanted.iter().filter_map(|wanted| wanted.cursor()?.room.room().cloned());
     let seen = &seen(stage, user, rooms).await?;
-    let (epoch, mut left) = (stage.log.epoch(), max);
-    let taking = wanted.into_iter().map(|wanted| {
-        let is_within = left > 0;
-        left = left.saturating_sub(usize::from(wanted.cursor().is_some()));
-        async move {
-            let deny = |room, code| denied(room, epoch, &Stands::default(), Denied(code));
-            match wanted {
-                Wanted::Cursor(cursor) if is_within => take(stage, user, cursor, seen).await,
-                Wanted::Cursor(cursor) => Ok(deny(cursor.room.to_string(), ErrorCode::RateLimited)),
-                Wanted::Malformed(room) => Ok(deny(room, ErrorCode::Malformed)),
+    let epoch = stage.log.epoch();
+    let deny = |room, code| denied(room, epoch, &Stands::default(), Denied(code));
+    let (may_have, followed) = (&may_have, &RefCell::new(HashSet::new()));
+    let is_full = |room: &Followed| {
+        let followed = followed.borrow();
+        followed.len() >= max && !followed.contains(room)
+    };
+    let taking = wanted.into_iter().map(|wanted| async move {
+        match wanted {
+            Wanted::Malformed(room) => Ok(deny(room, ErrorCode::Malformed)),
+            Wanted::Cursor(cursor) if !may_have(&cursor.room) => {
+                Ok(deny(cursor.room.to_string(), ErrorCode::Forbidden))
             }
+            Wanted::Cursor(cursor) if is_full(&cursor.room) => {
+                Ok(deny(cursor.room.to_string(), ErrorCode::RateLimited))
+            }
+            Wanted::Cursor(cursor) => take(stage, user, cursor, seen).await,
         }
     });
-    let taken: Vec<_> = futures_util::stream::iter(taking).buffered(ASKED_AT_ONCE).collect().await;
-    taken.into_iter().collect()
+    let mut taking = futures_util::stream::iter(taking).buffered(ASKED_AT_ONCE);
+    let mut all = Vec::new();
+    while let Some(taken) = taking.next().await {
+        let mut taken = taken?;
+        if let Some(room) = taken.place.as_ref().map(|place| Followed::of(&place.stream)) {
+            // It was asked for while there was a place, with those that have them all now.
+            if is_full(&room) {
+                taken = deny(taken.entry.room, ErrorCode::RateLimited);
+            } else {
+                followed.borrow_mut().insert(room);
+            }
+        }
+        all.push(taken);
+    }
+    Ok(all)
 }
 
 /// Takes one cursor.
@@ -268,7 +279,8 @@ fn start(cursor: &RoomCursor, head: Option<Revision>, epoch: Epoch) -> Result<St
         (false, true) => How::Events,
         (false, false) => How::Reset,
     };
-    let next = if wants_state { end } else { after.map_or(latest, Revision::next) };
+    let begin = if cursor.from_first && is_of_now { Revision::FIRST } else { latest };
+    let next = if wants_state { end } else { after.map_or(begin, Revision::next) };
     Ok(Start { how, next, wants_state })
 }
 
@@ -340,5 +352,8 @@ mod tests {
         ] {
             assert_eq!(start(&cursor(after, of, how), head, epoch), want, "{after:?} {of:?} {how}");
         }
+        let first = |of| RoomCursor { from_first: true, ..cursor(None, Some(of), "events") };
+        assert_eq!(start(&first(epoch), head, epoch), events(How::Events, 0));
+        assert_eq!(start(&first(epoch.raised()), head, epoch), events(How::Reset, 50));
     }
 }

@@ -130,6 +130,10 @@ pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId,
         let message = "only integrations may set by or occurred_at: send neither, or say hello as one";
         return Err(Reject::new(Some(id), ErrorCode::Forbidden, message));
     }
+    if by.as_ref().is_some_and(|by| by.kind() == MemberKind::System) {
+        let message = "nobody speaks for the platform itself: by is a person, a persona or an integration";
+        return Err(Reject::new(Some(id), ErrorCode::Forbidden, message));
+    }
     if let Some(at) = occurred_at.filter(|at| !OCCURRED_AT.contains(&at.get())) {
         let message = format!(
             "occurred_at is in milliseconds since 1970, of the years 1 to 9999; got {}: send no micro- or nanoseconds",

@@ -28,7 +28,8 @@ impl Rate {
 }
 
 impl Session {
-    /// Tells all others who follow the room. Nothing is answered but to what can never be right.
+    /// Tells all others who follow the room, where its sender may speak. Nothing is answered but to what can
+    /// never be right.
     pub(super) fn ephemeral(&mut self, by: &MemberId, ephemeral: &Ephemeral) {
         let Ephemeral { room, name, data, .. } = ephemeral;
         let limits = &self.stage.limits.ephemeral;
@@ -46,6 +47,11 @@ impl Session {
         };
         if !self.ephemeral_rate.takes(limits, Instant::now()) {
             self.stage.metrics.ephemerals.limited.inc();
+            return;
+        }
+        // Without a word: whether its sender has joined may be told in a moment.
+        if !follow.rights.may_speak(by) {
+            self.stage.metrics.ephemerals.unheard.inc();
             return;
         }
         let frame = EphemeralFrame { room, name, by, data };

@@ -9,10 +9,9 @@ use super::admission::{Identity, opens};
 use super::attach::{Place, Taken, take_all, take_one};
 use super::{Session, Then};
 use crate::actors::hub::Follow;
-use crate::log::LogError;
 use crate::protocol::{
     CloseCode, ErrorCode, Followed, HISTORY_EVENTS_MAX, Hello, Limits, Ready, Reconnect, Reject, RoomEntry,
-    ServerMessage, Subscribe, Subscribed, Wanted,
+    ServerMessage, Subscribe, Subscribed,
 };
 
 /// What is told to a client that shows a token where there is no key for them, or says nothing.
@@ -59,8 +58,7 @@ impl Session {
             }
         };
         let max = seat.take_rooms(rooms.len().min(limits.rooms_per_session_max));
-        let is_denied = |wanted: &Wanted| wanted.cursor().is_some_and(|cursor| !opens(pass.as_ref(), cursor));
-        let denied: Vec<bool> = rooms.iter().map(is_denied).collect();
+        let shown = pass.clone();
         self.outbox.greeted();
         self.stage.note_session(&user, &session, device);
         let toll = self.stage.meters.toll(&user, self.address.clone());
@@ -69,11 +67,8 @@ impl Session {
         let (stage, hub, reader) = (self.stage.clone(), self.rooms.clone(), user.clone());
         let taking = async move {
             let _place = hub.greeting().await;
-            let mut taken = take_all(&stage, &reader, rooms, max).await?;
-            for (room, _) in taken.iter_mut().zip(denied).filter(|(_, denied)| *denied) {
-                room.deny(ErrorCode::Forbidden);
-            }
-            Ok::<_, LogError>(taken)
+            let may_have = |room: &Followed| shown.as_ref().is_none_or(|pass| opens(pass, room));
+            take_all(&stage, &reader, rooms, may_have, max).await
         };
         ctx.wait(taking.into_actor(self).map(move |taken, session, ctx| {
             match taken {

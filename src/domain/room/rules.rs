@@ -171,6 +171,10 @@ impl Rules<'_> {
         if self.author == owner {
             return Ok(());
         }
+        // Who may not read the room is not told whose it is.
+        if !self.room.reading(self.author).may_read() {
+            self.members_only()?;
+        }
         Err(RoomRejection::OwnerOnly { owner: owner.clone(), author: self.author.clone() })
     }
 

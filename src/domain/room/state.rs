@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dramatis_events::room::{
     InvitationAccepted, InvitationDeclined, InvitationWithdrawn, RoomEvent, Visibility,
 };
-use dramatis_events::{Event, MemberId, Personal};
+use dramatis_events::{Event, MemberId, MemberKind, Personal};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::IllegalEvent;
@@ -49,6 +49,16 @@ pub(super) struct Details {
 const REMOVED_MAX: usize = 1_000;
 
 impl Details {
+    /// How this one stands to its reading while it is open.
+    pub(super) fn reading(&self, member: &MemberId) -> Reading {
+        Reading {
+            visibility: self.visibility,
+            is_member: self.members.contains_key(member),
+            is_removed: self.removed.contains(member),
+            is_closed: false,
+        }
+    }
+
     fn come(&mut self, member: &MemberId) {
         self.invited.remove(member);
         self.removed.retain(|gone| gone != member);
@@ -62,7 +72,7 @@ impl Details {
     }
 }
 
-/// How a member stands to the reading of a room.
+/// How somebody stands to the reading of a room, and to being heard in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     /// Who may read the room.
@@ -71,6 +81,8 @@ pub struct Reading {
     pub is_member: bool,
     /// Whether they were sent away.
     pub is_removed: bool,
+    /// Whether the room was closed.
+    pub is_closed: bool,
 }
 
 impl Reading {
@@ -80,6 +92,12 @@ impl Reading {
             Visibility::Open => !self.is_removed,
             Visibility::Invited => self.is_member,
         }
+    }
+
+    /// Whether this one, of whom it tells, may be heard in the room. An integration may speak for others
+    /// there, and so need not be in it.
+    pub fn may_speak(self, member: &MemberId) -> bool {
+        !self.is_closed && (self.is_member || member.kind() == MemberKind::Integration)
     }
 
     /// Folds an event that came after, as it concerns this member.
@@ -95,6 +113,7 @@ impl Reading {
                 (self.is_member, self.is_removed) = (false, true);
             }
             RoomEvent::MemberInvited(invited) if invited.member == *member => self.is_removed = false,
+            RoomEvent::RoomClosed(_) => self.is_closed = true,
             _ => {}
         }
         self
@@ -102,7 +121,7 @@ impl Reading {
 
     /// The names of the events that [`Reading::after`] looks at.
     pub const EVENTS: &'static [&'static str] =
-        &["RoomVisibilitySet", "MemberJoined", "MemberLeft", "MemberRemoved", "MemberInvited"];
+        &["RoomVisibilitySet", "MemberJoined", "MemberLeft", "MemberRemoved", "MemberInvited", "RoomClosed"];
 }
 
 impl RoomState {
@@ -148,11 +167,8 @@ impl RoomState {
 
     /// How this one stands to the reading of the room; `None` if it was never opened.
     pub fn reading(&self, member: &MemberId) -> Option<Reading> {
-        self.details().map(|room| Reading {
-            visibility: room.visibility,
-            is_member: room.members.contains_key(member),
-            is_removed: room.removed.contains(member),
-        })
+        let reading = self.details()?.reading(member);
+        Some(Reading { is_closed: !self.is_open(), ..reading })
     }
 
     fn details(&self) -> Option<&Details> {

@@ -1,5 +1,6 @@
 //! The description of the socket's protocol: an `AsyncAPI` 3 document, made from the frames.
 
+use actix_web::http::header::HOST;
 use actix_web::{HttpRequest, HttpResponse};
 use dramatis_events::{room as events, user as own};
 use serde_json::{Map, Value, json};
@@ -19,7 +20,9 @@ macro_rules! named {
 
 /// `GET /api/asyncapi.json`
 pub(super) async fn document(request: HttpRequest) -> HttpResponse {
-    HttpResponse::Ok().json(described(request.connection_info().host()))
+    // What a proxy says besides is anybody's to say.
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    HttpResponse::Ok().json(described(host.unwrap_or_else(|| request.app_config().host())))
 }
 
 fn described(host: &str) -> Value {

@@ -56,7 +56,7 @@ use utoipa::{Modify, OpenApi};
         super::operations::metrics,
     ),
     components(schemas(super::Problem)),
-    modifiers(&Tokens, &Refusals),
+    modifiers(&Tokens, &Refusals, &Names),
     // In local mode there are none.
     security(("token" = []), ())
 )]
@@ -115,6 +115,24 @@ impl Modify for Refusals {
     }
 }
 
+/// Operations are named by method and path: two of one name would make it no document, and clients that are
+/// made of it would have one of them alone.
+struct Names;
+
+impl Modify for Names {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        for (path, item) in &mut document.paths.paths {
+            let path = path.strip_prefix("/api").unwrap_or(path).replace(['{', '}'], "").replace('/', "_");
+            let methods = [("get", &mut item.get), ("head", &mut item.head), ("post", &mut item.post)];
+            for (method, operation) in methods {
+                if let Some(operation) = operation {
+                    operation.operation_id = Some(format!("{method}{path}"));
+                }
+            }
+        }
+    }
+}
+
 /// The methods that a path takes, by its pattern.
 static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
     let methods = |item: PathItem| {
@@ -168,6 +186,18 @@ mod tests {
             }
         }
         assert!(count > 60, "only {count} answers");
+    }
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own() {
+        let document = serde_json::to_value(Document::openapi()).unwrap();
+        let items = document["paths"].as_object().unwrap().values();
+        let operations = items.flat_map(|item| item.as_object().unwrap().values());
+        let mut names: Vec<_> =
+            operations.map(|operation| operation["operationId"].as_str().unwrap().to_owned()).collect();
+        names.sort_unstable();
+        assert!(names.len() > 30 && names.iter().any(|name| name == "get_rooms_room_timeline"), "{names:?}");
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
     }
 
     #[test]

@@ -4,14 +4,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::super::api::{Api, Problem, ask, refused};
 use super::caller::{self, malformed};
+use crate::actors::session::admission::{objected, objection};
 use crate::actors::session::commands::{Asked, encode_answer, overloaded, prepare};
-use crate::protocol::{ClientMessage, ErrorCode, ME, Reject, ServerMessage, parse_message};
+use crate::protocol::{ClientMessage, ErrorCode, Reject, ServerMessage, parse_message};
 use crate::web::body::{self, Text};
 use crate::web::caller::act;
 
 /// Sends a command. The same id has one effect, whichever transport it comes by and however often.
 #[utoipa::path(post, path = "/api/commands",
-    params(("Dramatis-User" = String, Header, description = "who asks")),
+    params(("Dramatis-User" = Option<String>, Header, description = "in local mode: who asks; the cookie dramatis_user says it too")),
     request_body(content = serde_json::Value, description = "A `command` message: `{type, id, room, name, data, expected?}`"),
     responses(
         (status = 200, description = "The `ack` message: it is durable", body = serde_json::Value),
@@ -25,14 +26,17 @@ async fn handle(request: &HttpRequest, api: &Api, body: &str) -> Result<HttpResp
     body::json(request)?;
     body::within(body, api.stage.limits.message_bytes_max)?;
     let user = caller::user(request)?;
-    let frame = match parse_message(body) {
-        Ok(ClientMessage::Command(frame)) => frame,
-        Ok(_) => return Err(malformed("only a command is taken here: its type is command")),
-        Err(error) => return Err(Reject::new(error.id, ErrorCode::Malformed, error.reason)),
+    let message =
+        parse_message(body).map_err(|error| Reject::new(error.id, ErrorCode::Malformed, error.reason))?;
+    let objection = caller::shown(request).and_then(|(pass, _)| objection(&pass, &message));
+    let ClientMessage::Command(frame) = message else {
+        return Err(malformed("only a command is taken here: its type is command"));
     };
     let id = frame.id.clone();
-    act(&api.stage, request, &user, Some(&frame.room).filter(|room| room.as_str() != ME))
-        .map_err(|refusal| refusal.reject(Some(id.clone())))?;
+    act(&api.stage, request, &user, None).map_err(|refusal| refusal.reject(Some(id.clone())))?;
+    if let Some(code) = objection {
+        return Err(objected(code, Some(id)));
+    }
     let (stream, asked) = prepare(&user, frame)?;
     let answer = match asked {
         Asked::Room(request) => ask(&api.stage.rooms, &stream, request).await,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Key;
 use super::caller::{self, malformed};
 use crate::auth::Pass;
-use crate::protocol::{ClientMessage, ErrorCode, Hello, Reject, parse_message};
+use crate::protocol::{ClientMessage, ErrorCode, Hello, Reject, RoomCursor, Wanted, parse_message};
 use crate::web::body;
 use crate::web::peer::ClientAddress;
 
@@ -24,6 +24,8 @@ pub(in crate::web) struct Opening {
     pub(in crate::web) key: Key,
     /// The cursor it goes on from.
     pub(in crate::web) cursor: Option<String>,
+    /// The rooms it asks for, and where it stands in them.
+    pub(in crate::web) rooms: Vec<RoomCursor>,
     /// From where the request came.
     pub(in crate::web) address: Option<IpAddr>,
     /// What the request has shown, where the server has a key.
@@ -106,9 +108,10 @@ impl Opening {
                 malformed("this server has no key for tokens: a hello names its user and has no token")
             })?,
         };
-        hello.take_rooms(&user).map_err(|error| malformed(&error.to_string()))?;
+        let rooms = hello.take_rooms(&user).map_err(|error| malformed(&error.to_string()))?;
+        let rooms = rooms.iter().filter_map(Wanted::cursor).cloned().collect();
         let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
-        Ok(Self { key: (user, hello.session), cursor, address, pass, hello: text })
+        Ok(Self { key: (user, hello.session), cursor, rooms, address, pass, hello: text })
     }
 }
 

@@ -8,21 +8,17 @@ use std::time::{Duration, Instant};
 use actix_http::ws::{CloseCode as WsCloseCode, CloseReason, OpCode, Parser};
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
-use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use super::frames::write_header;
 use crate::actors::outbox::{Next, Outbox, Pen};
 use crate::protocol::CloseCode;
+use crate::web::stalled::{TRY_EVERY, try_anyway};
 
 /// Bytes of messages put into one write.
 const WRITE_BYTES: usize = 64 * 1024;
 /// How long the other side has to take a goodbye, and to answer it.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
-
-/// How often a socket that takes nothing is tried. The system says that there is room only once a third
-/// of its buffer is free, which a slow reader may need minutes for.
-const TRY_EVERY: Duration = Duration::from_secs(5);
 
 /// Messages longer than that on the average are written from where they lie: copied into one piece first,
 /// they would cost more than the system takes for each further piece.
@@ -184,7 +180,8 @@ fn write_gathered(io: &TcpStream, messages: &[Bytes], len: usize) -> io::Result<
         parts.push(IoSlice::new(message));
     }
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let mut written = taken(sendmsg(io, &parts, &mut SendAncillaryBuffer::default(), flags))?;
+    let sent = sendmsg(io, &parts, &mut SendAncillaryBuffer::default(), flags);
+    let mut written = taken(sent.map_err(io::Error::from))?;
     if written == header.len() + len {
         return Ok(Vec::new());
     }
@@ -200,17 +197,16 @@ fn write_gathered(io: &TcpStream, messages: &[Bytes], len: usize) -> io::Result<
 /// to nothing else.
 fn write_some(io: &TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     // Mostly there is room: whether there is, only the system is asked.
-    let written = taken(send(io, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))?;
+    let written = taken(try_anyway(io, bytes))?;
     Ok(bytes.get(written..).unwrap_or_default().to_vec())
 }
 
 /// How much a socket took.
-fn taken(sent: Result<usize, Errno>) -> io::Result<usize> {
+fn taken(sent: io::Result<usize>) -> io::Result<usize> {
     match sent {
         Ok(0) => Err(ErrorKind::WriteZero.into()),
-        Ok(written) => Ok(written),
-        Err(Errno::WOULDBLOCK) => Ok(0),
-        Err(error) => Err(error.into()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        sent => sent,
     }
 }
 
@@ -245,11 +241,6 @@ async fn write(io: &TcpStream, outbox: &Outbox, mut bytes: &[u8], timeout: Durat
         }
     }
     true
-}
-
-/// Writes what the socket takes, whether or not it is said to take anything.
-fn try_anyway(io: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    Ok(send(io, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
 }
 
 #[cfg(test)]

@@ -166,10 +166,10 @@ export interface EditMessage {
 /** A room's id: 1 to 128 visible ASCII characters but / % : " < > */
 export type EntityId = string;
 
-/** A client's `ephemeral`. */
+/** A client's `ephemeral`. It is dropped if that is neither a member nor an integration, or the room was closed. */
 export interface Ephemeral {
   type: "ephemeral";
-  /** Anything; what is left out is sent on as null. */
+  /** Anything, of lists and objects at most 64 in each other; what is left out is sent on as null. */
   data?: unknown;
   /** What it is. */
   name: EphemeralName;
