@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import { Rejected, connect, memoryStore } from "../../src/web/ui/client.js";
+import { transportsOf } from "../../src/web/ui/client/transports.js";
 import { Proxy, Server, until } from "./server.mjs";
 
 let server;
@@ -155,6 +156,36 @@ describe("where a WebSocket does not get through", () => {
     await alice.room(id).post("after the cut");
     await until("bob hears that too", () => texts(heard).length === 2);
     assert.deepEqual(texts(heard), ["over a stream", "after the cut"]);
+  });
+});
+
+describe("where a WebSocket opens and nothing passes over it", () => {
+  test("it counts as not there", async () => {
+    const [{ isThere }] = transportsOf({ transports: ["socket"], WebSocket: globalThis.WebSocket });
+    assert.equal(await isThere(proxy.url), true);
+    proxy.isDeaf = true;
+    const answer = isThere(proxy.url);
+    await until("something was said over it", () => proxy.unheardCount > 0);
+    proxy.cut();
+    assert.equal(await answer, false);
+    proxy.isDeaf = false;
+    proxy.restore();
+  });
+});
+
+describe("what a caller says that no server takes", () => {
+  test("is the caller's to hear, and leaves the line as it is", async () => {
+    const alice = client("alice");
+    const id = await openRoom(alice);
+    const room = alice.room(id);
+    await until("it is live", () => room.state === "live");
+    const { connection } = alice.greeting;
+    for (let count = 0; count < 12; count += 1) {
+      await assert.rejects(room.post("x", { id: `my id ${count}` }), { name: "ClientError", code: "malformed" });
+      assert.throws(() => room.ephemeral("cursor-move", { count }), { name: "ClientError", code: "malformed" });
+    }
+    await room.post("still here");
+    assert.equal(alice.greeting.connection, connection);
   });
 });
 
@@ -403,6 +434,7 @@ describe("a room's name that is none", () => {
     await until("the other is denied", () => alice.room("no-such-room").state === "denied");
     const before = hellos.length;
     proxy.cut();
+    await until("a poll has met the cut", () => alice.status.state !== "live");
     proxy.restore();
     await until("it is back", () => hellos.length > before && alice.status.state === "live");
     assert.deepEqual(hellos.at(-1), [id]);

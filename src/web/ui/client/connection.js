@@ -11,8 +11,9 @@ const HEARTBEAT_DEFAULT_MS = 25_000;
 /** A handshake that takes longer is given up: some proxies swallow it. */
 const READY_WITHIN_MS = 8_000;
 const WATCH_EVERY_MS = 2_500;
-/** How long a fallback is used before the first choice is tried beside it. */
+/** How long a fallback is used before the first choice is tried beside it; twice as long after each change that failed. */
 const UPGRADE_AFTER_MS = 60_000;
+const UPGRADE_AFTER_MAX_MS = 1_800_000;
 /** Failures of a transport, while the server can be reached, before the next one is tried. */
 const FAILURES_MAX = 2;
 /** Between two askings for a token: its source may give again what the server has just refused. */
@@ -50,6 +51,7 @@ export class Connection {
   #hasNoToken = false; // this line, for its hello
   #transport = 0;
   #failures = 0;
+  #upgradeAfterMs = UPGRADE_AFTER_MS;
   #timers = {};
   #heardAt = 0;
   #heartbeatMs = HEARTBEAT_DEFAULT_MS;
@@ -279,7 +281,8 @@ export class Connection {
       if (!this.#rooms.has(entry.room) && entry.how !== "denied") this.#line.send({ type: "unsubscribe", id: randomId(), room: entry.room });
       this.#attached(entry);
     }
-    if (this.#transport > 0) this.#timers.upgrade = setTimeout(() => this.#upgrade(), UPGRADE_AFTER_MS);
+    if (this.#transport === 0) this.#upgradeAfterMs = UPGRADE_AFTER_MS;
+    else this.#upgradeLater();
     this.#say({ state: "live", transport: this.options.transports[this.#transport].name });
     this.on.message(message);
   }
@@ -320,15 +323,20 @@ export class Connection {
     this.#isRenewing = false;
   }
 
+  #upgradeLater() {
+    this.#timers.upgrade = setTimeout(() => this.#upgrade(), this.#upgradeAfterMs);
+  }
+
   // On a fallback: changes over once the first choice answers, and not before.
   async #upgrade() {
     const attempt = this.#attempt;
     const isThere = await this.options.transports[0].isThere?.(this.options.url);
     if (attempt !== this.#attempt) return;
     if (!isThere) {
-      this.#timers.upgrade = setTimeout(() => this.#upgrade(), UPGRADE_AFTER_MS);
+      this.#upgradeLater();
       return;
     }
+    this.#upgradeAfterMs = Math.min(UPGRADE_AFTER_MAX_MS, 2 * this.#upgradeAfterMs);
     this.#transport = 0;
     this.renew();
   }
