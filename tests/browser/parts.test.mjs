@@ -4,10 +4,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Backoff } from "../../src/web/ui/client/backoff.js";
+import { Connection } from "../../src/web/ui/client/connection.js";
 import { Cursor } from "../../src/web/ui/client/cursor.js";
 import { Emitter } from "../../src/web/ui/client/emitter.js";
 import { Outbox, QUEUE_LEN_MAX, WINDOW_MAX } from "../../src/web/ui/client/outbox.js";
-import { localStore, memoryStore } from "../../src/web/ui/client/store.js";
+import { defaultStore, localStore, memoryStore } from "../../src/web/ui/client/store.js";
 import { eventsOf } from "../../src/web/ui/client/stream.js";
 
 test("backoff doubles up to its cap, with full jitter, and starts over after a success", () => {
@@ -99,6 +100,22 @@ test("stores keep users apart and survive what is not theirs", () => {
   assert.deepEqual(alice.list(), [{ id: "1", text: "hers" }]);
   alice.remove("1");
   assert.deepEqual([alice.list(), bob.list().length], [[], 1]);
+});
+
+test("a storage that is full gives back what it holds", () => {
+  const place = storage(90);
+  localStore("s", place).put({ id: "1", text: "kept before" });
+  place.setItem("filling", "x".repeat(90 - "s:1".length - place.getItem("s:1").length - "filling".length));
+  const had = Object.getOwnPropertyDescriptor(globalThis, "localStorage");
+  Object.defineProperty(globalThis, "localStorage", { value: place, configurable: true });
+  try {
+    const store = defaultStore("s");
+    assert.throws(() => store.put({ id: "2" }), /full/);
+    assert.deepEqual(store.list(), [{ id: "1", text: "kept before" }]);
+  } finally {
+    delete globalThis.localStorage;
+    if (had) Object.defineProperty(globalThis, "localStorage", had);
+  }
 });
 
 const frame = (id) => ({ type: "command", id, room: "r", name: "post_message", data: { text: id } });
@@ -269,4 +286,76 @@ test("a tab takes over what another left, and only what it is meant to", async (
   assert.deepEqual(sent, []);
   await outbox.adopt((owner) => owner === "gone");
   assert.deepEqual(sent, ["x"]);
+});
+
+test("what was written within a millisecond is in order after a reload too, however the store lists it", async () => {
+  const ids = Array.from({ length: 20 }, (_, number) => `c${number}`);
+  const store = memoryStore();
+  const gone = new Outbox({ store, owner: "tab", send: () => {}, now: () => 1_000 });
+  for (const id of ids) gone.add(frame(id)).catch(() => {});
+  gone.close();
+  const sent = [];
+  const list = () => store.list().reverse();
+  const outbox = new Outbox({ store: { ...store, list }, owner: "tab", send: ({ id }) => sent.push(id), now: () => 1_001 });
+  outbox.ready();
+  await outbox.adopt(() => true);
+  assert.deepEqual(sent, ids);
+});
+
+test("an id that no server takes is refused at once, and one that a store holds once a line stands", async () => {
+  const store = memoryStore();
+  store.put({ id: "my id", owner: "tab", frame: frame("my id"), createdAt: Date.now(), attempted: true, state: "waiting" });
+  const sent = [];
+  const outbox = new Outbox({ store, owner: "tab", send: ({ id }) => sent.push(id) });
+  for (const id of ["", "an id", "é", "x".repeat(129), 12, null]) await assert.rejects(outbox.add(frame(id)), { code: "malformed" });
+  await outbox.adopt(() => true);
+  const settled = outbox.once("settled");
+  outbox.ready();
+  assert.equal((await settled).refusal.code, "malformed");
+  outbox.add(frame("x".repeat(128))).catch(() => {});
+  assert.equal(sent.length, 1);
+  assert.deepEqual(store.list().map(({ id }) => id), ["x".repeat(128)]);
+  outbox.close();
+});
+
+test("what has expired is told at each load, until it is dealt with", async () => {
+  const store = memoryStore();
+  store.put({ id: "old", owner: "tab", frame: frame("old"), createdAt: Date.now() - 4 * 86_400_000, attempted: false, state: "waiting" });
+  for (let load = 0; load < 3; load += 1) {
+    const outbox = new Outbox({ store, owner: "tab", send: () => assert.fail("it is not sent") });
+    const told = [];
+    outbox.on("expired", ({ id }) => told.push(id));
+    outbox.ready();
+    await outbox.adopt(() => true);
+    assert.deepEqual(told, ["old"], `load ${load}`);
+    outbox.close();
+  }
+});
+
+test("a first choice that answers and then fails is tried less and less often", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+  const changes = []; // when the first choice was opened, in minutes
+  const greeting = { type: "ready", rooms: [], reconnect: { base_ms: 1, cap_ms: 1 }, heartbeat_ms: 1e9 };
+  const line = { send: () => {}, close: () => {} };
+  const connection = new Connection({
+    url: "http://server.test", session: "s", token: async () => undefined, fetch: async () => ({ ok: true }),
+    transports: [{
+      name: "socket", isThere: async () => true,
+      open: ({ closed }) => {
+        changes.push(Math.round(Date.now() / 60_000));
+        queueMicrotask(() => closed({ code: 1006, reason: "" }));
+        return line;
+      },
+    }, {
+      name: "stream",
+      open: ({ message }) => { queueMicrotask(() => message(greeting)); return line; },
+    }],
+  }, { status: () => {}, message: () => {} });
+  connection.start();
+  for (let second = 0; second < 3_600; second += 1) {
+    context.mock.timers.tick(1_000);
+    for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+  }
+  connection.stop();
+  assert.deepEqual([...new Set(changes)], [0, 1, 3, 7, 15, 31]);
 });

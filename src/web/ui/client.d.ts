@@ -29,6 +29,8 @@ export interface Entry {
   frame: { type: "command"; id: CommandId; room: EntityId; name: string; data: object; expected?: Revision };
   /** Unix milliseconds. */
   createdAt: number;
+  /** Rises with each that one tab sent: their order within a millisecond. */
+  sequence?: number;
   expireAfterMs?: number;
   /** Of the history that it was written in, where that was known. */
   epoch?: Epoch;
@@ -122,12 +124,12 @@ export class Room {
   leave(reason?: string): Promise<Ack>;
   /** A page of the past, oldest first. */
   history(options?: { before?: Revision; limit?: number }): Promise<Page & { events: Event[] }>;
-  /** Broadcasts something that is not recorded; best effort. */
+  /** Broadcasts something that is not recorded; best effort. Throws a `malformed` for a name other than 1 to 32 of a-z 0-9 _. */
   ephemeral(name: string, data?: unknown): void;
   /** Call it at each keystroke: the others are told, at most every few seconds. */
   write(): void;
   stopWriting(): void;
-  /** This person has seen everything up to this revision. */
+  /** This person has seen everything up to this revision. Throws a `malformed` for what is none. */
   seen(revision?: Revision): void;
   /** Starts over at the room's latest page. */
   restart(): void;
@@ -175,6 +177,8 @@ export class Client {
 /** Lists that the server keeps. */
 export interface Api {
   request(path: string, init?: { body?: unknown; method?: string; headers?: Record<string, string>; signal?: AbortSignal }): Promise<any>;
+  /** Who asks, and a page of the rooms that they are in. */
+  me(options?: { limit?: number; after?: string }): Promise<{ user: MemberId; profile: any; invitations: { room: EntityId; title: string; by: MemberId }[]; rooms: any[]; next?: string }>;
   rooms(options?: { order?: "activity" | "title"; limit?: number; after?: string }): Promise<{ rooms: any[]; next?: string }>;
   members(room: EntityId): Promise<any[]>;
   timeline(room: EntityId, options?: { before?: Revision; limit?: number }): Promise<{ messages: any[]; more: boolean }>;

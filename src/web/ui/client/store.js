@@ -63,13 +63,10 @@ export function indexedStore(space) {
   };
 }
 
-/** The best store that this place has. */
+/** The best store that this place has. One that is full still gives back what it holds. */
 export function defaultStore(space) {
   try {
-    const probe = `${space}:?`;
-    globalThis.localStorage.setItem(probe, "");
-    globalThis.localStorage.removeItem(probe);
-    return localStore(space);
+    return globalThis.localStorage.length >= 0 ? localStore(space) : memoryStore();
   } catch {
     return memoryStore();
   }
