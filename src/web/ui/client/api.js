@@ -6,9 +6,12 @@ const PAGE_LEN = 500;
 const UNAUTHORIZED = 401;
 
 export class Api {
-  /** @param {{url: string, fetch: typeof fetch, tokens: import("./tokens.js").Tokens}} options */
-  constructor({ url, fetch, tokens }) {
-    Object.assign(this, { url, fetch, tokens });
+  /**
+   * @param {{url: string, user?: string, fetch: typeof fetch, tokens: import("./tokens.js").Tokens}} options
+   *   `user`: who asks, where no token says so
+   */
+  constructor({ url, user, fetch, tokens }) {
+    Object.assign(this, { url, user, fetch, tokens });
   }
 
   /** Asks a path of the API; resolves with its JSON, rejects with `HttpError`. */
@@ -32,6 +35,12 @@ export class Api {
       ...init.headers,
     };
     return this.fetch(new URL(path, this.url), { ...init, headers, ...(body !== undefined && { body: JSON.stringify(body) }) });
+  }
+
+  /** Who asks, and a page of the rooms that they are in: `{ user, profile, invitations, rooms, next? }`. */
+  me({ limit = 100, after } = {}) {
+    const query = new URLSearchParams({ limit: String(limit), ...(after && { after }) });
+    return this.request(`/api/me?${query}`, this.user === undefined ? {} : { headers: { "dramatis-user": this.user } });
   }
 
   /** One page of the rooms, the most recently active first: `{ rooms, next? }`. */

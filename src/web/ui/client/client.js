@@ -54,7 +54,7 @@ export class Client extends Emitter {
     this.tab = tabId();
     this.ended = new AbortController();
     this.#tokens = new Tokens(options.token);
-    this.api = new Api({ url: options.url, fetch: options.fetch, tokens: this.#tokens });
+    this.api = new Api({ url: options.url, user: options.user, fetch: options.fetch, tokens: this.#tokens });
     this.#outbox = new Outbox({
       store: options.store ?? memoryStore(),
       owner: this.tab,
@@ -94,23 +94,36 @@ export class Client extends Emitter {
       url: options.url,
       user: options.user,
       device: options.device,
-      session: options.session ?? sessionId(space, this.#isShared),
       token: (again) => (again ? this.#tokens.next() : this.#tokens.last()),
       transports: transportsOf(options),
       fetch: options.fetch,
       space,
       tab: this.tab,
     };
-    if (this.#isShared) this.tab = null;
-    this.#line = new (this.#isShared ? Relay : Connection)(line, {
+    const on = {
       status: (status) => this.#stands(status),
       message: (message) => this.#take(message),
       problem: (error) => this.emit("problem", error),
       named: (tab) => this.#isTab(tab),
       gone: () => this.#adoptOrphans(space),
-    });
+      refused: () => this.#goAlone(line, on),
+    };
+    if (!this.#isShared) return this.#goAlone(line, on);
+    this.tab = null;
+    this.#line = new Relay({ ...line, session: this.#session(space) }, on);
+    return this.#line.start();
+  }
+
+  // A line of this tab's own.
+  #goAlone(line, on) {
+    this.#isShared = false;
+    this.#line = new Connection({ ...line, session: this.#session(line.space) }, on);
     this.#line.start();
-    if (!this.#isShared) this.#isTab(this.tab);
+    this.#isTab(this.tab ?? line.tab);
+  }
+
+  #session(space) {
+    return this.#options.session ?? sessionId(space, this.#isShared);
   }
 
   /** How the line stands. @returns {import("./connection.js").Status} */

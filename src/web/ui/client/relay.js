@@ -8,6 +8,9 @@
 //
 // Each tab holds a lock of its own while it lives; the leader asks for it too, and once it gets it
 // the tab is gone. So a tab says nothing before it holds its lock.
+//
+// A browser that keeps nothing for a page, because its user forbids that say, has the calls and refuses
+// them: there no tab could ever lead, and each needs a line of its own.
 
 import { Connection } from "./connection.js";
 import { randomId } from "./ids.js";
@@ -29,8 +32,9 @@ export function canShare() {
 }
 
 /**
- * Has the calls and callbacks of a `Connection`, and two more: `named(tab)`, once it is certain which
- * tab this is, and `gone(tab)`, told to the leader.
+ * Has the calls and callbacks of a `Connection`, and three more: `named(tab)`, once it is certain which
+ * tab this is, `gone(tab)`, told to the leader, and `refused()`: nothing can be shared here after all, and
+ * this relay has ended.
  */
 export class Relay {
   #connection = null;
@@ -61,10 +65,15 @@ export class Relay {
   }
 
   start() {
-    this.channel = new BroadcastChannel(this.options.space);
-    this.channel.onmessage = ({ data }) => this.#hear(data);
     this.ended = new AbortController();
     this.onVisible = () => document.hidden || this.#probe();
+    try {
+      this.channel = new BroadcastChannel(this.options.space);
+    } catch {
+      this.#refuse();
+      return;
+    }
+    this.channel.onmessage = ({ data }) => this.#hear(data);
     this.#enter();
   }
 
@@ -79,7 +88,14 @@ export class Relay {
     connection?.stop();
     this.ended.abort();
     this.release?.();
-    this.channel.close();
+    this.channel?.close();
+  }
+
+  // The browser grants no locks or channels, now or any more.
+  #refuse() {
+    if (this.#isStopped) return;
+    this.stop();
+    this.on.refused();
   }
 
   send(message) {
@@ -127,14 +143,17 @@ export class Relay {
     return `${this.options.space}:tab:${tab}`;
   }
 
-  // Whether the lock was granted; it is then held for as long as this tab lives.
+  // Whether the lock was granted in time; it is then held for as long as this tab lives.
   #hold(tab, signal) {
     return new Promise((resolve) => {
       navigator.locks.request(this.#tabLock(tab), { signal }, () => {
         resolve(true);
         if (this.#isStopped) return undefined;
         return new Promise((release) => { this.ended.signal.addEventListener("abort", release); });
-      }).catch(() => resolve(false));
+      }).catch((error) => {
+        if (!isAbort(error)) this.#refuse();
+        resolve(false);
+      });
     });
   }
 
@@ -143,9 +162,10 @@ export class Relay {
     const how = steal ? { steal: true } : { signal: this.ended.signal };
     try {
       await navigator.locks.request(this.options.space, how, () => this.#isStopped ? undefined : this.#lead());
-    } catch {
+    } catch (error) {
+      if (!isAbort(error)) this.#refuse();
       // Aborted at the end, or the place was taken from this tab.
-      if (!this.#isStopped) this.#stepDown();
+      else if (!this.#isStopped) this.#stepDown();
     }
   }
 
@@ -310,3 +330,6 @@ export class Relay {
     this.#answerTimer = setTimeout(() => this.#campaign(true), ANSWER_WITHIN_MS);
   }
 }
+
+// A request for a lock that ends so was given up, or its lock taken: others ended because none are to be had.
+const isAbort = (error) => error?.name === "AbortError";
