@@ -2,6 +2,7 @@
 // aside for an edit, or when the room has another history since.
 
 import assert from "node:assert/strict";
+import { rm } from "node:fs/promises";
 import { describe, test } from "node:test";
 
 import { connect } from "../../src/web/ui/client.js";
@@ -122,6 +123,36 @@ describe("a room that has another history since", () => {
     assert.ok(height > 15, `the place to write is ${height} px high`);
     await alice.say("on it goes");
     await alice.hears("on it goes");
+    await own.stop();
+  });
+});
+
+describe("a room that is not there in the history that is since", () => {
+  test("is put away, and shown anew once someone has opened it", async () => {
+    const own = await Server.start();
+    const alice = await come("alice", {}, own.url);
+    await alice.isLive();
+    await alice.openRoom("Gone");
+    await alice.say("of the old history");
+    await alice.hears("of the old history");
+    await own.kill();
+    await rm(own.data, { recursive: true });
+    await own.up();
+    await alice.page.locator("#room-note", { hasText: "There is no room" }).waitFor();
+    await alice.picture("gone");
+    assert.deepEqual(await alice.texts(), []);
+    assert.equal(await alice.composer.isVisible(), false);
+    const bob = connect({ url: own.url, user: "bob" });
+    await bob.command("gone", "open_room", { title: "Here again" });
+    await bob.command("gone", "post_message", { text: "of the new one" });
+    bob.close();
+    await alice.hears("of the new one");
+    await alice.picture("here-again");
+    assert.deepEqual(await alice.texts(), ["of the new one"]);
+    assert.equal(await alice.page.locator("#room-note").isVisible(), false);
+    await alice.join();
+    await alice.say("hello again");
+    await alice.hears("hello again");
     await own.stop();
   });
 });

@@ -2,7 +2,7 @@
 
 import { connect } from "/client.js";
 import { Composer } from "./composer.js";
-import { Conversation } from "./conversation.js";
+import { Conversation, NOT_FOUND } from "./conversation.js";
 import { byId, button, make, paintAvatar, recall, remember, say } from "./dom.js";
 import { describe } from "./message-list.js";
 import { Invitations } from "./invitations.js";
@@ -37,7 +37,7 @@ class Chat {
     new StatusView(this.client);
     this.sidebar = new Sidebar(this.client, {
       pick: (room) => this.go(room),
-      listed: () => this.headDue(),
+      listed: () => this.listed(),
       unread: (room) => this.held.get(room)?.room.unread ?? null,
       refused: (room) => this.refusals.of(room).length,
       unauthorized: () => refused(),
@@ -96,6 +96,11 @@ class Chat {
     });
     this.client.on("ready", () => this.sidebar.refreshSoon());
     this.client.on("status", (status) => this.stands(status));
+  }
+
+  listed() {
+    if (this.current && this.sidebar.entryOf(this.current.id)) this.current.listed();
+    this.headDue();
   }
 
   stands({ state, code }) {
@@ -213,7 +218,7 @@ class Chat {
   drawHead() {
     const conversation = this.current;
     byId("members-open").hidden = !conversation;
-    this.composer.isHidden = !conversation?.isMember || conversation.window.isClosed || conversation.problem?.code === REMOVED;
+    this.composer.isHidden = !conversation?.isMember || conversation.window.isClosed || conversation.problem !== null;
     if (!conversation) return this.note("Pick a room from the list, or open one.");
     const title = conversation.title(this.sidebar.entryOf(conversation.id)?.title);
     byId("room-title").textContent = title;
@@ -225,7 +230,7 @@ class Chat {
     const mayJoin = problem === null ? !isMember && window.membersKnown : problem.code === REMOVED;
     byId("join-row").hidden = window.isClosed || !mayJoin;
     byId("join-about").textContent = problem ? "You were removed from this room." : "You are reading along.";
-    if (problem?.code === "not_found") {
+    if (problem?.code === NOT_FOUND) {
       this.note(`There is no room “${conversation.id}” yet.`, button("primary", "Open it", "Open it", () => this.sidebar.ask(conversation.id)));
     } else if (problem?.code === REMOVED) this.note("");
     else if (problem) this.note(`You cannot read this room: ${problem.message}.`);

@@ -9,8 +9,10 @@ const HISTORY_LIMIT = 50;
 /** The list of members is asked for so often where the server cannot give it yet, and after so long. */
 const MEMBERS_TRIES_MAX = 20;
 const MEMBERS_AGAIN_MS = 2_000;
+/** Why a room is not to be read that nobody has opened, or not in this history. */
+export const NOT_FOUND = "not_found";
 /** Refusals that the same words would meet again. */
-const FINAL = ["too_big", "rule", "malformed", "forbidden", "not_found"];
+const FINAL = ["too_big", "rule", "malformed", "forbidden", NOT_FOUND];
 
 /**
  * Emits `changed` (draw again), `arrived` (a new message), `event` (each one recorded), `head` (title,
@@ -58,6 +60,11 @@ export class Conversation extends Emitter {
     this.room.unfollow();
   }
 
+  /** The list of rooms has it: one that was not there is asked for again. */
+  listed() {
+    if (this.problem?.code === NOT_FOUND && this.room.state === "denied") this.room.restart();
+  }
+
   get isMember() {
     return this.window.members.has(this.me);
   }
@@ -66,6 +73,7 @@ export class Conversation extends Emitter {
     const hadSome = this.window.oldest !== null;
     const isAnother = this.epoch !== null && this.epoch !== epoch;
     this.epoch = epoch;
+    const wasAway = this.problem !== null;
     this.problem = null;
     this.window.clear();
     if (isAnother) {
@@ -76,7 +84,7 @@ export class Conversation extends Emitter {
     }
     this.emit("restarted", isAnother);
     this.emit("changed");
-    if (hadSome || isAnother) this.loadMembers();
+    if (hadSome || isAnother || wasAway) this.loadMembers();
   }
 
   live() {
@@ -88,6 +96,13 @@ export class Conversation extends Emitter {
 
   ended({ code, message }) {
     this.problem = { code, message };
+    // Of a room that is not there nothing is left to show, nor who was in it.
+    if (code === NOT_FOUND) {
+      clearTimeout(this.membersTimer);
+      this.window.clear();
+      this.window.forgetRoom();
+      this.window.members.clear();
+    }
     this.emit("head");
     this.emit("changed");
   }
