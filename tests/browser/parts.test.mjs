@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { connect } from "../../src/web/ui/client.js";
 import { Backoff } from "../../src/web/ui/client/backoff.js";
 import { Connection } from "../../src/web/ui/client/connection.js";
 import { Cursor } from "../../src/web/ui/client/cursor.js";
@@ -14,9 +15,9 @@ import { eventsOf } from "../../src/web/ui/client/stream.js";
 test("backoff doubles up to its cap, with full jitter, and starts over after a success", () => {
   const almostOne = 1 - 2 ** -30;
   const backoff = new Backoff({ random: () => almostOne });
-  backoff.succeeded({ base_ms: 100, cap_ms: 1_000 });
+  backoff.greeted({ base_ms: 100, cap_ms: 1_000 });
   assert.deepEqual([1, 2, 3, 4, 5, 6].map(() => Math.round(backoff.next())), [100, 200, 400, 800, 1000, 1000]);
-  backoff.succeeded({ base_ms: 100, cap_ms: 1_000 });
+  backoff.succeeded();
   assert.equal(Math.round(backoff.next()), 100);
   assert.equal(new Backoff({ random: () => 0 }).next(), 0);
 });
@@ -332,30 +333,113 @@ test("what has expired is told at each load, until it is dealt with", async () =
   }
 });
 
-test("a first choice that answers and then fails is tried less and less often", async (context) => {
-  context.mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
-  const changes = []; // when the first choice was opened, in minutes
-  const greeting = { type: "ready", rooms: [], reconnect: { base_ms: 1, cap_ms: 1 }, heartbeat_ms: 1e9 };
+const GREETING = { type: "ready", rooms: [], reconnect: { base_ms: 500, cap_ms: 30_000 }, heartbeat_ms: 1e9 };
+
+/** A connection over transports that are played: `open(link)` is what one does when it is opened. */
+function played(...transports) {
   const line = { send: () => {}, close: () => {} };
+  const opened = []; // which, and after how many seconds
   const connection = new Connection({
     url: "http://server.test", session: "s", token: async () => undefined, fetch: async () => ({ ok: true }),
-    transports: [{
-      name: "socket", isThere: async () => true,
-      open: ({ closed }) => {
-        changes.push(Math.round(Date.now() / 60_000));
-        queueMicrotask(() => closed({ code: 1006, reason: "" }));
+    transports: transports.map(({ name, open, ...more }) => ({
+      name, ...more,
+      open: (link) => {
+        opened.push([name, Date.now() / 1_000]);
+        queueMicrotask(() => open(link));
         return line;
       },
-    }, {
-      name: "stream",
-      open: ({ message }) => { queueMicrotask(() => message(greeting)); return line; },
-    }],
+    })),
   }, { status: () => {}, message: () => {} });
-  connection.start();
-  for (let second = 0; second < 3_600; second += 1) {
-    context.mock.timers.tick(1_000);
+  return { connection, opened };
+}
+
+/** Lets this time pass on a mocked clock, with what promises do meanwhile. */
+async function pass(context, seconds) {
+  for (let part = 0; part < seconds * 10; part += 1) {
+    context.mock.timers.tick(100);
     for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
   }
+}
+
+const MOCKED = { apis: ["setTimeout", "setInterval", "Date"] };
+const stays = ({ message }) => message(GREETING);
+
+test("a first choice that answers and then fails is tried less and less often", async (context) => {
+  context.mock.timers.enable(MOCKED);
+  const { connection, opened } = played(
+    { name: "socket", isThere: async () => true, open: ({ closed }) => closed({ code: 1006, reason: "" }) },
+    { name: "stream", open: stays },
+  );
+  connection.start();
+  await pass(context, 3_600);
   connection.stop();
-  assert.deepEqual([...new Set(changes)], [0, 1, 3, 7, 15, 31]);
+  const minutes = opened.filter(([name]) => name === "socket").map(([, at]) => Math.round(at / 60));
+  assert.deepEqual([...new Set(minutes)], [0, 1, 3, 7, 15, 31]);
+});
+
+test("a transport whose lines are cut as soon as they stand has failed", async (context) => {
+  context.mock.timers.enable(MOCKED);
+  const { connection, opened } = played({
+    name: "socket", isThere: async () => false,
+    open: ({ message, closed }) => {
+      message(GREETING);
+      setTimeout(() => closed({ code: 1006, reason: "" }), 300);
+    },
+  }, { name: "stream", open: stays });
+  connection.start();
+  await pass(context, 60);
+  assert.deepEqual(opened.map(([name]) => name), ["socket", "socket", "stream"]);
+  assert.equal(connection.status.state, "live");
+  connection.stop();
+});
+
+test("a line that a server ends by a word of its own has not failed", async (context) => {
+  context.mock.timers.enable(MOCKED);
+  const { connection, opened } = played({
+    name: "socket", isThere: async () => true,
+    open: ({ message, closed }) => {
+      message(GREETING);
+      if (opened.length < 4) closed({ code: 4001, reason: "drain" });
+    },
+  }, { name: "stream", open: stays });
+  connection.start();
+  await pass(context, 60);
+  assert.deepEqual(opened.map(([name]) => name), ["socket", "socket", "socket", "socket"]);
+  connection.stop();
+});
+
+test("a stream that something on the way holds back is left for polls: none of its events come, or nothing at all", async (context) => {
+  context.mock.timers.enable(MOCKED);
+  for (const [what, heartbeatMs, say] of [
+    ["an own event", 1e9, (link) => link.message({ type: "ack", id: "c", room: "r", revision: 7 })],
+    ["anything", 10_000, () => {}],
+  ]) {
+    let link;
+    const { connection, opened } = played({
+      name: "stream", mayBeHeld: true,
+      open: (made) => {
+        link = made;
+        link.heard();
+        link.message({ ...GREETING, heartbeat_ms: heartbeatMs });
+      },
+    }, { name: "poll", open: stays });
+    connection.send({ type: "subscribe", id: "s", room: "r" });
+    connection.start();
+    await pass(context, 1);
+    link.message({ type: "subscribed", id: "s", room: "r", epoch: "e.0", head: 5, how: "events" });
+    link.message({ type: "event", room: "r", revision: 5 });
+    link.message({ type: "ack", id: "b", room: "r", revision: 6 });
+    await pass(context, 1);
+    link.message({ type: "event", room: "r", revision: 6 });
+    await pass(context, 10);
+    assert.equal(opened.length, 1, "that one came");
+    say(link);
+    await pass(context, 50);
+    assert.deepEqual(opened.map(([name]) => name), ["stream", "poll"], what);
+    connection.stop();
+  }
+});
+
+test("outside of a page a client says that it needs the server's address", () => {
+  assert.throws(() => connect({ user: "alice" }), /`url` is needed/);
 });

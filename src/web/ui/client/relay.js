@@ -23,6 +23,8 @@ import { freshTabId } from "./tab.js";
 const OWN_LOCK_WITHIN_MS = 500;
 const PROBE_EVERY_MS = 5_000;
 const ANSWER_WITHIN_MS = 2_000;
+/** A leader whose source of tokens fails so often, while it has no line, lets another tab try with its own. */
+const TOKEN_FAILURES_MAX = 3;
 const TOKEN_CLOSE = 4501;
 const REPLACED_CLOSE = 4507;
 
@@ -174,10 +176,18 @@ export class Relay {
     this.#isAttached = false;
     this.#isBarred = false;
     this.#followed.clear();
+    let failures = 0;
     const connection = new Connection(this.options, {
-      status: (status) => connection === this.#connection && this.#stands(status),
+      status: (status) => {
+        if (status.state === "live") failures = 0;
+        if (connection === this.#connection) this.#stands(status);
+      },
       message: (message) => connection === this.#connection && this.#tell({ kind: "message", message }),
-      problem: this.on.problem,
+      problem: (error) => {
+        this.on.problem(error);
+        if (connection.status.state !== "live") failures += 1;
+        if (failures >= TOKEN_FAILURES_MAX && connection === this.#connection && this.#followers.size > 0) this.#stepDown();
+      },
     });
     this.#connection = connection;
     connection.start();
@@ -210,7 +220,7 @@ export class Relay {
     this.#campaign(false);
   }
 
-  // Another tab leads now: this one was frozen, or is one too many.
+  // Another tab leads now, or may: this one was frozen, or is one too many, or has no token.
   #stepDown() {
     const connection = this.#connection;
     if (!connection) return;

@@ -14,7 +14,7 @@ export function transportsOf(options) {
       open: socketTransport(options),
       isThere: (url) => answers(options.WebSocket, url),
     },
-    stream: { name: "stream", open: streamTransport(options) },
+    stream: { name: "stream", open: streamTransport(options), mayBeHeld: true },
     poll: { name: "poll", open: pollTransport(options) },
   };
   const found = options.transports.map((name) => known[name]).filter(Boolean);
