@@ -139,3 +139,11 @@ test("what no server takes is thrown at whoever says it", () => {
   room.ephemeral("cursor_move", { to: 4 });
   assert.equal(sent.at(-1).name, "cursor_move");
 });
+
+test("a room that was left and asked for anew is not left by its first follower again", () => {
+  const forgotten = [];
+  const room = new Room("r", { user: "alice", isLive: true, send: () => {}, forget: (id) => forgotten.push(id) });
+  room.unfollow();
+  room.unfollow();
+  assert.deepEqual(forgotten, ["r"]);
+});

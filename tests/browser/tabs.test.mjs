@@ -173,3 +173,29 @@ describe("a copy of a tab", () => {
     });
   }
 });
+
+describe("a copy of a tab, where no line can be shared,", () => {
+  test("has a line of its own beside that of its original", async () => {
+    const alice = await person();
+    await alice.addInitScript(() => { Object.defineProperty(navigator, "locks", { value: undefined }); });
+    const original = await tab(alice);
+    await isReady(original);
+    const [copy] = await Promise.all([alice.waitForEvent("page"), original.evaluate(() => { window.open(location.href); })]);
+    await copy.waitForLoadState();
+    const replaced = original.evaluate(() => new Promise((resolve) => {
+      let isLost = false;
+      globalThis.client.on("status", ({ state, code }) => {
+        isLost ||= state !== "live";
+        if (state === "closed") resolve(code);
+        if (isLost && state === "live") resolve("live again");
+      });
+    }));
+    await connectIn(copy);
+    assert.equal(await replaced, "live again");
+    await isReady(copy);
+    const room = await openRoom();
+    for (const page of [original, copy]) await follow(page, room);
+    await say(room, "to both of you");
+    for (const page of [original, copy]) await hears(page, "to both of you");
+  });
+});

@@ -1,7 +1,7 @@
 // The types of `client.js`. Those of the messages are generated: see `client/protocol.d.ts`.
 
 import type {
-  Ack, CommandId, EntityId, Epoch, ErrorCode, Event, MemberId, Page, Ready, Reject, Revision, ServerMessage,
+  Ack, CommandId, EntityId, Epoch, ErrorCode, Event, MemberId, Page, Position, Ready, Reject, Revision, ServerMessage,
 } from "./client/protocol.js";
 
 export type * from "./client/protocol.js";
@@ -49,7 +49,7 @@ export interface Store {
 }
 
 export interface ConnectOptions {
-  /** Of the server; in a page, its own. */
+  /** Of the server; in a page, its own. Needed elsewhere. */
   url?: string;
   /** In local mode: who this is. */
   user?: MemberId;
@@ -115,7 +115,7 @@ export class Room {
   on<Name extends keyof RoomEvents>(name: Name, listener: (value: RoomEvents[Name]) => void): Off;
   once<Name extends keyof RoomEvents>(name: Name): Promise<RoomEvents[Name]>;
   command(name: string, data?: object, options?: CommandOptions): Promise<Ack>;
-  post(text: string, options?: CommandOptions & { kind?: "text" | "action"; replyTo?: Revision | null }): Promise<Ack>;
+  post(text: string, options?: CommandOptions & { kind?: "text" | "action"; replyTo?: Revision | null }): Promise<Ack & { revision: Revision; position: Position }>;
   edit(target: Revision, text: string): Promise<Ack>;
   redact(target: Revision, reason?: string): Promise<Ack>;
   react(target: Revision, emoji: string): Promise<Ack>;
@@ -163,7 +163,7 @@ export class Client {
   on<Name extends keyof ClientEvents>(name: Name, listener: (value: ClientEvents[Name]) => void): Off;
   once<Name extends keyof ClientEvents>(name: Name): Promise<ClientEvents[Name]>;
   /** Follows a room; the same room again gives the same object. One whose name or place no server takes is `denied`. */
-  room(id: EntityId, from?: { epoch?: Epoch; after?: Revision; catchUp?: "events" | "state" }): Room;
+  room(id: EntityId, from?: { epoch?: Epoch | null; after?: Revision | null; catchUp?: "events" | "state" }): Room;
   command(room: EntityId, name: string, data?: object, options?: CommandOptions): Promise<Ack>;
   /** Sends an expired command after all. */
   resend(id: CommandId): void;
@@ -180,6 +180,7 @@ export interface Api {
   /** Who asks, and a page of the rooms that they are in. */
   me(options?: { limit?: number; after?: string }): Promise<{ user: MemberId; profile: any; invitations: { room: EntityId; title: string; by: MemberId }[]; rooms: any[]; next?: string }>;
   rooms(options?: { order?: "activity" | "title"; limit?: number; after?: string }): Promise<{ rooms: any[]; next?: string }>;
+  room(room: EntityId): Promise<any>;
   members(room: EntityId): Promise<any[]>;
   timeline(room: EntityId, options?: { before?: Revision; limit?: number }): Promise<{ messages: any[]; more: boolean }>;
   /** `minPosition`: as it reads once what is recorded up to there is in it, the `position` of an ack say. */

@@ -49,6 +49,11 @@ export class Api {
     return this.request(`/api/rooms?${query}`);
   }
 
+  /** One room. */
+  room(room) {
+    return this.request(`/api/rooms/${encodeURIComponent(room)}`);
+  }
+
   /** Everyone in a room, by id. */
   async members(room) {
     const members = [];

@@ -19,6 +19,7 @@ const ME = "me";
 /** Requests that wait for an answer at once. */
 const REQUESTS_MAX = 100;
 const CLOSED = "the client was closed";
+const REPLACED_CLOSE = 4507;
 /** How long a fresh token may take before what was refused without it is sent again, in milliseconds. */
 const TOKEN_WITHIN_MS = 1_000;
 
@@ -42,6 +43,7 @@ export class Client extends Emitter {
   #epoch = null; // of the server's history, as far as this client was told
   #epochAsked = null; // the id of a subscribe that is to tell it and follows nothing
   #isShared;
+  #hasMoved = false; // to another session, because its own went on in a copy of this tab
 
   /** Made by `connect`. */
   constructor(options) {
@@ -245,12 +247,21 @@ export class Client extends Emitter {
   }
 
   #stands(status) {
+    if (this.#isTaken(status)) return;
     if (status.state !== "live" && this.greeting) {
       this.greeting = null;
       this.#outbox.lost();
       for (const room of this.#rooms.values()) room.lost();
     }
     this.emit("status", this.status);
+  }
+
+  // A tab and its copy begin with the same session where they do not share a line: who came first takes another, once.
+  #isTaken({ state, code }) {
+    if (state !== "closed" || code !== REPLACED_CLOSE || this.#isShared || this.#options.session || this.#hasMoved) return false;
+    this.#hasMoved = true;
+    this.#line.wake();
+    return true;
   }
 
   #take(message) {

@@ -154,6 +154,7 @@ export class Room extends Emitter {
 
   /** Follows no more. */
   unfollow() {
+    if (this.state === "left") return; // the room may have been asked for anew since
     clearTimeout(this.#placeTimer);
     clearTimeout(this.#seenTimer);
     this.#sendSeen();
