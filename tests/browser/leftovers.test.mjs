@@ -41,9 +41,9 @@ describe("an invitation of long ago", () => {
     await alice.picture("invitation-of-long-ago");
     await decline.click();
     await decline.waitFor({ state: "detached" });
-    await alice.page.reload();
+    const [listed] = await Promise.all([alice.page.waitForResponse(/\/api\/me/), alice.page.reload()]);
+    await listed.finished();
     await alice.isLive();
-    await alice.page.waitForResponse(/\/api\/me/).catch(() => {});
     assert.equal(await decline.count(), 0);
   });
 });
@@ -135,6 +135,25 @@ describe("small things", () => {
     await alice.page.click("#new-room");
     await alice.page.fill("#room-form-title", "Über uns: Café");
     assert.equal(await alice.page.inputValue("#room-form-id"), "uber-uns-cafe");
+  });
+
+  test("one's own stream is no room: not in the address, and not to be opened", async () => {
+    const alice = await come("alice", { room: "me" });
+    assert.equal(await alice.page.locator("#room-title").innerText(), "Pick a room");
+    await alice.page.click("#new-room");
+    await alice.page.fill("#room-form-title", "Me");
+    await alice.page.press("#room-form-title", "Enter");
+    await alice.page.locator("#room-form-error", { hasText: "your own stream" }).waitFor();
+  });
+
+  test("a name that begins with a flag has the whole of it for a picture", async () => {
+    const alice = await come("alice");
+    assert.equal(await alice.page.evaluate(async () => {
+      const { paintAvatar } = await import("/ui/dom.js");
+      const element = document.createElement("span");
+      paintAvatar(element, "bob", "🇩🇪 Bob");
+      return element.textContent;
+    }), "🇩🇪");
   });
 
   test("the page of the HTTP API proposes bodies that are messages", async () => {

@@ -1,54 +1,21 @@
-// Rooms that ask for this person: the server tells which, and their own stream what has changed. Of that
-// only the latest page comes, and an invitation may be older.
+// Rooms that ask for this person, and their answer.
 
 import { Rejected } from "/client.js";
 import { byId, button, make, say } from "./dom.js";
 
-/** The list is asked for so often where it is not to be had now, and after so long. */
-const TRIES_MAX = 20;
-const AGAIN_MS = 2_000;
-
 export class Invitations {
-  /** @param {import("/client.js").Client} client @param {(room: string) => void} go shows a room */
-  constructor(client, go) {
-    Object.assign(this, { client, go });
-    this.listed = []; // as the server says: { room, title, by }
-    this.told = new Map(); // room -> the invitation, or null once it has ended, by events since the last reset
-    client.me.on("reset", () => {
-      this.listed = [];
-      this.told.clear();
-      this.draw();
-      this.load();
-    });
-    client.me.on("event", ({ name, data }) => {
-      if (name !== "InvitationReceived" && name !== "InvitationEnded") return;
-      this.told.set(data.room, name === "InvitationReceived" ? data : null);
-      this.draw();
-    });
+  /**
+   * @param {import("/client.js").Client} client
+   * @param {import("./standing.js").Standing} standing tells which there are
+   * @param {(room: string) => void} go shows a room
+   */
+  constructor(client, standing, go) {
+    Object.assign(this, { client, standing, go });
+    standing.on("invitations", () => this.draw());
   }
 
-  async load(tries = 0) {
-    clearTimeout(this.timer);
-    const asked = (this.asked = Symbol("asked"));
-    try {
-      const { invitations } = await this.client.api.me({ limit: 1 });
-      if (asked !== this.asked) return;
-      this.listed = invitations;
-      this.draw();
-    } catch ({ status, afterMs }) {
-      const comesLater = asked === this.asked && (status === undefined || status >= 500);
-      if (comesLater && tries < TRIES_MAX) this.timer = setTimeout(() => this.load(tries + 1), afterMs ?? AGAIN_MS);
-    }
-  }
-
-  // What the events tell of a room is newer than the list, or the same.
   draw() {
-    const open = new Map(this.listed.map((invitation) => [invitation.room, invitation]));
-    for (const [room, invitation] of this.told) {
-      if (invitation) open.set(room, invitation);
-      else open.delete(room);
-    }
-    byId("invitations").replaceChildren(...[...open.values()].map((invitation) => this.entry(invitation)));
+    byId("invitations").replaceChildren(...this.standing.invitations.map((invitation) => this.entry(invitation)));
   }
 
   entry({ room, title, by }) {
