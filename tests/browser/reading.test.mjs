@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 
 import { connect } from "../../src/web/ui/client.js";
 import { until } from "./browser.mjs";
+import { Proxy } from "./server.mjs";
 import { come, owner, server } from "./visits.mjs";
 
 const open = (id) => owner.command(id, "open_room", { title: id });
@@ -100,6 +101,112 @@ describe("more rooms than a page of the list", () => {
     await alice.page.evaluate(() => new Promise((resolve) => { setTimeout(() => requestAnimationFrame(resolve), 100); }));
     await alice.page.mouse.up();
     await alice.page.locator("#room-title", { hasText: "pressed" }).waitFor();
+  });
+});
+
+describe("a room that is far down the list", () => {
+  test("has its title all the same", async () => {
+    await owner.command("far-down", "open_room", { title: "Far down the list" });
+    await sayMany("far-down", 60);
+    await Promise.all(Array.from({ length: 110 }, (_, number) => open(`above-${number}`)));
+    await Promise.all(Array.from({ length: 110 }, (_, number) => say(`above-${number}`, "lately")));
+    const alice = await come("alice", { room: "far-down" });
+    await alice.page.locator("#room-title", { hasText: "Far down the list" }).waitFor();
+  });
+});
+
+describe("what is unread in the list", () => {
+  test("is what was read on no device, also in a browser that sees the room for the first time", async () => {
+    for (const room of ["unread-here", "read-there"]) {
+      await open(room);
+      const own = connect({ url: server.url, user: "alice" });
+      await own.command(room, "join");
+      const held = own.room(room);
+      const marked = new Promise((resolve) => {
+        own.me.on("event", ({ name, data }) => name === "ReadMarkerMoved" && data.room === room && resolve());
+      });
+      await held.once("live");
+      await say(room, "read on the phone");
+      await until("it is there", () => held.unread === 1);
+      held.seen();
+      await marked;
+      own.close();
+    }
+    await say("unread-here", "read nowhere");
+    const alice = await come("alice");
+    const count = (room) => alice.page.locator(`[data-room="${room}"] .count`);
+    await count("unread-here").waitFor();
+    assert.equal(await count("read-there").count(), 0);
+    await alice.picture("unread-elsewhere");
+    const phone = connect({ url: server.url, user: "alice" });
+    const held = phone.room("unread-here");
+    await held.once("live");
+    held.seen();
+    await count("unread-here").waitFor({ state: "detached" });
+    // One's own words on another device are no news either.
+    await phone.command("read-there", "post_message", { text: "my own answer" });
+    await alice.page.locator('[data-room="read-there"]', { hasText: "my own answer" }).waitFor();
+    assert.equal(await count("read-there").count(), 0);
+    phone.close();
+  });
+});
+
+describe("a reader so far back that the newest is not held", () => {
+  test("is told of a thread without a number, and sees what they write without a line", async () => {
+    await open("detached");
+    const { revision: root } = await say("detached", "how it began");
+    await say("detached", "an early answer", { reply_to: root });
+    for (let part = 0; part < 2; part += 1) await sayMany("detached", 300);
+    await say("detached", "a late answer", { reply_to: root });
+    const proxy = await Proxy.start(server.port);
+    const alice = await come("alice", { room: "detached" }, proxy.url);
+    await alice.join();
+    await until("the first lines are there", async () => {
+      await alice.page.locator("#scroller").evaluate((scroller) => { scroller.scrollTop = 0; });
+      return await alice.message("how it began").count() > 0;
+    }, 40_000);
+    await alice.message("how it began").getByRole("button", { name: "Open the thread", exact: true }).waitFor();
+    await alice.picture("detached");
+    proxy.cut();
+    await alice.page.locator("#banner").waitFor();
+    await alice.say("written far back");
+    await alice.page.locator(".message.waiting", { hasText: "written far back" }).waitFor();
+    await alice.picture("detached-offline");
+    proxy.restore();
+    await until("it is sent", async () => await alice.message("written far back").count() === 1
+      && await alice.page.locator(".message.waiting, .message.sending").count() === 0);
+    await proxy.stop();
+  });
+});
+
+describe("words that run from right to left", () => {
+  test("are laid out so, and turn nothing beside them", async () => {
+    await open("both-ways");
+    await say("both-ways", "ثانياً!");
+    await say("both-ways", "waves \u202e at you", { kind: "action" });
+    const alice = await come("alice", { room: "both-ways" });
+    await alice.hears("ثانياً!");
+    const places = await alice.message("ثانياً!").locator(".text").evaluate((element) => {
+      const [words] = element.childNodes;
+      return [0, words.length - 1].map((at) => {
+        const range = document.createRange();
+        range.setStart(words, at);
+        range.setEnd(words, at + 1);
+        return range.getBoundingClientRect().x;
+      });
+    });
+    assert.ok(places[1] < places[0], `the sign at the end is at ${places[1]}, the first letter at ${places[0]}`);
+    const digits = await alice.message("waves").locator("time").evaluate((element) => {
+      const [words] = element.childNodes;
+      return Array.from(words.data, (_, at) => {
+        const range = document.createRange();
+        range.setStart(words, at);
+        range.setEnd(words, at + 1);
+        return range.getBoundingClientRect().x;
+      });
+    });
+    assert.deepEqual(digits, [...digits].sort((one, other) => one - other), "the time reads as ever");
+    await alice.picture("both-ways");
   });
 });
 

@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 import { connect } from "../../src/web/ui/client.js";
 import { until } from "./browser.mjs";
 import { Server } from "./server.mjs";
-import { come, owner } from "./visits.mjs";
+import { come, owner, server } from "./visits.mjs";
 
 /** A person in a room of their own. */
 async function writer(title) {
@@ -170,6 +170,58 @@ describe("who was removed from an open room", () => {
     await alice.composer.waitFor();
     await alice.say("and here again");
     await alice.hears("and here again");
+  });
+});
+
+describe("who was removed and came back elsewhere", () => {
+  test("may write at once in another tab, and on another device", async () => {
+    await owner.command("back-elsewhere", "open_room", { title: "Back elsewhere" });
+    const alice = await come("alice", { room: "back-elsewhere" });
+    await alice.join();
+    await alice.say("here I am");
+    const second = await alice.tab("back-elsewhere");
+    await alice.isLive(second);
+    const phone = await come("alice", { room: "back-elsewhere" });
+    await phone.composer.waitFor();
+    await owner.command("back-elsewhere", "remove_member", { member: "alice" });
+    for (const page of [alice.page, second, phone.page]) await page.locator("#join-row", { hasText: "You were removed" }).waitFor();
+    await alice.page.bringToFront();
+    await alice.page.click("#join");
+    await alice.composer.waitFor();
+    for (const page of [second, phone.page]) {
+      await page.bringToFront();
+      await page.locator("#composer-place textarea").waitFor();
+      await page.locator("#join-row").waitFor({ state: "hidden" });
+    }
+    await phone.say("and on this one");
+    await alice.hears("and on this one", second);
+  });
+});
+
+describe("a member, while the list of members is not to be had,", () => {
+  test("is not told that they are none, and may write once it is", async () => {
+    await owner.command("no-list", "open_room", { title: "No list" });
+    const own = connect({ url: server.url, user: "alice" });
+    await own.command("no-list", "join");
+    own.close();
+    await Promise.all(Array.from({ length: 60 }, (_, number) => owner.command("no-list", "post_message", { text: `line ${number}` })));
+    const alice = await come("alice");
+    let [isDown, asked] = [true, 0];
+    await alice.page.route("**/api/rooms/no-list/members*", (route) => {
+      asked += 1;
+      return isDown ? route.fulfill({ status: 503, json: { code: "unavailable", retry: true, after_ms: 50 } }) : route.fallback();
+    });
+    await alice.page.clock.install();
+    await alice.page.evaluate(() => { location.hash = "no-list"; });
+    await alice.hears("line 59");
+    await until("it was asked for very often", async () => {
+      await alice.page.clock.fastForward(61_000);
+      return asked > 25;
+    });
+    assert.equal(await alice.page.locator("#join-row").isVisible(), false);
+    isDown = false;
+    await alice.page.clock.fastForward(61_000);
+    await alice.composer.waitFor();
   });
 });
 
