@@ -23,7 +23,8 @@ export async function launchForgetful() {
   const preferences = { profile: { default_content_setting_values: { cookies: 2 } } };
   await writeFile(path.join(profile, "Default", "Preferences"), JSON.stringify(preferences));
   const context = await chromium.launchPersistentContext(profile, HOW);
-  context.on("close", () => rm(profile, { recursive: true, force: true }));
+  // It may still be writing there.
+  context.on("close", () => rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
   return { newContext: () => context };
 }
 

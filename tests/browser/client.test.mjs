@@ -251,6 +251,23 @@ describe("people in a room", () => {
   });
 });
 
+describe("what was read in the last moment", () => {
+  test("is told before the line is closed", async () => {
+    const [alice, bob] = [client("alice"), client("bob", { url: server.url })];
+    const id = await openRoom(alice);
+    await bob.command(id, "join");
+    const room = alice.room(id);
+    await room.once("live");
+    const { revision } = await bob.command(id, "post_message", { text: "the last" });
+    await until("it is unread", () => room.unread === 1);
+    room.seen();
+    alice.close();
+    const phone = client("alice");
+    await phone.room(id).once("live");
+    await until("another device knows", () => phone.room(id).seenRevision === revision);
+  });
+});
+
 describe("what is unread after an interruption", () => {
   const interrupt = async (room, meanwhile) => {
     const isBack = room.once("live");

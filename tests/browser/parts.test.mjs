@@ -162,6 +162,17 @@ test("bounds are told: too many, too big, a full storage", async () => {
   await assert.rejects(outbox.add(frame("big")), { code: "too_big" });
 });
 
+test("what waits is kept if a store has taken it that outlives the page", async () => {
+  for (const [store, isKept] of [[localStore("s", storage()), true], [localStore("s", storage(10)), false], [memoryStore(), false]]) {
+    const outbox = new Outbox({ store, owner: "tab", send: () => {} });
+    outbox.add(frame("a")).catch(() => {});
+    outbox.add(frame("b"), { isStored: false }).catch(() => {});
+    await new Promise(setImmediate);
+    assert.deepEqual([outbox.isKept("a"), outbox.isKept("b")], [isKept, false]);
+    outbox.close();
+  }
+});
+
 test("a command that turns out to be too long for the server is refused and keeps no other", async () => {
   const store = memoryStore();
   const left = { id: "left", owner: "tab", frame: frame("left behind and far too long"), createdAt: Date.now(), attempted: false, state: "waiting" };

@@ -206,6 +206,13 @@ describe("words that run from right to left", () => {
       });
     });
     assert.deepEqual(digits, [...digits].sort((one, other) => one - other), "the time reads as ever");
+    const edges = await alice.message("waves").locator(".text").evaluate((element) => {
+      const words = document.createRange();
+      words.selectNodeContents(element);
+      words.setEndBefore(element.querySelector("time"));
+      return [words.getBoundingClientRect().right, element.querySelector("time").getBoundingClientRect().left];
+    });
+    assert.ok(edges[0] <= edges[1] + 1, `the words end at ${edges[0]}, the time stands at ${edges[1]}`);
     await alice.picture("both-ways");
   });
 });
@@ -284,6 +291,24 @@ describe("the page", () => {
       const { x, width } = await alice.page.getByRole("button", { name: `React with ${sign}` }).boundingBox();
       assert.ok(x >= 0 && x + width <= 360, `${sign} is at ${x}`);
     }
+  });
+
+  test("gives its drawer of rooms the focus on a phone, and takes it back", async () => {
+    await open("drawer");
+    const alice = await come("alice", { room: "drawer", viewport: { width: 360, height: 740 }, reducedMotion: "no-preference" });
+    await alice.join();
+    const focused = () => alice.page.evaluate(() => document.activeElement.id);
+    await alice.page.click("#drawer-open");
+    assert.equal(await focused(), "drawer-close");
+    await alice.picture("drawer");
+    for (let step = 0; step < 40; step += 1) {
+      await alice.page.keyboard.press("Tab");
+      assert.equal(await alice.page.evaluate(() => document.activeElement.closest("main") === null), true, "what is covered takes no focus");
+    }
+    await alice.page.keyboard.press("Escape");
+    assert.equal(await focused(), "drawer-open");
+    await alice.page.keyboard.press("Control+k");
+    assert.equal(await focused(), "room-search");
   });
 
   test("is reached by Tab, message by message, and says how", async () => {

@@ -147,3 +147,13 @@ test("a room that was left and asked for anew is not left by its first follower 
   room.unfollow();
   assert.deepEqual(forgotten, ["r"]);
 });
+
+test("who is denied is told why, and of what is not known no more than that", () => {
+  for (const [code, words] of [["not_found", /no room/], ["not_a_member", /only members/], ["something_new", /something_new/]]) {
+    const { room, answer } = follow();
+    const why = [];
+    room.on("denied", ({ message }) => why.push(message));
+    answer("denied", null, { code });
+    assert.match(why.join(), words);
+  }
+});

@@ -7,7 +7,7 @@ import { describe, test } from "node:test";
 
 import { connect } from "../../src/web/ui/client.js";
 import { until } from "./browser.mjs";
-import { Server } from "./server.mjs";
+import { Proxy, Server } from "./server.mjs";
 import { come, owner, server } from "./visits.mjs";
 
 /** A person in a room of their own. */
@@ -124,6 +124,83 @@ describe("a room that has another history since", () => {
     await alice.say("on it goes");
     await alice.hears("on it goes");
     await own.stop();
+  });
+});
+
+describe("a reply and an edit that were begun before a room's history was replaced", () => {
+  test("are about no message any more, and their words stay", async () => {
+    const own = await Server.start();
+    const keeper = connect({ url: own.url, user: "owner" });
+    await keeper.command("replaced", "open_room", { title: "Replaced" });
+    const alice = await come("alice", { room: "replaced" }, own.url);
+    await alice.join();
+    await alice.say("in the backup");
+    await alice.hears("in the backup");
+    await until("it is recorded", async () => await alice.page.locator(".message.sending").count() === 0);
+    await own.run("backup", "create", "--data", own.data, "--store", `${own.root}/backups`);
+    await alice.say("after the backup");
+    await alice.hears("after the backup");
+    await alice.act("in the backup", "Reply");
+    await alice.composer.fill("half a reply");
+    await alice.act("after the backup", "Edit");
+    await alice.composer.fill("after the backup, mended");
+    await own.kill();
+    await own.run("backup", "restore", "--store", `${own.root}/backups`, "latest", "--into", `${own.root}/restored`);
+    own.data = `${own.root}/restored`;
+    await own.up();
+    await alice.page.locator("#composer-place .problem", { hasText: "history was replaced" }).waitFor();
+    await alice.picture("mode-lost");
+    assert.equal(await alice.page.locator("#composer-place .context").isVisible(), false);
+    assert.equal(await value(alice), "half a reply\nafter the backup, mended");
+    await keeper.command("replaced", "post_message", { text: "in the place of another" });
+    await alice.hears("in the place of another");
+    await alice.composer.press("Enter");
+    await alice.hears("half a reply");
+    assert.equal(await alice.page.locator(".quote").count(), 0);
+    keeper.close();
+    await own.stop();
+  });
+});
+
+describe("an edit of what was removed meanwhile", () => {
+  test("keeps its words, and says so", async () => {
+    const { alice, room } = await writer("Removed meanwhile");
+    await alice.say("to be removed");
+    await alice.hears("to be removed");
+    await until("it is recorded", async () => await alice.page.locator(".message.sending").count() === 0);
+    await alice.act("to be removed", "Edit");
+    await alice.composer.fill("better words");
+    const own = connect({ url: server.url, user: "alice" });
+    const { events } = await own.room(room).history();
+    await own.room(room).redact(events.find(({ data }) => data.text === "to be removed").revision);
+    own.close();
+    await alice.page.locator(".removed").waitFor();
+    await alice.composer.press("Enter");
+    await alice.page.locator("#composer-place .problem", { hasText: "removed meanwhile" }).waitFor();
+    assert.equal(await value(alice), "better words");
+  });
+});
+
+describe("what is written without a line, into a storage that is full", () => {
+  test("is said to be lost with the page", async () => {
+    const proxy = await Proxy.start(server.port);
+    const alice = await come("alice", {}, proxy.url);
+    await alice.isLive();
+    await alice.openRoom("Not kept");
+    proxy.cut();
+    await alice.page.locator("#banner").waitFor();
+    await alice.say("kept");
+    await alice.page.locator("#banner", { hasText: "kept and sent then" }).waitFor();
+    await alice.page.evaluate(() => { Storage.prototype.setItem = () => { throw new Error("full"); }; });
+    await alice.say("not kept");
+    await alice.page.locator("#banner", { hasText: "if this page stays open" }).waitFor();
+    await alice.picture("not-kept");
+    const asked = new Promise((resolve) => { alice.page.on("dialog", (dialog) => dialog.dismiss().then(() => resolve(dialog.type()))); });
+    alice.page.reload().catch(() => {});
+    assert.equal(await asked, "beforeunload");
+    proxy.restore();
+    await alice.page.locator("#banner").waitFor({ state: "hidden" });
+    await proxy.stop();
   });
 });
 

@@ -96,8 +96,14 @@ class Chat {
       event.preventDefault(); // the address names the room
       this.composer.focus();
     });
+    window.addEventListener("beforeunload", (event) => this.losesWords() && event.preventDefault());
     this.client.on("ready", () => this.sidebar.refreshSoon());
     this.client.on("status", (status) => this.stands(status));
+  }
+
+  // Words that wait and that this browser could not keep, full or forbidden as its storage is.
+  losesWords() {
+    return this.client.pending.some(({ id, state, frame }) => state === "waiting" && frame.data?.text !== undefined && !this.client.isKept(id));
   }
 
   listed() {
@@ -172,6 +178,7 @@ class Chat {
     conversation.holdsStill = () => isShown() && !this.timeline.isAtBottom;
     conversation.on("changed", () => isShown() && this.changed());
     conversation.on("arrived", (item) => this.arrived(conversation, item));
+    conversation.on("restarted", (isAnother) => isAnother && isShown() && this.composer.loseMode());
     conversation.on("head", () => (isShown() ? this.headDue() : this.sidebar.refreshSoon()));
     return conversation;
   }

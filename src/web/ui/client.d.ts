@@ -46,6 +46,8 @@ export interface Store {
   list(): MaybePromise<Entry[]>;
   put(entry: Entry): MaybePromise<void>;
   remove(id: string): MaybePromise<void>;
+  /** Whether it is gone with the page. */
+  isVolatile?: boolean;
 }
 
 export interface ConnectOptions {
@@ -156,6 +158,8 @@ export class Client {
   readonly greeting: Ready | null;
   /** Commands that were not answered yet, oldest first. */
   readonly pending: Entry[];
+  /** Whether a command that waits outlives the page: its store has taken it. */
+  isKept(id: CommandId): boolean;
   readonly rooms: Room[];
   /** One's own stream: profile, invitations, read markers, new sessions. */
   readonly me: Room;

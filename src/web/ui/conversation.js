@@ -34,6 +34,8 @@ export class Conversation extends Emitter {
     this.position = undefined; // of the last event, among all of the server
     this.acked = new Map(); // command id -> { entry, revision }, recorded and not seen here yet
     this.isLoading = false;
+    this.isListed = undefined; // whether the list has it, as far as it was asked for
+    this.askedTitle = undefined; // what the room's own document says
     this.problem = null; // why the room is not to be read
     this.newFrom = null; // where this person had stopped reading
     this.holdsStill = () => false; // a reader far back keeps their place
@@ -70,6 +72,7 @@ export class Conversation extends Emitter {
    */
   listed(isThere) {
     if (isThere && [NOT_FOUND, REMOVED].includes(this.problem?.code)) this.room.restart();
+    this.isListed = isThere;
     if (!isThere && this.window.isLive) this.loadTitle();
   }
 
@@ -99,6 +102,7 @@ export class Conversation extends Emitter {
   live() {
     this.window.isLive = true;
     this.problem = null; // another tab of this person may have come back
+    if (this.isListed === false) this.loadTitle();
     if (this.newFrom === null && this.room.unread > 0 && this.room.seenRevision !== null) this.newFrom = this.room.seenRevision + 1;
     this.emit("changed");
     this.emit("head");
@@ -187,7 +191,8 @@ export class Conversation extends Emitter {
   }
 
   /** The same for another wording of a message. */
-  edit(target, text) {
+  async edit(target, text) {
+    if (this.window.byRevision.get(target)?.isRemoved) throw new Error("the message was removed meanwhile");
     const id = randomId();
     return this.taken(id, this.room.command("edit_message", { target, text }, { id }));
   }

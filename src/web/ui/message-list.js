@@ -260,9 +260,19 @@ export class MessageList {
   }
 }
 
+// Signs that turn the direction of what follows, and those that end what they began.
+const TURNS = /[\u202a\u202b\u202d\u202e]/g;
+const ISOLATES = /[\u2066-\u2068]/g;
+
+// What ends all that a text begins, so that nothing behind it is turned.
+function endOfTurns(text) {
+  const turns = "\u202c".repeat(text.match(TURNS)?.length ?? 0);
+  return turns + `\u2069${turns}`.repeat(text.match(ISOLATES)?.length ?? 0);
+}
+
 // Text with its web addresses made into links.
 function linked(text) {
-  return text.split(/(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]}])/).map((part, index) => {
+  return (text + endOfTurns(text)).split(/(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]}])/).map((part, index) => {
     if (index % 2 === 0) return part;
     const link = make("a", "", part);
     link.href = part;

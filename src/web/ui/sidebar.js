@@ -242,17 +242,28 @@ export class Sidebar {
   }
 
   drawer(isOpen) {
+    const wasOpen = document.body.classList.contains("drawer-open");
     document.body.classList.toggle("drawer-open", isOpen);
     byId("drawer-open").setAttribute("aria-expanded", String(isOpen));
+    this.shield();
+    if (wasOpen && !isOpen && this.isDrawer.matches) byId("drawer-open").focus();
+  }
+
+  // What an open drawer covers takes no focus.
+  shield() {
+    const isCovered = this.isDrawer.matches && document.body.classList.contains("drawer-open");
+    for (const element of document.querySelectorAll("main, #panel, #skip")) element.inert = isCovered;
   }
 
   wireDrawer() {
+    this.isDrawer = window.matchMedia("(max-width: 700px)");
+    this.isDrawer.addEventListener("change", () => this.shield());
     byId("drawer-open").addEventListener("click", () => {
       this.drawer(true);
       byId("drawer-close").focus();
     });
     for (const id of ["drawer-close", "backdrop"]) byId(id).addEventListener("click", () => this.drawer(false));
-    byId("sidebar").addEventListener("keydown", (event) => event.key === "Escape" && this.drawer(false));
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.drawer(false));
   }
 
   /** Asks for a room to open; `id` is proposed. */

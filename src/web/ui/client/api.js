@@ -1,4 +1,5 @@
-// The HTTP side: lists that the server keeps, read with the same rights as the line.
+// The HTTP side: lists that the server keeps. With a token they are read with the same rights as the line; in local
+// mode, where anyone may say to be anyone, they are open to all.
 
 import { HttpError } from "./errors.js";
 
@@ -30,7 +31,7 @@ export class Api {
 
   #send(path, { body, ...init }, token) {
     const headers = {
-      ...(token && { authorization: `Bearer ${token}` }),
+      ...(token ? { authorization: `Bearer ${token}` } : this.user !== undefined && { "dramatis-user": this.user }),
       ...(body !== undefined && { "content-type": "application/json" }),
       ...init.headers,
     };
@@ -40,7 +41,7 @@ export class Api {
   /** Who asks, and a page of the rooms that they are in: `{ user, profile, invitations, rooms, next? }`. */
   me({ limit = 100, after } = {}) {
     const query = new URLSearchParams({ limit: String(limit), ...(after && { after }) });
-    return this.request(`/api/me?${query}`, this.user === undefined ? {} : { headers: { "dramatis-user": this.user } });
+    return this.request(`/api/me?${query}`);
   }
 
   /** One page of the rooms, the most recently active first: `{ rooms, next? }`. */

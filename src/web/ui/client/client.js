@@ -138,6 +138,11 @@ export class Client extends Emitter {
     return this.#outbox.entries;
   }
 
+  /** Whether a command that waits outlives the page: its store has taken it. */
+  isKept(id) {
+    return this.#outbox.isKept(id);
+  }
+
   /**
    * Follows a room; the same room again gives the same object. One whose name or place no server takes is `denied`.
    * @param {string} id
@@ -199,12 +204,17 @@ export class Client extends Emitter {
 
   /** Ends the line. What was not answered stays stored and is sent at the next `connect`. */
   close() {
+    this.#tellSeen();
     this.ended.abort();
     for (const room of this.#rooms.values()) room.lost();
     this.#line.stop();
     this.#outbox.close();
     for (const { reject } of this.#requests.values()) reject(new ClientError("closed", CLOSED));
     this.#requests.clear();
+  }
+
+  #tellSeen() {
+    for (const room of this.#rooms.values()) room.tellSeen();
   }
 
   // What a room says goes through this.
@@ -366,6 +376,7 @@ export class Client extends Emitter {
     if (typeof document !== "object") return;
     const { signal } = this.ended;
     let wasOffline = false;
+    addEventListener("pagehide", () => this.#tellSeen(), { signal });
     addEventListener("offline", () => { wasOffline = true; }, { signal });
     addEventListener("online", () => {
       // A line that stood before the network changed may be dead without knowing.

@@ -295,7 +295,7 @@ export class Connection {
   #expectEvent({ room, revision }) {
     const last = this.#rooms.get(room)?.last ?? null;
     const hasNext = this.#transport + 1 < this.options.transports.length;
-    if (!this.#choice.mayBeHeld || !hasNext || this.#timers.event || last === null || last >= revision) return;
+    if (!this.#choice.mayBeHeld || !hasNext || this.#timers.event || last === null || !(revision > last)) return;
     const pushed = this.#pushedCount;
     this.#timers.event = setTimeout(() => {
       this.#timers.event = null;

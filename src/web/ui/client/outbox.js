@@ -53,7 +53,7 @@ const ANY_EPOCH = "";
 export const byAge = (one, other) => one.createdAt - other.createdAt || (one.sequence ?? 0) - (other.sequence ?? 0);
 
 export class Outbox extends Emitter {
-  #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored, isOnItsWay, number }
+  #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored, isKept, isOnItsWay, number }
   #isReady = false;
   #epoch = null; // of the server's history, once this line has told it
   #onTheirWay = 0;
@@ -89,6 +89,11 @@ export class Outbox extends Emitter {
     return [...this.#entries.values()].map(({ entry }) => entry);
   }
 
+  /** Whether an entry outlives the page: the store has taken it, and does so itself. */
+  isKept(id) {
+    return this.#entries.get(id)?.isKept === true;
+  }
+
   /** From now on what waits belongs to this tab. */
   belongsTo(owner) {
     if (owner === this.owner) return;
@@ -102,7 +107,10 @@ export class Outbox extends Emitter {
   /** From now on what waits is kept in this store. */
   keepIn(store) {
     this.store = store;
-    for (const held of this.#entries.values()) this.#store(held);
+    for (const held of this.#entries.values()) {
+      held.isKept = false;
+      this.#store(held);
+    }
   }
 
   /** Takes over what the store holds of owners for whom `isMine(owner)` is true. */
@@ -116,7 +124,7 @@ export class Outbox extends Emitter {
     }
     const fresh = found.filter((entry) => !this.#entries.has(entry.id) && isMine(entry.owner));
     if (fresh.length === 0) return;
-    for (const entry of fresh) this.#entries.set(entry.id, { entry, tries: 0, isStored: true });
+    for (const entry of fresh) this.#entries.set(entry.id, { entry, tries: 0, isStored: true, isKept: true });
     this.#entries = new Map([...this.#entries].sort(([, one], [, other]) => byAge(one.entry, other.entry)));
     for (const held of fresh.map(({ id }) => this.#entries.get(id))) {
       if (held.entry.state === "expired") this.emit("expired", held.entry);
@@ -351,16 +359,21 @@ export class Outbox extends Emitter {
     return true;
   }
 
-  #store(held) {
-    if (held.isStored) this.#try(() => this.store.put(held.entry));
+  async #store(held) {
+    const { store } = this;
+    if (!held.isStored || !await this.#try(() => store.put(held.entry)) || store.isVolatile || held.isKept) return;
+    held.isKept = true;
+    this.emit("changed");
   }
 
-  // A store that is full or gone costs only what a reload would lose.
+  // Whether it could be done: a store that is full or gone costs only what a reload would lose.
   async #try(act) {
     try {
       await act();
+      return true;
     } catch (error) {
       this.emit("storage", error);
+      return false;
     }
   }
 }

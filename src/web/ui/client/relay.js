@@ -14,7 +14,7 @@
 
 import { Connection } from "./connection.js";
 import { randomId } from "./ids.js";
-import { freshTabId } from "./tab.js";
+import { freshSessionId, freshTabId } from "./tab.js";
 
 /**
  * A tab's lock that stays taken for so long is not on its way from the tab before a reload: another
@@ -196,10 +196,25 @@ export class Relay {
   }
 
   #stands(status) {
-    // This session goes on elsewhere: another tab took the lead while this one was frozen.
-    if (status.code === REPLACED_CLOSE) this.#stepDown();
+    if (status.code === REPLACED_CLOSE) this.#replaced();
     else if (status.state === "closed" && status.code === TOKEN_CLOSE) this.#giveWay(status);
     else this.#tell({ kind: "status", status });
+  }
+
+  // This session goes on elsewhere. Another tab took the lead while this one was frozen; or, where this one has it
+  // still, another browser has the same session, as copies of one machine do: then the tabs of this one take another.
+  async #replaced() {
+    const connection = this.#connection;
+    const { held = [] } = await navigator.locks.query().catch(() => ({}));
+    if (connection !== this.#connection || this.#isStopped) return;
+    const holder = (name) => held.find((lock) => lock.name === name)?.clientId;
+    const own = holder(this.#tabLock(this.tab));
+    if (own === undefined || holder(this.options.space) !== own) {
+      this.#stepDown();
+      return;
+    }
+    connection.session = this.options.session = freshSessionId(this.options.space);
+    connection.renew();
   }
 
   // This tab's token is refused; another tab's may still hold, so that the others hear nothing of it.

@@ -156,14 +156,19 @@ export class Room extends Emitter {
   unfollow() {
     if (this.state === "left") return; // the room may have been asked for anew since
     clearTimeout(this.#placeTimer);
-    clearTimeout(this.#seenTimer);
-    this.#sendSeen();
+    this.tellSeen();
     this.state = "left";
     this.#presence.clear();
     this.#link.forget(this.id);
   }
 
   // What follows is called by the client.
+
+  /** Says now how far this person has read, while there is a line. */
+  tellSeen() {
+    clearTimeout(this.#seenTimer);
+    this.#sendSeen();
+  }
 
   subscribe() {
     clearTimeout(this.#placeTimer);
@@ -223,7 +228,7 @@ export class Room extends Emitter {
       this.head = null;
       this.emit("reset", { epoch });
     }
-    this.#end("denied", { code: code ?? "not_found", message: DENIED[code] ?? DENIED.not_found });
+    this.#end("denied", { code: code ?? "not_found", message: DENIED[code ?? "not_found"] ?? `the server does not let this room be read (${code})` });
   }
 
   #forgetRead() {
@@ -383,6 +388,7 @@ const CLOSED = "the room is no longer yours to read";
 const DENIED = {
   not_found: "there is no room of this name",
   forbidden: "you may not read this room",
+  not_a_member: "only members may read this room: ask one for an invitation",
   rate_limited: "you follow as many rooms as the server allows: leave one first",
   unavailable: "the room cannot be read now",
 };
