@@ -53,6 +53,7 @@ export class Person {
   }
 
   async openRoom(title) {
+    await this.isLive();
     await this.page.click("#new-room");
     await this.page.fill("#room-form-title", title);
     await this.page.press("#room-form-title", "Enter");
