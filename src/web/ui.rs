@@ -47,6 +47,7 @@ const FILES: &[File] = files! {
     "/ui/panel.js": SCRIPT "panel.js",
     "/ui/refusals.js": SCRIPT "refusals.js",
     "/ui/sidebar.js": SCRIPT "sidebar.js",
+    "/ui/standing.js": SCRIPT "standing.js",
     "/ui/status.js": SCRIPT "status.js",
     "/ui/thread.js": SCRIPT "thread.js",
     "/ui/timeline.js": SCRIPT "timeline.js",

@@ -1,6 +1,7 @@
 // A real headless Chromium, and what a person does in it.
 
-import { mkdir } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { chromium } from "playwright-core";
 
@@ -11,7 +12,21 @@ const FLAGS = [
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 
-export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS });
+const HOW = { executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS };
+
+export const launch = () => chromium.launch(HOW);
+
+/** A browser whose user forbids all sites to keep anything: it has one context, which `close` ends with it. */
+export async function launchForgetful() {
+  const profile = await mkdtemp(path.join(tmpdir(), "dramatis-profile-"));
+  await mkdir(path.join(profile, "Default"));
+  const preferences = { profile: { default_content_setting_values: { cookies: 2 } } };
+  await writeFile(path.join(profile, "Default", "Preferences"), JSON.stringify(preferences));
+  const context = await chromium.launchPersistentContext(profile, HOW);
+  // It may still be writing there.
+  context.on("close", () => rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
+  return { newContext: () => context };
+}
 
 /** A person at a browser of their own; `tab()` opens one more of their tabs. */
 export class Person {
@@ -38,6 +53,7 @@ export class Person {
   }
 
   async openRoom(title) {
+    await this.isLive();
     await this.page.click("#new-room");
     await this.page.fill("#room-form-title", title);
     await this.page.press("#room-form-title", "Enter");

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import { Rejected, connect, memoryStore } from "../../src/web/ui/client.js";
+import { transportsOf } from "../../src/web/ui/client/transports.js";
 import { Proxy, Server, until } from "./server.mjs";
 
 let server;
@@ -158,6 +159,36 @@ describe("where a WebSocket does not get through", () => {
   });
 });
 
+describe("where a WebSocket opens and nothing passes over it", () => {
+  test("it counts as not there", async () => {
+    const [{ isThere }] = transportsOf({ transports: ["socket"], WebSocket: globalThis.WebSocket });
+    assert.equal(await isThere(proxy.url), true);
+    proxy.isDeaf = true;
+    const answer = isThere(proxy.url);
+    await until("something was said over it", () => proxy.unheardCount > 0);
+    proxy.cut();
+    assert.equal(await answer, false);
+    proxy.isDeaf = false;
+    proxy.restore();
+  });
+});
+
+describe("what a caller says that no server takes", () => {
+  test("is the caller's to hear, and leaves the line as it is", async () => {
+    const alice = client("alice");
+    const id = await openRoom(alice);
+    const room = alice.room(id);
+    await until("it is live", () => room.state === "live");
+    const { connection } = alice.greeting;
+    for (let count = 0; count < 12; count += 1) {
+      await assert.rejects(room.post("x", { id: `my id ${count}` }), { name: "ClientError", code: "malformed" });
+      assert.throws(() => room.ephemeral("cursor-move", { count }), { name: "ClientError", code: "malformed" });
+    }
+    await room.post("still here");
+    assert.equal(alice.greeting.connection, connection);
+  });
+});
+
 describe("when history was replaced", () => {
   test("a client drops what it held and takes what is there now", async () => {
     const own = await Server.start();
@@ -217,6 +248,23 @@ describe("people in a room", () => {
     const tablet = client("alice");
     tablet.room(id);
     await until("a new device is told", () => tablet.room(id).unread === 1);
+  });
+});
+
+describe("what was read in the last moment", () => {
+  test("is told before the line is closed", async () => {
+    const [alice, bob] = [client("alice"), client("bob", { url: server.url })];
+    const id = await openRoom(alice);
+    await bob.command(id, "join");
+    const room = alice.room(id);
+    await room.once("live");
+    const { revision } = await bob.command(id, "post_message", { text: "the last" });
+    await until("it is unread", () => room.unread === 1);
+    room.seen();
+    alice.close();
+    const phone = client("alice");
+    await phone.room(id).once("live");
+    await until("another device knows", () => phone.room(id).seenRevision === revision);
   });
 });
 
@@ -403,6 +451,7 @@ describe("a room's name that is none", () => {
     await until("the other is denied", () => alice.room("no-such-room").state === "denied");
     const before = hellos.length;
     proxy.cut();
+    await until("a poll has met the cut", () => alice.status.state !== "live");
     proxy.restore();
     await until("it is back", () => hellos.length > before && alice.status.state === "live");
     assert.deepEqual(hellos.at(-1), [id]);

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
 
+import { connect } from "../../src/web/ui/client.js";
 import { come as comes, owner, server } from "./visits.mjs";
 
 async function come(name, options) {
@@ -25,6 +26,47 @@ describe("of an earlier server at this address", () => {
       assert.equal(await alice.page.evaluate((name) => sessionStorage.getItem(name), key), "");
     });
   }
+});
+
+describe("an invitation of long ago", () => {
+  test("is shown until it is answered, however much one's own stream has told since", async () => {
+    await owner.command("long-ago", "open_room", { title: "Long ago", visibility: "invited" });
+    await owner.command("long-ago", "invite_member", { member: "alice" });
+    const own = connect({ url: server.url, user: "alice" });
+    for (let count = 0; count < 60; count += 1) await own.command("me", "set_profile", { display_name: `Alice ${count}` });
+    own.close();
+    const alice = await come("alice");
+    const decline = alice.page.getByRole("button", { name: "Decline Long ago" });
+    await decline.waitFor();
+    await alice.picture("invitation-of-long-ago");
+    await decline.click();
+    await decline.waitFor({ state: "detached" });
+    const [listed] = await Promise.all([alice.page.waitForResponse(/\/api\/me/), alice.page.reload()]);
+    await listed.finished();
+    await alice.isLive();
+    assert.equal(await decline.count(), 0);
+  });
+});
+
+describe("what was refused while the storage is full", () => {
+  test("stays in sight although another tab has kept something", async () => {
+    const alice = await come("alice");
+    const held = await alice.page.evaluate(async () => {
+      const { Refusals } = await import("/ui/refusals.js");
+      const refusals = new Refusals({ user: "alice", on: () => {} });
+      const entry = { id: "1", createdAt: 1, frame: { room: "any", name: "post_message", data: { text: "refused" } } };
+      const put = Storage.prototype.setItem;
+      Storage.prototype.setItem = () => { throw new Error("full"); };
+      refusals.keep({ id: "1", entry, refusal: { code: "rule" } });
+      Storage.prototype.setItem = put;
+      dispatchEvent(new StorageEvent("storage", { key: "refused:alice:2" }));
+      const ids = refusals.of("any").map(({ id }) => id);
+      refusals.remove("1");
+      dispatchEvent(new StorageEvent("storage", { key: "refused:alice:2" }));
+      return [ids, refusals.of("any").length];
+    });
+    assert.deepEqual(held, [["1"], 0]);
+  });
 });
 
 describe("an invitation to a room that was closed since", () => {
@@ -93,6 +135,25 @@ describe("small things", () => {
     await alice.page.click("#new-room");
     await alice.page.fill("#room-form-title", "Über uns: Café");
     assert.equal(await alice.page.inputValue("#room-form-id"), "uber-uns-cafe");
+  });
+
+  test("one's own stream is no room: not in the address, and not to be opened", async () => {
+    const alice = await come("alice", { room: "me" });
+    assert.equal(await alice.page.locator("#room-title").innerText(), "Pick a room");
+    await alice.page.click("#new-room");
+    await alice.page.fill("#room-form-title", "Me");
+    await alice.page.press("#room-form-title", "Enter");
+    await alice.page.locator("#room-form-error", { hasText: "your own stream" }).waitFor();
+  });
+
+  test("a name that begins with a flag has the whole of it for a picture", async () => {
+    const alice = await come("alice");
+    assert.equal(await alice.page.evaluate(async () => {
+      const { paintAvatar } = await import("/ui/dom.js");
+      const element = document.createElement("span");
+      paintAvatar(element, "bob", "🇩🇪 Bob");
+      return element.textContent;
+    }), "🇩🇪");
   });
 
   test("the page of the HTTP API proposes bodies that are messages", async () => {

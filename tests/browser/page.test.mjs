@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 
 import { connect } from "../../src/web/ui/client.js";
-import { Person, launch, until } from "./browser.mjs";
+import { Person, launch, launchForgetful, until } from "./browser.mjs";
 import { Proxy, Server } from "./server.mjs";
 
 let server;
@@ -33,8 +33,8 @@ afterEach(async () => {
   assert.deepEqual(faults, [], "the browser's console is quiet");
 });
 
-async function come(name, options) {
-  const person = await Person.come(browser, proxy.url, name, options);
+async function come(name, options, at = browser) {
+  const person = await Person.come(at, proxy.url, name, options);
   people.push(person);
   return person;
 }
@@ -183,6 +183,32 @@ describe("without a network", () => {
     assert.deepEqual(await bob.texts(), ["before the reload", "survives a reload"]);
   });
 
+  test("a reload keeps what waits though the storage is full by then", async () => {
+    const { alice, bob } = await two("Full");
+    proxy.refuse("/socket", "/api/stream", "/api/poll");
+    proxy.cut();
+    proxy.restore();
+    await alice.page.locator("#banner").waitFor();
+    for (const text of ["kept 1", "kept 2", "kept 3"]) await alice.say(text);
+    await alice.page.locator(".message.waiting", { hasText: "kept 3" }).waitFor();
+    await alice.page.evaluate(() => {
+      for (let [size, count] = [1 << 20, 0]; size >= 1;) {
+        try {
+          localStorage.setItem(`filling ${count}`, "x".repeat(size));
+          count += 1;
+        } catch {
+          size >>= 1;
+        }
+      }
+    });
+    await alice.page.reload();
+    await alice.page.locator(".message.waiting", { hasText: "kept 3" }).waitFor();
+    await alice.picture("full-storage");
+    proxy.refuse();
+    await bob.hears("kept 3");
+    assert.deepEqual(await bob.texts(), ["kept 1", "kept 2", "kept 3"]);
+  });
+
   test("the server may be killed and come back", async () => {
     const { alice, bob } = await two("Killed");
     await alice.say("before");
@@ -289,6 +315,20 @@ describe("a person's tabs", () => {
     assert.equal(proxy.socketCount, 2);
     await alice.say("still one conversation");
     await alice.hears("still one conversation", second);
+  });
+
+  test("have a line each where their user forbids the browser to keep anything", async () => {
+    const alice = await come("alice", {}, await launchForgetful());
+    const refusal = await alice.page.evaluate(() => navigator.locks.request("any", () => "none").catch(({ name }) => name));
+    assert.equal(refusal, "SecurityError", "this browser refuses locks");
+    await alice.isLive();
+    const room = await alice.openRoom("Nothing is kept");
+    const second = await alice.tab(room);
+    await alice.isLive(second);
+    await alice.say("still two lines");
+    await alice.hears("still two lines", second);
+    assert.equal(await alice.page.locator("#line").getAttribute("title"), "over socket");
+    await alice.picture("nothing-kept");
   });
 
   test("take the line from a tab that the system froze", async () => {

@@ -3,19 +3,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { connect } from "../../src/web/ui/client.js";
 import { Backoff } from "../../src/web/ui/client/backoff.js";
+import { Connection } from "../../src/web/ui/client/connection.js";
 import { Cursor } from "../../src/web/ui/client/cursor.js";
 import { Emitter } from "../../src/web/ui/client/emitter.js";
 import { Outbox, QUEUE_LEN_MAX, WINDOW_MAX } from "../../src/web/ui/client/outbox.js";
-import { localStore, memoryStore } from "../../src/web/ui/client/store.js";
+import { defaultStore, localStore, memoryStore } from "../../src/web/ui/client/store.js";
 import { eventsOf } from "../../src/web/ui/client/stream.js";
 
 test("backoff doubles up to its cap, with full jitter, and starts over after a success", () => {
   const almostOne = 1 - 2 ** -30;
   const backoff = new Backoff({ random: () => almostOne });
-  backoff.succeeded({ base_ms: 100, cap_ms: 1_000 });
+  backoff.greeted({ base_ms: 100, cap_ms: 1_000 });
   assert.deepEqual([1, 2, 3, 4, 5, 6].map(() => Math.round(backoff.next())), [100, 200, 400, 800, 1000, 1000]);
-  backoff.succeeded({ base_ms: 100, cap_ms: 1_000 });
+  backoff.succeeded();
   assert.equal(Math.round(backoff.next()), 100);
   assert.equal(new Backoff({ random: () => 0 }).next(), 0);
 });
@@ -101,6 +103,22 @@ test("stores keep users apart and survive what is not theirs", () => {
   assert.deepEqual([alice.list(), bob.list().length], [[], 1]);
 });
 
+test("a storage that is full gives back what it holds", () => {
+  const place = storage(90);
+  localStore("s", place).put({ id: "1", text: "kept before" });
+  place.setItem("filling", "x".repeat(90 - "s:1".length - place.getItem("s:1").length - "filling".length));
+  const had = Object.getOwnPropertyDescriptor(globalThis, "localStorage");
+  Object.defineProperty(globalThis, "localStorage", { value: place, configurable: true });
+  try {
+    const store = defaultStore("s");
+    assert.throws(() => store.put({ id: "2" }), /full/);
+    assert.deepEqual(store.list(), [{ id: "1", text: "kept before" }]);
+  } finally {
+    delete globalThis.localStorage;
+    if (had) Object.defineProperty(globalThis, "localStorage", had);
+  }
+});
+
 const frame = (id) => ({ type: "command", id, room: "r", name: "post_message", data: { text: id } });
 
 test("what waits is sent in order at each new line, and settled by its answer", async () => {
@@ -142,6 +160,17 @@ test("bounds are told: too many, too big, a full storage", async () => {
   outbox.close();
   outbox.messageBytesMax = 20;
   await assert.rejects(outbox.add(frame("big")), { code: "too_big" });
+});
+
+test("what waits is kept if a store has taken it that outlives the page", async () => {
+  for (const [store, isKept] of [[localStore("s", storage()), true], [localStore("s", storage(10)), false], [memoryStore(), false]]) {
+    const outbox = new Outbox({ store, owner: "tab", send: () => {} });
+    outbox.add(frame("a")).catch(() => {});
+    outbox.add(frame("b"), { isStored: false }).catch(() => {});
+    await new Promise(setImmediate);
+    assert.deepEqual([outbox.isKept("a"), outbox.isKept("b")], [isKept, false]);
+    outbox.close();
+  }
 });
 
 test("a command that turns out to be too long for the server is refused and keeps no other", async () => {
@@ -269,4 +298,159 @@ test("a tab takes over what another left, and only what it is meant to", async (
   assert.deepEqual(sent, []);
   await outbox.adopt((owner) => owner === "gone");
   assert.deepEqual(sent, ["x"]);
+});
+
+test("what was written within a millisecond is in order after a reload too, however the store lists it", async () => {
+  const ids = Array.from({ length: 20 }, (_, number) => `c${number}`);
+  const store = memoryStore();
+  const gone = new Outbox({ store, owner: "tab", send: () => {}, now: () => 1_000 });
+  for (const id of ids) gone.add(frame(id)).catch(() => {});
+  gone.close();
+  const sent = [];
+  const list = () => store.list().reverse();
+  const outbox = new Outbox({ store: { ...store, list }, owner: "tab", send: ({ id }) => sent.push(id), now: () => 1_001 });
+  outbox.ready();
+  await outbox.adopt(() => true);
+  assert.deepEqual(sent, ids);
+});
+
+test("an id that no server takes is refused at once, and one that a store holds once a line stands", async () => {
+  const store = memoryStore();
+  store.put({ id: "my id", owner: "tab", frame: frame("my id"), createdAt: Date.now(), attempted: true, state: "waiting" });
+  const sent = [];
+  const outbox = new Outbox({ store, owner: "tab", send: ({ id }) => sent.push(id) });
+  for (const id of ["", "an id", "é", "x".repeat(129), 12, null]) await assert.rejects(outbox.add(frame(id)), { code: "malformed" });
+  await outbox.adopt(() => true);
+  const settled = outbox.once("settled");
+  outbox.ready();
+  assert.equal((await settled).refusal.code, "malformed");
+  outbox.add(frame("x".repeat(128))).catch(() => {});
+  assert.equal(sent.length, 1);
+  assert.deepEqual(store.list().map(({ id }) => id), ["x".repeat(128)]);
+  outbox.close();
+});
+
+test("what has expired is told at each load, until it is dealt with", async () => {
+  const store = memoryStore();
+  store.put({ id: "old", owner: "tab", frame: frame("old"), createdAt: Date.now() - 4 * 86_400_000, attempted: false, state: "waiting" });
+  for (let load = 0; load < 3; load += 1) {
+    const outbox = new Outbox({ store, owner: "tab", send: () => assert.fail("it is not sent") });
+    const told = [];
+    outbox.on("expired", ({ id }) => told.push(id));
+    outbox.ready();
+    await outbox.adopt(() => true);
+    assert.deepEqual(told, ["old"], `load ${load}`);
+    outbox.close();
+  }
+});
+
+const GREETING = { type: "ready", rooms: [], reconnect: { base_ms: 500, cap_ms: 30_000 }, heartbeat_ms: 1e9 };
+
+/** A connection over transports that are played: `open(link)` is what one does when it is opened. */
+function played(...transports) {
+  const line = { send: () => {}, close: () => {} };
+  const opened = []; // which, and after how many seconds
+  const connection = new Connection({
+    url: "http://server.test", session: "s", token: async () => undefined, fetch: async () => ({ ok: true }),
+    transports: transports.map(({ name, open, ...more }) => ({
+      name, ...more,
+      open: (link) => {
+        opened.push([name, Date.now() / 1_000]);
+        queueMicrotask(() => open(link));
+        return line;
+      },
+    })),
+  }, { status: () => {}, message: () => {} });
+  return { connection, opened };
+}
+
+/** Lets this time pass on a mocked clock, with what promises do meanwhile. */
+async function pass(context, seconds) {
+  for (let part = 0; part < seconds * 10; part += 1) {
+    context.mock.timers.tick(100);
+    for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+  }
+}
+
+const MOCKED = { apis: ["setTimeout", "setInterval", "Date"] };
+const stays = ({ message }) => message(GREETING);
+
+test("a first choice that answers and then fails is tried less and less often", async (context) => {
+  context.mock.timers.enable(MOCKED);
+  const { connection, opened } = played(
+    { name: "socket", isThere: async () => true, open: ({ closed }) => closed({ code: 1006, reason: "" }) },
+    { name: "stream", open: stays },
+  );
+  connection.start();
+  await pass(context, 3_600);
+  connection.stop();
+  const minutes = opened.filter(([name]) => name === "socket").map(([, at]) => Math.round(at / 60));
+  assert.deepEqual([...new Set(minutes)], [0, 1, 3, 7, 15, 31]);
+});
+
+test("a transport whose lines are cut as soon as they stand has failed", async (context) => {
+  context.mock.timers.enable(MOCKED);
+  const { connection, opened } = played({
+    name: "socket", isThere: async () => false,
+    open: ({ message, closed }) => {
+      message(GREETING);
+      setTimeout(() => closed({ code: 1006, reason: "" }), 300);
+    },
+  }, { name: "stream", open: stays });
+  connection.start();
+  await pass(context, 60);
+  assert.deepEqual(opened.map(([name]) => name), ["socket", "socket", "stream"]);
+  assert.equal(connection.status.state, "live");
+  connection.stop();
+});
+
+test("a line that a server ends by a word of its own has not failed", async (context) => {
+  context.mock.timers.enable(MOCKED);
+  const { connection, opened } = played({
+    name: "socket", isThere: async () => true,
+    open: ({ message, closed }) => {
+      message(GREETING);
+      if (opened.length < 4) closed({ code: 4001, reason: "drain" });
+    },
+  }, { name: "stream", open: stays });
+  connection.start();
+  await pass(context, 60);
+  assert.deepEqual(opened.map(([name]) => name), ["socket", "socket", "socket", "socket"]);
+  connection.stop();
+});
+
+test("a stream that something on the way holds back is left for polls: none of its events come, or nothing at all", async (context) => {
+  context.mock.timers.enable(MOCKED);
+  for (const [what, heartbeatMs, say] of [
+    ["an own event", 1e9, (link) => link.message({ type: "ack", id: "c", room: "r", revision: 7 })],
+    ["anything", 10_000, () => {}],
+  ]) {
+    let link;
+    const { connection, opened } = played({
+      name: "stream", mayBeHeld: true,
+      open: (made) => {
+        link = made;
+        link.heard();
+        link.message({ ...GREETING, heartbeat_ms: heartbeatMs });
+      },
+    }, { name: "poll", open: stays });
+    connection.send({ type: "subscribe", id: "s", room: "r" });
+    connection.start();
+    await pass(context, 1);
+    link.message({ type: "subscribed", id: "s", room: "r", epoch: "e.0", head: 5, how: "events" });
+    link.message({ type: "event", room: "r", revision: 5 });
+    link.message({ type: "ack", id: "b", room: "r", revision: 6 });
+    await pass(context, 1);
+    link.message({ type: "event", room: "r", revision: 6 });
+    await pass(context, 10);
+    assert.equal(opened.length, 1, "that one came");
+    say(link);
+    await pass(context, 50);
+    assert.deepEqual(opened.map(([name]) => name), ["stream", "poll"], what);
+    connection.stop();
+  }
+});
+
+test("outside of a page a client says that it needs the server's address", () => {
+  assert.throws(() => connect({ user: "alice" }), /`url` is needed/);
 });

@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 
 import { connect } from "../../src/web/ui/client.js";
 import { until } from "./browser.mjs";
+import { Proxy } from "./server.mjs";
 import { come, owner, server } from "./visits.mjs";
 
 const open = (id) => owner.command(id, "open_room", { title: id });
@@ -103,6 +104,119 @@ describe("more rooms than a page of the list", () => {
   });
 });
 
+describe("a room that is far down the list", () => {
+  test("has its title all the same", async () => {
+    await owner.command("far-down", "open_room", { title: "Far down the list" });
+    await sayMany("far-down", 60);
+    await Promise.all(Array.from({ length: 110 }, (_, number) => open(`above-${number}`)));
+    await Promise.all(Array.from({ length: 110 }, (_, number) => say(`above-${number}`, "lately")));
+    const alice = await come("alice", { room: "far-down" });
+    await alice.page.locator("#room-title", { hasText: "Far down the list" }).waitFor();
+  });
+});
+
+describe("what is unread in the list", () => {
+  test("is what was read on no device, also in a browser that sees the room for the first time", async () => {
+    for (const room of ["unread-here", "read-there"]) {
+      await open(room);
+      const own = connect({ url: server.url, user: "alice" });
+      await own.command(room, "join");
+      const held = own.room(room);
+      const marked = new Promise((resolve) => {
+        own.me.on("event", ({ name, data }) => name === "ReadMarkerMoved" && data.room === room && resolve());
+      });
+      await held.once("live");
+      await say(room, "read on the phone");
+      await until("it is there", () => held.unread === 1);
+      held.seen();
+      await marked;
+      own.close();
+    }
+    await say("unread-here", "read nowhere");
+    const alice = await come("alice");
+    const count = (room) => alice.page.locator(`[data-room="${room}"] .count`);
+    await count("unread-here").waitFor();
+    assert.equal(await count("read-there").count(), 0);
+    await alice.picture("unread-elsewhere");
+    const phone = connect({ url: server.url, user: "alice" });
+    const held = phone.room("unread-here");
+    await held.once("live");
+    held.seen();
+    await count("unread-here").waitFor({ state: "detached" });
+    // One's own words on another device are no news either.
+    await phone.command("read-there", "post_message", { text: "my own answer" });
+    await alice.page.locator('[data-room="read-there"]', { hasText: "my own answer" }).waitFor();
+    assert.equal(await count("read-there").count(), 0);
+    phone.close();
+  });
+});
+
+describe("a reader so far back that the newest is not held", () => {
+  test("is told of a thread without a number, and sees what they write without a line", async () => {
+    await open("detached");
+    const { revision: root } = await say("detached", "how it began");
+    await say("detached", "an early answer", { reply_to: root });
+    for (let part = 0; part < 2; part += 1) await sayMany("detached", 300);
+    await say("detached", "a late answer", { reply_to: root });
+    const proxy = await Proxy.start(server.port);
+    const alice = await come("alice", { room: "detached" }, proxy.url);
+    await alice.join();
+    await until("the first lines are there", async () => {
+      await alice.page.locator("#scroller").evaluate((scroller) => { scroller.scrollTop = 0; });
+      return await alice.message("how it began").count() > 0;
+    }, 40_000);
+    await alice.message("how it began").getByRole("button", { name: "Open the thread", exact: true }).waitFor();
+    await alice.picture("detached");
+    proxy.cut();
+    await alice.page.locator("#banner").waitFor();
+    await alice.say("written far back");
+    await alice.page.locator(".message.waiting", { hasText: "written far back" }).waitFor();
+    await alice.picture("detached-offline");
+    proxy.restore();
+    await until("it is sent", async () => await alice.message("written far back").count() === 1
+      && await alice.page.locator(".message.waiting, .message.sending").count() === 0);
+    await proxy.stop();
+  });
+});
+
+describe("words that run from right to left", () => {
+  test("are laid out so, and turn nothing beside them", async () => {
+    await open("both-ways");
+    await say("both-ways", "ثانياً!");
+    await say("both-ways", "waves \u202e at you", { kind: "action" });
+    const alice = await come("alice", { room: "both-ways" });
+    await alice.hears("ثانياً!");
+    const places = await alice.message("ثانياً!").locator(".text").evaluate((element) => {
+      const [words] = element.childNodes;
+      return [0, words.length - 1].map((at) => {
+        const range = document.createRange();
+        range.setStart(words, at);
+        range.setEnd(words, at + 1);
+        return range.getBoundingClientRect().x;
+      });
+    });
+    assert.ok(places[1] < places[0], `the sign at the end is at ${places[1]}, the first letter at ${places[0]}`);
+    const digits = await alice.message("waves").locator("time").evaluate((element) => {
+      const [words] = element.childNodes;
+      return Array.from(words.data, (_, at) => {
+        const range = document.createRange();
+        range.setStart(words, at);
+        range.setEnd(words, at + 1);
+        return range.getBoundingClientRect().x;
+      });
+    });
+    assert.deepEqual(digits, [...digits].sort((one, other) => one - other), "the time reads as ever");
+    const edges = await alice.message("waves").locator(".text").evaluate((element) => {
+      const words = document.createRange();
+      words.selectNodeContents(element);
+      words.setEndBefore(element.querySelector("time"));
+      return [words.getBoundingClientRect().right, element.querySelector("time").getBoundingClientRect().left];
+    });
+    assert.ok(edges[0] <= edges[1] + 1, `the words end at ${edges[0]}, the time stands at ${edges[1]}`);
+    await alice.picture("both-ways");
+  });
+});
+
 describe("what was read", () => {
   const marker = (person, room) => person.page.evaluate(async (id) => {
     const { connect: connectHere } = await import("/client.js");
@@ -177,6 +291,24 @@ describe("the page", () => {
       const { x, width } = await alice.page.getByRole("button", { name: `React with ${sign}` }).boundingBox();
       assert.ok(x >= 0 && x + width <= 360, `${sign} is at ${x}`);
     }
+  });
+
+  test("gives its drawer of rooms the focus on a phone, and takes it back", async () => {
+    await open("drawer");
+    const alice = await come("alice", { room: "drawer", viewport: { width: 360, height: 740 }, reducedMotion: "no-preference" });
+    await alice.join();
+    const focused = () => alice.page.evaluate(() => document.activeElement.id);
+    await alice.page.click("#drawer-open");
+    assert.equal(await focused(), "drawer-close");
+    await alice.picture("drawer");
+    for (let step = 0; step < 40; step += 1) {
+      await alice.page.keyboard.press("Tab");
+      assert.equal(await alice.page.evaluate(() => document.activeElement.closest("main") === null), true, "what is covered takes no focus");
+    }
+    await alice.page.keyboard.press("Escape");
+    assert.equal(await focused(), "drawer-open");
+    await alice.page.keyboard.press("Control+k");
+    assert.equal(await focused(), "room-search");
   });
 
   test("is reached by Tab, message by message, and says how", async () => {

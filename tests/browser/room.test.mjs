@@ -7,6 +7,8 @@ import { Room } from "../../src/web/ui/client/room.js";
 
 const EPOCH = "00000000000000aa.0";
 
+const OTHER_EPOCH = "00000000000000bb.0";
+
 /** A room, what it sends, and what it emits. */
 function follow(from) {
   const [sent, told] = [[], []];
@@ -109,4 +111,49 @@ test("what is read up to a place within is no longer unread, here as on other de
   room.seen();
   assert.equal(room.unread, 0);
   room.unfollow();
+});
+
+test("a room that is not there in another history has its old one dropped", () => {
+  const { room, told, answer, event, live } = follow();
+  answer("events", 5);
+  event(5);
+  live(5);
+  room.lost();
+  room.attached({ room: "r", how: "denied", code: "not_found", epoch: EPOCH });
+  assert.deepEqual(told, ["reset", "event 5", "live", "denied"], "it is the same history still");
+  room.restart();
+  answer("events", 5);
+  event(5);
+  told.length = 0;
+  room.lost();
+  room.attached({ room: "r", how: "denied", code: "not_found", epoch: OTHER_EPOCH });
+  assert.deepEqual(told, ["reset", "denied"]);
+  assert.deepEqual([room.state, room.unread, room.head, room.cursor.after], ["denied", 0, null, null]);
+});
+
+test("what no server takes is thrown at whoever says it", () => {
+  const { room, sent } = follow();
+  for (const name of ["cursor-move", "", "Caret", "x".repeat(33), 7, undefined]) assert.throws(() => room.ephemeral(name), { code: "malformed" });
+  for (const revision of [1.5, -1, NaN, "7"]) assert.throws(() => room.seen(revision), { code: "malformed" });
+  assert.equal(sent.length, 1, "the wish to follow it");
+  room.ephemeral("cursor_move", { to: 4 });
+  assert.equal(sent.at(-1).name, "cursor_move");
+});
+
+test("a room that was left and asked for anew is not left by its first follower again", () => {
+  const forgotten = [];
+  const room = new Room("r", { user: "alice", isLive: true, send: () => {}, forget: (id) => forgotten.push(id) });
+  room.unfollow();
+  room.unfollow();
+  assert.deepEqual(forgotten, ["r"]);
+});
+
+test("who is denied is told why, and of what is not known no more than that", () => {
+  for (const [code, words] of [["not_found", /no room/], ["not_a_member", /only members/], ["something_new", /something_new/]]) {
+    const { room, answer } = follow();
+    const why = [];
+    room.on("denied", ({ message }) => why.push(message));
+    answer("denied", null, { code });
+    assert.match(why.join(), words);
+  }
 });

@@ -77,6 +77,8 @@ export class Proxy {
     proxy.pairs = new Set();
     proxy.mode = "pass";
     proxy.refused = [];
+    proxy.isDeaf = false; // to what clients say over a WebSocket, once it is open
+    proxy.unheardCount = 0; // what they said so
     proxy.socketCount = 0; // WebSockets open now
     proxy.server = net.createServer((client) => proxy.take(client));
     await new Promise((resolve) => proxy.server.listen(0, "127.0.0.1", resolve));
@@ -100,6 +102,10 @@ export class Proxy {
     };
     for (const side of [client, behind]) side.on("error", end).on("close", end);
     client.on("data", (bytes) => {
+      if (pair.isSocket && this.isDeaf) {
+        this.unheardCount += 1;
+        return undefined;
+      }
       const path = bytes.subarray(0, 64).toString("latin1").match(/^(?:GET|POST) (\S+)/)?.[1] ?? "";
       if (this.refused.some((start) => path.startsWith(start))) return end();
       if (path === "/socket") {

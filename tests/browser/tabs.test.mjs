@@ -173,3 +173,55 @@ describe("a copy of a tab", () => {
     });
   }
 });
+
+describe("a copy of a tab, where no line can be shared,", () => {
+  test("has a line of its own beside that of its original", async () => {
+    const alice = await person();
+    await alice.addInitScript(() => { Object.defineProperty(navigator, "locks", { value: undefined }); });
+    const original = await tab(alice);
+    await isReady(original);
+    const [copy] = await Promise.all([alice.waitForEvent("page"), original.evaluate(() => { window.open(location.href); })]);
+    await copy.waitForLoadState();
+    const replaced = original.evaluate(() => new Promise((resolve) => {
+      let isLost = false;
+      globalThis.client.on("status", ({ state, code }) => {
+        isLost ||= state !== "live";
+        if (state === "closed") resolve(code);
+        if (isLost && state === "live") resolve("live again");
+      });
+    }));
+    await connectIn(copy);
+    assert.equal(await replaced, "live again");
+    await isReady(copy);
+    const room = await openRoom();
+    for (const page of [original, copy]) await follow(page, room);
+    await say(room, "to both of you");
+    for (const page of [original, copy]) await hears(page, "to both of you");
+  });
+});
+
+describe("two browsers that hold the same session, as copies of one machine do,", () => {
+  test("have a line each after the first exchange", async () => {
+    const one = await person();
+    const first = await tab(one);
+    await isReady(first);
+    await first.evaluate(() => {
+      globalThis.opened = 0;
+      globalThis.client.on("status", ({ state }) => { if (state === "connecting") globalThis.opened += 1; });
+    });
+    const other = await browser.newContext({ storageState: await one.storageState() });
+    contexts.push(other);
+    const second = await tab(other);
+    await until("the first was replaced", () => first.evaluate(() => globalThis.opened > 0));
+    for (const page of [first, second]) await isReady(page);
+    const room = await openRoom();
+    for (const page of [first, second]) await follow(page, room);
+    for (let count = 0; count < 20; count += 1) {
+      await say(room, `line ${count}`);
+      for (const page of [first, second]) await hears(page, `line ${count}`);
+    }
+    assert.ok(await first.evaluate(() => globalThis.opened) <= 2);
+    const sessions = await Promise.all([first, second].map((page) => page.evaluate(() => localStorage.getItem(`dramatis:${location.host}:alice:session`))));
+    assert.notEqual(sessions[0], sessions[1], "and the next tab of the first begins with its new one");
+  });
+});

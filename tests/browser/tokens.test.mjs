@@ -367,6 +367,36 @@ describe("in Chromium, tabs of one person with a token each", () => {
     await browser.close();
   });
 
+  test("go on with that of another when the source of the one of the line fails", async () => {
+    await openRoom("a-source-each");
+    const browser = await launch();
+    const context = await browser.newContext();
+    const tab = async (isFailing) => {
+      const page = await context.newPage();
+      await page.exposeFunction("mint", () => mint("alice", "4s"));
+      await page.goto(`${server.url}/client.d.ts`);
+      await page.evaluate(async (fails) => {
+        const { connect: open } = await import("/client.js");
+        let asked = 0;
+        const token = () => {
+          asked += 1;
+          if (fails && asked > 1) throw new Error("the source is gone");
+          return globalThis.mint();
+        };
+        globalThis.client = open({ account: "alice", token });
+      }, isFailing);
+      await until("it is live", () => page.evaluate(() => globalThis.client.status.state === "live"));
+      return page;
+    };
+    const first = await tab(true);
+    assert.equal(await first.evaluate(() => globalThis.client.status.role), "leader");
+    const second = await tab(false);
+    await until("the second leads", () => second.evaluate(() => globalThis.client.status.role === "leader" && globalThis.client.status.state === "live"), 60_000);
+    await until("and the first follows", () => first.evaluate(() => globalThis.client.status.role === "follower" && globalThis.client.status.state === "live"));
+    await first.evaluate(() => globalThis.client.command("a-source-each", "join"));
+    await browser.close();
+  });
+
   test("are closed once each of theirs was refused", async () => {
     const browser = await launch();
     const context = await browser.newContext();

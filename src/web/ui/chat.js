@@ -2,13 +2,14 @@
 
 import { connect } from "/client.js";
 import { Composer } from "./composer.js";
-import { Conversation } from "./conversation.js";
-import { byId, button, make, paintAvatar, recall, remember, say } from "./dom.js";
+import { Conversation, NOT_FOUND, REMOVED } from "./conversation.js";
+import { OWN_STREAM, byId, button, make, paintAvatar, recall, remember, say } from "./dom.js";
 import { describe } from "./message-list.js";
 import { Invitations } from "./invitations.js";
 import { Panel } from "./panel.js";
 import { Refusals } from "./refusals.js";
 import { Sidebar } from "./sidebar.js";
+import { Standing } from "./standing.js";
 import { StatusView } from "./status.js";
 import { Timeline } from "./timeline.js";
 import { forget, refused, unwanted, who } from "./welcome.js";
@@ -21,8 +22,6 @@ const FACES_MAX = 3;
 const TOKEN_CLOSE = 4501;
 /** Among others: it takes names, and there was a token. */
 const MALFORMED_CLOSE = 4500;
-/** Why a room ended for who was removed from it. */
-const REMOVED = "removed";
 
 class Chat {
   constructor(me, token) {
@@ -35,21 +34,24 @@ class Chat {
     this.client = connect(token ? { token, account: me } : { user: me });
     this.refusals = new Refusals(this.client);
     new StatusView(this.client);
+    const standing = new Standing(this.client);
     this.sidebar = new Sidebar(this.client, {
       pick: (room) => this.go(room),
-      listed: () => this.headDue(),
+      listed: () => this.listed(),
       unread: (room) => this.held.get(room)?.room.unread ?? null,
+      read: (room) => standing.readOf(room),
       refused: (room) => this.refusals.of(room).length,
       unauthorized: () => refused(),
     });
     this.refusals.on("changed", () => this.sidebar.draw());
+    standing.on("read", () => this.sidebar.draw());
     const calls = this.messageCalls();
     this.timeline = new Timeline(
       { scroller: byId("scroller"), list: byId("timeline"), pill: byId("pill"), historyNote: byId("history-note") },
       { ...calls, atBottom: () => this.markSeen() });
     this.panel = new Panel({ ...calls, saveEdit: (item, text) => this.current.edit(item.revision, text), leave: () => this.leave(), invite: (member) => this.invite(member) });
     this.composer = this.makeComposer();
-    new Invitations(this.client, (room) => this.go(room));
+    new Invitations(this.client, standing, (room) => this.go(room));
     this.wire();
     this.sidebar.refresh();
     this.enter(roomInAddress());
@@ -94,8 +96,19 @@ class Chat {
       event.preventDefault(); // the address names the room
       this.composer.focus();
     });
+    window.addEventListener("beforeunload", (event) => this.losesWords() && event.preventDefault());
     this.client.on("ready", () => this.sidebar.refreshSoon());
     this.client.on("status", (status) => this.stands(status));
+  }
+
+  // Words that wait and that this browser could not keep, full or forbidden as its storage is.
+  losesWords() {
+    return this.client.pending.some(({ id, state, frame }) => state === "waiting" && frame.data?.text !== undefined && !this.client.isKept(id));
+  }
+
+  listed() {
+    this.current?.listed(this.sidebar.entryOf(this.current.id) !== undefined);
+    this.headDue();
   }
 
   stands({ state, code }) {
@@ -165,6 +178,7 @@ class Chat {
     conversation.holdsStill = () => isShown() && !this.timeline.isAtBottom;
     conversation.on("changed", () => isShown() && this.changed());
     conversation.on("arrived", (item) => this.arrived(conversation, item));
+    conversation.on("restarted", (isAnother) => isAnother && isShown() && this.composer.loseMode());
     conversation.on("head", () => (isShown() ? this.headDue() : this.sidebar.refreshSoon()));
     return conversation;
   }
@@ -213,7 +227,7 @@ class Chat {
   drawHead() {
     const conversation = this.current;
     byId("members-open").hidden = !conversation;
-    this.composer.isHidden = !conversation?.isMember || conversation.window.isClosed || conversation.problem?.code === REMOVED;
+    this.composer.isHidden = !conversation?.isMember || conversation.window.isClosed || conversation.problem !== null;
     if (!conversation) return this.note("Pick a room from the list, or open one.");
     const title = conversation.title(this.sidebar.entryOf(conversation.id)?.title);
     byId("room-title").textContent = title;
@@ -225,7 +239,7 @@ class Chat {
     const mayJoin = problem === null ? !isMember && window.membersKnown : problem.code === REMOVED;
     byId("join-row").hidden = window.isClosed || !mayJoin;
     byId("join-about").textContent = problem ? "You were removed from this room." : "You are reading along.";
-    if (problem?.code === "not_found") {
+    if (problem?.code === NOT_FOUND) {
       this.note(`There is no room “${conversation.id}” yet.`, button("primary", "Open it", "Open it", () => this.sidebar.ask(conversation.id)));
     } else if (problem?.code === REMOVED) this.note("");
     else if (problem) this.note(`You cannot read this room: ${problem.message}.`);
@@ -333,6 +347,11 @@ class Chat {
 
 // The hash names the room; at first the query may, then what this tab had last.
 function roomInAddress() {
+  const room = namedInAddress();
+  return room === OWN_STREAM ? null : room;
+}
+
+function namedInAddress() {
   if (location.hash.length > 1) {
     try {
       return decodeURIComponent(location.hash.slice(1));

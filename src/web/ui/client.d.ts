@@ -1,7 +1,7 @@
 // The types of `client.js`. Those of the messages are generated: see `client/protocol.d.ts`.
 
 import type {
-  Ack, CommandId, EntityId, Epoch, ErrorCode, Event, MemberId, Page, Ready, Reject, Revision, ServerMessage,
+  Ack, CommandId, EntityId, Epoch, ErrorCode, Event, MemberId, Page, Position, Ready, Reject, Revision, ServerMessage,
 } from "./client/protocol.js";
 
 export type * from "./client/protocol.js";
@@ -29,6 +29,8 @@ export interface Entry {
   frame: { type: "command"; id: CommandId; room: EntityId; name: string; data: object; expected?: Revision };
   /** Unix milliseconds. */
   createdAt: number;
+  /** Rises with each that one tab sent: their order within a millisecond. */
+  sequence?: number;
   expireAfterMs?: number;
   /** Of the history that it was written in, where that was known. */
   epoch?: Epoch;
@@ -44,10 +46,12 @@ export interface Store {
   list(): MaybePromise<Entry[]>;
   put(entry: Entry): MaybePromise<void>;
   remove(id: string): MaybePromise<void>;
+  /** Whether it is gone with the page. */
+  isVolatile?: boolean;
 }
 
 export interface ConnectOptions {
-  /** Of the server; in a page, its own. */
+  /** Of the server; in a page, its own. Needed elsewhere. */
   url?: string;
   /** In local mode: who this is. */
   user?: MemberId;
@@ -113,7 +117,7 @@ export class Room {
   on<Name extends keyof RoomEvents>(name: Name, listener: (value: RoomEvents[Name]) => void): Off;
   once<Name extends keyof RoomEvents>(name: Name): Promise<RoomEvents[Name]>;
   command(name: string, data?: object, options?: CommandOptions): Promise<Ack>;
-  post(text: string, options?: CommandOptions & { kind?: "text" | "action"; replyTo?: Revision | null }): Promise<Ack>;
+  post(text: string, options?: CommandOptions & { kind?: "text" | "action"; replyTo?: Revision | null }): Promise<Ack & { revision: Revision; position: Position }>;
   edit(target: Revision, text: string): Promise<Ack>;
   redact(target: Revision, reason?: string): Promise<Ack>;
   react(target: Revision, emoji: string): Promise<Ack>;
@@ -122,12 +126,12 @@ export class Room {
   leave(reason?: string): Promise<Ack>;
   /** A page of the past, oldest first. */
   history(options?: { before?: Revision; limit?: number }): Promise<Page & { events: Event[] }>;
-  /** Broadcasts something that is not recorded; best effort. */
+  /** Broadcasts something that is not recorded; best effort. Throws a `malformed` for a name other than 1 to 32 of a-z 0-9 _. */
   ephemeral(name: string, data?: unknown): void;
   /** Call it at each keystroke: the others are told, at most every few seconds. */
   write(): void;
   stopWriting(): void;
-  /** This person has seen everything up to this revision. */
+  /** This person has seen everything up to this revision. Throws a `malformed` for what is none. */
   seen(revision?: Revision): void;
   /** Starts over at the room's latest page. */
   restart(): void;
@@ -154,6 +158,8 @@ export class Client {
   readonly greeting: Ready | null;
   /** Commands that were not answered yet, oldest first. */
   readonly pending: Entry[];
+  /** Whether a command that waits outlives the page: its store has taken it. */
+  isKept(id: CommandId): boolean;
   readonly rooms: Room[];
   /** One's own stream: profile, invitations, read markers, new sessions. */
   readonly me: Room;
@@ -161,7 +167,7 @@ export class Client {
   on<Name extends keyof ClientEvents>(name: Name, listener: (value: ClientEvents[Name]) => void): Off;
   once<Name extends keyof ClientEvents>(name: Name): Promise<ClientEvents[Name]>;
   /** Follows a room; the same room again gives the same object. One whose name or place no server takes is `denied`. */
-  room(id: EntityId, from?: { epoch?: Epoch; after?: Revision; catchUp?: "events" | "state" }): Room;
+  room(id: EntityId, from?: { epoch?: Epoch | null; after?: Revision | null; catchUp?: "events" | "state" }): Room;
   command(room: EntityId, name: string, data?: object, options?: CommandOptions): Promise<Ack>;
   /** Sends an expired command after all. */
   resend(id: CommandId): void;
@@ -175,7 +181,10 @@ export class Client {
 /** Lists that the server keeps. */
 export interface Api {
   request(path: string, init?: { body?: unknown; method?: string; headers?: Record<string, string>; signal?: AbortSignal }): Promise<any>;
+  /** Who asks, and a page of the rooms that they are in. */
+  me(options?: { limit?: number; after?: string }): Promise<{ user: MemberId; profile: any; invitations: { room: EntityId; title: string; by: MemberId }[]; rooms: any[]; next?: string }>;
   rooms(options?: { order?: "activity" | "title"; limit?: number; after?: string }): Promise<{ rooms: any[]; next?: string }>;
+  room(room: EntityId): Promise<any>;
   members(room: EntityId): Promise<any[]>;
   timeline(room: EntityId, options?: { before?: Revision; limit?: number }): Promise<{ messages: any[]; more: boolean }>;
   /** `minPosition`: as it reads once what is recorded up to there is in it, the `position` of an ack say. */

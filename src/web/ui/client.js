@@ -25,7 +25,7 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  * given before the line stands.
  *
  * @param {object} [options]
- * @param {string} [options.url] of the server; in a page, its own
+ * @param {string} [options.url] of the server; in a page, its own; needed elsewhere
  * @param {string} [options.user] in local mode: who this is
  * @param {string|((why: {again: boolean}) => string|Promise<string>)} [options.token] a token, or
  *   where to get one; asked with `again` once the last one ran out or was refused
@@ -44,6 +44,7 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  * @returns {Client}
  */
 export function connect(options = {}) {
+  if (!options.url && !globalThis.location?.origin) throw new TypeError("`url` is needed outside of a page: expected the server's, such as \"http://127.0.0.1:7400\"");
   return new Client({
     url: globalThis.location?.origin,
     share: true,

@@ -93,6 +93,17 @@ export class Composer {
     this.fill(text);
   }
 
+  /** What a reply or an edit is about is there no more: its words stay, to be sent as they are or not. */
+  loseMode() {
+    if (!this.mode) return;
+    const words = [this.before?.text, this.text.value].filter(Boolean).join("\n");
+    this.before = null;
+    this.setMode(null);
+    this.fill(words);
+    this.keepDraft();
+    this.problem("The room's history was replaced, and the message that this is about is not in it any more.");
+  }
+
   problem(text) {
     say(this.error, text);
   }

@@ -6,11 +6,17 @@ import { randomId } from "/client/ids.js";
 import { ITEMS_MAX, Window } from "./window.js";
 
 const HISTORY_LIMIT = 50;
-/** The list of members is asked for so often where the server cannot give it yet, and after so long. */
-const MEMBERS_TRIES_MAX = 20;
+/** After so long the list of members is asked for again where the server cannot give it yet; then less and less often. */
 const MEMBERS_AGAIN_MS = 2_000;
+const MEMBERS_AGAIN_MAX_MS = 60_000;
+const TOO_FAST = 429;
+/** Why a room is not to be read that nobody has opened, or not in this history. */
+export const NOT_FOUND = "not_found";
+/** Why a room ended for who was removed from it, and what they are told who ask for it meanwhile. */
+export const REMOVED = "removed";
+const FORBIDDEN = "forbidden";
 /** Refusals that the same words would meet again. */
-const FINAL = ["too_big", "rule", "malformed", "forbidden", "not_found"];
+const FINAL = ["too_big", "rule", "malformed", FORBIDDEN, NOT_FOUND];
 
 /**
  * Emits `changed` (draw again), `arrived` (a new message), `event` (each one recorded), `head` (title,
@@ -28,6 +34,8 @@ export class Conversation extends Emitter {
     this.position = undefined; // of the last event, among all of the server
     this.acked = new Map(); // command id -> { entry, revision }, recorded and not seen here yet
     this.isLoading = false;
+    this.isListed = undefined; // whether the list has it, as far as it was asked for
+    this.askedTitle = undefined; // what the room's own document says
     this.problem = null; // why the room is not to be read
     this.newFrom = null; // where this person had stopped reading
     this.holdsStill = () => false; // a reader far back keeps their place
@@ -58,6 +66,16 @@ export class Conversation extends Emitter {
     this.room.unfollow();
   }
 
+  /**
+   * The list of rooms came, and has it or not: one that was not there, or that this person was removed from, is
+   * asked for again. Someone may have opened it, or they have come back elsewhere.
+   */
+  listed(isThere) {
+    if (isThere && [NOT_FOUND, REMOVED].includes(this.problem?.code)) this.room.restart();
+    this.isListed = isThere;
+    if (!isThere && this.window.isLive) this.loadTitle();
+  }
+
   get isMember() {
     return this.window.members.has(this.me);
   }
@@ -66,6 +84,7 @@ export class Conversation extends Emitter {
     const hadSome = this.window.oldest !== null;
     const isAnother = this.epoch !== null && this.epoch !== epoch;
     this.epoch = epoch;
+    const wasAway = this.problem !== null;
     this.problem = null;
     this.window.clear();
     if (isAnother) {
@@ -73,21 +92,32 @@ export class Conversation extends Emitter {
       this.acked.clear();
       this.newFrom = null;
       this.position = undefined;
+      this.askedTitle = undefined;
     }
     this.emit("restarted", isAnother);
     this.emit("changed");
-    if (hadSome || isAnother) this.loadMembers();
+    if (hadSome || isAnother || wasAway) this.loadMembers();
   }
 
   live() {
     this.window.isLive = true;
+    this.problem = null; // another tab of this person may have come back
+    if (this.isListed === false) this.loadTitle();
     if (this.newFrom === null && this.room.unread > 0 && this.room.seenRevision !== null) this.newFrom = this.room.seenRevision + 1;
     this.emit("changed");
     this.emit("head");
   }
 
   ended({ code, message }) {
+    if (code === FORBIDDEN && this.problem?.code === REMOVED) return;
     this.problem = { code, message };
+    // Of a room that is not there nothing is left to show, nor who was in it.
+    if (code === NOT_FOUND) {
+      clearTimeout(this.membersTimer);
+      this.window.clear();
+      this.window.forgetRoom();
+      this.window.members.clear();
+    }
     this.emit("head");
     this.emit("changed");
   }
@@ -107,7 +137,8 @@ export class Conversation extends Emitter {
 
   // Messages that are not in the window yet, as items of it.
   get onTheirWay() {
-    return this.window.isDetached ? [] : this.outgoing;
+    // Where the newest is not held, it is asked for once something is written; without a line that takes until there is one.
+    return this.window.isDetached && this.client.status.state === "live" ? [] : this.outgoing;
   }
 
   // All that was asked for here and is not settled: messages on their way, and whatever needs a decision.
@@ -160,7 +191,8 @@ export class Conversation extends Emitter {
   }
 
   /** The same for another wording of a message. */
-  edit(target, text) {
+  async edit(target, text) {
+    if (this.window.byRevision.get(target)?.isRemoved) throw new Error("the message was removed meanwhile");
     const id = randomId();
     return this.taken(id, this.room.command("edit_message", { target, text }, { id }));
   }
@@ -227,8 +259,11 @@ export class Conversation extends Emitter {
       this.window.setMembers(await this.client.api.members(this.id));
     } catch ({ status, afterMs }) {
       // Until then the events tell who is in, as far as they are loaded. A no to the reader stays one.
-      const comesLater = status === undefined || status >= 500;
-      if (comesLater && tries < MEMBERS_TRIES_MAX) this.membersTimer = setTimeout(() => this.loadMembers(tries + 1), afterMs ?? MEMBERS_AGAIN_MS);
+      if (status === undefined || status >= 500 || status === TOO_FAST) {
+        const waitMs = Math.min(MEMBERS_AGAIN_MAX_MS, MEMBERS_AGAIN_MS * 1.5 ** tries);
+        if (this.room.state !== "left") this.membersTimer = setTimeout(() => this.loadMembers(tries + 1), Math.max(waitMs, afterMs ?? 0));
+        return;
+      }
     }
     this.window.membersKnown = true;
     this.emit("head");
@@ -244,9 +279,22 @@ export class Conversation extends Emitter {
     return this.window.items.findLast((item) => item.type === "message" && item.by === this.me && !item.isRemoved);
   }
 
-  /** The title, as far as the events or the list tell. */
+  /** The title, as far as the events or the list tell, or the room's own document was asked for. */
   title(listed) {
-    return this.window.title === this.id ? listed ?? this.id : personal(this.window.title);
+    return this.window.title === this.id ? listed ?? this.askedTitle ?? this.id : personal(this.window.title);
+  }
+
+  // For a room whose opening is not loaded and that is far down the list.
+  async loadTitle() {
+    if (this.askedTitle !== undefined || this.window.title !== this.id) return;
+    this.askedTitle = null;
+    try {
+      const { title } = await this.client.api.room(this.id);
+      this.askedTitle = personal(title) || null;
+      this.emit("head");
+    } catch {
+      this.askedTitle = undefined; // with the next list it is asked for again
+    }
   }
 }
 

@@ -56,6 +56,9 @@ export function recall(storage, key) {
 const ID_ALLOWED = /^[!-~]{1,128}$/;
 const ID_REFUSED = /[/%:"<>]/;
 
+/** What would be a room's name stands for one's own stream. */
+export const OWN_STREAM = "me";
+
 // Why a text is no user or room id; null if it is one.
 export function idProblem(what, text) {
   if (text === "") return `${what} is empty. Type 1 to 128 letters, digits or signs.`;
@@ -83,9 +86,13 @@ export function hueOf(member) {
 }
 
 export function paintAvatar(element, member, name) {
-  element.textContent = ([...name][0] ?? "?").toUpperCase();
+  element.textContent = firstSign(name).toUpperCase();
   element.style.setProperty("--hue", hueOf(member));
 }
+
+// What a reader takes for the first letter: a flag, say, is of several code points.
+const signs = globalThis.Intl?.Segmenter ? new Intl.Segmenter() : null;
+const firstSign = (text) => (signs ? signs.segment(text)[Symbol.iterator]().next().value?.segment : [...text][0]) ?? "?";
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });

@@ -1,23 +1,21 @@
-// Rooms that ask for this person: their own stream tells of them.
+// Rooms that ask for this person, and their answer.
 
 import { Rejected } from "/client.js";
 import { byId, button, make, say } from "./dom.js";
 
 export class Invitations {
-  /** @param {import("/client.js").Client} client @param {(room: string) => void} go shows a room */
-  constructor(client, go) {
-    Object.assign(this, { client, go });
-    this.open = new Map(); // room -> { title, by }
-    client.me.on("reset", () => this.changed(() => this.open.clear()));
-    client.me.on("event", ({ name, data }) => {
-      if (name === "InvitationReceived") this.changed(() => this.open.set(data.room, data));
-      if (name === "InvitationEnded") this.changed(() => this.open.delete(data.room));
-    });
+  /**
+   * @param {import("/client.js").Client} client
+   * @param {import("./standing.js").Standing} standing tells which there are
+   * @param {(room: string) => void} go shows a room
+   */
+  constructor(client, standing, go) {
+    Object.assign(this, { client, standing, go });
+    standing.on("invitations", () => this.draw());
   }
 
-  changed(change) {
-    change();
-    byId("invitations").replaceChildren(...[...this.open.values()].map((invitation) => this.entry(invitation)));
+  draw() {
+    byId("invitations").replaceChildren(...this.standing.invitations.map((invitation) => this.entry(invitation)));
   }
 
   entry({ room, title, by }) {

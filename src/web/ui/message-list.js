@@ -42,6 +42,8 @@ export class MessageList {
     this.conversation = conversation;
     this.me = conversation.me;
     this.counts = this.isThread ? new Map() : conversation.window.replyCounts();
+    // Then there are more than is held.
+    this.hasAll = !conversation.window.isDetached;
     this.firstNew = newFrom === null ? undefined
       : items.find((item) => item.type === "message" && item.revision >= newFrom && item.by !== this.me)?.key;
     const wanted = new Set(items.map((item) => item.key));
@@ -71,7 +73,7 @@ export class MessageList {
     const quoted = item.replyTo === null ? null : window.byRevision.get(item.replyTo);
     const replies = this.counts.get(item.revision) ?? 0;
     const signature = [item.version, isNewDay && dayText(item.at), isFirstNew, isGrouped, quoted?.version, quoted && window.nameOf(quoted.by),
-      window.nameOf(item.by), item.state, item.state && this.conversation.isMember, item.problem, replies].join("|");
+      window.nameOf(item.by), item.state, item.state && this.conversation.isMember, item.problem, replies, replies > 0 && this.hasAll].join("|");
     let drawn = this.drawn.get(item.key);
     if (drawn) drawn.item = item;
     if (drawn?.signature === signature) return drawn.element;
@@ -93,7 +95,7 @@ export class MessageList {
     const parts = [];
     if (isNewDay) parts.push(make("div", "day", make("span", "", dayText(item.at))));
     if (isFirstNew) parts.push(make("div", "day fresh", make("span", "", "New")));
-    if (item.type === "line") return [...parts, make("div", "line-text", item.text, " ", this.time(item))];
+    if (item.type === "line") return [...parts, make("div", "line-text", make("bdi", "", item.text), " ", this.time(item))];
     const name = this.conversation.nameOf(item.by);
     const main = make("div", "main");
     if (!isGrouped && item.kind !== "action") {
@@ -106,8 +108,8 @@ export class MessageList {
     main.append(this.text(item, name));
     if (item.reactions.size > 0) main.append(this.chips(item));
     if (replies > 0) {
-      const label = replies === 1 ? "1 reply" : `${replies} replies`;
-      main.append(button("replies", `Open the thread of ${label}`, label, () => this.on.thread(item)));
+      const label = !this.hasAll ? "Replies" : replies === 1 ? "1 reply" : `${replies} replies`;
+      main.append(button("replies", this.hasAll ? `Open the thread of ${label}` : "Open the thread", label, () => this.on.thread(item)));
     }
     if (item.state === "refused" || item.state === "expired") main.append(this.refusal(item));
     else if (item.state) main.append(make("span", "hidden", STATES[item.state]));
@@ -148,7 +150,7 @@ export class MessageList {
     const words = quoted ? (quoted.isRemoved ? "message removed" : quoted.text) : "an earlier message";
     const label = quoted ? `${this.conversation.nameOf(quoted.by)}: ` : "";
     const element = button("quote", `In reply to ${label}${words}`, "", () => (quoted ? this.jumpTo(item.replyTo) : this.on.thread(item)));
-    element.append(make("b", "", label), words);
+    element.append(make("b", "", label), make("bdi", "", words));
     return element;
   }
 
@@ -258,9 +260,19 @@ export class MessageList {
   }
 }
 
+// Signs that turn the direction of what follows, and those that end what they began.
+const TURNS = /[\u202a\u202b\u202d\u202e]/g;
+const ISOLATES = /[\u2066-\u2068]/g;
+
+// What ends all that a text begins, so that nothing behind it is turned.
+function endOfTurns(text) {
+  const turns = "\u202c".repeat(text.match(TURNS)?.length ?? 0);
+  return turns + `\u2069${turns}`.repeat(text.match(ISOLATES)?.length ?? 0);
+}
+
 // Text with its web addresses made into links.
 function linked(text) {
-  return text.split(/(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]}])/).map((part, index) => {
+  return (text + endOfTurns(text)).split(/(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]}])/).map((part, index) => {
     if (index % 2 === 0) return part;
     const link = make("a", "", part);
     link.href = part;

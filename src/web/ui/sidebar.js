@@ -1,6 +1,6 @@
 // The rooms: list, search, opening one, and the drawer that holds them on a phone.
 
-import { arrange, bareId, byId, clockText, dayText, idProblem, make, personal, recall, remember, say } from "./dom.js";
+import { OWN_STREAM, arrange, bareId, byId, clockText, dayText, idProblem, make, personal, recall, remember, say } from "./dom.js";
 
 const REFRESH_MS = 10_000;
 const REFRESH_GAP_MS = 1_000;
@@ -16,7 +16,7 @@ export class Sidebar {
   /**
    * @param {import("/client.js").Client} client
    * @param {object} on `pick(room)`, `listed()`, `unread(room)`: a number, or null for a room that is not
-   *   followed, `refused(room)`: how much of this person's writing was not taken there, and `unauthorized()`:
+   *   followed, `read(room)`: the last revision read on any device, or null, `refused(room)`: how much of this person's writing was not taken there, and `unauthorized()`:
    *   the token holds no more, though another tab's line may stand
    */
   constructor(client, on) {
@@ -174,23 +174,31 @@ export class Sidebar {
     for (const room of this.entries.keys()) if (!rooms.has(room)) this.entries.delete(room);
   }
 
-  // Messages not seen yet: what the server counts, or else what came since the last look.
-  fresh({ room, message_count }) {
+  // Messages not seen yet: what the server counts, or else what came since the last look in this browser, as far
+  // as it was not read elsewhere.
+  fresh({ room, message_count, last_message }) {
     const isInSight = room === this.current && !document.hidden;
     if (isInSight || !this.counts.has(room)) this.counts.set(room, message_count);
     const counted = this.on.unread(room);
     if (isInSight) return 0;
-    return counted ?? Math.max(0, message_count - this.counts.get(room));
+    if (counted !== null) return counted;
+    const read = this.on.read(room);
+    const isKnown = read !== null && last_message;
+    if (last_message?.by === this.client.user || (isKnown && read >= last_message.revision)) {
+      this.counts.set(room, message_count);
+      return 0;
+    }
+    return Math.max(isKnown ? 1 : 0, message_count - this.counts.get(room));
   }
 
   // Its element stays the same while the list is drawn anew, so that a press on it meets its release.
   entry({ room, title, member_count, message_count, last_message, last_message_at, closed_at }, fresh, refused) {
     const by = last_message?.by === this.client.user ? "You" : bareId(last_message?.by ?? "");
-    const last = refused > 0 ? (refused === 1 ? "A message was not sent" : `${refused} messages were not sent`)
-      : last_message ? `${by}: ${personal(last_message.text) || "message removed"}` : "No messages yet";
+    const last = refused > 0 ? [refused === 1 ? "A message was not sent" : `${refused} messages were not sent`]
+      : last_message ? [`${by}: `, make("bdi", "", personal(last_message.text) || "message removed")] : ["No messages yet"];
     const at = last_message_at ? shortTime(new Date(last_message_at)) : "";
     const isCurrent = room === this.current;
-    const signature = JSON.stringify([title, member_count, message_count, closed_at, last, at, fresh, refused, isCurrent]);
+    const signature = JSON.stringify([title, member_count, message_count, closed_at, last.map((part) => part.textContent ?? part), at, fresh, refused, isCurrent]);
     const known = this.entries.get(room);
     if (known?.signature === signature) return known.element;
     const element = known?.element ?? make("li", "", make("button", "room-entry"));
@@ -202,7 +210,7 @@ export class Sidebar {
       make("span", "room-sign", closed_at ? "🔒" : "#"),
       make("span", "room-name", title || room),
       make("span", "room-at", at),
-      make("span", refused > 0 ? "room-last refused" : "room-last", last), ...(badge ? [badge] : []));
+      make("span", refused > 0 ? "room-last refused" : "room-last", ...last), ...(badge ? [badge] : []));
     entry.type = "button";
     entry.dataset.room = room;
     entry.title = `${room}: ${member_count} members, ${message_count} messages`;
@@ -234,17 +242,28 @@ export class Sidebar {
   }
 
   drawer(isOpen) {
+    const wasOpen = document.body.classList.contains("drawer-open");
     document.body.classList.toggle("drawer-open", isOpen);
     byId("drawer-open").setAttribute("aria-expanded", String(isOpen));
+    this.shield();
+    if (wasOpen && !isOpen && this.isDrawer.matches) byId("drawer-open").focus();
+  }
+
+  // What an open drawer covers takes no focus.
+  shield() {
+    const isCovered = this.isDrawer.matches && document.body.classList.contains("drawer-open");
+    for (const element of document.querySelectorAll("main, #panel, #skip")) element.inert = isCovered;
   }
 
   wireDrawer() {
+    this.isDrawer = window.matchMedia("(max-width: 700px)");
+    this.isDrawer.addEventListener("change", () => this.shield());
     byId("drawer-open").addEventListener("click", () => {
       this.drawer(true);
       byId("drawer-close").focus();
     });
     for (const id of ["drawer-close", "backdrop"]) byId(id).addEventListener("click", () => this.drawer(false));
-    byId("sidebar").addEventListener("keydown", (event) => event.key === "Escape" && this.drawer(false));
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.drawer(false));
   }
 
   /** Asks for a room to open; `id` is proposed. */
@@ -268,7 +287,7 @@ export class Sidebar {
     byId("room-form").addEventListener("submit", async (event) => {
       event.preventDefault();
       const room = id.value.trim();
-      const problem = idProblem("The id", room) ?? await this.openRoom(room, title.value.trim() || room);
+      const problem = idProblem("The id", room) ?? (room === OWN_STREAM ? "“me” is your own stream. Choose another id." : null) ?? await this.openRoom(room, title.value.trim() || room);
       say(byId("room-form-error"), problem);
       if (problem) return;
       byId("room-dialog").close();

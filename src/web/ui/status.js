@@ -46,8 +46,11 @@ export class StatusView {
   words(state, retryAt, code, reason) {
     if (state === "closed" && code === 4500 && reason) return `The server did not take what this page said: ${reason}`;
     if (state === "closed") return FINAL[code] ?? `Disconnected: ${reason}`;
-    const count = this.client.pending.filter((entry) => entry.state === "waiting").length;
-    const kept = count > 0 ? ` ${count === 1 ? "One message is" : `${count} messages are`} kept and sent then.` : "";
+    const waiting = this.client.pending.filter((entry) => entry.state === "waiting");
+    const areKept = waiting.every(({ id }) => this.client.isKept(id));
+    const what = waiting.length === 1 ? "One message is" : `${waiting.length} messages are`;
+    const kept = waiting.length === 0 ? ""
+      : ` ${what} ${areKept ? "kept and sent then" : "sent then if this page stays open: this browser could not keep all of it"}.`;
     const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
     if (state === "waiting" && seconds > 1) return `No connection. Next try in ${seconds} s.${kept}`;
     return `Reconnecting…${kept}`;

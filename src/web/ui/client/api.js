@@ -1,4 +1,5 @@
-// The HTTP side: lists that the server keeps, read with the same rights as the line.
+// The HTTP side: lists that the server keeps. With a token they are read with the same rights as the line; in local
+// mode, where anyone may say to be anyone, they are open to all.
 
 import { HttpError } from "./errors.js";
 
@@ -6,9 +7,12 @@ const PAGE_LEN = 500;
 const UNAUTHORIZED = 401;
 
 export class Api {
-  /** @param {{url: string, fetch: typeof fetch, tokens: import("./tokens.js").Tokens}} options */
-  constructor({ url, fetch, tokens }) {
-    Object.assign(this, { url, fetch, tokens });
+  /**
+   * @param {{url: string, user?: string, fetch: typeof fetch, tokens: import("./tokens.js").Tokens}} options
+   *   `user`: who asks, where no token says so
+   */
+  constructor({ url, user, fetch, tokens }) {
+    Object.assign(this, { url, user, fetch, tokens });
   }
 
   /** Asks a path of the API; resolves with its JSON, rejects with `HttpError`. */
@@ -27,17 +31,28 @@ export class Api {
 
   #send(path, { body, ...init }, token) {
     const headers = {
-      ...(token && { authorization: `Bearer ${token}` }),
+      ...(token ? { authorization: `Bearer ${token}` } : this.user !== undefined && { "dramatis-user": this.user }),
       ...(body !== undefined && { "content-type": "application/json" }),
       ...init.headers,
     };
     return this.fetch(new URL(path, this.url), { ...init, headers, ...(body !== undefined && { body: JSON.stringify(body) }) });
   }
 
+  /** Who asks, and a page of the rooms that they are in: `{ user, profile, invitations, rooms, next? }`. */
+  me({ limit = 100, after } = {}) {
+    const query = new URLSearchParams({ limit: String(limit), ...(after && { after }) });
+    return this.request(`/api/me?${query}`);
+  }
+
   /** One page of the rooms, the most recently active first: `{ rooms, next? }`. */
   rooms({ order = "activity", limit = 100, after } = {}) {
     const query = new URLSearchParams({ order, limit: String(limit), ...(after && { after }) });
     return this.request(`/api/rooms?${query}`);
+  }
+
+  /** One room. */
+  room(room) {
+    return this.request(`/api/rooms/${encodeURIComponent(room)}`);
   }
 
   /** Everyone in a room, by id. */

@@ -13,11 +13,15 @@ export class Backoff {
     Object.assign(this, { random, now });
   }
 
-  /** The connection stands; `reconnect` is what `ready` says. */
-  succeeded(reconnect) {
-    this.#attempts = 0;
+  /** A connection was greeted; `reconnect` is what `ready` says. */
+  greeted(reconnect) {
     this.#slot = null;
     this.#step = { ...DEFAULT, ...reconnect };
+  }
+
+  /** It has stood for a while: the next failure is a first one. */
+  succeeded() {
+    this.#attempts = 0;
   }
 
   /** The server goes away `in_ms` from now, and takes this client back `slot_ms` after that. */

@@ -19,6 +19,7 @@ const ME = "me";
 /** Requests that wait for an answer at once. */
 const REQUESTS_MAX = 100;
 const CLOSED = "the client was closed";
+const REPLACED_CLOSE = 4507;
 /** How long a fresh token may take before what was refused without it is sent again, in milliseconds. */
 const TOKEN_WITHIN_MS = 1_000;
 
@@ -42,6 +43,7 @@ export class Client extends Emitter {
   #epoch = null; // of the server's history, as far as this client was told
   #epochAsked = null; // the id of a subscribe that is to tell it and follows nothing
   #isShared;
+  #hasMoved = false; // to another session, because its own went on in a copy of this tab
 
   /** Made by `connect`. */
   constructor(options) {
@@ -54,7 +56,7 @@ export class Client extends Emitter {
     this.tab = tabId();
     this.ended = new AbortController();
     this.#tokens = new Tokens(options.token);
-    this.api = new Api({ url: options.url, fetch: options.fetch, tokens: this.#tokens });
+    this.api = new Api({ url: options.url, user: options.user, fetch: options.fetch, tokens: this.#tokens });
     this.#outbox = new Outbox({
       store: options.store ?? memoryStore(),
       owner: this.tab,
@@ -94,23 +96,36 @@ export class Client extends Emitter {
       url: options.url,
       user: options.user,
       device: options.device,
-      session: options.session ?? sessionId(space, this.#isShared),
       token: (again) => (again ? this.#tokens.next() : this.#tokens.last()),
       transports: transportsOf(options),
       fetch: options.fetch,
       space,
       tab: this.tab,
     };
-    if (this.#isShared) this.tab = null;
-    this.#line = new (this.#isShared ? Relay : Connection)(line, {
+    const on = {
       status: (status) => this.#stands(status),
       message: (message) => this.#take(message),
       problem: (error) => this.emit("problem", error),
       named: (tab) => this.#isTab(tab),
       gone: () => this.#adoptOrphans(space),
-    });
+      refused: () => this.#goAlone(line, on),
+    };
+    if (!this.#isShared) return this.#goAlone(line, on);
+    this.tab = null;
+    this.#line = new Relay({ ...line, session: this.#session(space) }, on);
+    return this.#line.start();
+  }
+
+  // A line of this tab's own.
+  #goAlone(line, on) {
+    this.#isShared = false;
+    this.#line = new Connection({ ...line, session: this.#session(line.space) }, on);
     this.#line.start();
-    if (!this.#isShared) this.#isTab(this.tab);
+    this.#isTab(this.tab ?? line.tab);
+  }
+
+  #session(space) {
+    return this.#options.session ?? sessionId(space, this.#isShared);
   }
 
   /** How the line stands. @returns {import("./connection.js").Status} */
@@ -121,6 +136,11 @@ export class Client extends Emitter {
   /** Commands that were not answered yet, oldest first. @returns {import("./outbox.js").Entry[]} */
   get pending() {
     return this.#outbox.entries;
+  }
+
+  /** Whether a command that waits outlives the page: its store has taken it. */
+  isKept(id) {
+    return this.#outbox.isKept(id);
   }
 
   /**
@@ -184,12 +204,17 @@ export class Client extends Emitter {
 
   /** Ends the line. What was not answered stays stored and is sent at the next `connect`. */
   close() {
+    this.#tellSeen();
     this.ended.abort();
     for (const room of this.#rooms.values()) room.lost();
     this.#line.stop();
     this.#outbox.close();
     for (const { reject } of this.#requests.values()) reject(new ClientError("closed", CLOSED));
     this.#requests.clear();
+  }
+
+  #tellSeen() {
+    for (const room of this.#rooms.values()) room.tellSeen();
   }
 
   // What a room says goes through this.
@@ -232,12 +257,21 @@ export class Client extends Emitter {
   }
 
   #stands(status) {
+    if (this.#isTaken(status)) return;
     if (status.state !== "live" && this.greeting) {
       this.greeting = null;
       this.#outbox.lost();
       for (const room of this.#rooms.values()) room.lost();
     }
     this.emit("status", this.status);
+  }
+
+  // A tab and its copy begin with the same session where they do not share a line: who came first takes another, once.
+  #isTaken({ state, code }) {
+    if (state !== "closed" || code !== REPLACED_CLOSE || this.#isShared || this.#options.session || this.#hasMoved) return false;
+    this.#hasMoved = true;
+    this.#line.wake();
+    return true;
   }
 
   #take(message) {
@@ -342,6 +376,7 @@ export class Client extends Emitter {
     if (typeof document !== "object") return;
     const { signal } = this.ended;
     let wasOffline = false;
+    addEventListener("pagehide", () => this.#tellSeen(), { signal });
     addEventListener("offline", () => { wasOffline = true; }, { signal });
     addEventListener("online", () => {
       // A line that stood before the network changed may be dead without knowing.

@@ -11,8 +11,13 @@ const HEARTBEAT_DEFAULT_MS = 25_000;
 /** A handshake that takes longer is given up: some proxies swallow it. */
 const READY_WITHIN_MS = 8_000;
 const WATCH_EVERY_MS = 2_500;
-/** How long a fallback is used before the first choice is tried beside it. */
+/** How long a fallback is used before the first choice is tried beside it; twice as long after each change that failed. */
 const UPGRADE_AFTER_MS = 60_000;
+const UPGRADE_AFTER_MAX_MS = 1_800_000;
+/** A line that is cut sooner after its greeting has failed as one that had none: something on the way lets none stand. */
+const STANDS_AFTER_MS = 5_000;
+/** So long after its ack an own command's event has come over a stream, if anything does. */
+const EVENT_WITHIN_MS = 5_000;
 /** Failures of a transport, while the server can be reached, before the next one is tried. */
 const FAILURES_MAX = 2;
 /** Between two askings for a token: its source may give again what the server has just refused. */
@@ -20,6 +25,9 @@ const RENEW_EVERY_MS = 1_000;
 /** What a message may be long until the server has said so, in bytes. */
 const MESSAGE_BYTES_MAX = 65_536;
 const LOST_CLOSE = 1006;
+const SILENT_CLOSE = 4002;
+/** Below are codes that a proxy or the network ends a line with, from here on those of a server. */
+const SERVER_CLOSE_MIN = 4000;
 const TOKEN_CLOSE = 4501;
 const REPLACED_CLOSE = 4507;
 
@@ -50,6 +58,9 @@ export class Connection {
   #hasNoToken = false; // this line, for its hello
   #transport = 0;
   #failures = 0;
+  #hasStood = false; // the present line, or the last one, for a while
+  #pushedCount = 0; // messages that no post of this client's was answered with
+  #upgradeAfterMs = UPGRADE_AFTER_MS;
   #timers = {};
   #heardAt = 0;
   #heartbeatMs = HEARTBEAT_DEFAULT_MS;
@@ -63,7 +74,8 @@ export class Connection {
    * @param {string} [options.device]
    * @param {(again: boolean) => Promise<string|undefined>} options.token `again` when the last one was
    *   refused; if it fails it is asked again
-   * @param {{name: string, open: Function, isThere?: Function}[]} options.transports in order of preference
+   * @param {{name: string, open: Function, isThere?: Function, mayBeHeld?: boolean}[]} options.transports in order
+   *   of preference; `mayBeHeld`: something on the way may keep back what comes over it
    * @param {typeof fetch} options.fetch
    * @param {{status(status: Status): void, message(message: object): void}} on
    */
@@ -154,12 +166,13 @@ export class Connection {
     clearTimeout(this.#timers.retry);
     this.#attempt += 1;
     this.#hasNoToken = false;
+    this.#hasStood = false;
     const attempt = this.#attempt;
-    const transport = this.options.transports[this.#transport];
+    const transport = this.#choice;
     this.#say({ state: "connecting", transport: transport.name });
     this.#heardAt = Date.now();
     const isThis = () => attempt === this.#attempt;
-    this.#timers.ready = setTimeout(() => isThis() && this.#lost(4002, "no answer to the hello in time"), READY_WITHIN_MS);
+    this.#timers.ready = setTimeout(() => isThis() && this.#lost(SILENT_CLOSE, "no answer to the hello in time"), READY_WITHIN_MS);
     this.#line = transport.open({
       url: this.options.url,
       hello: () => this.#hello(),
@@ -176,6 +189,9 @@ export class Connection {
     clearTimeout(this.#timers.ready);
     clearTimeout(this.#timers.retry);
     clearTimeout(this.#timers.upgrade);
+    clearTimeout(this.#timers.stands);
+    clearTimeout(this.#timers.event);
+    this.#timers.event = null;
     const line = this.#line;
     const wasReady = this.#isReady;
     this.#line = null;
@@ -196,7 +212,14 @@ export class Connection {
       return;
     }
     this.#wait(this.#backoff.next(), code, reason);
-    if (!wasReady && !this.#hasNoToken) this.#considerFallback(this.#attempt);
+    const isCut = code < SERVER_CLOSE_MIN || code === SILENT_CLOSE;
+    const isHeld = wasReady && code === SILENT_CLOSE && this.#choice.mayBeHeld;
+    if (this.#hasNoToken) return;
+    if (!wasReady || isHeld || (isCut && !this.#hasStood)) this.#considerFallback(this.#attempt, isHeld);
+  }
+
+  get #choice() {
+    return this.options.transports[this.#transport];
   }
 
   // The token was refused: whether its source has another, which is tried then. One that was taken for
@@ -204,7 +227,7 @@ export class Connection {
   // than a lost line comes back. The same one again is all that there is.
   async #hasAnother(wasReady, reason) {
     const refused = this.#shown;
-    this.#say({ state: "connecting", transport: this.options.transports[this.#transport].name });
+    this.#say({ state: "connecting", transport: this.#choice.name });
     let token;
     try {
       token = await this.#token(true);
@@ -220,11 +243,12 @@ export class Connection {
     return true;
   }
 
-  // A transport that fails although the server can be reached is blocked on the way.
-  async #considerFallback(attempt) {
+  // A transport that fails although the server can be reached is blocked on the way, and one that nothing comes
+  // over is held there.
+  async #considerFallback(attempt, isHeld) {
     if (this.options.transports.length < 2 || !(await this.#isReachable()) || attempt !== this.#attempt) return;
     this.#failures += 1;
-    if (this.#failures < FAILURES_MAX) return;
+    if (this.#failures < FAILURES_MAX && !isHeld) return;
     this.#failures = 0;
     this.#transport = (this.#transport + 1) % this.options.transports.length;
     if (this.#transport !== 0) this.wake();
@@ -259,18 +283,44 @@ export class Connection {
         this.#shown = this.#offered;
         break;
       case "reject": this.#refused(message); break;
+      case "ack": this.#expectEvent(message); break;
       default: // a newer server may say more
     }
+    if (message.type !== "ack" && message.type !== "reject") this.#pushedCount += 1;
     this.on.message(message);
+  }
+
+  // The event of an own command follows its ack. Where nothing comes at all the line is held back, and the next
+  // transport is no worse.
+  #expectEvent({ room, revision }) {
+    const last = this.#rooms.get(room)?.last ?? null;
+    const hasNext = this.#transport + 1 < this.options.transports.length;
+    if (!this.#choice.mayBeHeld || !hasNext || this.#timers.event || last === null || !(revision > last)) return;
+    const pushed = this.#pushedCount;
+    this.#timers.event = setTimeout(() => {
+      this.#timers.event = null;
+      if (pushed !== this.#pushedCount) return;
+      this.#abandon();
+      this.#transport += 1;
+      this.#open();
+    }, EVENT_WITHIN_MS);
+  }
+
+  // Only a line that stands for a while shows that its transport is good.
+  #stands() {
+    this.#hasStood = true;
+    this.#failures = 0;
+    this.#backoff.succeeded();
+    if (this.#transport === 0) this.#upgradeAfterMs = UPGRADE_AFTER_MS;
   }
 
   #greeted(message) {
     clearTimeout(this.#timers.ready);
     this.#isReady = true;
-    this.#failures = 0;
+    this.#timers.stands = setTimeout(() => this.#stands(), STANDS_AFTER_MS);
     this.#isAsked = false;
     this.#wantsToken = false;
-    this.#backoff.succeeded(message.reconnect);
+    this.#backoff.greeted(message.reconnect);
     this.#heartbeatMs = message.heartbeat_ms ?? HEARTBEAT_DEFAULT_MS;
     this.ready = message;
     this.#messageBytesMax = message.limits?.message_bytes_max ?? MESSAGE_BYTES_MAX;
@@ -279,8 +329,8 @@ export class Connection {
       if (!this.#rooms.has(entry.room) && entry.how !== "denied") this.#line.send({ type: "unsubscribe", id: randomId(), room: entry.room });
       this.#attached(entry);
     }
-    if (this.#transport > 0) this.#timers.upgrade = setTimeout(() => this.#upgrade(), UPGRADE_AFTER_MS);
-    this.#say({ state: "live", transport: this.options.transports[this.#transport].name });
+    if (this.#transport > 0) this.#upgradeLater();
+    this.#say({ state: "live", transport: this.#choice.name });
     this.on.message(message);
   }
 
@@ -320,21 +370,26 @@ export class Connection {
     this.#isRenewing = false;
   }
 
+  #upgradeLater() {
+    this.#timers.upgrade = setTimeout(() => this.#upgrade(), this.#upgradeAfterMs);
+  }
+
   // On a fallback: changes over once the first choice answers, and not before.
   async #upgrade() {
     const attempt = this.#attempt;
     const isThere = await this.options.transports[0].isThere?.(this.options.url);
     if (attempt !== this.#attempt) return;
     if (!isThere) {
-      this.#timers.upgrade = setTimeout(() => this.#upgrade(), UPGRADE_AFTER_MS);
+      this.#upgradeLater();
       return;
     }
+    this.#upgradeAfterMs = Math.min(UPGRADE_AFTER_MAX_MS, 2 * this.#upgradeAfterMs);
     this.#transport = 0;
     this.renew();
   }
 
   #watch() {
-    if (this.#isReady && Date.now() - this.#heardAt > 2 * this.#heartbeatMs + 5_000) this.#lost(4002, "nothing was heard for too long");
+    if (this.#isReady && Date.now() - this.#heardAt > 2 * this.#heartbeatMs + 5_000) this.#lost(SILENT_CLOSE, "nothing was heard for too long");
   }
 }
 

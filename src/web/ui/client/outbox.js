@@ -9,6 +9,7 @@
 
 import { Emitter } from "./emitter.js";
 import { ClientError, Expired, Rejected } from "./errors.js";
+import { idObjection } from "./ids.js";
 
 /** Commands that wait at once; more are refused as `queue_full`. */
 export const QUEUE_LEN_MAX = 1_000;
@@ -40,6 +41,7 @@ const ANY_EPOCH = "";
  * @property {string} owner the tab that sent it
  * @property {{type: "command", id: string, room: string, name: string, data: object, expected?: number}} frame
  * @property {number} createdAt Unix milliseconds
+ * @property {number} [sequence] rises with each that one tab sent: their order within a millisecond
  * @property {number} [expireAfterMs]
  * @property {string} [epoch] of the history that it was written in, where that was known
  * @property {"age"|"history"} [expiredBy] why it expired
@@ -47,14 +49,18 @@ const ANY_EPOCH = "";
  * @property {"waiting"|"expired"} state
  */
 
+/** Orders entries as they were written. */
+export const byAge = (one, other) => one.createdAt - other.createdAt || (one.sequence ?? 0) - (other.sequence ?? 0);
+
 export class Outbox extends Emitter {
-  #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored, isOnItsWay, number }
+  #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored, isKept, isOnItsWay, number }
   #isReady = false;
   #epoch = null; // of the server's history, once this line has told it
   #onTheirWay = 0;
   #window = WINDOW_FIRST;
   #isFull = false; // as many as the window holds are on their way: the next go once all are answered
   #wasRefused = false; // one of those
+  #sequence = 0;
   #sentCount = 0;
   #slowedAt = 0; // how many were sent when the pace was last set
   #calmAt = 0; // when it counts no more that one was refused as too fast
@@ -83,6 +89,11 @@ export class Outbox extends Emitter {
     return [...this.#entries.values()].map(({ entry }) => entry);
   }
 
+  /** Whether an entry outlives the page: the store has taken it, and does so itself. */
+  isKept(id) {
+    return this.#entries.get(id)?.isKept === true;
+  }
+
   /** From now on what waits belongs to this tab. */
   belongsTo(owner) {
     if (owner === this.owner) return;
@@ -96,7 +107,10 @@ export class Outbox extends Emitter {
   /** From now on what waits is kept in this store. */
   keepIn(store) {
     this.store = store;
-    for (const held of this.#entries.values()) this.#store(held);
+    for (const held of this.#entries.values()) {
+      held.isKept = false;
+      this.#store(held);
+    }
   }
 
   /** Takes over what the store holds of owners for whom `isMine(owner)` is true. */
@@ -110,9 +124,12 @@ export class Outbox extends Emitter {
     }
     const fresh = found.filter((entry) => !this.#entries.has(entry.id) && isMine(entry.owner));
     if (fresh.length === 0) return;
-    for (const entry of fresh) this.#entries.set(entry.id, { entry, tries: 0, isStored: true });
-    this.#entries = new Map([...this.#entries].sort(([, one], [, other]) => one.entry.createdAt - other.entry.createdAt));
-    for (const held of fresh.map(({ id }) => this.#entries.get(id))) this.#expireIfDue(held);
+    for (const entry of fresh) this.#entries.set(entry.id, { entry, tries: 0, isStored: true, isKept: true });
+    this.#entries = new Map([...this.#entries].sort(([, one], [, other]) => byAge(one.entry, other.entry)));
+    for (const held of fresh.map(({ id }) => this.#entries.get(id))) {
+      if (held.entry.state === "expired") this.emit("expired", held.entry);
+      else this.#expireIfDue(held);
+    }
     this.emit("changed");
     this.#flush();
   }
@@ -125,15 +142,15 @@ export class Outbox extends Emitter {
     } catch (error) {
       return Promise.reject(new ClientError("malformed", `the command is not to be written as JSON: ${error.message}`));
     }
+    const problem = this.#objection(frame);
+    if (problem !== null) return Promise.reject(new ClientError(problem.code, problem.message));
     if (this.#entries.has(frame.id)) {
       return Promise.reject(new ClientError("id_in_use", `a command with the id ${frame.id} waits already: give each its own, or wait for its answer`));
     }
     if (this.#entries.size >= QUEUE_LEN_MAX) {
       return Promise.reject(new ClientError("queue_full", `${QUEUE_LEN_MAX} commands wait already: try again when some were answered`));
     }
-    const tooBig = this.#excess(frame);
-    if (tooBig) return Promise.reject(new ClientError("too_big", tooBig));
-    const entry = { id: frame.id, owner: this.owner, frame, createdAt: this.now(), attempted: false, state: "waiting" };
+    const entry = { id: frame.id, owner: this.owner, frame, ...this.#stamp(), attempted: false, state: "waiting" };
     if (expireAfterMs !== undefined) entry.expireAfterMs = expireAfterMs;
     if (epoch) entry.epoch = epoch;
     return new Promise((resolve, reject) => {
@@ -199,7 +216,7 @@ export class Outbox extends Emitter {
   resend(id) {
     const held = this.#entries.get(id);
     if (!held) return;
-    Object.assign(held.entry, { createdAt: this.now(), state: "waiting" });
+    Object.assign(held.entry, { ...this.#stamp(), state: "waiting" });
     delete held.entry.expiredBy;
     delete held.entry.epoch;
     this.#store(held);
@@ -220,6 +237,11 @@ export class Outbox extends Emitter {
     this.lost();
     for (const { reject } of this.#entries.values()) reject?.(new ClientError("closed", "the client was closed before the answer came"));
     this.#entries.clear();
+  }
+
+  #stamp() {
+    this.#sequence += 1;
+    return { createdAt: this.now(), sequence: this.#sequence };
   }
 
   #settle(held, tell, answer) {
@@ -293,10 +315,10 @@ export class Outbox extends Emitter {
 
   #transmit(held) {
     // Before the first line it was not known how much the server takes.
-    const tooBig = this.#excess(held.entry.frame);
-    if (tooBig) {
-      const refusal = { type: "reject", id: held.entry.id, code: "too_big", message: tooBig, retry: false };
-      this.#settle(held, () => held.reject?.(new ClientError("too_big", tooBig)), { refusal });
+    const problem = this.#objection(held.entry.frame);
+    if (problem !== null) {
+      const refusal = { type: "reject", id: held.entry.id, ...problem, retry: false };
+      this.#settle(held, () => held.reject?.(new ClientError(problem.code, problem.message)), { refusal });
       return;
     }
     if (!held.entry.attempted) {
@@ -311,11 +333,14 @@ export class Outbox extends Emitter {
     this.send(held.entry.frame);
   }
 
-  // What is to be said of a frame that is larger than the server takes.
-  #excess(frame) {
+  // Why the server would not take a frame, as far as that is known here; null if it may.
+  #objection(frame) {
+    const malformed = idObjection(frame.id);
+    if (malformed !== null) return { code: "malformed", message: malformed };
     if (this.messageBytesMax === Infinity) return null;
     const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
-    return bytes > this.messageBytesMax ? `the command has ${bytes} bytes, the server takes ${this.messageBytesMax}` : null;
+    if (bytes <= this.messageBytesMax) return null;
+    return { code: "too_big", message: `the command has ${bytes} bytes, the server takes ${this.messageBytesMax}` };
   }
 
   #expireIfDue(held) {
@@ -334,16 +359,21 @@ export class Outbox extends Emitter {
     return true;
   }
 
-  #store(held) {
-    if (held.isStored) this.#try(() => this.store.put(held.entry));
+  async #store(held) {
+    const { store } = this;
+    if (!held.isStored || !await this.#try(() => store.put(held.entry)) || store.isVolatile || held.isKept) return;
+    held.isKept = true;
+    this.emit("changed");
   }
 
-  // A store that is full or gone costs only what a reload would lose.
+  // Whether it could be done: a store that is full or gone costs only what a reload would lose.
   async #try(act) {
     try {
       await act();
+      return true;
     } catch (error) {
       this.emit("storage", error);
+      return false;
     }
   }
 }

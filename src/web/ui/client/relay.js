@@ -8,10 +8,13 @@
 //
 // Each tab holds a lock of its own while it lives; the leader asks for it too, and once it gets it
 // the tab is gone. So a tab says nothing before it holds its lock.
+//
+// A browser that keeps nothing for a page, because its user forbids that say, has the calls and refuses
+// them: there no tab could ever lead, and each needs a line of its own.
 
 import { Connection } from "./connection.js";
 import { randomId } from "./ids.js";
-import { freshTabId } from "./tab.js";
+import { freshSessionId, freshTabId } from "./tab.js";
 
 /**
  * A tab's lock that stays taken for so long is not on its way from the tab before a reload: another
@@ -20,6 +23,8 @@ import { freshTabId } from "./tab.js";
 const OWN_LOCK_WITHIN_MS = 500;
 const PROBE_EVERY_MS = 5_000;
 const ANSWER_WITHIN_MS = 2_000;
+/** A leader whose source of tokens fails so often, while it has no line, lets another tab try with its own. */
+const TOKEN_FAILURES_MAX = 3;
 const TOKEN_CLOSE = 4501;
 const REPLACED_CLOSE = 4507;
 
@@ -29,8 +34,9 @@ export function canShare() {
 }
 
 /**
- * Has the calls and callbacks of a `Connection`, and two more: `named(tab)`, once it is certain which
- * tab this is, and `gone(tab)`, told to the leader.
+ * Has the calls and callbacks of a `Connection`, and three more: `named(tab)`, once it is certain which
+ * tab this is, `gone(tab)`, told to the leader, and `refused()`: nothing can be shared here after all, and
+ * this relay has ended.
  */
 export class Relay {
   #connection = null;
@@ -61,10 +67,15 @@ export class Relay {
   }
 
   start() {
-    this.channel = new BroadcastChannel(this.options.space);
-    this.channel.onmessage = ({ data }) => this.#hear(data);
     this.ended = new AbortController();
     this.onVisible = () => document.hidden || this.#probe();
+    try {
+      this.channel = new BroadcastChannel(this.options.space);
+    } catch {
+      this.#refuse();
+      return;
+    }
+    this.channel.onmessage = ({ data }) => this.#hear(data);
     this.#enter();
   }
 
@@ -79,7 +90,14 @@ export class Relay {
     connection?.stop();
     this.ended.abort();
     this.release?.();
-    this.channel.close();
+    this.channel?.close();
+  }
+
+  // The browser grants no locks or channels, now or any more.
+  #refuse() {
+    if (this.#isStopped) return;
+    this.stop();
+    this.on.refused();
   }
 
   send(message) {
@@ -127,14 +145,17 @@ export class Relay {
     return `${this.options.space}:tab:${tab}`;
   }
 
-  // Whether the lock was granted; it is then held for as long as this tab lives.
+  // Whether the lock was granted in time; it is then held for as long as this tab lives.
   #hold(tab, signal) {
     return new Promise((resolve) => {
       navigator.locks.request(this.#tabLock(tab), { signal }, () => {
         resolve(true);
         if (this.#isStopped) return undefined;
         return new Promise((release) => { this.ended.signal.addEventListener("abort", release); });
-      }).catch(() => resolve(false));
+      }).catch((error) => {
+        if (!isAbort(error)) this.#refuse();
+        resolve(false);
+      });
     });
   }
 
@@ -143,9 +164,10 @@ export class Relay {
     const how = steal ? { steal: true } : { signal: this.ended.signal };
     try {
       await navigator.locks.request(this.options.space, how, () => this.#isStopped ? undefined : this.#lead());
-    } catch {
+    } catch (error) {
+      if (!isAbort(error)) this.#refuse();
       // Aborted at the end, or the place was taken from this tab.
-      if (!this.#isStopped) this.#stepDown();
+      else if (!this.#isStopped) this.#stepDown();
     }
   }
 
@@ -154,10 +176,18 @@ export class Relay {
     this.#isAttached = false;
     this.#isBarred = false;
     this.#followed.clear();
+    let failures = 0;
     const connection = new Connection(this.options, {
-      status: (status) => connection === this.#connection && this.#stands(status),
+      status: (status) => {
+        if (status.state === "live") failures = 0;
+        if (connection === this.#connection) this.#stands(status);
+      },
       message: (message) => connection === this.#connection && this.#tell({ kind: "message", message }),
-      problem: this.on.problem,
+      problem: (error) => {
+        this.on.problem(error);
+        if (connection.status.state !== "live") failures += 1;
+        if (failures >= TOKEN_FAILURES_MAX && connection === this.#connection && this.#followers.size > 0) this.#stepDown();
+      },
     });
     this.#connection = connection;
     connection.start();
@@ -166,10 +196,25 @@ export class Relay {
   }
 
   #stands(status) {
-    // This session goes on elsewhere: another tab took the lead while this one was frozen.
-    if (status.code === REPLACED_CLOSE) this.#stepDown();
+    if (status.code === REPLACED_CLOSE) this.#replaced();
     else if (status.state === "closed" && status.code === TOKEN_CLOSE) this.#giveWay(status);
     else this.#tell({ kind: "status", status });
+  }
+
+  // This session goes on elsewhere. Another tab took the lead while this one was frozen; or, where this one has it
+  // still, another browser has the same session, as copies of one machine do: then the tabs of this one take another.
+  async #replaced() {
+    const connection = this.#connection;
+    const { held = [] } = await navigator.locks.query().catch(() => ({}));
+    if (connection !== this.#connection || this.#isStopped) return;
+    const holder = (name) => held.find((lock) => lock.name === name)?.clientId;
+    const own = holder(this.#tabLock(this.tab));
+    if (own === undefined || holder(this.options.space) !== own) {
+      this.#stepDown();
+      return;
+    }
+    connection.session = this.options.session = freshSessionId(this.options.space);
+    connection.renew();
   }
 
   // This tab's token is refused; another tab's may still hold, so that the others hear nothing of it.
@@ -190,7 +235,7 @@ export class Relay {
     this.#campaign(false);
   }
 
-  // Another tab leads now: this one was frozen, or is one too many.
+  // Another tab leads now, or may: this one was frozen, or is one too many, or has no token.
   #stepDown() {
     const connection = this.#connection;
     if (!connection) return;
@@ -310,3 +355,6 @@ export class Relay {
     this.#answerTimer = setTimeout(() => this.#campaign(true), ANSWER_WITHIN_MS);
   }
 }
+
+// A request for a lock that ends so was given up, or its lock taken: others ended because none are to be had.
+const isAbort = (error) => error?.name === "AbortError";

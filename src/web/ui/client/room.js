@@ -2,7 +2,8 @@
 
 import { Cursor } from "./cursor.js";
 import { Emitter } from "./emitter.js";
-import { randomId } from "./ids.js";
+import { ClientError } from "./errors.js";
+import { nameObjection, randomId, revisionObjection } from "./ids.js";
 import { Presence } from "./presence.js";
 
 const SEEN_EVERY_MS = 1_000;
@@ -20,7 +21,7 @@ const PASSING = ["rate_limited", "unavailable"];
 /**
  * Emits
  * - `reset`: `{ epoch }`, drop what is held of this room; what follows starts anew (also at the first visit).
- *   Where the epoch is another than before, the room's whole history is another
+ *   Where the epoch is another than before, the room's whole history is another; `denied` follows if it has none
  * - `event`: a recorded event, in order, exactly once
  * - `state`: `{ state, events, revision }`, the room's public state instead of its history
  * - `live`: the past is done, what follows happens now
@@ -117,8 +118,9 @@ export class Room extends Emitter {
     return this.#link.request({ type: "history", room: this.id, ...(before !== undefined && { before }), limit });
   }
 
-  /** Broadcasts something that is not recorded; best effort. */
+  /** Broadcasts something that is not recorded; best effort. Throws what no server would take. */
   ephemeral(name, data = {}) {
+    refuse(nameObjection(name));
     // Here it throws at whoever gives what is no JSON, not on the way.
     this.#link.send({ type: "ephemeral", room: this.id, name, data: JSON.parse(JSON.stringify(data)) });
   }
@@ -135,7 +137,9 @@ export class Room extends Emitter {
 
   /** This person has seen everything up to this revision; their other devices hear of it. */
   seen(revision = this.#cursor.last) {
-    if (revision === null || revision <= (this.seenRevision ?? -1)) return;
+    if (revision === null) return;
+    refuse(revisionObjection(revision));
+    if (revision <= (this.seenRevision ?? -1)) return;
     this.seenRevision = revision;
     this.#seenDue = revision;
     this.#recount();
@@ -150,15 +154,21 @@ export class Room extends Emitter {
 
   /** Follows no more. */
   unfollow() {
+    if (this.state === "left") return; // the room may have been asked for anew since
     clearTimeout(this.#placeTimer);
-    clearTimeout(this.#seenTimer);
-    this.#sendSeen();
+    this.tellSeen();
     this.state = "left";
     this.#presence.clear();
     this.#link.forget(this.id);
   }
 
   // What follows is called by the client.
+
+  /** Says now how far this person has read, while there is a line. */
+  tellSeen() {
+    clearTimeout(this.#seenTimer);
+    this.#sendSeen();
+  }
 
   subscribe() {
     clearTimeout(this.#placeTimer);
@@ -185,19 +195,14 @@ export class Room extends Emitter {
     // Only the answer to the newest wish counts: events before it belong to an older one.
     if (id !== undefined && id !== this.#awaited) return;
     this.#awaited = null;
+    const isAnother = how === "reset" || (this.#epoch ?? epoch) !== epoch;
     if (how === "denied") {
       if (code === "ahead_of_log" && this.#cursor.last !== null) this.restart();
-      else if (!this.#asksLater(code)) this.#end("denied", { code: code ?? "not_found", message: DENIED[code] ?? DENIED.not_found });
+      else if (!this.#asksLater(code)) this.#denied(code, isAnother ? epoch : null);
       return;
     }
     this.#placeTries = 0;
-    if (how === "reset" || (this.#epoch ?? epoch) !== epoch) {
-      this.seenRevision = null;
-      this.#seenDue = null;
-      this.#recent = [];
-      this.#recentFrom = null;
-      this.#setUnread(0);
-    }
+    if (isAnother) this.#forgetRead();
     if (how === "reset" || this.#cursor.last === null || (this.#cursor.epoch ?? epoch) !== epoch) {
       this.#cursor.clear();
       this.#countedTo = head ?? -1; // what came before the first visit is not missed
@@ -212,6 +217,26 @@ export class Room extends Emitter {
     this.state = "catching_up";
     this.#count(seen ?? null, unread ?? null, head ?? -1);
     if (this.#seenDue !== null) this.#sendSeen();
+  }
+
+  // What is held of a history that is gone goes also where nothing takes its place.
+  #denied(code, epoch) {
+    if (epoch !== null) {
+      this.#forgetRead();
+      this.#cursor.clear();
+      this.#epoch = epoch;
+      this.head = null;
+      this.emit("reset", { epoch });
+    }
+    this.#end("denied", { code: code ?? "not_found", message: DENIED[code ?? "not_found"] ?? `the server does not let this room be read (${code})` });
+  }
+
+  #forgetRead() {
+    this.seenRevision = null;
+    this.#seenDue = null;
+    this.#recent = [];
+    this.#recentFrom = null;
+    this.#setUnread(0);
   }
 
   // The server's count is of what was recorded: a marker that it has not got yet is sent again, and
@@ -354,10 +379,16 @@ export class Room extends Emitter {
   }
 }
 
+// Throws at the caller: the answer to what has no id would reach nobody, and many such end the line.
+function refuse(objection) {
+  if (objection !== null) throw new ClientError("malformed", objection);
+}
+
 const CLOSED = "the room is no longer yours to read";
 const DENIED = {
   not_found: "there is no room of this name",
   forbidden: "you may not read this room",
+  not_a_member: "only members may read this room: ask one for an invitation",
   rate_limited: "you follow as many rooms as the server allows: leave one first",
   unavailable: "the room cannot be read now",
 };

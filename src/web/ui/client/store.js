@@ -3,10 +3,11 @@
 // A store is anything with `list()`, `put(entry)` and `remove(id)`, plain or as promises; an
 // entry is a JSON object with an `id`. Write another for a file or a phone's database.
 
-/** Keeps entries for as long as the process lives. */
+/** Keeps entries for as long as the process lives, and says so: it `isVolatile`. */
 export function memoryStore() {
   const entries = new Map();
   return {
+    isVolatile: true,
     list: () => [...entries.values()],
     put: (entry) => void entries.set(entry.id, entry),
     remove: (id) => void entries.delete(id),
@@ -63,13 +64,10 @@ export function indexedStore(space) {
   };
 }
 
-/** The best store that this place has. */
+/** The best store that this place has. One that is full still gives back what it holds. */
 export function defaultStore(space) {
   try {
-    const probe = `${space}:?`;
-    globalThis.localStorage.setItem(probe, "");
-    globalThis.localStorage.removeItem(probe);
-    return localStore(space);
+    return globalThis.localStorage.length >= 0 ? localStore(space) : memoryStore();
   } catch {
     return memoryStore();
   }

@@ -25,6 +25,14 @@ export function sessionId(space, isShared) {
   return kept(isShared ? "localStorage" : "sessionStorage", `${space}:session`);
 }
 
+/** Another session in place of the kept one, which goes on elsewhere: in a copy of all that is kept here. */
+export function freshSessionId(space) {
+  try {
+    globalThis.localStorage.removeItem(`${space}:session`);
+  } catch { /* nothing was kept */ }
+  return sessionId(space, true);
+}
+
 function kept(storage, key) {
   if (typeof document !== "object") return randomId();
   try {

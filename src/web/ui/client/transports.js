@@ -14,7 +14,7 @@ export function transportsOf(options) {
       open: socketTransport(options),
       isThere: (url) => answers(options.WebSocket, url),
     },
-    stream: { name: "stream", open: streamTransport(options) },
+    stream: { name: "stream", open: streamTransport(options), mayBeHeld: true },
     poll: { name: "poll", open: pollTransport(options) },
   };
   const found = options.transports.map((name) => known[name]).filter(Boolean);
@@ -22,7 +22,10 @@ export function transportsOf(options) {
   return found;
 }
 
-/** Whether a WebSocket opens, without a word over it. */
+/** Said first it is none of the protocol's beginnings: a server says so, and ends the line. */
+const KNOCK = JSON.stringify({ type: "pong" });
+
+/** Whether a WebSocket opens and what is said over it is answered: some on the way let nothing but the handshake pass. */
 function answers(WebSocket, url) {
   return new Promise((resolve) => {
     const address = new URL("/socket", url);
@@ -30,12 +33,13 @@ function answers(WebSocket, url) {
     const socket = new WebSocket(address.href, SUBPROTOCOL);
     const end = (isThere) => {
       clearTimeout(timer);
-      socket.onopen = socket.onclose = socket.onerror = null;
+      socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
       socket.close();
       resolve(isThere);
     };
     const timer = setTimeout(() => end(false), OPEN_WITHIN_MS);
-    socket.onopen = () => end(true);
+    socket.onopen = () => socket.send(KNOCK);
+    socket.onmessage = () => end(true);
     socket.onclose = socket.onerror = () => end(false);
   });
 }
