@@ -14,6 +14,8 @@ use crate::clock::parse_time;
 #[derive(Debug, Subcommand)]
 pub enum Events {
     /// Prints the events recorded so far and ends
+    ///
+    /// Where the server wants tokens `DRAMATIS_TOKEN` holds that of an integration.
     #[command(after_help = "Examples:
   dramatis events read > all.ndjson
   dramatis events read --room lobby --from 120 --limit 10
@@ -22,7 +24,8 @@ pub enum Events {
     Read(Selection),
     /// Prints the events recorded so far, then each new one as it happens
     ///
-    /// It ends once the log has gone past what --to, --before or --limit name.
+    /// It ends once the log has gone past what --to, --before or --limit name. Where the server wants
+    /// tokens `DRAMATIS_TOKEN` holds that of an integration.
     #[command(after_help = "Examples:
   dramatis events tail --room lobby
   dramatis events tail --from 100000 --name MemberJoined")]

@@ -93,9 +93,9 @@ pub struct Metrics {
     closes: Family<OfClose, Counter<u64, AtomicU64>>,
     /// Messages that could not be understood.
     pub malformed: Counter<u64, AtomicU64>,
-    /// Entities in memory.
+    /// Rooms in memory.
     pub entities: Gauge<i64, AtomicI64>,
-    /// The position of the log's last event.
+    /// The position of the log's last event, -1 while there is none.
     pub log_head: Gauge<i64, AtomicI64>,
     /// Segment files of the log.
     pub log_segments: Gauge<i64, AtomicI64>,
@@ -124,12 +124,15 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("dramatis");
-        let (connections, entities, log_head) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let (connections, entities) = (Gauge::default(), Gauge::default());
+        let log_head = Gauge::<i64, AtomicI64>::default();
         let (deliveries, malformed) = (Counter::default(), Counter::default());
         let (projection_position, commands) = (Family::default(), Family::default());
         registry.register("connections", "Open client connections", connections.clone());
-        registry.register("entities", "Entities in memory", entities.clone());
-        registry.register("log_head_position", "Position of the log's last event", log_head.clone());
+        log_head.set(-1);
+        registry.register("entities", "Rooms in memory", entities.clone());
+        let help = "Position of the log's last event, -1 while there is none";
+        registry.register("log_head_position", help, log_head.clone());
         let mut gauge = |name, help| {
             let gauge = Gauge::<i64, AtomicI64>::default();
             registry.register(name, help, gauge.clone());
@@ -146,7 +149,7 @@ impl Default for Metrics {
             "How long it took that store to answer when last asked",
         );
         registry.register("deliveries", "Events handed to followers live", deliveries.clone());
-        registry.register("malformed_messages", "Messages that could not be understood", malformed.clone());
+        registry.register("malformed_messages", "Messages of sessions not understood", malformed.clone());
         registry.register(
             "projection_position",
             "Position up to which a projection is done",
