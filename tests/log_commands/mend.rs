@@ -25,7 +25,9 @@ fn goes_on(data: &Data) -> Vec<Arc<Recorded>> {
 fn cut(data: &Data) -> Vec<Arc<Recorded>> {
     let before = epoch(data);
     data.told(&["repair", "--cut"], 0);
-    assert_eq!((epoch(data).log(), epoch(data).counter()), (before.log(), before.counter() + 1));
+    let after = epoch(data);
+    // By more than one: a copy may be repaired as well.
+    assert!(after.log() == before.log() && after.counter() > before.counter() + 1, "{after}");
     goes_on(data)
 }
 

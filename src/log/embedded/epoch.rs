@@ -68,8 +68,9 @@ pub(super) fn next(epoch: Epoch) -> Epoch {
     Epoch::new(epoch.log(), epoch.counter().saturating_add(1))
 }
 
-/// The next epoch of the same log where it is not certain which one was the last: none that rose one
-/// by one reaches it, and what another begins, even within the same second, is another.
+/// Another epoch of the same log, further on. Which one was the last need not be certain, nor that no copy goes on
+/// too: none that rose one by one reaches it, and what another begins, even within the same second, is
+/// another.
 pub(super) fn apart(epoch: Epoch, now: UnixMillis) -> Epoch {
     let seconds = u32::try_from(now.get() / 1_000 - COUNTED_FROM_SECONDS).unwrap_or(0);
     let chance = uuid::Uuid::new_v4().as_fields().0 % APART_BY_MAX;

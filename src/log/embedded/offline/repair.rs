@@ -100,8 +100,8 @@ pub fn cut(
     let make = || Folders::make(place, folder).map_err(OfflineError::io(folder));
     let folders = repair.cut.is_some().then(make).transpose()?;
     if repair.is_needed() {
-        repair.epoch =
-            if repair.epoch_lost { epoch::apart(repair.epoch, now) } else { epoch::next(repair.epoch) };
+        // A copy of this log may be repaired as well, and keep something else.
+        repair.epoch = epoch::apart(repair.epoch, now);
         epoch::write(&*files.storage, repair.epoch).map_err(OfflineError::io(epoch::FILE))?;
         void_lines(&files, repair.cut.as_ref(), repair.epoch)?;
     }
