@@ -65,7 +65,8 @@ pub struct Irc {
     /// The room for all lines [default: the channel in the lines, or the file's name]
     #[arg(long, value_name = "NAME")]
     room: Option<String>,
-    /// The day on which each file begins [default: the first YYYY-MM-DD in its name]
+    /// The day on which each file begins [default: the first YYYY-MM-DD in its name]; where its clock
+    /// runs back by more than 12 hours the next one does
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<Date>,
     /// A file to which the id of each recorded command is appended as its answer arrives
