@@ -391,6 +391,7 @@ fn a_command_has_one_effect_on_whichever_way_it_comes() {
 #[test]
 fn to_an_old_client_a_body_ends_with_its_connection() {
     let (_data, server) = room_of(1);
+    server.session_noted("alice");
     for (path, first) in [
         ("/api/events", "{\"stream\":"),
         ("/api/stream?room=lobby&session=tab-1", "retry: "),

@@ -157,8 +157,7 @@ impl Default for Metrics {
             "How long it took that store to answer when last asked",
         );
         registry.register("deliveries", "Events handed to followers live", deliveries.clone());
-        let help = "Messages of sessions that could not be understood";
-        registry.register("malformed_messages", help, malformed.clone());
+        registry.register("malformed_messages", "Messages of sessions not understood", malformed.clone());
         registry.register(
             "projection_position",
             "Position up to which a projection is done",
