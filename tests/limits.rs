@@ -384,8 +384,8 @@ fn rooms_that_are_denied_or_named_twice_take_up_no_place() {
     let rooms: Vec<_> = named.iter().map(|room| json!({"room": room})).collect();
     let mut alice = Client::connect(server.address);
     let ready = alice.hello("alice", "tab", &json!(rooms));
-    let told: Vec<_> = ready["rooms"].as_array().unwrap().iter().collect();
-    let told: Vec<_> = told.iter().map(|room| (room["room"].as_str().unwrap(), &room["code"])).collect();
+    let entries = ready["rooms"].as_array().unwrap().iter();
+    let told: Vec<_> = entries.map(|room| (room["room"].as_str().unwrap(), &room["code"])).collect();
     let [gone, malformed, full] = ["not_found", "malformed", "rate_limited"].map(|code| json!(code));
     let want =
         [&gone, &malformed, &gone, &Value::Null, &gone, &Value::Null, &Value::Null, &Value::Null, &full];

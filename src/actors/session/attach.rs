@@ -54,7 +54,7 @@ pub(super) async fn take_all(
     let seen = &seen(stage, user, rooms).await?;
     let epoch = stage.log.epoch();
     let deny = |room, code| denied(room, epoch, &Stands::default(), Denied(code));
-    let (may_have, followed) = (&may_have, &RefCell::new(HashSet::new()));
+    let (may_have, followed) = (&may_have, &RefCell::new(HashSet::<Followed>::new()));
     let is_full = |room: &Followed| {
         let followed = followed.borrow();
         followed.len() >= max && !followed.contains(room)
