@@ -257,9 +257,9 @@ describe("who was removed and came back elsewhere", () => {
     await alice.join();
     await alice.say("here I am");
     const second = await alice.tab("back-elsewhere");
-    await second.locator("#composer-place textarea").waitFor();
+    await alice.hears("here I am", second);
     const phone = await come("alice", { room: "back-elsewhere" });
-    await phone.composer.waitFor();
+    await phone.hears("here I am");
     await owner.command("back-elsewhere", "remove_member", { member: "alice" });
     for (const page of [alice.page, second, phone.page]) await page.locator("#join-row", { hasText: "You were removed" }).waitFor();
     await alice.page.bringToFront();
