@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::projection::{FoldError, Index, Projection, happened_at, message_key};
 
+/// The most different reactions to one message.
+const REACTIONS_MAX: usize = 100;
+/// The most of all of them, each counted as often as there are members who gave it.
+const REACTED_MAX: usize = 10_000;
+
 /// A message with all that became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
@@ -46,7 +51,8 @@ pub struct Message {
     /// Set once it is hidden for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redacted: Option<Redaction>,
-    /// Who reacted, by reaction. No reaction has an empty set.
+    /// Who reacted, by reaction: at most 100 different ones, and 10,000 in all. What is given past that
+    /// changes nothing. No reaction has an empty set.
     pub reactions: BTreeMap<String, BTreeSet<MemberId>>,
 }
 
@@ -74,7 +80,7 @@ impl Timeline {
 
 impl Projection for Timeline {
     const NAME: &'static str = "timeline";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const EVENTS: &'static [&'static str] =
         &["MessagePosted", "MessageEdited", "MessageRedacted", "ReactionAdded", "ReactionRemoved"];
     // A room's messages lie together, in order, by their keys.
@@ -138,8 +144,7 @@ impl Projection for Timeline {
                 });
             }
             RoomEvent::ReactionAdded(added) => {
-                let message = document.as_mut().ok_or_else(absent)?;
-                message.reactions.entry(added.emoji.clone()).or_default().insert(author.clone());
+                document.as_mut().ok_or_else(absent)?.react(&added.emoji, author);
             }
             RoomEvent::ReactionRemoved(removed) => {
                 document.as_mut().ok_or_else(absent)?.take_back(&removed.emoji, author);
@@ -179,6 +184,14 @@ impl Message {
             edits: 0,
             redacted: None,
             reactions: BTreeMap::new(),
+        }
+    }
+
+    fn react(&mut self, emoji: &str, member: &MemberId) {
+        let reacted: usize = self.reactions.values().map(BTreeSet::len).sum();
+        let is_one_too_many = !self.reactions.contains_key(emoji) && self.reactions.len() >= REACTIONS_MAX;
+        if reacted < REACTED_MAX && !is_one_too_many {
+            self.reactions.entry(emoji.to_owned()).or_default().insert(member.clone());
         }
     }
 
@@ -250,6 +263,21 @@ mod tests {
                dave ReactionRemoved {"target":0,"emoji":"👍"}"#,
             r#""text":"hello","posted_at":1000,"recorded_at":1000,"edits":0,"reactions":{"👍":["bob","carol"]}}"#,
         );
+    }
+
+    #[test]
+    fn what_is_given_past_the_most_changes_nothing() {
+        let many = |count: usize, line: fn(usize) -> String| (0..count).map(line).collect::<String>();
+        let given = |emoji: usize| format!("bob ReactionAdded {{\"target\":0,\"emoji\":\"{emoji}\"}}\n");
+        let all = many(REACTIONS_MAX, given);
+        assert_eq!(shown(&format!("{all}{}", given(REACTIONS_MAX))), shown(&all));
+        let back = "bob ReactionRemoved {\"target\":0,\"emoji\":\"7\"}\n";
+        let other = shown(&format!("{all}{back}{}", given(REACTIONS_MAX)));
+        assert!(other.contains("\"100\":[\"bob\"]") && !other.contains("\"7\":"), "{other}");
+        let joined = |member: usize| format!("m-{member} ReactionAdded {{\"target\":0,\"emoji\":\"x\"}}\n");
+        let all = many(REACTED_MAX, joined);
+        assert!(shown(&all).contains(&format!("\"m-{}\"", REACTED_MAX - 1)));
+        assert_eq!(shown(&format!("{all}{}", joined(REACTED_MAX))), shown(&all));
     }
 
     #[test]
