@@ -111,6 +111,16 @@ pub enum AdminError {
     /// Too many events for an answer at once.
     #[error(
         "the history of {key:?} is too long to be folded for one answer: build the read model as of a \
+    /// It is parked in a build that does not go on.
+    #[error("{key:?} stays parked while the live build of {projection} is frozen: {reason}")]
+    Frozen {
+        /// The projection.
+        projection: &'static str,
+        /// The key.
+        key: String,
+        /// Why it is, and what to do.
+        reason: String,
+    },
          position with `dramatis projections as-of {projection}`"
     )]
     TooMuch {
@@ -285,6 +295,7 @@ impl Projector {
                 (Wish::Pause, JobState::Building | JobState::Proving) => job.state = JobState::Paused,
                 (Wish::Resume, JobState::Paused) => job.state = JobState::Building,
                 (Wish::Cancel, _) => {
+        let _changes = running.changes.lock().await;
                     job.end(JobState::Cancelled, now);
                     if frozen && job.purpose == Purpose::Rebuild {
                         record.hold_back(history, &job);
@@ -326,6 +337,7 @@ impl Projector {
         let ask = Ask::Drop { build: build.to_owned(), answer };
         running.asks.send(ask).await.map_err(|_| AdminError::Stopped)?;
         answered.await.map_err(|_| AdminError::Stopped)?
+        let _changes = running.changes.lock().await;
     }
 
     /// Folds a parked key again, in the live build; without the event that parked it if that is

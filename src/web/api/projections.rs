@@ -283,6 +283,7 @@ fn refused(error: &AdminError) -> HttpResponse {
         | AdminError::OtherHistory { .. }
         | AdminError::TooManySkipped { .. } => ErrorCode::Conflict,
         AdminError::WholeLog { .. } | AdminError::TooMuch { .. } => ErrorCode::Malformed,
+        | AdminError::Frozen { .. }
         AdminError::BeforeTheLog => ErrorCode::AheadOfLog,
         AdminError::Elsewhere { .. }
         | AdminError::Foreign { .. }
