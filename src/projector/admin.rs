@@ -43,7 +43,7 @@ pub enum AdminError {
         projection: &'static str,
     },
     /// The job does not stand so that this could be done.
-    #[error("the build of {projection} is {state}: it cannot be told to {wish} then", state = .state.as_str())]
+    #[error("the build of {projection} cannot be told to {wish}: it {stands}", stands = .state.stands())]
     NotNow {
         /// The projection.
         projection: &'static str,
@@ -51,6 +51,17 @@ pub enum AdminError {
         state: JobState,
         /// What was asked.
         wish: &'static str,
+    },
+    /// Its build never goes live, so there is nothing to accept.
+    #[error(
+        "{build} is not made to go live, but to check {projection} or to show how it was: there is nothing to \
+         accept; `dramatis projections rebuild {projection}` makes one to switch to"
+    )]
+    NotToSwitch {
+        /// The projection.
+        projection: &'static str,
+        /// The build under way.
+        build: String,
     },
     /// Too many builds as of positions are kept.
     #[error(
@@ -303,6 +314,9 @@ impl Projector {
                 }
                 (Wish::Accept, JobState::Differs) => {
                     (job.accept, job.state) = (true, JobState::Building);
+            if wish == Wish::Accept && job.purpose != Purpose::Rebuild {
+                return Err(AdminError::NotToSwitch { projection: name, build: job.collection });
+            }
                 }
                 (Wish::Accept, _) => job.accept = true,
                 (Wish::Pause | Wish::Resume, state) => {

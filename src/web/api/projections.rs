@@ -279,6 +279,7 @@ fn refused(error: &AdminError) -> HttpResponse {
         | AdminError::NoJob { .. }
         | AdminError::NotNow { .. }
         | AdminError::TooManyKept { .. }
+        | AdminError::NotToSwitch { .. }
         | AdminError::NothingKept { .. }
         | AdminError::OtherHistory { .. }
         | AdminError::TooManySkipped { .. } => ErrorCode::Conflict,
