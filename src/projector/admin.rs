@@ -83,6 +83,17 @@ pub enum AdminError {
         /// The projection.
         projection: &'static str,
     },
+    /// There is no such build of it.
+    #[error(
+        "{projection} has no build {build:?}: `dramatis projections list` shows the live one, what is built beside \
+         it and what is kept"
+    )]
+    NoSuchBuild {
+        /// The projection.
+        projection: String,
+        /// What was named.
+        build: String,
+    },
     /// It is no build as of a position.
     #[error(
         "{build:?} is no build of {projection} as of a position: `dramatis projections list` shows those that are \
@@ -99,6 +110,16 @@ pub enum AdminError {
     NotParked {
         /// The key.
         key: String,
+    },
+    /// It is parked in a build that does not go on.
+    #[error("{key:?} stays parked while the live build of {projection} is frozen: {reason}")]
+    Frozen {
+        /// The projection.
+        projection: &'static str,
+        /// The key.
+        key: String,
+        /// Why it is, and what to do.
+        reason: String,
     },
     /// Too many events were let pass.
     #[error("{projection} has {max} events skipped already, which is the limit: mend the fold instead")]
@@ -122,16 +143,6 @@ pub enum AdminError {
     /// Too many events for an answer at once.
     #[error(
         "the history of {key:?} is too long to be folded for one answer: build the read model as of a \
-    /// It is parked in a build that does not go on.
-    #[error("{key:?} stays parked while the live build of {projection} is frozen: {reason}")]
-    Frozen {
-        /// The projection.
-        projection: &'static str,
-        /// The key.
-        key: String,
-        /// Why it is, and what to do.
-        reason: String,
-    },
          position with `dramatis projections as-of {projection}`"
     )]
     TooMuch {
@@ -284,8 +295,9 @@ impl Projector {
             }
             Ok(())
         };
+        let _changes = running.changes.lock().await;
         running.ledger.update(begin).await?;
-        running.wake(&job);
+        running.tell(&job);
         Ok(job)
     }
 
@@ -302,11 +314,13 @@ impl Projector {
                 return Err(AdminError::NoJob { projection: name });
             };
             let state = job.state;
+            if wish == Wish::Accept && job.purpose != Purpose::Rebuild {
+                return Err(AdminError::NotToSwitch { projection: name, build: job.collection });
+            }
             match (wish, state) {
                 (Wish::Pause, JobState::Building | JobState::Proving) => job.state = JobState::Paused,
                 (Wish::Resume, JobState::Paused) => job.state = JobState::Building,
                 (Wish::Cancel, _) => {
-        let _changes = running.changes.lock().await;
                     job.end(JobState::Cancelled, now);
                     if frozen && job.purpose == Purpose::Rebuild {
                         record.hold_back(history, &job);
@@ -314,9 +328,6 @@ impl Projector {
                 }
                 (Wish::Accept, JobState::Differs) => {
                     (job.accept, job.state) = (true, JobState::Building);
-            if wish == Wish::Accept && job.purpose != Purpose::Rebuild {
-                return Err(AdminError::NotToSwitch { projection: name, build: job.collection });
-            }
                 }
                 (Wish::Accept, _) => job.accept = true,
                 (Wish::Pause | Wish::Resume, state) => {
@@ -326,8 +337,9 @@ impl Projector {
             record.job = Some(job.clone());
             Ok(job)
         };
+        let _changes = running.changes.lock().await;
         let job = running.ledger.update(change).await?;
-        running.wake(&job);
+        running.tell(&job);
         Ok(job)
     }
 
@@ -351,7 +363,6 @@ impl Projector {
         let ask = Ask::Drop { build: build.to_owned(), answer };
         running.asks.send(ask).await.map_err(|_| AdminError::Stopped)?;
         answered.await.map_err(|_| AdminError::Stopped)?
-        let _changes = running.changes.lock().await;
     }
 
     /// Folds a parked key again, in the live build; without the event that parked it if that is
