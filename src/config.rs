@@ -261,7 +261,7 @@ pub struct ProjectionsConfig {
     pub batch_events: usize,
     /// How long the build before is kept up after a switch, milliseconds.
     pub warm_ms: u64,
-    /// How long it stays, milliseconds.
+    /// How long it stays, if it is one of the latest four, milliseconds.
     pub retention_ms: u64,
     /// How much of the time a rebuild works while live traffic goes on.
     pub rebuild_share_percent: u32,

@@ -140,6 +140,8 @@ struct Running {
     /// The last position that somebody waits for.
     wanted: watch::Sender<Option<Position>>,
     ledger: record::Ledger,
+    /// Held by whoever changes the job until that is told: of two admins the later one's word stands.
+    changes: Mutex<()>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -155,13 +157,21 @@ impl Running {
         });
     }
 
-    /// Has the builder look at the record, in which a job was changed so.
-    fn wake(&self, job: &Job) {
-        let (known, head) = (self.progress.borrow().clone(), self.status.borrow().head);
-        let known = known.filter(|progress| progress.job.collection == job.collection);
-        let position = known.and_then(|progress| progress.position);
-        self.progress.send_replace(Some(JobProgress::of(job.clone(), position, head)));
-        self.wake.send_modify(|wakes| *wakes += 1);
+    /// Tells of a job that was changed so in the record, and has the builder look at that. Both in one
+    /// step: of what it read before, the builder tells nothing from then on.
+    fn tell(&self, job: &Job) {
+        let head = self.status.borrow().head;
+        self.progress.send_modify(|told| {
+            let is_it =
+                |known: &Job| (&known.collection, known.started_at) == (&job.collection, job.started_at);
+            let known = told.as_ref().filter(|progress| is_it(&progress.job));
+            // The builder may have read the record as well, and be done.
+            if known.is_none_or(|progress| progress.job.state.is_active() || !job.state.is_active()) {
+                let position = known.and_then(|progress| progress.position);
+                *told = Some(JobProgress::of(job.clone(), position, head));
+            }
+            self.wake.send_modify(|wakes| *wakes += 1);
+        });
     }
 }
 
@@ -237,7 +247,9 @@ impl Projector {
         let holder = options.holder.clone();
         let shared =
             Shared { log, store, clock, options, holder, stop: stopped, handles, turns: Turns::new() };
-        let running = projections.iter().map(|&projection| Running::start(projection, &shared)).collect();
+        let start = |&projection| Running::start(projection, &shared);
+        let (running, of_all) = projections.iter().map(start).unzip();
+        shared.handles.live.spawn(status::follow_head(shared.clone(), of_all));
         Self { shared, stop, running }
     }
 
@@ -301,7 +313,7 @@ impl Projector {
 }
 
 impl Running {
-    fn start(projection: &'static dyn DynProjection, shared: &Shared) -> Self {
+    fn start(projection: &'static dyn DynProjection, shared: &Shared) -> (Self, watch::Sender<Status>) {
         // Who asks waits for the answer: there is one at a time.
         let (asks, arriving) = mpsc::channel(1);
         let (publish, status) = watch::channel(Status::new(projection, shared));
@@ -309,8 +321,14 @@ impl Running {
         let (wake, wakes) = watch::channel(0);
         let (wanted, wants) = watch::channel(None);
         let gathering = gather::Gathering::new(wants, shared.turns.clone());
-        let worker =
-            worker::Worker::new(projection, shared.clone(), publish, arriving, wake.clone(), gathering);
+        let worker = worker::Worker::new(
+            projection,
+            shared.clone(),
+            publish.clone(),
+            arriving,
+            wake.clone(),
+            gathering,
+        );
         let builder = builder::Builder::new(
             projection,
             shared.clone(),
@@ -322,7 +340,8 @@ impl Running {
         let Handles { live, builds } = &shared.handles;
         let tasks = vec![live.spawn(worker.work()), builds.spawn(builder.work())];
         let ledger = record::Ledger::new(shared.store.clone(), projection.name());
-        Self { projection, status, progress, asks, wake, wanted, ledger, tasks: Mutex::new(tasks) }
+        let (changes, tasks) = (Mutex::new(()), Mutex::new(tasks));
+        (Self { projection, status, progress, asks, wake, wanted, ledger, changes, tasks }, publish)
     }
 }
 

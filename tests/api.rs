@@ -170,6 +170,14 @@ fn bad_queries_and_unknown_paths_are_problems() {
         ("/api/events?room=nowhere", 404, "not_found"),
         ("/api/events?follow=perhaps", 400, "malformed"),
         ("/api/events?from=999999999", 416, "ahead_of_log"),
+        ("/api/projections/nothing/documents?min_position=0", 404, "not_found"),
+        ("/api/projections/nothing/document?key=x&min_position=0", 404, "not_found"),
+        ("/api/projections/nothing/dead_letters?min_position=0", 404, "not_found"),
+        (
+            "/api/projections/rooms/document?key=room-main.lobby&as_of_time=2999-01-01T00:00:00Z",
+            416,
+            "ahead_of_log",
+        ),
         ("/api/nothing", 404, "not_found"),
         ("/nothing", 404, "not_found"),
         ("/ui/secret.js", 404, "not_found"),
@@ -180,6 +188,12 @@ fn bad_queries_and_unknown_paths_are_problems() {
     assert_problem(&send(&server, "DELETE", "/api/nothing", "", ""), 404, "not_found", "DELETE");
     let rebuild = send(&server, "POST", "/api/projections/nothing/rebuild", JSON, "{}");
     assert_problem(&rebuild, 404, "not_found", "rebuild");
+    for build in ["timeline@1", "rooms@99", "rooms"] {
+        let path = format!("/api/projections/rooms/document?key=room-main.lobby&build={build}");
+        let told = server.get(&path);
+        assert_problem(&told, 404, "not_found", build);
+        assert!(told.1.contains("rooms has no build"), "{}", told.1);
+    }
 }
 
 #[test]

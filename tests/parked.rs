@@ -117,3 +117,26 @@ fn queries_say_from_where_on_documents_wait() {
     assert!(retried.status.success(), "{}", String::from_utf8_lossy(&retried.stderr));
     assert_eq!(at("/api/rooms/ROOM/timeline", "den"), None);
 }
+
+#[test]
+fn what_is_parked_at_its_first_event_is_not_said_to_be_missing() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.open_room("den", "anna");
+    caught_up(&server);
+    assert_eq!(server.terminate(), Some(0));
+    park(data.path(), "rooms", "room-main.new", 1);
+    let server = Server::start(data.path());
+    server.open_room("new", "anna");
+    caught_up(&server);
+    let ask =
+        |path: &str| Request { method: "GET", path, headers: &[], body: "" }.send(server.address).unwrap();
+    let room = ask("/api/rooms/new");
+    assert_eq!(room.status, 503);
+    assert!(room.head.contains("dramatis-parked-from: 1"), "{}", room.head);
+    assert!(room.json().unwrap()["detail"].to_string().contains("wait from position 1 on"));
+    assert_eq!(ask("/api/rooms/nowhere").status, 404);
+    let got = server.get_json("/api/projections/rooms/document?key=room-main.new");
+    assert_eq!((&got["document"], &got["parked"]["position"]), (&Value::Null, &json!("1")), "{got}");
+    assert_eq!(ask("/api/projections/rooms/document?key=room-main.nowhere").status, 404);
+}

@@ -281,8 +281,15 @@ fn integrations_speak_for_others() {
     assert_eq!(bridge.answer("i")["type"], "ack");
     let event = server.events(&["--room", "lobby"]).pop().unwrap();
     assert_eq!((&event["by"], &event["occurred_at"]), (&json!("alice"), &json!(1_000)));
-    let (year_10000, before_year_1) = (253_402_300_800_000_i64, -62_135_596_800_001_i64);
-    for (number, at) in [i64::MAX, i64::MIN, year_10000, before_year_1].into_iter().enumerate() {
+    let (without_hour, before_year_1) = (253_402_207_201_000_i64, -62_135_596_800_001_i64);
+    bridge.send(&json!({"type": "command", "id": "last", "room": "lobby", "name": "post_message",
+        "data": {"text": "at the end of time"}, "occurred_at": without_hour - 1}));
+    let ack = bridge.answer("last");
+    let position = ack["position"].as_str().unwrap_or_else(|| panic!("{ack}"));
+    let hours = server.get_json(&format!("/api/rooms/lobby/statistics?min_position={position}"));
+    let hour = without_hour - without_hour.rem_euclid(3_600_000);
+    assert!(hours["hours"].as_array().unwrap().iter().any(|counted| counted["hour"] == hour), "{hours}");
+    for (number, at) in [i64::MAX, i64::MIN, without_hour, before_year_1].into_iter().enumerate() {
         let id = format!("o-{number}");
         bridge.send(&json!({"type": "command", "id": id, "room": "lobby", "name": "post_message",
             "data": {"text": "from no year"}, "occurred_at": at}));

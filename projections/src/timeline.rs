@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::projection::{FoldError, Index, Projection, happened_at, message_key};
 
+/// The most different reactions to one message.
+const REACTIONS_MAX: usize = 100;
+/// The most of all of them, each counted as often as there are members who gave it.
+const REACTED_MAX: usize = 10_000;
+
 /// A message with all that became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
@@ -46,15 +51,10 @@ pub struct Message {
     /// Set once it is hidden for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redacted: Option<Redaction>,
-    /// Who reacted, by reaction. No reaction has an empty set. The first 100 different ones
-    /// that are there at a time, and 20,000 names in all: further ones change nothing.
+    /// Who reacted, by reaction: at most 100 different ones, and 10,000 in all. What is given past that
+    /// changes nothing. No reaction has an empty set.
     pub reactions: BTreeMap<String, BTreeSet<MemberId>>,
 }
-
-/// Different reactions that a message shows.
-const REACTIONS_MAX: usize = 100;
-/// Names that it shows, of all reactions: each change writes all of them.
-const REACTED_MAX: usize = 20_000;
 
 /// How a message came to be hidden.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,8 +144,7 @@ impl Projection for Timeline {
                 });
             }
             RoomEvent::ReactionAdded(added) => {
-                let message = document.as_mut().ok_or_else(absent)?;
-                message.react(&added.emoji, author);
+                document.as_mut().ok_or_else(absent)?.react(&added.emoji, author);
             }
             RoomEvent::ReactionRemoved(removed) => {
                 document.as_mut().ok_or_else(absent)?.take_back(&removed.emoji, author);
@@ -189,9 +188,9 @@ impl Message {
     }
 
     fn react(&mut self, emoji: &str, member: &MemberId) {
-        let names: usize = self.reactions.values().map(BTreeSet::len).sum();
-        let is_new = !self.reactions.contains_key(emoji);
-        if names < REACTED_MAX && (!is_new || self.reactions.len() < REACTIONS_MAX) {
+        let reacted: usize = self.reactions.values().map(BTreeSet::len).sum();
+        let is_one_too_many = !self.reactions.contains_key(emoji) && self.reactions.len() >= REACTIONS_MAX;
+        if reacted < REACTED_MAX && !is_one_too_many {
             self.reactions.entry(emoji.to_owned()).or_default().insert(member.clone());
         }
     }
@@ -267,16 +266,18 @@ mod tests {
     }
 
     #[test]
-    fn a_message_shows_so_many_different_reactions() {
-        let of = |count: usize| {
-            (0..count).map(|number| format!("bob ReactionAdded {{\"target\":0,\"emoji\":\"r{number}\"}}\n"))
-        };
-        let most = shown(&of(REACTIONS_MAX).collect::<String>());
-        assert!(most.contains(r#""r99":["bob"]"#), "{most}");
-        let all: String = of(REACTIONS_MAX + 9).collect();
-        assert_eq!(shown(&all), most);
-        let more = shown(&format!("{all}carol ReactionAdded {{\"target\":0,\"emoji\":\"r7\"}}"));
-        assert!(more.contains(r#""r7":["bob","carol"]"#), "{more}");
+    fn what_is_given_past_the_most_changes_nothing() {
+        let many = |count: usize, line: fn(usize) -> String| (0..count).map(line).collect::<String>();
+        let given = |emoji: usize| format!("bob ReactionAdded {{\"target\":0,\"emoji\":\"{emoji}\"}}\n");
+        let all = many(REACTIONS_MAX, given);
+        assert_eq!(shown(&format!("{all}{}", given(REACTIONS_MAX))), shown(&all));
+        let back = "bob ReactionRemoved {\"target\":0,\"emoji\":\"7\"}\n";
+        let other = shown(&format!("{all}{back}{}", given(REACTIONS_MAX)));
+        assert!(other.contains("\"100\":[\"bob\"]") && !other.contains("\"7\":"), "{other}");
+        let joined = |member: usize| format!("m-{member} ReactionAdded {{\"target\":0,\"emoji\":\"x\"}}\n");
+        let all = many(REACTED_MAX, joined);
+        assert!(shown(&all).contains(&format!("\"m-{}\"", REACTED_MAX - 1)));
+        assert_eq!(shown(&format!("{all}{}", joined(REACTED_MAX))), shown(&all));
     }
 
     #[test]

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::canonical::to_json;
 use crate::projection::{FoldError, Projection, wants};
 
+/// Bytes of a document as JSON. In BSON lists of small things take seven times that, and servers refuse
+/// more than 16 MiB: what is parked is the same in every store.
+const DOCUMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// A document as the store holds it; a tombstone has no body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -273,8 +277,7 @@ impl<P: Projection> WorkingSet<P> {
         for place in touched {
             let Some((key, slot)) = self.slots.get_index_mut(*place) else { continue };
             let Some(position) = slot.position else { continue };
-            let body = slot.document.as_ref().map(|document| to_json(document, size)).transpose();
-            let body = body.map_err(|error| FoldError::unwritable(&error))?;
+            let body = slot.document.as_ref().map(|document| writable(document, size)).transpose()?;
             size = body.as_ref().map_or(size, String::len);
             slot.changed = false;
             let is_new = std::mem::replace(&mut slot.is_new, false);
@@ -320,14 +323,24 @@ impl<D: Serialize + DeserializeOwned> Slot<D> {
         recorded: &Recorded,
         event: &P::Event,
     ) -> Result<(), FoldError> {
-        let json = |document: &Option<D>| document.as_ref().map(|document| to_json(document, 0)).transpose();
-        let before = json(&self.document).map_err(|error| FoldError::unwritable(&error))?;
+        let json = |document: &Option<D>| document.as_ref().map(|document| writable(document, 0)).transpose();
+        let before = json(&self.document)?;
         P::fold(&mut self.document, recorded, event)?;
         let Err(error) = json(&self.document) else { return Ok(()) };
-        let before = before.as_deref().map(serde_json::from_str).transpose();
-        self.document = before.map_err(|_| FoldError::unwritable(&error))?;
-        Err(FoldError::unwritable(&error))
+        let Ok(before) = before.as_deref().map(serde_json::from_str).transpose() else { return Err(error) };
+        self.document = before;
+        Err(error)
     }
+}
+
+/// A document as stores get it; `like` is the length of another.
+fn writable(document: &impl Serialize, like: usize) -> Result<String, FoldError> {
+    let json = to_json(document, like).map_err(|error| FoldError::unwritable(&error))?;
+    if json.len() > DOCUMENT_BYTES_MAX {
+        let reason = format!("it takes {} bytes, and may take {DOCUMENT_BYTES_MAX}", json.len());
+        return Err(FoldError::Unwritable { reason });
+    }
+    Ok(json)
 }
 
 impl<P: Projection> Fold for WorkingSet<P> {

@@ -209,28 +209,28 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
             query.extend(events_per_second.map(|max| ("events_per_second", max.to_string())));
             let job = of.post("/rebuild", &query)?;
             if !detach {
-                return follow::follow(&of);
+                return follow::follow(&of, Some(&job));
             }
             told(&of, &job, &show::job(&of.name, &job));
             Ok(())
         }
         Projections::Verify { of } => {
-            of.post("/verify", &[])?;
-            follow::follow(&of)
+            let job = of.post("/verify", &[])?;
+            follow::follow(&of, Some(&job))
         }
         Projections::AsOf { of, position, time } => {
             let position = position.map(|position| ("position", position));
             let query: Vec<_> = position.into_iter().chain(time.map(|time| ("time", time))).collect();
-            of.post("/as_of", &query)?;
-            follow::follow(&of)
+            let job = of.post("/as_of", &query)?;
+            follow::follow(&of, Some(&job))
         }
-        Projections::Watch { of } => follow::follow(&of),
+        Projections::Watch { of } => follow::follow(&of, None),
         Projections::Pause { of } => wish(&of, "/pause"),
         Projections::Resume { of } => wish(&of, "/resume"),
         Projections::Cancel { of } => wish(&of, "/cancel"),
         Projections::Accept { of } => {
-            of.post("/accept", &[])?;
-            follow::follow(&of)
+            let job = of.post("/accept", &[])?;
+            follow::follow(&of, Some(&job))
         }
         Projections::Rollback { of } => {
             let back = of.post("/rollback", &[])?;

@@ -43,7 +43,7 @@ pub enum AdminError {
         projection: &'static str,
     },
     /// The job does not stand so that this could be done.
-    #[error("the build of {projection} is {state}: it cannot be told to {wish} then", state = .state.as_str())]
+    #[error("the build of {projection} cannot be told to {wish}: it {stands}", stands = .state.stands())]
     NotNow {
         /// The projection.
         projection: &'static str,
@@ -51,6 +51,17 @@ pub enum AdminError {
         state: JobState,
         /// What was asked.
         wish: &'static str,
+    },
+    /// Its build never goes live, so there is nothing to accept.
+    #[error(
+        "{build} is not made to go live, but to check {projection} or to show how it was: there is nothing to \
+         accept; `dramatis projections rebuild {projection}` makes one to switch to"
+    )]
+    NotToSwitch {
+        /// The projection.
+        projection: &'static str,
+        /// The build under way.
+        build: String,
     },
     /// Too many builds as of positions are kept.
     #[error(
@@ -72,6 +83,17 @@ pub enum AdminError {
         /// The projection.
         projection: &'static str,
     },
+    /// There is no such build of it.
+    #[error(
+        "{projection} has no build {build:?}: `dramatis projections list` shows the live one, what is built beside \
+         it and what is kept"
+    )]
+    NoSuchBuild {
+        /// The projection.
+        projection: String,
+        /// What was named.
+        build: String,
+    },
     /// It is no build as of a position.
     #[error(
         "{build:?} is no build of {projection} as of a position: `dramatis projections list` shows those that are \
@@ -88,6 +110,16 @@ pub enum AdminError {
     NotParked {
         /// The key.
         key: String,
+    },
+    /// It is parked in a build that does not go on.
+    #[error("{key:?} stays parked while the live build of {projection} is frozen: {reason}")]
+    Frozen {
+        /// The projection.
+        projection: &'static str,
+        /// The key.
+        key: String,
+        /// Why it is, and what to do.
+        reason: String,
     },
     /// Too many events were let pass.
     #[error("{projection} has {max} events skipped already, which is the limit: mend the fold instead")]
@@ -263,8 +295,9 @@ impl Projector {
             }
             Ok(())
         };
+        let _changes = running.changes.lock().await;
         running.ledger.update(begin).await?;
-        running.wake(&job);
+        running.tell(&job);
         Ok(job)
     }
 
@@ -281,6 +314,9 @@ impl Projector {
                 return Err(AdminError::NoJob { projection: name });
             };
             let state = job.state;
+            if wish == Wish::Accept && job.purpose != Purpose::Rebuild {
+                return Err(AdminError::NotToSwitch { projection: name, build: job.collection });
+            }
             match (wish, state) {
                 (Wish::Pause, JobState::Building | JobState::Proving) => job.state = JobState::Paused,
                 (Wish::Resume, JobState::Paused) => job.state = JobState::Building,
@@ -301,8 +337,9 @@ impl Projector {
             record.job = Some(job.clone());
             Ok(job)
         };
+        let _changes = running.changes.lock().await;
         let job = running.ledger.update(change).await?;
-        running.wake(&job);
+        running.tell(&job);
         Ok(job)
     }
 

@@ -104,7 +104,7 @@ impl Builder {
         }
         let record = self.ledger.read().await?;
         let Some(job) = record.job.clone() else {
-            self.progress.send_replace(None);
+            self.tell(None);
             return Ok(());
         };
         if !job.state.is_active() {
@@ -441,6 +441,18 @@ impl Builder {
     fn publish(&self, job: &Job, position: Option<Position>) {
         let head = *self.shared.log.head().borrow();
         let position = position.or(job.completion.and_then(|completion| completion.position));
-        self.progress.send_replace(Some(JobProgress::of(job.clone(), position, head)));
+        self.tell(Some(JobProgress::of(job.clone(), position, head)));
+    }
+
+    /// Tells how a job stands, unless an admin changed something since the record was read: what was
+    /// changed is told already.
+    fn tell(&self, progress: Option<JobProgress>) {
+        self.progress.send_if_modified(|told| {
+            let is_as_read = !self.wake.has_changed().unwrap_or(false);
+            if is_as_read {
+                *told = progress;
+            }
+            is_as_read
+        });
     }
 }

@@ -1,7 +1,9 @@
 //! A live build that cannot be gone on with: queries get it as it stands, and its successor is built.
 
+use std::sync::Arc;
+
 use dramatis_events::Position;
-use dramatis_projections::FoldError;
+use dramatis_projections::{DeadLetter, FoldError};
 
 use super::record::{Job, JobState, Purpose, Record};
 use super::run::{RunError, next_collection};
@@ -15,6 +17,8 @@ pub(super) struct Frozen {
     /// Where it stands, if it is of this history.
     pub(super) position: Option<Position>,
     pub(super) history: History,
+    /// What is parked in it.
+    pub(super) parked: Arc<Vec<DeadLetter>>,
     why: String,
     next: String,
 }
@@ -122,7 +126,8 @@ impl Worker {
         if matches!(successor, Successor::Due) {
             successor = self.order_successor(history).await?;
         }
-        let frozen = Frozen { collection, position, history, why, next: self.told(&successor) };
+        let parked = Arc::new(self.shared.store.dead_letters(&collection).await?);
+        let frozen = Frozen { collection, position, history, parked, why, next: self.told(&successor) };
         tracing::error!(
             projection = self.projection.name(),
             reason = frozen.reason(),

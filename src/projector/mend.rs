@@ -93,6 +93,12 @@ impl Worker {
     /// Folds a parked key again in the live build, and in the warm one if it is parked there.
     pub(super) async fn mend(&mut self, key: &str, skip: bool) -> Result<Mended, AdminError> {
         let not_parked = || AdminError::NotParked { key: key.to_owned() };
+        if let (None, Some(frozen)) = (&self.run, &self.frozen)
+            && frozen.parked.iter().any(|letter| letter.key == key)
+        {
+            let (projection, reason) = (self.projection.name(), frozen.reason());
+            return Err(AdminError::Frozen { projection, key: key.to_owned(), reason });
+        }
         let live = self.run.as_mut().ok_or_else(not_parked)?;
         let Some(letter) = letter_of(live, key).await? else {
             // Its last try may have come to the live build alone.

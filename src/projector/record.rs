@@ -128,6 +128,16 @@ impl JobState {
         matches!(self, Self::Building | Self::Proving | Self::Paused | Self::Differs)
     }
 
+    /// How it stands, for who asked for what cannot be done then.
+    pub(super) const fn stands(self) -> &'static str {
+        match self {
+            Self::Building | Self::Proving => "is under way: pause it or cancel it",
+            Self::Paused => "is paused: resume it or cancel it",
+            Self::Differs => "is complete and differs from the live one: accept it or cancel it",
+            Self::Done | Self::Cancelled | Self::Failed => "is over",
+        }
+    }
+
     /// The word.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,12 +1,17 @@
 //! How a projection stands, as admins and waiting queries see it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 use dramatis_projections::{DeadLetter, DynProjection};
+use tokio::sync::watch;
 
 use super::record::{Job, Kept};
 use super::{AdminError, Purpose, Shared};
+
+/// The least time between two looks at the log's head: lags are told to no finer measure.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How a projection stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +155,7 @@ impl Status {
             history: History::Present,
             position: None,
             head: *shared.log.head().borrow(),
-            behind_since: None,
+            behind_since: Some(shared.clock.now()),
             lag_ms: 0,
             events: 0,
             parked: Arc::default(),
@@ -204,6 +209,18 @@ impl Status {
         self.parked.iter().find(|letter| concerns(&letter.key))
     }
 
+    /// Notes since when it has not been at the log's end. What comes next was recorded after what was
+    /// folded last.
+    pub(super) fn stands_at(
+        &mut self,
+        head: Option<Position>,
+        folded_at: Option<UnixMillis>,
+        now: UnixMillis,
+    ) {
+        let is_there = !self.collection.is_empty() && self.position >= head;
+        self.behind_since = (!is_there).then(|| self.behind_since.max(folded_at).unwrap_or(now));
+    }
+
     /// The same, with the head and the lag of now.
     pub(super) fn at(mut self, head: Option<Position>, now: UnixMillis) -> Self {
         self.head = head;
@@ -211,6 +228,29 @@ impl Status {
         let since = self.behind_since.filter(|_| behind && self.unsupported().is_none());
         self.lag_ms = since.map_or(0, |since| u64::try_from(now.get() - since.get()).unwrap_or(0));
         self
+    }
+}
+
+/// Notes since when projections are not at the log's end, as soon as that has moved past them: the task
+/// of a live build may wait for the store then.
+pub(super) async fn follow_head(shared: Shared, of_all: Vec<watch::Sender<Status>>) {
+    let (mut head, mut stop) = (shared.log.head(), shared.stop.clone());
+    while !*stop.borrow() {
+        tokio::select! {
+            changed = head.changed() => if changed.is_err() { return },
+            _ = stop.changed() => return,
+        }
+        let (last, now) = (*head.borrow_and_update(), shared.clock.now());
+        for of_one in &of_all {
+            of_one.send_if_modified(|status| {
+                let is_passed = status.behind_since.is_none() && status.position < last;
+                if is_passed {
+                    status.behind_since = Some(now);
+                }
+                is_passed
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -1,9 +1,8 @@
 //! The task that keeps one projection's live build up with the log, and the build before it warm.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use dramatis_events::{Position, UnixMillis};
+use dramatis_events::Position;
 use dramatis_projections::DynProjection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -42,7 +41,6 @@ pub(super) struct Worker {
     /// Folded by builds that were live before.
     events_before: u64,
     pub(super) cleaned: bool,
-    caught_up_at: UnixMillis,
     ticked: Option<Instant>,
     pub(super) leads_until: Option<Instant>,
     /// Of the lease; 0 until this process has held it.
@@ -69,7 +67,6 @@ impl Worker {
     ) -> Self {
         let backoff = Backoff::new(&shared.options, projection.name());
         let ledger = Ledger::new(shared.store.clone(), projection.name());
-        let caught_up_at = shared.clock.now();
         let began_at = *shared.log.head().borrow();
         Self {
             projection,
@@ -86,7 +83,6 @@ impl Worker {
             kept: Vec::new(),
             events_before: 0,
             cleaned: false,
-            caught_up_at,
             ticked: None,
             leads_until: None,
             token: 0,
@@ -459,35 +455,30 @@ impl Worker {
 
     /// Says how it stands; `health` if it is not what the builds say themselves.
     pub(super) fn publish(&mut self, health: Option<Health>) {
-        let head = *self.shared.log.head().borrow();
-        let now = self.shared.clock.now();
+        let (log_head, now) = (self.shared.log.head(), self.shared.clock.now());
         let position = match (&self.run, &self.frozen) {
             (Some(run), _) => run.position,
             (None, Some(frozen)) => frozen.position,
             (None, None) => None,
         };
         let known = self.run.is_some() || self.frozen.is_some();
-        if known && position >= head {
-            self.caught_up_at = now;
-        }
-        // What comes next was recorded after what was folded last, and after it was caught up.
         let folded_at = self.run.as_ref().and_then(|run| run.folded_at);
-        let behind_since = folded_at.max(Some(self.caught_up_at)).filter(|_| position < head);
-        let by_itself = match &self.frozen {
-            Some(frozen) => Health::Frozen { reason: frozen.reason() },
-            None if known && position >= head => Health::Live,
-            None => Health::CatchingUp,
-        };
         self.status.send_modify(|status| {
+            // Looked at in here: who follows the head sees either this or finds it said already.
+            let head = *log_head.borrow();
+            let by_itself = match &self.frozen {
+                Some(frozen) => Health::Frozen { reason: frozen.reason() },
+                None if known && position >= head => Health::Live,
+                None => Health::CatchingUp,
+            };
             status.head = head;
             status.health = health.unwrap_or(by_itself);
-            status.behind_since = behind_since;
             status.kept.clone_from(&self.kept);
             if let Some(frozen) = &self.frozen {
                 status.collection.clone_from(&frozen.collection);
                 status.history = frozen.history;
                 status.position = frozen.position;
-                status.parked = Arc::default();
+                status.parked.clone_from(&frozen.parked);
             }
             if let Some(run) = &self.run {
                 status.collection.clone_from(&run.collection);
@@ -497,6 +488,7 @@ impl Worker {
                 status.parked.clone_from(&run.parked);
                 status.events = self.events_before + run.events;
             }
+            status.stands_at(head, folded_at, now);
         });
     }
 }

@@ -236,8 +236,8 @@ pub struct CommandFrame {
     /// On whose behalf; integrations only.
     #[serde(default)]
     pub by: Option<MemberId>,
-    /// When it happened by its author's account, in milliseconds since 1970, of the years 1 to 9999;
-    /// integrations only.
+    /// When it happened by its author's account, in milliseconds since 1970, of the years 1 to 9999 up to
+    /// 9999-12-30T22:00Z; integrations only.
     #[serde(default)]
     pub occurred_at: Option<UnixMillis>,
 }

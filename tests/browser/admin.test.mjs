@@ -74,6 +74,22 @@ test("a build as of a position is dropped once that was confirmed", async () => 
   assert.deepEqual(faults, []);
 });
 
+test("a store that does not answer hides no read model", async () => {
+  const own = await browser.newPage();
+  await own.route("**/api/projections?*", async (route) => {
+    const response = await route.fetch();
+    const json = (await response.json()).map((standing) => ({ ...standing, parked: 1 }));
+    await route.fulfill({ response, json });
+  });
+  const failed = { status: 503, contentType: "application/problem+json", body: '{"detail":"the store failed"}' };
+  await own.route("**/dead_letters", (route) => route.fulfill(failed));
+  await own.goto(`${server.url}/admin`);
+  const standings = await (await fetch(`${server.url}/api/projections`)).json();
+  await own.locator(".model").nth(standings.length - 1).waitFor();
+  await own.locator("#health", { hasText: "All is well" }).waitFor();
+  await own.close();
+});
+
 test("where there are tokens the page asks for an integration's, and acts with it", async () => {
   const guarded = await Server.start({
     prepare: async (made) => {

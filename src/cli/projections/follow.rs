@@ -13,11 +13,13 @@ use super::{Of, show, told};
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long a server that went away may take to come back.
 const COMES_BACK_WITHIN: Duration = Duration::from_mins(1);
-/// How long a server may tell of no build: one that has just started has not looked yet.
+/// How long a server may tell of no build, or of another one than was ordered: one that has just started
+/// has not looked yet.
 const TELLS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Shows the progress of the build under way until it ends.
-pub(super) fn follow(of: &Of) -> anyhow::Result<()> {
+/// Shows the progress of the build that was ordered until it ends, or of whichever is under way.
+pub(super) fn follow(of: &Of, ordered: Option<&Value>) -> anyhow::Result<()> {
+    let ordered = ordered.and_then(|job| job.get("build"));
     let bar = std::io::stderr().is_terminal().then(|| {
         let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}");
         ProgressBar::new(100).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -37,9 +39,10 @@ pub(super) fn follow(of: &Of) -> anyhow::Result<()> {
             }
         };
         gone_since = None;
-        let Some(job) = standing.get("job") else {
+        let told = standing.get("job");
+        let Some(job) = told.filter(|job| ordered.is_none() || job.get("build") == ordered) else {
             let since = *idle_since.get_or_insert_with(Instant::now);
-            anyhow::ensure!(since.elapsed() <= TELLS_WITHIN, "{} has no build under way", of.name);
+            anyhow::ensure!(since.elapsed() <= TELLS_WITHIN, none(of, ordered.filter(|_| told.is_some())));
             std::thread::sleep(ASK_EVERY);
             continue;
         };
@@ -55,6 +58,19 @@ pub(super) fn follow(of: &Of) -> anyhow::Result<()> {
             return ended;
         }
         std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// That there is nothing to follow, as another build is told of than the ordered one or none at all.
+fn none(of: &Of, ordered: Option<&Value>) -> String {
+    match ordered {
+        Some(build) => format!(
+            "{} was ordered, and the server tells of another build of {name} since: `dramatis projections watch \
+             {name}` follows that one",
+            show::plain(build),
+            name = of.name
+        ),
+        None => format!("{} has no build under way", of.name),
     }
 }
 
@@ -130,7 +146,18 @@ mod tests {
             r#"{"state":"live"}"#,
             r#"{"state":"live","job":{"state":"done"}}"#,
         ]);
-        follow(&of).unwrap();
+        follow(&of, None).unwrap();
+        serves.join().unwrap();
+    }
+
+    #[test]
+    fn what_was_ordered_is_followed_and_no_build_before_it() {
+        let (of, serves) = serving(&[
+            r#"{"job":{"build":"rooms@2","state":"cancelled"}}"#,
+            r#"{"job":{"build":"rooms@3","state":"building"}}"#,
+            r#"{"job":{"build":"rooms@3","state":"done"}}"#,
+        ]);
+        follow(&of, Some(&serde_json::json!({"build": "rooms@3"}))).unwrap();
         serves.join().unwrap();
     }
 }

@@ -85,10 +85,26 @@ async fn a_rebuild_that_differs_waits_for_an_admin() {
         projector.order("timeline", REBUILD).await.unwrap_err().to_string(),
         "timeline has a build under way (differs): wait for its end, accept it or cancel it"
     );
+    let refused = projector.wish("timeline", Wish::Pause).await.unwrap_err().to_string();
+    assert!(refused.contains("told to pause") && refused.contains("accept it or cancel it"), "{refused}");
     assert!(dump(store.as_ref()).await.contains("forged"), "the live build stays");
     projector.wish("timeline", Wish::Accept).await.unwrap();
     job_in(&projector, "timeline", JobState::Done).await;
     assert!(!dump(store.as_ref()).await.contains("forged"));
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn what_never_goes_live_cannot_be_accepted() {
+    let place = Place::new();
+    let (log, _, projector) = started(&place, 1).await;
+    let as_of = Purpose::AsOf { position: log.head.borrow().unwrap() };
+    for purpose in [Purpose::Verify, as_of] {
+        projector.order("timeline", Order { purpose, events_per_s_max: Some(1), ..REBUILD }).await.unwrap();
+        let refused = projector.wish("timeline", Wish::Accept).await;
+        assert!(matches!(refused, Err(AdminError::NotToSwitch { .. })), "{refused:?}");
+        projector.wish("timeline", Wish::Cancel).await.unwrap();
+    }
     projector.stop().await;
 }
 

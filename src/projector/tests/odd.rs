@@ -17,6 +17,8 @@ pub(super) enum Fate {
     Lost,
     /// A write is acknowledged and not done, as by a server that dies then and forgets it.
     Forgotten,
+    /// What the store says, once this is true.
+    Held(watch::Receiver<bool>),
     /// A scan begins from the start again, so that a walk never ends.
     Again,
 }
@@ -53,6 +55,13 @@ impl Odd {
         match fate {
             Fate::Answered | Fate::Again | Fate::Forgotten => ask(self.store.as_ref()),
             Fate::Refused(error) => Box::pin(async { Err(error) }),
+            Fate::Held(mut open) => {
+                let answer = ask(self.store.as_ref());
+                Box::pin(async move {
+                    let _ = open.wait_for(|open| *open).await;
+                    answer.await
+                })
+            }
             Fate::Lost => {
                 let done = ask(self.store.as_ref());
                 Box::pin(async { done.await.and(Err(lost())) })

@@ -167,6 +167,77 @@ async fn a_proof_that_never_ends_is_cancelled_and_stopped() {
     }
 }
 
+/// A store whose calls of this name wait while it says so, and how many do.
+fn held(
+    store: Arc<dyn ReadModels>,
+    name: &'static str,
+) -> (Arc<dyn ReadModels>, watch::Sender<bool>, watch::Receiver<u64>) {
+    let (open, opened) = watch::channel(true);
+    let (waits, waiting) = watch::channel(0_u64);
+    let store = Odd::over(store, move |call, _| {
+        if call != name || *opened.borrow() {
+            return Fate::Answered;
+        }
+        waits.send_modify(|waits| *waits += 1);
+        Fate::Held(opened.clone())
+    });
+    (store, open, waiting)
+}
+
+async fn one_waits(waiting: &mut watch::Receiver<u64>) {
+    tokio::time::timeout(LONG, waiting.wait_for(|waits| *waits > 0)).await.expect("it asks").unwrap();
+}
+
+#[tokio::test]
+async fn what_a_build_read_before_an_admins_word_is_told_no_more() {
+    let place = Place::new();
+    let log = ScriptedLog::new(EPOCH);
+    let (store, open, mut waiting) = held(place.store(), "builds");
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store, 1);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    projector.order("timeline", Order { events_per_s_max: Some(1), ..REBUILD }).await.unwrap();
+    let mut told = projector.watch_job("timeline").unwrap();
+    let reads = |job: &Option<JobProgress>| job.as_ref().is_some_and(|job| job.position.is_some());
+    tokio::time::timeout(LONG, told.wait_for(reads)).await.unwrap().unwrap();
+    open.send_replace(false);
+    projector.wish("timeline", Wish::Pause).await.unwrap();
+    // It has read that it is paused, and is to look how far it got.
+    one_waits(&mut waiting).await;
+    projector.wish("timeline", Wish::Resume).await.unwrap();
+    assert_eq!(told.borrow_and_update().as_ref().unwrap().job.state, JobState::Building);
+    open.send_replace(true);
+    tokio::time::timeout(LONG, told.changed()).await.unwrap().unwrap();
+    assert_eq!(told.borrow().as_ref().unwrap().job.state, JobState::Building);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn how_long_it_is_behind_counts_from_what_it_lacks() {
+    let place = Place::new();
+    let (log, clock) = (ScriptedLog::new(EPOCH), crate::clock::ManualClock::default());
+    let (store, open, mut waiting) = held(place.store(), "lease");
+    let position = log.write(STORY);
+    clock.set(UnixMillis::new(100_000));
+    let timeline = dramatis_projections::named("timeline").unwrap();
+    let options = Options { lease: Duration::from_millis(300), ..options(9) };
+    let (of_log, time) = (log.clone(), Arc::new(clock.clone()));
+    let projector = Projector::start_these(&[timeline], of_log, store, time, options, Handles::here());
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    stands(&projector, "timeline", |status| status.behind_since.is_none()).await;
+    open.send_replace(false);
+    one_waits(&mut waiting).await;
+    clock.set(UnixMillis::new(160_000));
+    let position = log.write(MORE);
+    stands(&projector, "timeline", |status| status.behind_since == Some(UnixMillis::new(160_000))).await;
+    clock.set(UnixMillis::new(163_000));
+    assert_eq!(projector.status().remove(0).lag_ms, 3_000);
+    open.send_replace(true);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    stands(&projector, "timeline", |status| status.behind_since.is_none()).await;
+    projector.stop().await;
+}
+
 #[tokio::test]
 async fn a_question_to_a_build_that_was_switched_from_is_asked_again() {
     let place = Place::new();

@@ -103,6 +103,40 @@ async fn a_changed_fold_shows_its_differences_and_waits() {
 }
 
 #[tokio::test]
+async fn what_is_parked_in_a_frozen_build_is_told_and_stays() {
+    let folder = Place::new();
+    let (log, store) = first(&folder).await;
+    log.write(r#"den bob MessagePosted {"text":"no kind"}"#);
+    let position = log.write(ONE_MORE);
+    let projector = start(&Rooms, &log, &store, options(2));
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    projector.stop().await;
+    let projector = start(&Second, &log, &store, options(2));
+    job_in(&projector, "rooms", JobState::Differs).await;
+    let told = async || {
+        let status = stands(&projector, |status| matches!(status.health, Health::Frozen { .. })).await;
+        let letters = projector.dead_letters("rooms").await.unwrap();
+        assert_eq!((&*status.parked, letters.len()), (&letters, 1));
+        let waits = projector.status().remove(0).waits("room-main.den").map(|letter| letter.position);
+        assert!(waits.is_some() && waits < Some(position), "{waits:?}");
+        for skip in [false, true] {
+            let refused = projector.mend("rooms", "room-main.den", skip).await;
+            let Err(error @ AdminError::Frozen { .. }) = refused else { panic!("{refused:?}") };
+            assert!(error.to_string().contains("projections"), "it says what to do: {error}");
+        }
+        let other = projector.mend("rooms", "room-main.lobby", false).await;
+        assert!(matches!(other, Err(AdminError::NotParked { .. })), "{other:?}");
+    };
+    told().await;
+    // The same where it is gone back to.
+    projector.wish("rooms", Wish::Accept).await.unwrap();
+    job_in(&projector, "rooms", JobState::Done).await;
+    projector.roll_back("rooms").await.unwrap();
+    told().await;
+    projector.stop().await;
+}
+
+#[tokio::test]
 async fn a_changed_fold_is_switched_to_where_that_is_wished() {
     let folder = Place::new();
     let (log, store) = first(&folder).await;

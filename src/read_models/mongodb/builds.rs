@@ -11,9 +11,13 @@ use crate::read_models::{Build, Checkpoint, NewBuild, ReadModelError, names};
 
 pub(super) const BUILDS: &str = "meta.builds";
 
-/// A build that is not being dropped.
+/// A build that is neither being made nor being dropped.
 pub(super) fn standing(collection: &str) -> Document {
-    doc! {"_id": collection, "dropping": {"$exists": false}}
+    doc! {"_id": collection, "making": {"$exists": false}, "dropping": {"$exists": false}}
+}
+
+fn stands(build: &Document) -> bool {
+    !build.contains_key("making") && !build.contains_key("dropping")
 }
 
 /// What a step needs to know of a build.
@@ -31,10 +35,8 @@ impl Store {
         let (indexes, words) = (indexes(build)?, words_index(build)?);
         self.mark().await?;
         self.forget_standing(collection);
-        let known = self.build_document(collection).await?;
-        if known.as_ref().is_none_or(|known| known.contains_key("dropping")) {
-            // A drop or a write that was cut off may have left something under this name.
-            self.drop_build(collection).await?;
+        if !self.build_document(collection).await?.as_ref().is_some_and(stands) {
+            self.begin(build).await?;
         }
         match self.command(doc! {"create": collection}).await {
             Err(trouble) if trouble.collection_exists() => {}
@@ -52,12 +54,28 @@ impl Store {
                 return Err(trouble);
             }
         }
+        let made = doc! {"$unset": {"making": ""}};
+        self.update(BUILDS, doc! {"_id": collection, "dropping": {"$exists": false}}, made, false).await?;
+        // Another process may have taken what is made here for what was left behind.
+        self.standing(collection).await.map(drop)
+    }
+
+    /// Records a build before it is made, so that what is cut off is known for that: it is dropped when
+    /// the next one of its projection is begun.
+    async fn begin(&self, build: &NewBuild) -> Result<(), Trouble> {
+        let left = doc! {"projection": &build.projection, "making": true};
+        for left in self.found(BUILDS, left, FindOptions::default()).await? {
+            let left = Document::try_from(left.as_ref()).map_err(|error| damaged("", &error))?;
+            self.drop_build(left.get_str("_id").unwrap_or_default()).await?;
+        }
+        // A drop or a write that was cut off may have left something under this name.
+        self.drop_build(&build.collection).await?;
         let text: Vec<_> = build.text.iter().map(|field| field.name).collect();
         let first = doc! {"$setOnInsert": {
             "projection": &build.projection, "version": i64::from(build.version),
-            "epoch": build.epoch.to_string(), "text": text,
+            "epoch": build.epoch.to_string(), "text": text, "making": true,
         }};
-        self.update(BUILDS, doc! {"_id": collection}, first, true).await.map(drop)
+        self.update(BUILDS, doc! {"_id": &build.collection}, first, true).await.map(drop)
     }
 
     /// What is searched is left alone: documents that are there have no words for it.
@@ -92,7 +110,7 @@ impl Store {
 
     pub(super) async fn builds(&self) -> Result<Vec<Build>, Trouble> {
         let options = FindOptions::builder().sort(doc! {"_id": 1}).build();
-        let found = self.found(BUILDS, doc! {}, options).await?;
+        let found = self.found(BUILDS, doc! {"making": {"$exists": false}}, options).await?;
         let builds = found.iter().map(|raw| {
             let document = Document::try_from(raw.as_ref()).map_err(|error| damaged("", &error))?;
             let collection = document.get_str("_id").unwrap_or_default();
@@ -119,7 +137,7 @@ impl Store {
     pub(super) async fn standing(&self, collection: &str) -> Result<Standing, Trouble> {
         let found = self.build_document(collection).await?;
         let document = found
-            .filter(|found| !found.contains_key("dropping"))
+            .filter(stands)
             .ok_or_else(|| ReadModelError::NoBuild { collection: collection.to_owned() })?;
         let Build { checkpoint: Checkpoint { epoch, .. }, .. } = build(collection, &document)?;
         let text = document.get_array("text").into_iter().flatten();

@@ -267,6 +267,34 @@ async fn a_database_that_was_emptied_is_ours_again_with_its_first_build() {
     lent.end().await;
 }
 
+#[tokio::test]
+async fn what_was_begun_and_never_made_is_gone_with_the_next_build() {
+    let Some(lent) = Lent::new().await else { return };
+    let store = &lent.store;
+    store.create(contract::new_build("probe@1")).await.unwrap();
+    let builds = lent.database.collection::<Bson>("meta.builds");
+    let mut begun = builds.find_one(doc! {"_id": "probe@1"}).await.unwrap().unwrap();
+    for left in ["probe@2", "probe@3"] {
+        begun.insert("_id", left);
+        begun.insert("making", true);
+        builds.insert_one(&begun).await.unwrap();
+        lent.database.create_collection(left).await.unwrap();
+    }
+    let known = async || {
+        let builds = store.builds().await.unwrap();
+        builds.into_iter().map(|build| build.collection).collect::<Vec<_>>()
+    };
+    assert_eq!(known().await, ["probe@1"]);
+    let early = store.write("probe@2", contract::batch(&[], 1).into()).await;
+    assert!(matches!(early, Err(ReadModelError::NoBuild { .. })), "{early:?}");
+    store.create(contract::new_build("probe@2")).await.unwrap();
+    assert_eq!(known().await, ["probe@1", "probe@2"]);
+    let there = lent.database.list_collection_names().await.unwrap();
+    assert!(!there.contains(&"probe@3".to_owned()), "{there:?}");
+    assert_eq!(builds.count_documents(doc! {}).await.unwrap(), 2);
+    lent.end().await;
+}
+
 /// A server that died between two batches may have lost the first and kept what the second stands on.
 #[tokio::test]
 async fn documents_that_may_be_lost_set_the_checkpoint_back_and_never_forward() {

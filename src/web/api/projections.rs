@@ -272,15 +272,18 @@ impl From<Kept> for KeptView {
 fn refused(error: &AdminError) -> HttpResponse {
     let code = match error {
         AdminError::Unknown(_)
+        | AdminError::NoSuchBuild { .. }
         | AdminError::NotKept { .. }
         | AdminError::NotParked { .. }
         | AdminError::Run(RunError::Store(ReadModelError::NoBuild { .. })) => ErrorCode::NotFound,
         AdminError::Busy { .. }
         | AdminError::NoJob { .. }
         | AdminError::NotNow { .. }
+        | AdminError::NotToSwitch { .. }
         | AdminError::TooManyKept { .. }
         | AdminError::NothingKept { .. }
         | AdminError::OtherHistory { .. }
+        | AdminError::Frozen { .. }
         | AdminError::TooManySkipped { .. } => ErrorCode::Conflict,
         AdminError::WholeLog { .. } | AdminError::TooMuch { .. } => ErrorCode::Malformed,
         AdminError::BeforeTheLog => ErrorCode::AheadOfLog,

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 use super::{Api, problem, refused};
-use crate::projector::{Health, History, JobProgress, JobState, Purpose, Status};
+use crate::projector::{AdminError, Health, History, JobProgress, JobState, Purpose, Status};
 use crate::protocol::{ErrorCode, Reject};
 use crate::read_models::queries::Listing;
 use crate::read_models::{Place, ReadModelError, Value};
@@ -119,7 +119,10 @@ pub(super) async fn wait_as_operator(
 
 /// Waits until it is known what the live build is: before, it may be any log's.
 async fn found(api: &Api, projection: &str) -> Result<(), HttpResponse> {
-    let Some(mut status) = api.projector.watch(projection) else { return Ok(()) };
+    let Some(mut status) = api.projector.watch(projection) else {
+        let unknown = AdminError::Unknown(projection.to_owned());
+        return Err(problem(ErrorCode::NotFound, unknown.to_string()));
+    };
     let settled = |status: &Status| {
         let fails = matches!(status.health, Health::Retrying { .. } | Health::Stopped);
         fails || !status.collection.is_empty() || status.refuses().is_some()
@@ -189,6 +192,18 @@ pub(super) fn marked_where(
     answer: HttpResponse,
 ) -> HttpResponse {
     mark(api, projection, |status| status.parked.iter().find(|letter| concerned(&letter.key)), answer)
+}
+
+/// The answer where there is no document of a key: there is no such thing, or its first event waits.
+pub(super) fn absent(api: &Api, projection: &str, key: &str, what: &str) -> HttpResponse {
+    let status = api.projector.watch(projection);
+    let from = status.and_then(|status| status.borrow().waits(key).map(|letter| letter.position));
+    let Some(from) = from else { return problem(ErrorCode::NotFound, format!("there is no {what}")) };
+    let why = format!(
+        "nothing of {what} can be shown: its events wait from position {from} on, as one could not be folded; \
+         `dramatis projections dead-letters {projection}` says why"
+    );
+    marked(api, projection, key, problem(ErrorCode::Unavailable, why))
 }
 
 fn mark(

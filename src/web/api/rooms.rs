@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::reading::{MinPosition, answer, limit, limit_default, marked, marked_where, page_len, wait};
+use super::reading::{
+    MinPosition, absent, answer, limit, limit_default, marked, marked_where, page_len, wait,
+};
 use super::{Api, ask, problem, titled};
 use crate::actors::answer::Accepted;
 use crate::actors::entity::Request;
@@ -229,7 +231,7 @@ pub(super) async fn one(
     let found = queries::room(&*api.read_models, &stream).await;
     answer(found, |found| match found {
         Some(room) => marked(&api, "rooms", stream.as_str(), HttpResponse::Ok().json(room)),
-        None => problem(ErrorCode::NotFound, format!("there is no room {room}")),
+        None => absent(&api, "rooms", stream.as_str(), &format!("room {room}")),
     })
 }
 

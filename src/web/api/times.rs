@@ -24,11 +24,15 @@ pub(super) async fn recorded_at(
     Ok(page.events.first().map(|event| event.recorded_at))
 }
 
+/// When the log's last event was recorded. Why a log cannot be read is told elsewhere.
+pub(super) async fn last_recorded(log: &dyn EventLog) -> Option<UnixMillis> {
+    let head = (*log.head().borrow())?;
+    recorded_at(log, head).await.ok()?
+}
+
 /// What operators are to know if the log is ahead of the clock.
 pub(super) async fn ahead_of(log: &dyn EventLog, now: UnixMillis) -> Option<String> {
-    let head = (*log.head().borrow())?;
-    // Why a log cannot be read is told elsewhere.
-    let last = recorded_at(log, head).await.ok()??;
+    let last = last_recorded(log).await?;
     let ahead_ms = last.get().saturating_sub(now.get());
     (ahead_ms > AHEAD_MS_MAX).then(|| {
         format!(

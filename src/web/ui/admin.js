@@ -276,6 +276,15 @@ function draw(standing) {
   if (focused) [...known.element.querySelectorAll("button, summary")].find((e) => e.textContent === focused)?.focus();
 }
 
+// A store that does not answer must not hide how the read models stand: that is when they are looked at.
+async function readLetters(name) {
+  try {
+    letters.set(name, (await ask(pathOf(name, "/dead_letters"))).letters);
+  } catch (error) {
+    if (error.isRefused) throw error;
+  }
+}
+
 async function refresh() {
   const count = performance.now() - countedAt > COUNT_EVERY_MS;
   if (count) countedAt = performance.now();
@@ -285,7 +294,7 @@ async function refresh() {
     delete standing.documents;
     delete standing.events;
     if (standing.parked === 0) letters.delete(standing.name);
-    else letters.set(standing.name, (await ask(pathOf(standing.name, "/dead_letters"))).letters);
+    else await readLetters(standing.name);
     draw(standing);
   }
   const health = await ask("/api/health");

@@ -54,7 +54,7 @@ struct Parked {
 
 /// One document: as it is, or as it was.
 #[utoipa::path(get, path = "/api/projections/{name}/document", params(("name" = String, Path), DocumentQuery),
-    responses((status = 200, description = "`{key, position, document, parked?}`: `parked` tells from which position on events are not in it and why; as it was, `document` is null where that is its first event"),
+    responses((status = 200, description = "`{key, position, document, parked?}`: `parked` tells from which position on events are not in it and why; `document` is null where that is its first event"),
     (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
 pub(in crate::web::api) async fn one(
     api: web::Data<Api>,
@@ -62,7 +62,7 @@ pub(in crate::web::api) async fn one(
     query: web::Query<DocumentQuery>,
 ) -> HttpResponse {
     let DocumentQuery { key, as_of, as_of_time, build, min_position } = query.into_inner();
-    let found = match past(&api, as_of, as_of_time.as_deref()) {
+    let found = match past(&api, as_of, as_of_time.as_deref()).await {
         Err((code, why)) => return problem(code, why),
         Ok(Some(_)) if build.is_some() || min_position.is_some() => {
             return problem(ErrorCode::Malformed, "as_of goes with neither build nor min_position");
@@ -85,7 +85,6 @@ pub(in crate::web::api) async fn one(
 async fn then(api: &Api, name: &str, key: &str, as_of: AsOf) -> Result<Option<DocumentView>, AdminError> {
     let past = api.projector.past(name, key, as_of).await?;
     let parked = past.parked.map(|letter| Parked { position: letter.position, error: letter.error });
-    // That nothing of it could be folded is another answer than that nothing was there.
     let body = past.body.or_else(|| parked.as_ref().map(|_| "null".to_owned()));
     body.map(|body| view(key, past.position, body, parked)).transpose()
 }
@@ -102,7 +101,10 @@ async fn now(
     let status = api.projector.status_of(name).filter(|_| live);
     let letter = status.as_ref().and_then(|status| status.waits(key));
     let parked = letter.map(|letter| Parked { position: letter.position, error: letter.error.clone() });
-    found.map(|found| view(key, Some(found.position), found.body, parked)).transpose()
+    // That nothing of it could be folded is another answer than that nothing is there.
+    let waits = parked.as_ref().map(|_| (None, "null".to_owned()));
+    let found = found.map(|found| (Some(found.position), found.body)).or(waits);
+    found.map(|(position, body)| view(key, position, body, parked)).transpose()
 }
 
 /// What a build answers: the one asked for, if it is one of this projection, or the live one.
@@ -112,15 +114,15 @@ async fn of<T>(
     build: Option<String>,
     ask: impl Fn(&str) -> Answer<T>,
 ) -> Result<Option<T>, AdminError> {
-    let answer = match build {
-        Some(build) if build.split_once('@').is_some_and(|(of, _)| of == name) => match ask(&build).await {
-            Err(ReadModelError::Unfit { .. }) => Err(ReadModelError::NoBuild { collection: build }),
-            answer => answer.map(Some),
-        },
-        Some(build) => Err(ReadModelError::NoBuild { collection: build }),
-        None => of_live(&*api.read_models, name, ask).await,
-    };
-    answer.map_err(store)
+    let Some(build) = build else { return of_live(&*api.read_models, name, ask).await.map_err(store) };
+    let is_of_it = build.split_once('@').is_some_and(|(of, _)| of == name);
+    let answer = if is_of_it { Some(ask(&build).await) } else { None };
+    match answer {
+        None | Some(Err(ReadModelError::NoBuild { .. } | ReadModelError::Unfit { .. })) => {
+            Err(AdminError::NoSuchBuild { projection: name.to_owned(), build })
+        }
+        Some(answer) => answer.map(Some).map_err(store),
+    }
 }
 
 fn view(

@@ -6,9 +6,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::reading::MinPosition;
+use super::super::times::last_recorded;
 use super::super::{Api, problem};
 use super::{JobView, KeptView, refused};
-use crate::clock::parse_time;
+use crate::clock::{Clock as _, SystemClock, parse_time, time_text};
 use crate::projector::{AsOf, JobProgress, Order, Purpose, Wish};
 use crate::protocol::ErrorCode;
 
@@ -78,7 +79,7 @@ pub(in crate::web::api) async fn as_of(
     name: web::Path<String>,
     query: web::Query<AsOfQuery>,
 ) -> HttpResponse {
-    let as_of = match past(&api, query.position, query.time.as_deref()) {
+    let as_of = match past(&api, query.position, query.time.as_deref()).await {
         Ok(Some(as_of)) => as_of,
         Ok(None) => return problem(ErrorCode::Malformed, "either position or time says as of when"),
         Err((code, why)) => return problem(code, why),
@@ -92,8 +93,9 @@ pub(in crate::web::api) async fn as_of(
     }
 }
 
-/// A position of this history or a time, if one of them is given.
-pub(super) fn past(
+/// A position of this history or a time, if one of them is given. What is recorded of a time that is still
+/// to come nobody knows.
+pub(super) async fn past(
     api: &Api,
     position: Option<MinPosition>,
     time: Option<&str>,
@@ -102,7 +104,15 @@ pub(super) fn past(
     match (position, time) {
         (Some(_), Some(_)) => Err(malformed("give a position or a time, not both".to_owned())),
         (Some(position), None) => position.check(api).map(|position| Some(AsOf::Position(position))),
-        (None, Some(time)) => parse_time(time).map(|time| Some(AsOf::Time(time))).map_err(malformed),
+        (None, Some(time)) => {
+            let time = parse_time(time).map_err(malformed)?;
+            let (log, now) = (&*api.stage.log, SystemClock.now());
+            if time > now && time > last_recorded(log).await.unwrap_or(now) {
+                let now = time_text(now);
+                return Err((ErrorCode::AheadOfLog, format!("that time is still to come: here it is {now}")));
+            }
+            Ok(Some(AsOf::Time(time)))
+        }
         (None, None) => Ok(None),
     }
 }
