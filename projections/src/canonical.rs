@@ -1,6 +1,6 @@
 //! Documents as canonical JSON: without blanks, fields in their order, text escaped no more than it
 //! must be, byte for byte what `serde_json` writes. Floats are refused, and integers beyond 2⁵³: stores
-//! and browsers round them. So are documents that are too large for some store.
+//! and browsers round them.
 //!
 //! Most bytes of a document are words in which nothing needs escaping: those are looked through and
 //! copied many at a time.
@@ -11,17 +11,10 @@ use serde_json::Error;
 /// Bytes of a text that are looked through at once.
 const CHUNK: usize = 32;
 
-/// The largest document. Not every store takes larger ones: MongoDB's have 16 MiB at the most, in which
-/// small numbers and names of fields take more than in JSON.
-const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
-
 /// A value as canonical JSON; `like` is the length of another, which saves growing.
 pub(crate) fn to_json(value: &impl Serialize, like: usize) -> Result<String, Error> {
     let mut json = Vec::with_capacity(like + like / 8);
     value.serialize(Writer { json: &mut json })?;
-    if json.len() > DOCUMENT_BYTES_MAX {
-        return Err(Error::custom("it would be larger than 8 MiB, and each change writes all of it"));
-    }
     String::from_utf8(json).map_err(Error::custom)
 }
 
@@ -426,7 +419,6 @@ mod tests {
         {
             assert!(json.unwrap_err().to_string().contains("beyond 2^53"));
         }
-        assert!(to_json(&"x".repeat(DOCUMENT_BYTES_MAX), 0).unwrap_err().to_string().contains("8 MiB"));
         assert!(to_json(&BTreeMap::from([(vec![1], 2)]), 0).is_err());
         assert!(to_json(&BTreeMap::from([((), 2)]), 0).is_err());
     }
