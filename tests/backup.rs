@@ -130,8 +130,7 @@ fn a_backup_under_load_brings_back_any_moment_of_it() {
         let server = start(&data);
         assert_ne!(epoch_of(&server, "den"), epoch);
         assert_eq!(reset(&server, "den", &epoch), json!("reset"));
-        let mut client = server.client("zoe", &json!([]));
-        assert_eq!(client.ask("den", "join", &json!({}))["type"], "ack");
+        assert_eq!(server.client("zoe", &json!([])).ask("den", "join", &json!({}))["type"], "ack");
         server.session_noted("zoe");
         assert_eq!(server.terminate(), Some(0));
         // Zoe came with a session of her own, and joined.

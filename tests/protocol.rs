@@ -283,7 +283,7 @@ fn integrations_speak_for_others() {
     assert_eq!((&event["by"], &event["occurred_at"]), (&json!("alice"), &json!(1_000)));
     let (without_hour, before_year_1) = (253_402_207_201_000_i64, -62_135_596_800_001_i64);
     bridge.send(&json!({"type": "command", "id": "last", "room": "lobby", "name": "post_message",
-        "data": {"text": "at the end of time"}, "occurred_at": without_hour - 1}));
+        "data": {"text": "at the end of time"}, "by": "alice", "occurred_at": without_hour - 1}));
     let ack = bridge.answer("last");
     let position = ack["position"].as_str().unwrap_or_else(|| panic!("{ack}"));
     let hours = server.get_json(&format!("/api/rooms/lobby/statistics?min_position={position}"));

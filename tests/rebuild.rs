@@ -167,8 +167,8 @@ fn the_list_shows_where_each_projection_stands() {
     assert_eq!(rows.remove(0), "name version build position head lag_events lag_ms state documents parked");
     rows.sort();
     let head = head(&server).unwrap();
-    for (name, documents) in [("members", 1), ("rooms", 1), ("timeline", 0)] {
-        let row = format!("{name} 1 {name}@1 {head} {head} 0 0 live {documents} 0");
+    for (name, version, documents) in [("members", 1, 1), ("rooms", 1, 1), ("timeline", 2, 0)] {
+        let row = format!("{name} {version} {name}@1 {head} {head} 0 0 live {documents} 0");
         assert!(rows.contains(&row), "{row:?} is not in {rows:#?}");
     }
 }

@@ -39,8 +39,8 @@ impl Rights {
     }
 
     /// Whether the reader may be heard, as far as what was delivered tells.
-    pub fn may_speak(&self, reader: &MemberId) -> bool {
-        !self.ended.get() && self.known.get().is_some_and(|(reading, _)| reading.may_speak(reader))
+    pub fn may_be_heard(&self) -> bool {
+        !self.ended.get() && self.known.get().is_some_and(|(reading, _)| reading.may_be_heard())
     }
 
     /// Folds what is about to be delivered; the last revision that still may be, if they end.

@@ -34,8 +34,7 @@ impl TryFrom<String> for EphemeralName {
     }
 }
 
-/// A client's `ephemeral`. It is dropped if that is neither a member nor an integration, or the room was
-/// closed.
+/// A client's `ephemeral`. It is dropped if the room was closed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ephemeral {

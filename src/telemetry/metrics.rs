@@ -135,7 +135,8 @@ impl Default for Metrics {
         let (connections, entities) = (Gauge::default(), Gauge::default());
         let log_head = Gauge::<i64, AtomicI64>::default();
         let (deliveries, malformed) = (Counter::default(), Counter::default());
-        let (projection_position, commands) = (Family::default(), Family::default());
+        let (projection_position, commands, refusals) =
+            (Family::default(), Family::default(), Family::default());
         registry.register("connections", "Open client connections", connections.clone());
         log_head.set(-1);
         registry.register("entities", "Rooms in memory", entities.clone());
@@ -158,14 +159,10 @@ impl Default for Metrics {
         );
         registry.register("deliveries", "Events handed to followers live", deliveries.clone());
         registry.register("malformed_messages", "Messages of sessions not understood", malformed.clone());
-        registry.register(
-            "projection_position",
-            "Position up to which a projection is done",
-            projection_position.clone(),
-        );
+        let help = "Position up to which a projection is done";
+        registry.register("projection_position", help, projection_position.clone());
         let projections = ProjectionMetrics::registered(&mut registry);
         registry.register("commands", "Commands that were decided, by outcome", commands.clone());
-        let refusals = Family::default();
         registry.register("refusals", "Messages and requests that were refused, by code", refusals.clone());
         let live = LiveMetrics::register(&mut registry);
         let (entity_loads, entity_snapshots) = (Family::default(), Family::default());

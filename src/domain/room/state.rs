@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dramatis_events::room::{
     InvitationAccepted, InvitationDeclined, InvitationWithdrawn, RoomEvent, Visibility,
 };
-use dramatis_events::{Event, MemberId, MemberKind, Personal};
+use dramatis_events::{Event, MemberId, Personal};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::IllegalEvent;
@@ -94,10 +94,10 @@ impl Reading {
         }
     }
 
-    /// Whether this one, of whom it tells, may be heard in the room. An integration may speak for others
-    /// there, and so need not be in it.
-    pub fn may_speak(self, member: &MemberId) -> bool {
-        !self.is_closed && (self.is_member || member.kind() == MemberKind::Integration)
+    /// Whether what they do besides is told to all others who follow it: who may read an open room may join
+    /// it.
+    pub fn may_be_heard(self) -> bool {
+        !self.is_closed && self.may_read()
     }
 
     /// Folds an event that came after, as it concerns this member.

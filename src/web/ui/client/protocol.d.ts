@@ -166,7 +166,7 @@ export interface EditMessage {
 /** A room's id: 1 to 128 visible ASCII characters but / % : " < > */
 export type EntityId = string;
 
-/** A client's `ephemeral`. It is dropped if that is neither a member nor an integration, or the room was closed. */
+/** A client's `ephemeral`. It is dropped if the room was closed. */
 export interface Ephemeral {
   type: "ephemeral";
   /** Anything, of lists and objects at most 64 in each other; what is left out is sent on as null. */
