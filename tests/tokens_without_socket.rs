@@ -237,8 +237,8 @@ fn commands_and_beginnings_keep_to_who_the_token_names_and_where_it_opens() {
 fn poll_until(guarded: &Guarded, token: &str, mut page: Value, kinds: &[&str]) -> (Value, String) {
     loop {
         let cursor = page["cursor"].as_str().unwrap().to_owned();
-        let messages = page["messages"].as_array().unwrap().iter();
-        let found = messages.filter(|message| kinds.iter().any(|kind| message["type"] == *kind)).next_back();
+        let mut messages = page["messages"].as_array().unwrap().iter();
+        let found = messages.rfind(|message| kinds.iter().any(|kind| message["type"] == *kind));
         if let Some(found) = found {
             return (found.clone(), cursor);
         }
