@@ -281,13 +281,13 @@ fn integrations_speak_for_others() {
     assert_eq!(bridge.answer("i")["type"], "ack");
     let event = server.events(&["--room", "lobby"]).pop().unwrap();
     assert_eq!((&event["by"], &event["occurred_at"]), (&json!("alice"), &json!(1_000)));
-    let (without_hour, before_year_1) = (253_402_207_201_000_i64, -62_135_596_800_001_i64);
+    let (without_hour, before_year_1) = (253_402_207_200_000_i64, -62_135_596_800_001_i64);
     bridge.send(&json!({"type": "command", "id": "last", "room": "lobby", "name": "post_message",
         "data": {"text": "at the end of time"}, "by": "alice", "occurred_at": without_hour - 1}));
     let ack = bridge.answer("last");
     let position = ack["position"].as_str().unwrap_or_else(|| panic!("{ack}"));
     let hours = server.get_json(&format!("/api/rooms/lobby/statistics?min_position={position}"));
-    let hour = without_hour - without_hour.rem_euclid(3_600_000);
+    let hour = without_hour - 3_600_000;
     assert!(hours["hours"].as_array().unwrap().iter().any(|counted| counted["hour"] == hour), "{hours}");
     for (number, at) in [i64::MAX, i64::MIN, without_hour, before_year_1].into_iter().enumerate() {
         let id = format!("o-{number}");

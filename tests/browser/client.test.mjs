@@ -344,7 +344,7 @@ describe("a client of very many rooms", () => {
       const { connection } = owner.greeting;
       proxy.cut();
       proxy.restore();
-      await until("it is back", () => owner.greeting && owner.greeting.connection !== connection);
+      await until("it is back", () => owner.greeting && owner.greeting.connection !== connection, 60_000);
       await until("all are live again", areLive, 60_000);
       const { revision } = await many.at(-1).post("heard in the last");
       await until("it is heard", () => many.at(-1).cursor.after === revision);

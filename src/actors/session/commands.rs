@@ -136,7 +136,7 @@ pub(crate) fn prepare(user: &MemberId, frame: CommandFrame) -> Result<(StreamId,
     }
     if let Some(at) = occurred_at.filter(|at| !OCCURRED_AT.contains(&at.get())) {
         let message = format!(
-            "occurred_at is in milliseconds since 1970, of the years 1 to 9999 up to 9999-12-30T22:00Z; got {}: send \
+            "occurred_at is in milliseconds since 1970, of the years 1 to 9999 before 9999-12-30T22:00Z; got {}: send \
              no micro- or nanoseconds",
             at.get()
         );
@@ -181,9 +181,9 @@ pub(crate) fn cannot_be_opened(room: &EntityId) -> Option<&'static str> {
 }
 
 /// The years 1 to 9999, in milliseconds since 1970: all that RFC 3339 can write, and that a room may be
-/// ordered by. Up to 9999-12-30T22:00:00.999Z: what is later has no date in zones that are ahead, nor, in
+/// ordered by. Before 9999-12-30T22:00Z: what is later has no date in zones that are ahead, nor, in
 /// what counts by the hour, an hour. A time in micro- or nanoseconds is none of them.
-const OCCURRED_AT: RangeInclusive<i64> = -62_135_596_800_000..=253_402_207_200_999;
+const OCCURRED_AT: RangeInclusive<i64> = -62_135_596_800_000..=253_402_207_199_999;
 
 /// What of an answer is not the command's id or its stream's name, in bytes.
 const ANSWER_BYTES_MAX: usize = 320;
