@@ -4,18 +4,18 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dramatis::clock::{ManualClock, SystemClock};
+use dramatis::clock::{Clock, ManualClock, SystemClock};
 use dramatis::log::embedded::offline::{self, Damage, Observer, Place, Verified};
-use dramatis::log::embedded::{EmbeddedLog, Options};
+use dramatis::log::embedded::{EmbeddedLog, OpenError, Options};
 use dramatis::log::{Append, EventLog, Expected, Filter, ReadLimit};
 use dramatis_events::{
     CommandId, CommandStamp, ContentHash, Envelope, EventId, EventName, MemberId, Recorded, Revision,
     StreamId, UnixMillis,
 };
 
-use crate::support::dramatis;
+use crate::support::{PATIENCE, dramatis};
 
 /// Between its fork and its program a child holds what this process holds, locks too: no lock is
 /// given back in the meantime.
@@ -94,7 +94,7 @@ impl Data {
     pub fn grow(&self, events: u64, options: Options) {
         let clock = ManualClock::default();
         clock.set(UnixMillis::new(1_100_000_000_000));
-        let log = EmbeddedLog::open(&self.log_dir(), options, Arc::new(clock.clone())).unwrap();
+        let log = self.opened(&options, &clock);
         block_on(async {
             for room in 0..events.div_ceil(3) {
                 let stream =
@@ -110,7 +110,19 @@ impl Data {
     }
 
     pub fn open(&self) -> EmbeddedLog {
-        EmbeddedLog::open(&self.log_dir(), self.options(), Arc::new(SystemClock)).unwrap()
+        self.opened(&self.options(), &SystemClock)
+    }
+
+    /// A process that another test has just started holds for a moment what this one held then: what a
+    /// process started with is closed after who started it goes on.
+    fn opened(&self, options: &Options, clock: &(impl Clock + Clone + 'static)) -> EmbeddedLog {
+        let started = Instant::now();
+        loop {
+            match EmbeddedLog::open(&self.log_dir(), options.clone(), Arc::new(clock.clone())) {
+                Err(OpenError::InUse { .. }) if started.elapsed() < PATIENCE => std::thread::yield_now(),
+                opened => return opened.unwrap(),
+            }
+        }
     }
 
     pub fn options(&self) -> Options {
