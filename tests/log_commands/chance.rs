@@ -73,7 +73,7 @@ fn whatever_is_damaged_a_repair_leaves_a_beginning_of_the_history() {
         assert!(left.len() >= safe, "round {round}: {} of {safe} events: {found:?}", left.len());
         assert_eq!(left, events[..left.len()], "round {round}: {repair:?}");
         assert_eq!(repair.kept, u64::try_from(left.len()).unwrap(), "round {round}");
-        data.grow(30, data.options());
+        data.grow(30, &data.options());
         let (verified, found) = verify(&data);
         assert!(found.damage.is_empty() && found.notes.is_empty(), "round {round}: {repair:?} {found:?}");
         assert_eq!(verified.events, repair.kept + 30);

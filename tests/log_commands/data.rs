@@ -66,7 +66,7 @@ pub struct Data {
 impl Data {
     pub fn new(events: u64) -> Self {
         let data = Self::empty();
-        data.grow(events, options());
+        data.grow(events, &options());
         data
     }
 
@@ -83,7 +83,7 @@ impl Data {
         let data = Self { dir: tempfile::tempdir().unwrap(), cold: Some(cold.path().to_owned()) };
         let config = format!("[log]\ncold_dir = '{}'\n", cold.path().display());
         std::fs::write(data.dir.path().join("dramatis.toml"), config).unwrap();
-        data.grow(events, Options { hot_segments_max: 1, cold_dir: data.cold.clone(), ..options() });
+        data.grow(events, &Options { hot_segments_max: 1, cold_dir: data.cold.clone(), ..options() });
         (data, cold)
     }
 
@@ -91,10 +91,10 @@ impl Data {
         self.dir.path().join("log")
     }
 
-    pub fn grow(&self, events: u64, options: Options) {
+    pub fn grow(&self, events: u64, options: &Options) {
         let clock = ManualClock::default();
         clock.set(UnixMillis::new(1_100_000_000_000));
-        let log = self.opened(&options, &clock);
+        let log = self.opened(options, &clock);
         block_on(async {
             for room in 0..events.div_ceil(3) {
                 let stream =

@@ -14,7 +14,7 @@ fn epoch(data: &Data) -> Epoch {
 /// The events that come back, from a log that is then sound and goes on.
 fn goes_on(data: &Data) -> Vec<Arc<Recorded>> {
     let events = data.events();
-    data.grow(30, data.options());
+    data.grow(30, &data.options());
     assert_eq!(data.events()[..events.len()], events);
     let (verified, found) = verify(data);
     assert!(found.damage.is_empty() && found.notes.is_empty(), "{found:?}");

@@ -20,8 +20,10 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// How long the other side has to take a goodbye, and to answer it.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Messages longer than that on the average are written from where they lie: copied into one piece first,
-/// they would cost more than the system takes for each further piece.
+/// Up to so many bytes are copied into one piece, which costs less than to write several.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+/// Of more, messages longer than that on the average are written from where they lie: to copy them would
+/// cost more than the system takes for each further piece.
 const GATHERED_BYTES_MIN: usize = 256;
 /// At most so many: the system takes 1,024 pieces in one call (`IOV_MAX`), two of which each message is.
 const GATHERED_MAX: usize = 512;
@@ -153,7 +155,8 @@ fn goodbye(code: CloseCode) -> Bytes {
 /// Writes one text frame that holds all of these messages, as far as the socket takes it at once.
 fn write_frame(io: &TcpStream, messages: &[Bytes]) -> io::Result<Vec<u8>> {
     let len = messages.iter().map(Bytes::len).sum::<usize>() + messages.len().saturating_sub(1);
-    if len > messages.len().saturating_mul(GATHERED_BYTES_MIN) && messages.len() <= GATHERED_MAX {
+    let gathered_min = messages.len().saturating_mul(GATHERED_BYTES_MIN).max(COPIED_BYTES_MAX);
+    if len > gathered_min && messages.len() <= GATHERED_MAX {
         return write_gathered(io, messages, len);
     }
     SCRATCH.with_borrow_mut(|scratch| {
