@@ -207,6 +207,8 @@ pub enum LogError {
     /// The storage did not answer.
     #[error("the log cannot be read: {reason}")]
     Failure {
+        /// The file that could not be read, if it was one.
+        file: Option<String>,
         /// What broke.
         reason: String,
     },

@@ -273,7 +273,8 @@ impl Run {
     async fn page(&mut self) -> Result<Page, RunError> {
         let after = self.folded_to;
         let page = if let Some(ahead) = self.ahead.take().filter(|ahead| ahead.after == after) {
-            let broke = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
+            let broke =
+                |error: tokio::task::JoinError| LogError::Failure { file: None, reason: error.to_string() };
             ahead.page.await.map_err(broke)??
         } else {
             let limit = self.next_limit();

@@ -152,7 +152,11 @@ impl EventLog for ScriptedLog {
         }
         let broken = self.broken.load(Ordering::SeqCst);
         Box::pin(async move {
-            if broken { Err(LogError::Failure { reason: "the plug is out".into() }) } else { Ok(page) }
+            if broken {
+                Err(LogError::Failure { file: None, reason: "the plug is out".into() })
+            } else {
+                Ok(page)
+            }
         })
     }
 

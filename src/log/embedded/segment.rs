@@ -328,18 +328,7 @@ impl SegmentBytes {
 
 /// What a file came to that the system did not read.
 fn not_read(name: &str, error: &io::Error) -> LogError {
-    LogError::Failure { reason: format!("{name}: {error}") }
-}
-
-/// The file of such an error.
-pub(super) fn unread_file(error: &LogError) -> Option<&str> {
-    match error {
-        LogError::Failure { reason } => reason.split_once(": ").map(|(name, _)| name).filter(|name| {
-            let (first, kind) = name.split_once('.').unwrap_or_default();
-            matches!(kind, "segment" | "index") && first.bytes().all(|byte| byte.is_ascii_digit())
-        }),
-        _ => None,
-    }
+    LogError::Failure { file: Some(name.to_owned()), reason: format!("{name}: {error}") }
 }
 
 /// Bytes of a segment in memory, for a while.

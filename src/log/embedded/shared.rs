@@ -7,7 +7,7 @@ use dramatis_events::{Position, StreamId};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::segment::{Closed, unread_file};
+use super::segment::Closed;
 use super::state::State;
 use super::storage::{Storage, read_up_to};
 use crate::log::LogError;
@@ -62,10 +62,10 @@ impl Shared {
         troubles.contains_key(&Trouble::Unread) || troubles.contains_key(&Trouble::Moving)
     }
 
-    /// Notes that a file could not be read.
-    fn miss(&self, error: &LogError) {
+    /// Notes that something could not be read, and which file, if it was one.
+    fn miss(&self, file: Option<&str>, error: &LogError) {
         let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
-        *unread = unread_file(error).map(str::to_owned);
+        *unread = file.map(str::to_owned);
         let why = format!("older segments cannot be read: {error}: see that their disk is mounted");
         self.note(Trouble::Unread, Some(why));
     }
@@ -100,14 +100,15 @@ pub(super) fn blocking<T: Send + 'static>(
 ) -> BoxFuture<'static, Result<T, LogError>> {
     let shared = shared.clone();
     Box::pin(async move {
-        let stopped = |error: tokio::task::JoinError| LogError::Failure { reason: error.to_string() };
+        let stopped =
+            |error: tokio::task::JoinError| LogError::Failure { file: None, reason: error.to_string() };
         let read = tokio::task::spawn_blocking(read).await.map_err(stopped)?;
         match &read {
             Err(error @ LogError::Damaged { .. }) => {
                 let why = format!("{error}: `dramatis log verify` lists all damage");
                 shared.note(Trouble::Damage, Some(why));
             }
-            Err(error @ LogError::Failure { .. }) => shared.miss(error),
+            Err(error @ LogError::Failure { file, .. }) => shared.miss(file.as_deref(), error),
             Ok(_) | Err(_) => {}
         }
         read
