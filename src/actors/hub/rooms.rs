@@ -230,15 +230,16 @@ impl Rooms {
         self.cut_stuck().await;
     }
 
-    /// Ends those that are answered and take nothing: what waits for them they read from the log again,
-    /// and nobody else's successor waits for them.
+    /// Ends those that are answered and take nothing of what waits: they read that from the log again,
+    /// and nobody else's successor waits for them. Of the others the goodbye has a time of its own.
     async fn cut_stuck(&self) {
         let mut waited = HashMap::new();
         while !self.connections.borrow().is_empty() {
             actix_rt::time::sleep(STUCK_FOR).await;
             for (id, outbox) in self.connections.borrow().iter() {
                 let waits = outbox.bytes();
-                if outbox.close_code() == Some(CloseCode::Drain) && waited.insert(*id, waits) == Some(waits) {
+                let is_left = waits > 0 && outbox.close_code() == Some(CloseCode::Drain);
+                if is_left && waited.insert(*id, waits) == Some(waits) {
                     outbox.cut();
                 }
             }
