@@ -16,8 +16,9 @@ use super::record::Ledger;
 use crate::log::{Filter, LogError, Page, ReadLimit};
 use crate::read_models::{Batch, Checkpoint, NewBuild, ReadModelError};
 
-/// How often the checkpoint of a build that keeps up is written down: who waits for a document need
-/// not wait for that, and what a restart folds again it skips by the documents' own positions.
+/// How often the checkpoint of a build that keeps up is written down, beside the steps: who waits for a
+/// document does not wait for that, and what a restart folds again it skips by the documents' own
+/// positions.
 const SAVE_EVERY: Duration = Duration::from_millis(250);
 
 /// Why a step of a projection failed.
@@ -76,6 +77,8 @@ pub(super) struct Run {
     pub(super) found: Found,
     /// Since when the store has not been told of the position.
     unsaved_since: Option<Instant>,
+    /// The checkpoint that is on its way to the store by itself.
+    saving: Option<Saving>,
     pub(super) collection: String,
     pub(super) epoch: Epoch,
     pub(super) position: Option<Position>,
@@ -91,6 +94,11 @@ struct Unwritten {
     /// Up to where events are folded into it and those before.
     to: Option<Position>,
     events: u64,
+}
+
+struct Saving {
+    to: Option<Position>,
+    write: JoinHandle<Result<(), ReadModelError>>,
 }
 
 /// Events of pages. The first are smaller, so that the store need not wait long for what to write.
@@ -149,6 +157,7 @@ impl Run {
             stored_at: checkpoint.position,
             found: Found::Nothing,
             unsaved_since: None,
+            saving: None,
             collection,
             epoch: checkpoint.epoch,
             position: checkpoint.position,
@@ -192,6 +201,18 @@ impl Run {
     /// steps overlap, its documents are on their way to the store when this ends; a step that
     /// finds no page waits for them.
     pub(super) async fn step_to(&mut self, target: Option<Position>) -> Result<bool, RunError> {
+        let stepped = self.one_step_to(target).await;
+        if stepped.is_err() {
+            // What comes next may go by the checkpoint.
+            let _ = self.saved().await;
+        }
+        stepped
+    }
+
+    async fn one_step_to(&mut self, target: Option<Position>) -> Result<bool, RunError> {
+        if self.overlaps.is_some() || self.saving.as_ref().is_some_and(|saving| saving.write.is_finished()) {
+            self.saved().await?;
+        }
         let failed = self.writing.is_none() && !self.unwritten.is_empty();
         if failed || self.folded_to >= target {
             return self.rest().await;
@@ -215,7 +236,7 @@ impl Run {
         }
         let mut checkpoint = Checkpoint { epoch: self.epoch, position: None };
         let mut after = None;
-        if self.overlaps.is_some() || self.is_to_save() {
+        if self.overlaps.is_some() {
             checkpoint.position = reached;
             after = std::mem::replace(&mut self.stored_at, reached);
         }
@@ -227,7 +248,7 @@ impl Run {
             }
             self.begin_write();
         } else {
-            self.settle().await?;
+            self.rest().await?;
         }
         Ok(true)
     }
@@ -236,28 +257,41 @@ impl Run {
     /// then; tells whether there was something.
     async fn rest(&mut self) -> Result<bool, RunError> {
         let some = self.settle().await?;
-        if self.is_to_save() {
-            self.save().await?;
+        if self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_EVERY) {
+            self.begin_save();
         }
         Ok(some)
     }
 
-    fn is_to_save(&self) -> bool {
-        self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_EVERY)
-    }
-
-    /// Has the store told of the position, once all that is folded is written: what waits may have a
-    /// later one with it.
+    /// Has the store told of the position, once all that is folded is written.
     pub(super) async fn save(&mut self) -> Result<(), RunError> {
         self.settle().await?;
-        if self.unsaved_since.is_none() {
-            return Ok(());
+        self.saved().await?;
+        self.begin_save();
+        self.saved().await
+    }
+
+    /// Hands the position to the store, unless one is on its way or it was told.
+    fn begin_save(&mut self) {
+        if self.saving.is_some() || self.unsaved_since.take().is_none() {
+            return;
         }
-        let checkpoint = Checkpoint { epoch: self.epoch, position: self.position };
+        let to = self.position;
+        let checkpoint = Checkpoint { epoch: self.epoch, position: to };
         let batch = Batch { writes: Vec::new(), parked: Vec::new(), checkpoint, after: self.stored_at };
-        self.shared.store.write(&self.collection, batch.into()).await?;
-        (self.stored_at, self.unsaved_since) = (self.position, None);
-        Ok(())
+        let write = tokio::spawn(self.shared.store.write(&self.collection, batch.into()));
+        self.saving = Some(Saving { to, write });
+    }
+
+    /// Waits until the position that is on its way is written down.
+    pub(super) async fn saved(&mut self) -> Result<(), RunError> {
+        let Some(Saving { to, write }) = self.saving.take() else { return Ok(()) };
+        let written = write.await.unwrap_or_else(|error| Err(broke(&error)));
+        match &written {
+            Ok(()) => self.stored_at = to,
+            Err(_) => self.unsaved_since = Some(self.unsaved_since.unwrap_or_else(Instant::now)),
+        }
+        Ok(written?)
     }
 
     /// Waits until all that is folded is written; tells whether there was something.
@@ -339,8 +373,7 @@ impl Run {
         self.begin_write();
         let Some(writing) = self.writing.take() else { return Ok(()) };
         // The outcome of a failed write is unknown; made again it has the effect of one.
-        let broke = |error: tokio::task::JoinError| ReadModelError::Failure { reason: error.to_string() };
-        writing.await.map_err(broke)??;
+        writing.await.map_err(|error| broke(&error))??;
         if let Some(Unwritten { batch, to, events }) = self.unwritten.pop_front() {
             let saved = batch.checkpoint.position.is_some();
             let unsaved_since = || Some(self.unsaved_since.unwrap_or_else(Instant::now));
@@ -367,6 +400,10 @@ impl Run {
     pub(super) async fn dead_letters(&self) -> Result<Vec<DeadLetter>, RunError> {
         Ok(self.shared.store.dead_letters(&self.collection).await?)
     }
+}
+
+fn broke(error: &tokio::task::JoinError) -> ReadModelError {
+    ReadModelError::Failure { reason: error.to_string() }
 }
 
 /// Says which keys are parked from now on.

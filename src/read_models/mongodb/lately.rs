@@ -18,9 +18,23 @@ const KNOWN_FOR: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Lately {
     known: Mutex<HashMap<String, (Instant, Standing)>>,
-    /// Those with documents past their checkpoints, and how often connections had broken when the
-    /// first of these was written.
-    unsaved: Mutex<HashMap<String, u64>>,
+    /// Those with documents past their checkpoints.
+    unsaved: Mutex<HashMap<String, Unsaved>>,
+}
+
+/// What was known when a batch was begun: batches of documents may go on while a checkpoint is written.
+#[derive(Clone, Copy)]
+pub(super) struct Begun {
+    breaks: u64,
+    batches: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Unsaved {
+    /// How often connections had broken when the first of the documents was written.
+    breaks: u64,
+    /// How many batches of them there were.
+    batches: u64,
 }
 
 impl Lately {
@@ -28,7 +42,7 @@ impl Lately {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unsaved(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+    fn unsaved(&self) -> MutexGuard<'_, HashMap<String, Unsaved>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,17 +69,26 @@ impl Store {
         self.lately.unsaved().remove(collection);
     }
 
-    /// Documents are about to be written.
-    pub(super) fn begin_unsaved(&self, collection: &str) {
-        let breaks = self.breaks.load(Ordering::Relaxed);
-        self.lately.unsaved().entry(collection.to_owned()).or_insert(breaks);
+    /// A batch is about to be written, with documents or without.
+    pub(super) fn begin_batch(&self, collection: &str, documents: bool) -> Begun {
+        let now = Unsaved { breaks: self.breaks.load(Ordering::Relaxed), batches: 0 };
+        let mut unsaved = self.lately.unsaved();
+        if documents {
+            unsaved.entry(collection.to_owned()).or_insert(now).batches += 1;
+        }
+        Begun { breaks: now.breaks, batches: unsaved.get(collection).map_or(0, |unsaved| unsaved.batches) }
     }
 
     /// Whether no connection broke since the first document past the checkpoint was written: a server
     /// that died meanwhile may have lost some and keep the checkpoint that is written next.
     pub(super) fn keeps_unsaved(&self, collection: &str) -> bool {
         let breaks = self.breaks.load(Ordering::Relaxed);
-        self.lately.unsaved().get(collection).is_none_or(|before| *before == breaks)
+        self.lately.unsaved().get(collection).is_none_or(|unsaved| unsaved.breaks == breaks)
+    }
+
+    /// The same, for a checkpoint: and whether none broke since its batch was begun.
+    pub(super) fn keeps(&self, collection: &str, begun: Begun) -> bool {
+        self.breaks.load(Ordering::Relaxed) == begun.breaks && self.keeps_unsaved(collection)
     }
 
     /// Refuses to read what was lost, perhaps, until it is written again.
@@ -77,7 +100,16 @@ impl Store {
         Err(ReadModelError::Failure { reason }.into())
     }
 
-    /// The checkpoint stands for all that is written, or for all that is not to be written again.
+    /// The checkpoint stands for all that was written before its batch was begun and with it, or that is
+    /// written again. What was begun meanwhile is not.
+    pub(super) fn end_unsaved_of(&self, collection: &str, begun: Begun) {
+        let mut unsaved = self.lately.unsaved();
+        if unsaved.get(collection).is_some_and(|unsaved| unsaved.batches == begun.batches) {
+            unsaved.remove(collection);
+        }
+    }
+
+    /// What may be lost is written again, from the checkpoint.
     pub(super) fn end_unsaved(&self, collection: &str) {
         self.lately.unsaved().remove(collection);
     }

@@ -330,3 +330,26 @@ async fn documents_that_may_be_lost_set_the_checkpoint_back_and_never_forward() 
     assert_eq!(stands().await, Some(5));
     lent.end().await;
 }
+
+/// Documents are written on while a checkpoint is: one that covers those before does not cover them.
+#[tokio::test]
+async fn a_checkpoint_does_not_stand_for_what_was_begun_beside_it() {
+    let Some(lent) = Lent::new().await else { return };
+    let store = &lent.store.store;
+    let breaks = || store.breaks.fetch_add(1, Ordering::Relaxed);
+    store.begin_batch("probe@1", true);
+    let checkpoint = store.begin_batch("probe@1", false);
+    store.begin_batch("probe@1", true);
+    store.end_unsaved_of("probe@1", checkpoint);
+    breaks();
+    assert!(!store.keeps_unsaved("probe@1"), "the second of the documents is past the checkpoint");
+    store.end_unsaved("probe@1");
+    store.begin_batch("probe@1", true);
+    let checkpoint = store.begin_batch("probe@1", false);
+    assert!(store.keeps("probe@1", checkpoint));
+    store.end_unsaved_of("probe@1", checkpoint);
+    breaks();
+    assert!(store.keeps_unsaved("probe@1"), "nothing is past the checkpoint");
+    assert!(!store.keeps("probe@1", checkpoint), "a connection broke while it was written");
+    lent.end().await;
+}

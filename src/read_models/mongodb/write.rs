@@ -34,9 +34,7 @@ impl Store {
         if epoch != got {
             return Err(other_epoch(collection, epoch, got));
         }
-        if !batch.writes.is_empty() {
-            self.begin_unsaved(collection);
-        }
+        let begun = self.begin_batch(collection, !batch.writes.is_empty());
         for bulk in bulks(batch.clone(), text).await? {
             self.write_all(collection, &bulk).await?;
         }
@@ -44,15 +42,15 @@ impl Store {
         let Some(position) = batch.checkpoint.position else {
             return self.check_unsaved(collection, &batch);
         };
-        if self.keeps_unsaved(collection) {
+        if self.keeps(collection, begun) {
             self.move_checkpoint(collection, position, &batch).await?;
         }
-        if self.keeps_unsaved(collection) {
-            self.end_unsaved(collection);
+        if self.keeps(collection, begun) {
+            self.end_unsaved_of(collection, begun);
             return Ok(());
         }
         self.move_back(collection, &batch).await?;
-        self.end_unsaved(collection);
+        self.end_unsaved_of(collection, begun);
         Err(ReadModelError::SetBack { collection: collection.to_owned(), acknowledged: position }.into())
     }
 
