@@ -34,6 +34,7 @@ mod frozen;
 mod gather;
 mod history;
 mod keeper;
+mod live;
 mod mend;
 mod record;
 mod run;

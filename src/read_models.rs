@@ -41,6 +41,10 @@ pub trait ReadModels: Send + Sync + 'static {
     /// All builds, in the order of their collections' names.
     fn builds(&self) -> Answer<Vec<Build>>;
 
+    /// Whether what the documents of a build are kept in is there, as it was made: it may have been taken
+    /// away behind the store's back. The documents themselves are not counted.
+    fn is_whole(&self, collection: &str) -> Answer<bool>;
+
     /// Drops a build with its documents, dead letters and checkpoint; does nothing if it is not there.
     fn drop_build(&self, collection: &str) -> Answer<()>;
 

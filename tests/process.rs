@@ -181,6 +181,17 @@ fn a_segment_is_begun_with_the_last_file_or_later() {
 }
 
 #[test]
+fn a_process_that_may_open_too_few_files_says_so_and_ends() {
+    let data = tempfile::tempdir().unwrap();
+    let serve = format!("ulimit -n 48; exec {} serve --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_dramatis"));
+    let ended =
+        Command::new("sh").args(["-c", &serve]).env("DRAMATIS__DATA__DIR", data.path()).output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success() && said.contains("may have 48 files open"), "{said}");
+    assert!(said.contains("ulimit -n"), "{said}");
+}
+
+#[test]
 fn a_segment_that_could_not_be_made_is_tried_again_though_nobody_appends() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start_with(data.path(), &[], &[("DRAMATIS__LOG__SEGMENT_BYTES", "65536")]);

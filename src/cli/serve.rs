@@ -60,6 +60,7 @@ pub fn run(config: Config, wait_for_lock: bool) -> anyhow::Result<()> {
     // come, would be kept for as long as they are there.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    files::raise_limit()?;
     let keys = config.auth.token_key_file().map(Keys::read).transpose()?;
     let projecting = projector::Threads::start().context("the projector's threads do not start")?;
     System::new().block_on(async {

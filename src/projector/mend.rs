@@ -52,7 +52,7 @@ pub(super) async fn mend(
         fold.load(shared.store.load(&run.collection, missing).await?)?;
         let folded = fold.finish()?;
         mended.events += folded.events;
-        say_parked(projection, &folded.parked);
+        say_parked(&run.collection, &folded.parked);
         let parked = folded.parked.iter().find(|parked| parked.key == letter.key).cloned();
         let checkpoint = Checkpoint { epoch: run.epoch, position: None };
         // If it waits from a later event on now, that takes the old letter's place. Of a stream, keys may

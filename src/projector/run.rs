@@ -225,7 +225,7 @@ impl Run {
         }
         let folded = self.fold(&events).await?;
         self.folded_at = events.last().map_or(self.folded_at, |event| Some(event.recorded_at));
-        say_parked(self.projection, &folded.parked);
+        say_parked(&self.collection, &folded.parked);
         self.folded_to = reached;
         self.found = found(&folded.writes);
         let nothing = folded.writes.is_empty() && folded.parked.is_empty() && self.unwritten.is_empty();
@@ -407,10 +407,10 @@ fn broke(error: &tokio::task::JoinError) -> ReadModelError {
 }
 
 /// Says which keys are parked from now on.
-pub(super) fn say_parked(projection: &dyn DynProjection, parked: &[DeadLetter]) {
+pub(super) fn say_parked(collection: &str, parked: &[DeadLetter]) {
     for letter in parked {
         tracing::error!(
-            projection = projection.name(), key = letter.key, position = %letter.position,
+            collection, key = letter.key, position = %letter.position,
             event = letter.event, error = letter.error,
             "parked a key: its later events wait until it is tried again or the event is skipped"
         );

@@ -11,8 +11,8 @@ use super::asks::Ask;
 use super::backoff::Backoff;
 use super::frozen::Frozen;
 use super::gather::{Found, Gathering};
-use super::record::{JobState, Kept, Ledger, Record};
-use super::run::{Run, RunError, next_collection};
+use super::record::{Kept, Ledger, Record};
+use super::run::{Run, RunError};
 use super::{Health, History, Shared, Status};
 use crate::log::LogError;
 use crate::read_models::{Build, ReadModelError};
@@ -275,91 +275,8 @@ impl Worker {
         before
     }
 
-    /// Finds the build that the alias names. If it is of this history and this code it goes on;
-    /// if not, queries get it as it stands until its successor is ready; if there is none, the
-    /// first build goes live at once.
-    pub(super) async fn find_live(&mut self) -> Result<(), RunError> {
-        let found = self.look_up_live().await;
-        match found {
-            Ok(()) => self.found(),
-            // Half found, it would not be looked for again.
-            Err(_) => self.look_again(),
-        }
-        found
-    }
-
-    /// Wakes the builder, which looks at what is published.
-    pub(super) fn found(&mut self) {
-        self.publish(None);
-        self.wake.send_modify(|wakes| *wakes += 1);
-    }
-
-    async fn look_up_live(&mut self) -> Result<(), RunError> {
-        let (store, name) = (self.shared.store.clone(), self.projection.name());
-        let builds = store.builds().await?;
-        let record = self.ledger.read().await?;
-        let alias = store.alias(name).await?;
-        let record = self.clean(record, &builds, alias.as_ref()).await?;
-        let live = builds.iter().find(|build| alias.as_ref() == Some(&build.collection));
-        match (live, alias.clone()) {
-            (Some(build), _) if self.fits(build) => {
-                let run =
-                    Run::open(&self.shared, self.projection, build.collection.clone(), build.checkpoint);
-                self.run = Some(run.await?);
-                self.finish_switch(&build.collection).await?;
-            }
-            (Some(build), _) => self.freeze_other(build).await?,
-            (None, alias) => self.first_build(alias).await?,
-        }
-        self.warm_up(&record, &builds).await;
-        self.retry_newer().await;
-        Ok(())
-    }
-
-    fn fits(&self, build: &Build) -> bool {
-        build.version == self.projection.version() && self.same_history(build)
-    }
-
-    pub(super) fn same_history(&self, build: &Build) -> bool {
-        let (epoch, head) = (self.shared.log.epoch(), *self.shared.log.head().borrow());
-        build.checkpoint.epoch == epoch && build.checkpoint.position <= head && self.is_ours(build)
-    }
-
-    /// Whether a build is of no events that this log has not.
-    fn is_ours(&self, build: &Build) -> bool {
-        !self.strangers.contains(&build.collection) && !self.lost.contains(&build.collection)
-    }
-
-    async fn first_build(&mut self, alias: Option<String>) -> Result<(), RunError> {
-        let (store, name) = (self.shared.store.clone(), self.projection.name());
-        let collection = next_collection(&self.shared, name).await?;
-        let run = Run::create(&self.shared, self.projection, collection).await?;
-        if !store.swap_alias(name, alias, &run.collection).await? {
-            store.drop_build(&run.collection).await?;
-            return Err(RunError::AliasMoved { projection: name, collection: run.collection });
-        }
-        self.run = Some(run);
-        Ok(())
-    }
-
-    /// The process may have ended after a switch and before its record.
-    async fn finish_switch(&mut self, live: &str) -> Result<(), RunError> {
-        let (now, version) = (self.shared.clock.now(), self.projection.version());
-        let finish = |record: &mut Record| {
-            if let Some(job) = record.active_mut(live) {
-                job.end(JobState::Done, now);
-            }
-            // What is live is not held back.
-            record.held_version = record.held_version.filter(|held| *held != version);
-            record.held_epoch = None;
-            record.kept.retain(|kept| kept.collection != live);
-            Ok::<_, RunError>(())
-        };
-        self.ledger.update(finish).await
-    }
-
     /// Keeps the build before up as well, if it is to be and can be.
-    async fn warm_up(&mut self, record: &Record, builds: &[Build]) {
+    pub(super) async fn warm_up(&mut self, record: &Record, builds: &[Build]) {
         let now = self.shared.clock.now();
         let warm = record.kept.iter().rev().find(|kept| kept.warm_until.is_some_and(|until| until > now));
         let build = warm.and_then(|kept| builds.iter().find(|build| build.collection == kept.collection));
@@ -410,23 +327,6 @@ impl Worker {
             self.kept = self.ledger.update(cleared).await?;
         }
         self.purge().await
-    }
-
-    /// Queries go by the alias. A switch whose outcome nobody knew, or one of a process that has gone, may
-    /// have moved it since.
-    async fn follow_alias(&mut self) -> Result<(), RunError> {
-        let known = match (&self.run, &self.frozen) {
-            (Some(run), _) => &run.collection,
-            (None, Some(frozen)) => &frozen.collection,
-            (None, None) => return Ok(()),
-        };
-        let alias = self.shared.store.alias(self.projection.name()).await?;
-        if alias.as_ref() == Some(known) {
-            return Ok(());
-        }
-        tracing::warn!(projection = self.projection.name(), known, ?alias, "another build is live by now");
-        self.look_again();
-        self.find_live().await
     }
 
     async fn purge(&mut self) -> Result<(), RunError> {

@@ -86,8 +86,10 @@ async fn builds_and_aliases(store: &dyn ReadModels) {
     assert!(store.swap_alias("things", one(), "things@2").await.unwrap());
     assert!(!store.swap_alias("things", one(), "things@1").await.unwrap(), "the alias stands elsewhere");
     assert_eq!(store.alias("things").await.unwrap().as_deref(), Some("things@2"));
+    assert!(store.is_whole("things@1").await.unwrap());
     store.drop_build("things@1").await.unwrap();
     store.drop_build("things@1").await.unwrap();
+    assert!(!store.is_whole("things@1").await.unwrap());
     let gone = store.write("things@1", batch(&[], 1).into()).await.unwrap_err();
     assert!(matches!(gone, ReadModelError::NoBuild { .. }), "{gone}");
     for gone in [store.get("things@1", "a").await.err(), store.scan("things@1", None, 1).await.err()] {

@@ -148,6 +148,10 @@ impl ReadModels for MongoReadModels {
         self.run(|store| async move { store.builds().await })
     }
 
+    fn is_whole(&self, collection: &str) -> Answer<bool> {
+        self.on(collection, |store, collection| async move { store.is_whole(&collection).await })
+    }
+
     fn drop_build(&self, collection: &str) -> Answer<()> {
         self.on(collection, |store, collection| async move { store.drop_build(&collection).await })
     }

@@ -229,6 +229,17 @@ impl ReadModels for SqliteReadModels {
         })
     }
 
+    fn is_whole(&self, collection: &str) -> Answer<bool> {
+        let table = match schema::table(collection) {
+            Ok(table) => table,
+            Err(error) => return Self::refuse(error),
+        };
+        self.read(move |connection| {
+            let mut named = connection.prepare_cached("SELECT 1 FROM sqlite_master WHERE name = ?")?;
+            named.exists([table.trim_matches('"')])
+        })
+    }
+
     fn drop_build(&self, collection: &str) -> Answer<()> {
         let sql = match schema::drop_collection(collection) {
             Ok(sql) => sql,

@@ -31,7 +31,7 @@ const CURSOR_BYTES_FREE: usize = 4 * 1024;
 #[utoipa::path(post, path = "/api/stream",
     request_body(content = serde_json::Value, description = "A `hello` message: `{type, user, session, rooms: [{room, epoch?, after?}], cursor?}`"),
     responses(
-        (status = 200, description = "Events: `data` holds messages, newline-joined, `id` the cursor behind them; the last event may be one named `close` with `{type, code, reason}`", content_type = "text/event-stream"),
+        (status = 200, description = "Events: `data` holds messages, newline-joined, `id` the cursor behind them (one of more than about 130 rooms goes with some events alone: after a reconnect skip revisions that were there already); the last event may be one named `close` with `{type, code, reason}`", content_type = "text/event-stream"),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn begin(
     request: HttpRequest,

@@ -1,18 +1,32 @@
 //! How many files the process may have open: a connection is one, and the log, the read models and the
 //! system need some, too.
 
+use anyhow::ensure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files that are kept back from connections: segments, read models, a store's connections.
 const KEPT_BACK: u64 = 512;
 
-/// Lets the process have as many open files as it may, and gives how many connections they suffice for.
-/// So many are wanted.
-pub(super) fn left_for(wanted: usize) -> usize {
+/// With fewer than these not even the threads of a process can begin.
+const FILES_MIN: u64 = 64;
+
+/// Lets the process have as many open files as it may.
+pub(super) fn raise_limit() -> anyhow::Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).map(|()| maximum);
     // `None` is no limit.
-    let Some(files) = raised.unwrap_or(current) else { return usize::MAX };
+    let files = raised.unwrap_or(current).unwrap_or(u64::MAX);
+    ensure!(
+        files >= FILES_MIN,
+        "the process may have {files} files open and needs {FILES_MIN}, with connections more: raise the limit (ulimit \
+         -n, LimitNOFILE=)"
+    );
+    Ok(())
+}
+
+/// How many connections the files suffice for that the process may have open. So many are wanted.
+pub(super) fn left_for(wanted: usize) -> usize {
+    let Some(files) = getrlimit(Resource::Nofile).current else { return usize::MAX };
     let left = usize::try_from(left(files)).unwrap_or(usize::MAX);
     if left < wanted {
         tracing::info!(

@@ -105,7 +105,8 @@ pub(super) fn scan(
         let whole = match filter.stream.as_ref() {
             None => {
                 let offset = segment.place(next)?;
-                let whole = sweep(&segment.bytes()?, offset, &mut next, &mut budget, &mut visit)?;
+                let swept = sweep(&segment.bytes()?, offset, &mut next, &mut budget, &mut visit);
+                let whole = segment.by_index(swept)?;
                 // An offset past the segment's end would look like the end of its events.
                 if whole && next != segment.end() {
                     return Err(segment.astray());
@@ -164,7 +165,8 @@ fn visit_stream(
         revision = revision.saturating_add(1);
         visit(raw)
     };
-    Ok(visit_places(&Places { bytes: segment.bytes()?, at }, next, &mut proven)? && whole)
+    let visited = visit_places(&Places { bytes: segment.bytes()?, at }, next, &mut proven);
+    Ok(segment.by_index(visited)? && whole)
 }
 
 /// A stream's records in a closed segment that a scan visits.
@@ -284,7 +286,7 @@ pub(super) fn older_stream(
                 return Err(segment.astray());
             }
             let places = Places { bytes: segment.bytes()?, at: segment.places(&list)? };
-            stream_events(&places, stream, &mut next, &mut left, &mut events)?;
+            segment.by_index(stream_events(&places, stream, &mut next, &mut left, &mut events))?;
         }
     }
     if let (Some(places), false) = (open, left.is_full()) {

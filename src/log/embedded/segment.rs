@@ -179,13 +179,30 @@ impl Closed {
     /// One event by its index.
     pub(super) fn one(&self, at: u32) -> Result<Recorded, LogError> {
         match self.places(&[at])?[..] {
-            [(position, offset)] => self.bytes()?.record(offset, position),
+            [(position, offset)] => self.by_index(self.bytes()?.record(offset, position)),
             _ => Err(self.astray()),
         }
     }
 
     pub(super) fn astray(&self) -> LogError {
         damaged(&self.index_name(), 0, "it points astray: `dramatis log reindex` builds it again")
+    }
+
+    /// What does not read right where the index led: the segment may be whole and the index wrong.
+    pub(super) fn by_index<T>(&self, read: Result<T, LogError>) -> Result<T, LogError> {
+        read.map_err(|error| match error {
+            LogError::Damaged { file, offset, reason } if file == segment_name(self.first()) => {
+                let index = self.index_name();
+                let hint =
+                    "`dramatis log verify` tells which, and `dramatis log reindex` builds an index again";
+                LogError::Damaged {
+                    file,
+                    offset,
+                    reason: format!("{reason}, or {index} points astray: {hint}"),
+                }
+            }
+            other => other,
+        })
     }
 
     /// Where the records of some events begin.

@@ -153,8 +153,8 @@ impl Builder {
             }
             // What was not held was not looked at: only a difference that was found counts then.
             if !too_many || difference.documents > 0 {
-                if sitting.job.accept {
-                    // It is switched to all the same, and what is parked otherwise is shown.
+                if sitting.job.accept || difference.documents > 0 {
+                    // It is shown to whoever decides, and where it is switched to all the same.
                     difference.park(parked_apart(store.as_ref(), (live, &new), sitting.run.position).await?);
                 }
                 return Ok(Some(Proof { suspects, parked, completion }));

@@ -461,6 +461,13 @@ async fn what_a_build_has_not_parked_that_it_should_have_is_found_out() {
     // A rebuild shows it and waits, and mends it once that is accepted.
     projector.order("timeline", builds::REBUILD).await.unwrap();
     assert_eq!(builds::job_in(&projector, "timeline", JobState::Differs).await.difference, Some(difference));
+    projector.wish("timeline", Wish::Cancel).await.unwrap();
+    builds::job_in(&projector, "timeline", JobState::Cancelled).await;
+    // So it does where documents differ as well, which is found before.
+    builds::forge(store.as_ref(), "timeline@1", "room-main.den/forged", position).await;
+    projector.order("timeline", builds::REBUILD).await.unwrap();
+    let difference = builds::job_in(&projector, "timeline", JobState::Differs).await.difference.unwrap();
+    assert_eq!((difference.documents, difference.parked), (1, 1));
     projector.wish("timeline", Wish::Accept).await.unwrap();
     builds::job_in(&projector, "timeline", JobState::Done).await;
     assert_eq!(keys_parked(&projector).await, [(OF_NOTHING.to_owned(), of_nothing)]);

@@ -180,6 +180,38 @@ async fn a_build_that_is_ahead_of_the_log_is_not_gone_back_to() {
     second.stop().await;
 }
 
+/// A record of a build may outlast its documents: what comes next alone would be served as all.
+#[tokio::test]
+async fn what_was_taken_away_behind_the_stores_back_is_built_anew() {
+    let folder = Place::new();
+    let (log, store, projector) = started(&folder, 2).await;
+    let (whole, messages) = (dump(store.as_ref()).await, store.count("timeline@1").await.unwrap());
+    // While nothing is appended, and while no projector runs.
+    folder.take_away("timeline@1").await;
+    let back = async |projector: &Projector| {
+        let began = std::time::Instant::now();
+        loop {
+            let live = store.alias("timeline").await.unwrap().unwrap();
+            // While it is away there is no such build.
+            if store.count(&live).await == Ok(messages) {
+                break;
+            }
+            assert!(began.elapsed() < LONG, "{:?}", projector.watch("timeline").unwrap().borrow());
+            tokio::task::yield_now().await;
+        }
+        reached(projector, log.head.borrow().unwrap()).await;
+        assert_eq!(dump(store.as_ref()).await, whole);
+    };
+    back(&projector).await;
+    projector.stop().await;
+    let live = store.alias("timeline").await.unwrap().unwrap();
+    folder.take_away(&live).await;
+    assert!(!store.is_whole(&live).await.unwrap());
+    let projector = Projector::start(log.clone(), store.clone(), options(2));
+    back(&projector).await;
+    projector.stop().await;
+}
+
 #[tokio::test]
 async fn a_log_that_lost_events_and_went_on_is_not_mixed_with_what_it_lost() {
     let folder = Place::new();

@@ -120,6 +120,7 @@ impl ReadModels for Odd {
     }
 
     mostly_as_the_store_does! {
+        is_whole(collection: &str) -> bool;
         drop_build(collection: &str) -> ();
         load(collection: &str, keys: Vec<String>) -> Vec<Stored>;
         dead_letters(collection: &str) -> Vec<DeadLetter>;

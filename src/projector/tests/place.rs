@@ -27,6 +27,18 @@ impl Place {
         Self { folder: tempfile::tempdir().unwrap(), database }
     }
 
+    /// Takes away what the documents of a build are kept in, behind the store's back.
+    pub(super) async fn take_away(&self, collection: &str) {
+        if let Some(Database { uri, name }) = &self.database {
+            let client = ::mongodb::Client::with_uri_str(uri).await.unwrap();
+            client.database(name).collection::<::mongodb::bson::Document>(collection).drop().await.unwrap();
+            return;
+        }
+        let connection = rusqlite::Connection::open(self.folder.path().join("read.db")).unwrap();
+        connection.busy_timeout(LONG).unwrap();
+        connection.execute_batch(&format!("DROP TABLE \"documents {collection}\"")).unwrap();
+    }
+
     /// The store that is there, anew as after a restart.
     pub(super) fn store(&self) -> Arc<dyn ReadModels> {
         let Some(Database { uri, name }) = &self.database else {

@@ -119,6 +119,18 @@ impl Store {
         builds.collect()
     }
 
+    /// A collection that a write made, because there was none, has none of a build's indexes.
+    pub(super) async fn is_whole(&self, collection: &str) -> Result<bool, Trouble> {
+        let listed = match self.command(doc! {"listIndexes": collection}).await {
+            Err(trouble) if trouble.no_collection() => return Ok(false),
+            listed => listed?,
+        };
+        let indexes = listed.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+        let names =
+            indexes.into_iter().flatten().filter_map(|index| index.as_document()?.get_str("name").ok());
+        Ok(names.into_iter().any(|name| name != "_id_"))
+    }
+
     /// Marks a build first, so that no writer takes it up again, and forgets it last, so that a
     /// drop that is cut off can be made again.
     pub(super) async fn drop_build(&self, collection: &str) -> Result<(), Trouble> {

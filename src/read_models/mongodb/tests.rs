@@ -331,6 +331,22 @@ async fn documents_that_may_be_lost_set_the_checkpoint_back_and_never_forward() 
     lent.end().await;
 }
 
+/// The server makes a collection for whoever writes into one that is gone.
+#[tokio::test]
+async fn a_collection_that_a_write_made_is_not_whole() {
+    let Some(lent) = Lent::new().await else { return };
+    lent.store.create(contract::new_build("probe@1")).await.unwrap();
+    assert!(lent.store.is_whole("probe@1").await.unwrap());
+    lent.database.collection::<Bson>("probe@1").drop().await.unwrap();
+    assert!(!lent.store.is_whole("probe@1").await.unwrap());
+    let mut batch = contract::batch(&[("a", 1, Some("1"))], 1);
+    batch.writes[0].is_new = true;
+    lent.store.write("probe@1", batch.into()).await.unwrap();
+    assert!(lent.store.get("probe@1", "a").await.unwrap().is_some());
+    assert!(!lent.store.is_whole("probe@1").await.unwrap());
+    lent.end().await;
+}
+
 /// Documents are written on while a checkpoint is: one that covers those before does not cover them.
 #[tokio::test]
 async fn a_checkpoint_does_not_stand_for_what_was_begun_beside_it() {

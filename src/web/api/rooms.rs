@@ -104,7 +104,7 @@ pub(super) async fn open(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RoomsQuery {
-    /// `activity` (latest message first, the default) or `title`.
+    /// `activity` (the default: the latest of when it was opened and of its messages first) or `title`.
     #[serde(default)]
     #[param(inline)]
     order: Order,

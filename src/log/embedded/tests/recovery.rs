@@ -276,6 +276,9 @@ async fn an_index_that_points_astray_is_noticed() {
     let path = &files(dir.path(), "index")[0];
     let whole = std::fs::read(path).unwrap();
     let (mut noticed, mut filtered) = (0, 0);
+    let index = path.file_name().unwrap().to_str().unwrap();
+    let names_it =
+        |file: &str, reason: &str| assert!(file == index || reason.contains(index), "{file}: {reason}");
     for flipped in (120..whole.len()).step_by(3) {
         change(path, |bytes| bytes[flipped] ^= 1);
         let log = open(dir.path(), tiny()).unwrap();
@@ -284,7 +287,10 @@ async fn an_index_that_points_astray_is_noticed() {
             let expected: Vec<_> = before.iter().filter(|event| event.stream == room).cloned().collect();
             match log.read_stream(&room, Revision::FIRST, PAGE).await {
                 Ok(read) => assert!(read == expected, "byte {flipped}"),
-                Err(LogError::Damaged { .. }) => noticed += 1,
+                Err(LogError::Damaged { file, reason, .. }) => {
+                    names_it(&file, &reason);
+                    noticed += 1;
+                }
                 Err(error) => panic!("{error}"),
             }
             let filter = Filter { stream: Some(room.clone()), ..Filter::default() };
@@ -295,13 +301,19 @@ async fn an_index_that_points_astray_is_noticed() {
                         let expected: Vec<_> = expected.iter().filter(passes).cloned().collect();
                         assert!(page.events == expected, "byte {flipped}, past {after:?}");
                     }
-                    Err(LogError::Damaged { .. }) => filtered += 1,
+                    Err(LogError::Damaged { file, reason, .. }) => {
+                        names_it(&file, &reason);
+                        filtered += 1;
+                    }
                     Err(error) => panic!("{error}"),
                 }
             }
             match log.find_command(command(&room, "alice", "c0")).await {
                 Ok(outcome) => assert_eq!(outcome.unwrap().revision, Revision::FIRST, "byte {flipped}"),
-                Err(LogError::Damaged { .. }) => noticed += 1,
+                Err(LogError::Damaged { file, reason, .. }) => {
+                    names_it(&file, &reason);
+                    noticed += 1;
+                }
                 Err(error) => panic!("{error}"),
             }
         }

@@ -11,8 +11,10 @@ use crate::log::{EventLog, Filter, LogError, ReadLimit, Tail};
 use crate::protocol::ErrorCode;
 use crate::web::api::times::recorded_at;
 
-/// Events read at a time.
+/// Events read at a time. Where a page cannot be read it may be its end alone: what lies before that is
+/// read one by one.
 const PAGE: ReadLimit = ReadLimit::events(1_024);
+const ONE: ReadLimit = ReadLimit::events(1);
 
 /// See the module.
 pub(super) enum Source {
@@ -101,7 +103,10 @@ impl OfRoom {
             }
             let reached = *head.borrow_and_update();
             let is_over = is_over(&*self.log, self.before, reached).await?;
-            let page = self.log.read_stream(&self.stream, self.next, PAGE).await?;
+            let page = match self.log.read_stream(&self.stream, self.next, PAGE).await {
+                Err(_) => self.log.read_stream(&self.stream, self.next, ONE).await?,
+                Ok(page) => page,
+            };
             if let Some(last) = page.last() {
                 self.next = last.revision.next();
                 return Ok(Some(page));
@@ -121,7 +126,10 @@ impl OfLog {
         let page = match &mut self.pages {
             Pages::Followed(tail) => tail.next(PAGE).await?,
             Pages::UpToTheEnd { after, filter } => {
-                let page = self.log.read_all(*after, filter.clone(), PAGE).await?;
+                let page = match self.log.read_all(*after, filter.clone(), PAGE).await {
+                    Err(_) => self.log.read_all(*after, filter.clone(), ONE).await?,
+                    Ok(page) => page,
+                };
                 let moved = page.scanned > *after;
                 *after = page.scanned;
                 moved.then_some(page)
