@@ -198,4 +198,37 @@ mod tests {
             assert!(read > 0);
         }
     }
+
+    /// A page that ends in damage is not given as none.
+    #[tokio::test]
+    async fn what_lies_before_damage_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = || Options { segment_bytes: 4 * 1024, live_bytes_max: 1, ..Options::default() };
+        let open = || EmbeddedLog::open(dir.path(), options(), Arc::new(ManualClock::default())).unwrap();
+        let (log, room) = (open(), stream("room-main.lobby"));
+        fill(&log, &room, 60, &"x".repeat(200)).await;
+        log.close();
+        drop(log);
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut segments: Vec<_> =
+            files.filter(|path| path.extension().is_some_and(|e| e == "segment")).collect();
+        segments.sort();
+        assert!(segments.len() > 2, "{segments:?}");
+        let mut bytes = std::fs::read(&segments[1]).unwrap();
+        bytes[2_000] ^= 1;
+        std::fs::write(&segments[1], bytes).unwrap();
+        let log = Arc::new(open());
+        for of in [None, Some("lobby")] {
+            let asked = Asked { room: of.map(|of| of.parse().unwrap()), ..Asked::default() };
+            let mut source = Source::new(log.clone(), &asked).await.unwrap();
+            let mut read = 0;
+            let error = loop {
+                match source.next().await {
+                    Ok(page) => read += page.unwrap().len(),
+                    Err(error) => break error,
+                }
+            };
+            assert!(read > 10 && matches!(error, LogError::Damaged { .. }), "{of:?}: {read}, {error}");
+        }
+    }
 }
