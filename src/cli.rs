@@ -274,6 +274,7 @@ mod tests {
             "projections get rooms room-main.lobby --as-of 7",
             "projections get rooms room-main.lobby --as-of-time 2024-01-31T12:00:00Z",
             "projections why rooms room-main.lobby",
+            "projections keys rooms --after room-main.lobby --limit 3",
             "projections as-of rooms --position 7",
             "projections drop rooms rooms@2",
             "backup create --store b --data d --name n",
