@@ -170,6 +170,12 @@ fn bad_queries_and_unknown_paths_are_problems() {
         ("/api/events?room=nowhere", 404, "not_found"),
         ("/api/events?follow=perhaps", 400, "malformed"),
         ("/api/events?from=999999999", 416, "ahead_of_log"),
+        ("/api/events?room=lobby&from=999999999", 416, "ahead_of_log"),
+        ("/api/events?room=lobby&from=3&follow=true", 416, "ahead_of_log"),
+        ("/api/events?name=Nope", 400, "malformed"),
+        ("/api/events?name=MessagePosted&name=Nope&follow=true", 400, "malformed"),
+        ("/api/events?category=rooom", 400, "malformed"),
+        ("/api/events?limit=0", 400, "malformed"),
         ("/api/projections/nothing/documents?min_position=0", 404, "not_found"),
         ("/api/projections/nothing/document?key=x&min_position=0", 404, "not_found"),
         ("/api/projections/nothing/dead_letters?min_position=0", 404, "not_found"),
@@ -185,6 +191,11 @@ fn bad_queries_and_unknown_paths_are_problems() {
     ] {
         assert_problem(&server.get(path), status, code, path);
     }
+    assert_eq!(
+        server.get("/api/events?room=lobby&from=2"),
+        (200, String::new()),
+        "it ends before revision 2"
+    );
     assert_problem(&send(&server, "DELETE", "/api/nothing", "", ""), 404, "not_found", "DELETE");
     let rebuild = send(&server, "POST", "/api/projections/nothing/rebuild", JSON, "{}");
     assert_problem(&rebuild, 404, "not_found", "rebuild");
