@@ -67,9 +67,13 @@ RUST_LOG overrides the log level.")]
     #[command(subcommand)]
     Import(Import),
     /// Reads the recorded events of a running server, one JSON object a line
+    ///
+    /// Where the server wants tokens `DRAMATIS_TOKEN` holds that of an integration.
     #[command(subcommand)]
     Events(Events),
     /// Lists and rebuilds the read models of a running server
+    ///
+    /// Where the server wants tokens `DRAMATIS_TOKEN` holds that of an integration.
     #[command(subcommand)]
     Projections(Projections),
     /// Makes, lists, verifies and restores backups of the log
@@ -138,6 +142,8 @@ impl DataArguments {
 #[derive(Debug, Args)]
 pub struct Target {
     /// The server's address
+    ///
+    /// Where it wants tokens `DRAMATIS_TOKEN` holds that of an integration.
     #[arg(long, env = "DRAMATIS_URL", default_value = "http://127.0.0.1:7400", value_name = "URL")]
     url: ServerUrl,
 }
