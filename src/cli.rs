@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ENVIRONMENT_PREFIX, Flag};
+use crate::config::{Config, Flag, is_meant_for_settings};
 
 mod backup;
 mod events;
@@ -212,7 +212,7 @@ impl ServeArguments {
         }
         // What is no setting may be anything.
         let settings = environment.filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with(ENVIRONMENT_PREFIX))?;
+            let name = name.into_string().ok().filter(|name| is_meant_for_settings(name))?;
             Some(utf8(&name, value).map(|value| (name.clone(), value)))
         });
         let environment = settings.collect::<anyhow::Result<Vec<_>>>()?.into_iter();
