@@ -84,8 +84,9 @@ pub(in crate::web::api) async fn one(
 
 fn no_document(name: &str, key: &str) -> String {
     let form = dramatis_projections::named(name).map(|projection| projection.key_form());
-    let form =
-        form.map_or_else(String::new, |form| format!("; its keys are as {form}, revisions of 20 digits"));
+    let form = form.map_or_else(String::new, |form| {
+        format!("; its keys are as {form}, and revisions in keys have 20 digits")
+    });
     format!("{name} has no document {key:?}{form}")
 }
 
