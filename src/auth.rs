@@ -141,6 +141,9 @@ pub enum TokenError {
     /// It was good until it ran out.
     #[error("the token has run out: get a fresh one")]
     Expired,
+    /// None was shown.
+    #[error("a token is wanted here, and none came")]
+    Missing,
     /// It is no token, or signed with another key.
     #[error("not a token signed by this server's key with HS256: get a fresh one")]
     Bad,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ENVIRONMENT_PREFIX, Flag};
+use crate::config::{Config, Flag, is_meant_for_settings};
 
 mod backup;
 mod events;
@@ -67,9 +67,13 @@ RUST_LOG overrides the log level.")]
     #[command(subcommand)]
     Import(Import),
     /// Reads the recorded events of a running server, one JSON object a line
+    ///
+    /// Where the server wants tokens `DRAMATIS_TOKEN` holds that of an integration.
     #[command(subcommand)]
     Events(Events),
     /// Lists and rebuilds the read models of a running server
+    ///
+    /// Where the server wants tokens `DRAMATIS_TOKEN` holds that of an integration.
     #[command(subcommand)]
     Projections(Projections),
     /// Makes, lists, verifies and restores backups of the log
@@ -138,6 +142,8 @@ impl DataArguments {
 #[derive(Debug, Args)]
 pub struct Target {
     /// The server's address
+    ///
+    /// Where it wants tokens `DRAMATIS_TOKEN` holds that of an integration.
     #[arg(long, env = "DRAMATIS_URL", default_value = "http://127.0.0.1:7400", value_name = "URL")]
     url: ServerUrl,
 }
@@ -206,7 +212,7 @@ impl ServeArguments {
         }
         // What is no setting may be anything.
         let settings = environment.filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with(ENVIRONMENT_PREFIX))?;
+            let name = name.into_string().ok().filter(|name| is_meant_for_settings(name))?;
             Some(utf8(&name, value).map(|value| (name.clone(), value)))
         });
         let environment = settings.collect::<anyhow::Result<Vec<_>>>()?.into_iter();
@@ -274,6 +280,7 @@ mod tests {
             "projections get rooms room-main.lobby --as-of 7",
             "projections get rooms room-main.lobby --as-of-time 2024-01-31T12:00:00Z",
             "projections why rooms room-main.lobby",
+            "projections keys rooms --after room-main.lobby --limit 3",
             "projections as-of rooms --position 7",
             "projections drop rooms rooms@2",
             "backup create --store b --data d --name n",

@@ -22,8 +22,8 @@ pub use door::{
     AddressLimitsConfig, AuthConfig, DrainConfig, ForwardedHeader, LimitsConfig, Network, ProxiesConfig,
     RateConfig, UserLimitsConfig,
 };
-pub(crate) use layers::ENVIRONMENT_PREFIX;
 use layers::Layers;
+pub(crate) use layers::is_meant_for_settings;
 pub use layers::{ConfigError, Flag, Origin};
 pub use names::{HostName, WebOrigin};
 pub use read_models::{MongodbConfig, ReadModelsConfig, ReadModelsEngine, Secret};

@@ -170,6 +170,12 @@ fn bad_queries_and_unknown_paths_are_problems() {
         ("/api/events?room=nowhere", 404, "not_found"),
         ("/api/events?follow=perhaps", 400, "malformed"),
         ("/api/events?from=999999999", 416, "ahead_of_log"),
+        ("/api/events?room=lobby&from=999999999", 416, "ahead_of_log"),
+        ("/api/events?room=lobby&from=3&follow=true", 416, "ahead_of_log"),
+        ("/api/events?name=Nope", 400, "malformed"),
+        ("/api/events?name=MessagePosted&name=Nope&follow=true", 400, "malformed"),
+        ("/api/events?category=rooom", 400, "malformed"),
+        ("/api/events?limit=0", 400, "malformed"),
         ("/api/projections/nothing/documents?min_position=0", 404, "not_found"),
         ("/api/projections/nothing/document?key=x&min_position=0", 404, "not_found"),
         ("/api/projections/nothing/dead_letters?min_position=0", 404, "not_found"),
@@ -185,6 +191,11 @@ fn bad_queries_and_unknown_paths_are_problems() {
     ] {
         assert_problem(&server.get(path), status, code, path);
     }
+    assert_eq!(
+        server.get("/api/events?room=lobby&from=2"),
+        (200, String::new()),
+        "it ends before revision 2"
+    );
     assert_problem(&send(&server, "DELETE", "/api/nothing", "", ""), 404, "not_found", "DELETE");
     let rebuild = send(&server, "POST", "/api/projections/nothing/rebuild", JSON, "{}");
     assert_problem(&rebuild, 404, "not_found", "rebuild");
@@ -381,21 +392,59 @@ fn the_page_and_all_it_names_are_served_under_a_policy() {
 fn a_wrong_method_is_told_the_right_ones_and_a_path_that_is_none_is_not_found() {
     let (_data, server) = start();
     for (method, path, allow) in [
-        ("DELETE", "/api/rooms", "get, post"),
-        ("PUT", "/api/rooms/lobby/timeline", "get"),
+        ("DELETE", "/api/rooms", "get, head, post"),
+        ("PUT", "/api/rooms/lobby/timeline", "get, head"),
         ("GET", "/api/commands", "post"),
         ("GET", "/api/projections/rooms/rebuild", "post"),
         ("POST", "/api/health", "get, head"),
-        ("POST", "/admin", "get"),
+        ("POST", "/admin", "get, head"),
+        ("HEAD", "/api/events", "get"),
+        ("HEAD", "/api/poll", "get, post"),
+        ("HEAD", "/api/stream", "get, post"),
     ] {
         let request = Request { method, path, headers: &[], body: "" };
         let answer = request.send(server.address).unwrap();
         let head = answer.head.clone();
         assert!(head.contains(&format!("allow: {allow}\r\n")), "{method} {path}: {head}");
-        let (status, body) = (answer.status, answer.body().unwrap());
-        assert_problem(&(status, body), 405, "malformed", path);
+        assert_eq!(answer.status, 405, "{method} {path}");
+        if method != "HEAD" {
+            let (status, body) = (answer.status, answer.body().unwrap());
+            assert_problem(&(status, body), 405, "malformed", path);
+        }
     }
     for (method, path) in [("GET", "/api/none"), ("POST", "/api/none"), ("DELETE", "/api/rooms/a/none")] {
         assert_problem(&send(&server, method, path, "", ""), 404, "not_found", path);
+    }
+}
+
+#[test]
+fn what_is_got_can_be_asked_about() {
+    let (_data, server) = start();
+    server.open_room("lobby", "alice");
+    let ask = |method: &str, path: &str| {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        let host = server.address;
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let kind = head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-type:"));
+        (head[9..12].to_owned(), kind.unwrap().to_owned(), body.to_owned())
+    };
+    for path in [
+        "/",
+        "/docs",
+        "/client.js",
+        "/api/openapi.json",
+        "/api/health",
+        "/metrics",
+        "/api/rooms",
+        "/api/rooms/no",
+    ] {
+        let ((status, kind, body), asked) = (ask("GET", path), ask("HEAD", path));
+        assert!(!body.is_empty(), "{path}");
+        assert_eq!(asked, (status, kind, String::new()), "{path}");
     }
 }

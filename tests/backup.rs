@@ -10,6 +10,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 
@@ -261,4 +262,55 @@ fn a_segment_that_is_being_begun_is_no_damage_to_a_backup() {
         restored(store.path(), &name, &into, &[]);
         assert_eq!(served(&into).0, events);
     }
+}
+
+#[test]
+fn a_store_among_the_logs_own_files_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = start(&data);
+    let log = data.join("log");
+    std::os::unix::fs::symlink(&log, dir.path().join("link")).unwrap();
+    let names = || {
+        let entries = std::fs::read_dir(&log).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = names();
+    for store in ["data/log", "data/log/backups/new", "data/../data/log", "link", "link/new"] {
+        let making = backup(&["create", "--data", data.to_str().unwrap()], &dir.path().join(store));
+        assert_eq!(making.status.code(), Some(1), "{store}: {}", text(&making));
+        assert!(text(&making).contains("where the log itself is"), "{store}: {}", text(&making));
+    }
+    assert_eq!(names(), before);
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_store_that_another_process_has_to_itself_is_waited_for_and_that_is_said() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert_eq!(start(data.path()).terminate(), Some(0));
+    let held = std::fs::File::open(store.path()).unwrap();
+    held.lock().unwrap();
+    let mut making = dramatis()
+        .args(["backup", "create", "--data", data.path().to_str().unwrap(), "--store"])
+        .arg(store.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Until it is said, or for so long that it will not be.
+    let (is_said, heard) = std::sync::mpsc::channel::<()>();
+    let holds = std::thread::spawn(move || {
+        let _ = heard.recv_timeout(support::PATIENCE);
+        drop(held);
+    });
+    let mut said = String::new();
+    let mut errors = BufReader::new(making.stderr.take().unwrap());
+    while !said.contains("waiting for another process that has the store") {
+        assert!(errors.read_line(&mut said).unwrap() > 0, "it ends: {said}");
+    }
+    is_said.send(()).unwrap();
+    holds.join().unwrap();
+    let output = making.wait_with_output().unwrap();
+    assert!(output.status.success() && text(&output).contains("events"), "{}", text(&output));
 }

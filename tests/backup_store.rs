@@ -442,3 +442,12 @@ fn read_models_that_do_not_open_keep_nobody_from_a_backup() {
     assert!(code == Some(0) && said.contains("the names of the read models are not noted"), "{said}");
     assert_eq!(place.run(&["verify"]).0, Some(0));
 }
+
+#[test]
+fn a_backup_that_is_not_there_is_not_called_damaged() {
+    let place = Place::of_days(1);
+    place.create("only");
+    let (code, said) = place.run(&["verify", "nope"]);
+    assert!(code == Some(1) && said.contains("there is no backup nope"), "{said}");
+    assert!(!said.contains("whole"), "{said}");
+}

@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use support::imports::file;
+use support::imports::{caught_up, file, imported};
 use support::{Server, dramatis, nobody};
 
 fn told(output: &Output) -> String {
@@ -131,6 +131,19 @@ fn bad_settings_are_named_with_value_origin_and_what_is_allowed() {
 }
 
 #[test]
+fn what_looks_like_a_setting_and_is_none_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let serve = |name| refused(&dir.path().join("data"), "127.0.0.1:0", &[], &[(name, "loud=,")]);
+    let told = serve("DRAMATIS_SOCKET__HEARTBEAT_MS");
+    assert!(
+        told.contains("DRAMATIS_SOCKET__HEARTBEAT_MS is no setting: DRAMATIS__SOCKET__HEARTBEAT_MS has"),
+        "{told}"
+    );
+    let told = serve("RUST_LOG");
+    assert!(told.contains("RUST_LOG must be a level"), "{told}");
+}
+
+#[test]
 fn an_address_beyond_this_machine_is_taken_only_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let told = refused(&dir.path().join("data"), "0.0.0.0:0", &[], &[]);
@@ -207,4 +220,53 @@ fn a_long_history_is_not_read_on_once_nobody_reads_what_is_printed() {
         }
     };
     assert!(ended.success(), "{ended}");
+}
+
+#[test]
+fn keys_are_listed_and_read_with_or_without_their_zeros() {
+    let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    let log = file(logs.path(), "2010-03-08.txt", "[12:00] <alice> one\n[12:00] <alice> two\n");
+    imported(&server, &[log], &["--room", "den"]);
+    caught_up(&server);
+    let run = |arguments: &[&str]| {
+        let output = server.run(&[&["projections"], arguments].concat());
+        (output.status.code(), String::from_utf8(output.stdout.clone()).unwrap(), told(&output))
+    };
+    let keys = ["room-main.den/00000000000000000002", "room-main.den/00000000000000000003"];
+    let listed = |arguments: &[&str]| run(&[&["keys", "timeline"], arguments].concat()).1;
+    assert_eq!(listed(&[]), format!("{}\n{}\n", keys[0], keys[1]));
+    assert_eq!(listed(&["--limit", "1"]), format!("{}\n", keys[0]));
+    assert_eq!(listed(&["--after", "room-main.den/2"]), format!("{}\n", keys[1]));
+    assert_eq!(listed(&["--after", keys[1]]), "");
+    for what in ["get", "why"] {
+        let (code, shown, _) = run(&[what, "timeline", "room-main.den/2"]);
+        assert!(code == Some(0) && !shown.is_empty(), "{what}");
+        assert_eq!(shown, run(&[what, "timeline", keys[0]]).1, "{what}");
+        let (code, shown, told) = run(&[what, "timeline", "room-main.den/9"]);
+        assert_eq!((code, &*shown), (Some(1), ""), "{what}: {told}");
+        assert!(told.contains("room-main.den/00000000000000000009"), "{what}: {told}");
+        let (_, help, _) = run(&[what, "--help"]);
+        assert!(help.contains("timeline      room-main.ROOM/MESSAGE"), "{help}");
+    }
+}
+
+#[test]
+fn what_cannot_be_selected_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.open_room("den", "alice");
+    for (arguments, wanted) in [
+        (&["--name", "Nope"][..], "unknown event \"Nope\": there are RoomOpened"),
+        (&["--category", "nope"], "unknown category \"nope\": there are room, user"),
+        (&["--limit", "0"], "--limit"),
+        (&["--room", "den", "--from", "9"], "from is past the room's end: the last revision of den is 1"),
+    ] {
+        for what in ["read", "tail"] {
+            let output = server.run(&[&["events", what], arguments].concat());
+            assert!(output.status.code() == Some(1) && told(&output).contains(wanted), "{}", told(&output));
+        }
+    }
+    let output = server.run(&["projections", "as-of", "rooms"]);
+    assert!(told(&output).contains("--position <POSITION>|--time <TIME>"), "{}", told(&output));
 }

@@ -55,7 +55,7 @@ fn room(server: &Server, room: &str) -> Vec<String> {
     server.events(&["--room", room]).iter().map(told).collect()
 }
 
-const DEN_EVENTS: [&str; 13] = [
+const DEN_EVENTS: [&str; 14] = [
     r#"0 - integration:irc-import RoomOpened {"owner":"integration:irc-import","title":"den-2010-03-08"}"#,
     r#"1 0 alice MemberJoined {"display_name":"alice","member":"alice"}"#,
     r#"2 0 bob MemberJoined {"display_name":"bob","member":"bob"}"#,
@@ -67,8 +67,9 @@ const DEN_EVENTS: [&str; 13] = [
     r#"8 1439 bob MemberRenamed {"display_name":"bob_","member":"bob"}"#,
     r#"9 1441 bob MessagePosted {"kind":"text","text":"past midnight"}"#,
     r#"10 1441 alice MemberLeft {"member":"alice","reason":"bye"}"#,
-    r#"11 1442 alice MemberJoined {"display_name":"alice","member":"alice"}"#,
-    r#"12 1442 alice MessagePosted {"kind":"text","text":"back again"}"#,
+    r#"11 1441 carol MemberLeft {"member":"carol","reason":"kicked by alice (noise)"}"#,
+    r#"12 1442 alice MemberJoined {"display_name":"alice","member":"alice"}"#,
+    r#"13 1442 alice MessagePosted {"kind":"text","text":"back again"}"#,
 ];
 
 const OTHER_EVENTS: [&str; 4] = [
@@ -102,11 +103,12 @@ fn every_kind_of_line_becomes_what_it_says() {
         ("messages", 7),
         ("actions", 2),
         ("system", 7),
-        ("sent", 18),
-        ("recorded", 17),
+        ("sent", 19),
+        ("recorded", 18),
         ("duplicates", 0),
         ("refused", 1),
         ("unparsed", 1),
+        ("warned", 0),
     ] {
         assert_eq!(counts[name], count, "{name}");
     }
@@ -117,11 +119,11 @@ fn every_kind_of_line_becomes_what_it_says() {
     assert_whole(&events);
     let noted = std::fs::read_to_string(&ledger).unwrap();
     let ids: HashSet<String> = noted.lines().map(str::to_owned).collect();
-    assert_eq!((noted.lines().count(), ids.len()), (17, 17));
+    assert_eq!((noted.lines().count(), ids.len()), (18, 18));
     assert_each_once(&ids, &events);
 
     let again = imported(&server, &files, &with_ledger);
-    assert_eq!((again["recorded"], again["duplicates"], again["refused"]), (0, 17, 1));
+    assert_eq!((again["recorded"], again["duplicates"], again["refused"]), (0, 18, 1));
     assert_eq!(server.events(&[]), events);
     // Rooms are independent: which of two is answered first is open.
     let sorted = |text: &str| {
@@ -131,6 +133,31 @@ fn every_kind_of_line_becomes_what_it_says() {
     };
     let noted_twice = std::fs::read_to_string(&ledger).unwrap();
     assert_eq!(sorted(&noted_twice), sorted(&noted.repeat(2)), "an answer is noted whenever it comes");
+}
+
+#[test]
+fn a_clock_that_runs_back_is_told_and_one_of_twelve_hours_is_understood() {
+    let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    let files = [
+        file(logs.path(), "of-12-2010-03-08.txt", "[12:59] <alice> one\n[01:00] <alice> two\n"),
+        file(logs.path(), "set-2010-03-08.txt", "[14:00] <alice> one\n[10:00] <alice> two\n"),
+    ];
+    let output = import(&server, &files, &[]);
+    let told_of = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), summary(&output)["warned"]), (Some(0), 2), "{told_of}");
+    for (file, wanted) in [
+        (&files[0], "the clock runs back from 12:59 to 01:00, and never shows 13:00 or later: taken for"),
+        (&files[1], "the clock runs back from 14:00 to 10:00, which is less than at midnight"),
+    ] {
+        assert!(told_of.contains(&format!("{}:2: {wanted}", file.display())), "{told_of}");
+    }
+    let minutes = |of: &str| {
+        let events = server.events(&["--room", of, "--name", "MessagePosted"]);
+        let minute = |event: &Value| (event["occurred_at"].as_i64().unwrap() - MIDNIGHT_MS) / 60_000;
+        events.iter().map(minute).collect::<Vec<_>>()
+    };
+    assert_eq!((minutes("of-12-2010-03-08"), minutes("set-2010-03-08")), (vec![779, 780], vec![840, 600]));
 }
 
 #[test]

@@ -223,6 +223,31 @@ fn whoever_the_token_names_imports() {
     }
 }
 
+#[test]
+fn where_no_tokens_are_wanted_none_is_in_the_way() {
+    let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (server, guarded) = (Server::start(data.path()), start(&[]));
+    for (number, token) in [
+        "garbage".to_owned(),
+        mint(&guarded.key, &["--user", "alice", "--for", "1h"]),
+        integration(&guarded, "integration:ops", "1h"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (room, name) = (format!("den-{number}"), format!("den-{number}.txt"));
+        let log = file(logs.path(), &name, "[12:00] <alice> hello\n");
+        let output = dramatis()
+            .args(["import", "irc", "--date", "2010-03-08", "--url", &server.url()])
+            .arg(&log)
+            .env("DRAMATIS_TOKEN", &token)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        assert_eq!(server.events(&["--room", &room])[0]["by"], "integration:irc-import");
+    }
+}
+
 /// An import that has recorded one message with a token of so many seconds, if it came to that.
 fn importing_for(guarded: &Guarded, seconds: u32) -> Option<(Child, String)> {
     let token = integration(guarded, "integration:import", &format!("{seconds}s"));

@@ -15,7 +15,7 @@ mod support;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use guarded::{briefly, hello, mint, start};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Server, dramatis};
 
 #[test]
@@ -168,6 +168,51 @@ fn http_takes_the_token_as_bearer() {
     let url = guarded.server.url();
     let read = dramatis().args(["events", "read", "--url", &url]).env("DRAMATIS_TOKEN", &operator).output();
     assert!(read.unwrap().status.success());
+    assert!(problem["detail"].as_str().unwrap().contains("signed by this server's key"), "{problem}");
+    let none: Value = serde_json::from_str(&guarded.server.get("/api/rooms").1).unwrap();
+    assert!(none["detail"].as_str().unwrap().contains("none came"), "{none}");
+}
+
+#[test]
+fn a_command_that_is_refused_says_where_its_token_goes() {
+    let guarded = start(&[]);
+    let url = guarded.server.url();
+    for (token, wanted) in
+        [(None, "DRAMATIS_TOKEN is not set"), (Some("garbage"), "That was the token in DRAMATIS_TOKEN")]
+    {
+        for command in [&["events", "read"][..], &["events", "tail"], &["projections", "list"]] {
+            let mut asking = dramatis();
+            asking.args(command).args(["--url", &url]).env_remove("DRAMATIS_TOKEN");
+            let output = asking.envs(token.map(|token| ("DRAMATIS_TOKEN", token))).output().unwrap();
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code() == Some(1) && told.contains(wanted), "{command:?}: {told}");
+        }
+    }
+    for command in
+        [&["projections"][..], &["projections", "list"], &["events"], &["events", "read"], &["import", "irc"]]
+    {
+        let help = dramatis().args(command).arg("--help").output().unwrap().stdout;
+        assert!(String::from_utf8(help).unwrap().contains("DRAMATIS_TOKEN"), "{command:?}");
+    }
+}
+
+#[test]
+fn a_key_that_anyone_may_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let data = tempfile::tempdir().unwrap();
+    let key = data.path().join("token.key");
+    assert!(dramatis().args(["token", "--new-key"]).arg(&key).status().unwrap().success());
+    for (mode, is_told) in [(0o600, false), (0o640, false), (0o644, true)] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let log = data.path().join("said");
+        let mut serve = support::serve(&data.path().join("data"));
+        serve.env("DRAMATIS__AUTH__TOKEN_KEY_FILE", &key).stderr(std::fs::File::create(&log).unwrap());
+        let server = Server::once_it_listens(serve.spawn().unwrap()).unwrap();
+        let said = std::fs::read_to_string(&log).unwrap();
+        let named = said.contains("0644") && said.contains(key.to_str().unwrap());
+        assert_eq!(named, is_told, "{mode:o}: {said}");
+        assert_eq!(server.terminate(), Some(0));
+    }
 }
 
 #[test]
@@ -213,6 +258,9 @@ fn documents_follow_the_rights_that_sockets_keep_to() {
     for path in ["/api/%72ooms/den/timeline", "/%61pi/rooms/den/timeline", "/%61pi/events"] {
         assert_eq!(get(path, &bob).0, 403, "{path}");
         assert_eq!(get(path, "no-token").0, 401, "{path}");
+    }
+    for (token, status) in [(&bob, 403), (&alice, 200)] {
+        assert_eq!(guarded.request("HEAD /api/rooms/den/timeline", token, "").0, status, "by HEAD");
     }
     assert_eq!(get("/api/rooms/lobby/timeline", &bob).0, 200);
     assert_eq!(get("/api/search?q=word", &bob).0, 403, "a person searches in a room");

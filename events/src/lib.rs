@@ -21,3 +21,10 @@ pub use id::{CommandId, CommandKey, ContentHash, EventId, IdError, MemberId, Mem
 pub use place::{Epoch, ParseEpochError, ParsePositionError, Position, Revision, UnixMillis};
 pub use sealed::{Personal, SealedField};
 pub use stream::{Category, EntityId, StreamId, TenantId};
+
+use crate::room::RoomEvent;
+use crate::user::UserEvent;
+
+/// Every stream category there is, with [`Event::NAMES`] of its events.
+pub const CATEGORIES: [(&str, &[(&str, u16)]); 2] =
+    [(RoomEvent::CATEGORY, RoomEvent::NAMES), (UserEvent::CATEGORY, UserEvent::NAMES)];

@@ -5,6 +5,7 @@ use dramatis_events::room::RoomEvent;
 use dramatis_events::{MemberId, Recorded, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{Field, FieldKind, FoldError, Index, Projection, happened_at};
 
 /// What one member did in one room, by count and time.
@@ -38,6 +39,7 @@ pub struct Activity;
 impl Projection for Activity {
     const NAME: &'static str = "activity";
     const VERSION: u32 = 1;
+    const KEY: &'static [KeyPart] = &[KeyPart::Text("MEMBER")];
     const EVENTS: &'static [&'static str] =
         &["MemberJoined", "MessagePosted", "MessageEdited", "ReactionAdded"];
     const INDEXES: &'static [Index] = &[

@@ -7,6 +7,7 @@
 mod activity;
 mod canonical;
 mod digest;
+mod key;
 mod members;
 mod projection;
 mod read_markers;
@@ -21,6 +22,7 @@ mod working_set;
 
 pub use activity::{Activity, MemberActivity};
 pub use digest::Digest;
+pub use key::KeyPart;
 pub use members::{Member, Members};
 pub use projection::{DynProjection, Field, FieldKind, FoldError, Index, Projection, TextField};
 pub use read_markers::{ReadMarker, ReadMarkers};

@@ -4,6 +4,7 @@ use dramatis_events::room::RoomEvent;
 use dramatis_events::{MemberId, Personal, Recorded, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{FoldError, Index, Projection, happened_at};
 
 /// A member of a room. Who leaves has no document; who comes back starts a new one.
@@ -27,6 +28,7 @@ pub struct Members;
 impl Projection for Members {
     const NAME: &'static str = "members";
     const VERSION: u32 = 1;
+    const KEY: &'static [KeyPart] = &[KeyPart::Text("MEMBER")];
     const EVENTS: &'static [&'static str] = &["MemberJoined", "MemberLeft", "MemberRemoved", "MemberRenamed"];
     // A room's members lie together by their keys.
     const INDEXES: &'static [Index] = &[];

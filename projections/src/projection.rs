@@ -1,10 +1,13 @@
 //! What a read model says about itself: its keys, its fold, its indexes.
 
+use std::borrow::Cow;
+
 use dramatis_events::{DecodeError, Event, Recorded, Revision, StreamId, UnixMillis};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::canonical::INTEGER_MAX;
+use crate::key::{self, DIGITS, KeyPart};
 use crate::working_set::{Fold, WorkingSet};
 
 /// A pure fold from events to documents.
@@ -16,6 +19,8 @@ pub trait Projection: Send + Sync + 'static {
     const NAME: &'static str;
     /// Raised with every change to what the fold makes of the same events.
     const VERSION: u32;
+    /// What follows the stream's name in its keys.
+    const KEY: &'static [KeyPart];
     /// The names of the events it folds; others never reach [`Projection::fold`]. One that the category
     /// does not know is refused: its stream waits.
     const EVENTS: &'static [&'static str];
@@ -64,6 +69,10 @@ pub trait DynProjection: Send + Sync + 'static {
     fn category(&self) -> &'static str;
     /// The names of the category's events that it does not fold.
     fn passed_over(&self) -> Vec<&'static str>;
+    /// The form of its keys for people, such as `room-main.ROOM/MESSAGE`.
+    fn key_form(&self) -> String;
+    /// The key that this one stands for: revisions in it may lack the zeros before them.
+    fn whole_key<'a>(&self, key: &'a str) -> Cow<'a, str>;
     /// What the store is to index.
     fn indexes(&self) -> &'static [Index];
     /// What full-text search looks into.
@@ -93,6 +102,14 @@ impl<P: Projection> DynProjection for P {
     fn passed_over(&self) -> Vec<&'static str> {
         let names = P::Event::NAMES.iter().map(|(name, _)| *name);
         names.filter(|name| !P::EVENTS.contains(name)).collect()
+    }
+
+    fn key_form(&self) -> String {
+        key::form(P::Event::CATEGORY, P::KEY)
+    }
+
+    fn whole_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        key::whole(P::KEY, key)
     }
 
     fn indexes(&self) -> &'static [Index] {
@@ -209,8 +226,8 @@ impl FoldError {
     }
 }
 
-/// As many as 64 bits may need, so that keys sort as revisions do.
 const ZEROS: &str = "00000000000000000000";
+const _: () = assert!(ZEROS.len() == DIGITS);
 
 /// The key of a message or of what hangs on one: `<stream>/<revision, zero-padded>`. Written out,
 /// as formatting takes longer than all else that is done for a key.

@@ -5,6 +5,7 @@ use dramatis_events::user::UserEvent;
 use dramatis_events::{EntityId, Recorded, Revision, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{FoldError, Index, Projection, happened_at};
 
 /// How far one user has read in one room.
@@ -28,6 +29,7 @@ pub struct ReadMarkers;
 impl Projection for ReadMarkers {
     const NAME: &'static str = "read_markers";
     const VERSION: u32 = 2;
+    const KEY: &'static [KeyPart] = &[KeyPart::Text("ROOM")];
     const EVENTS: &'static [&'static str] = &["ReadMarkerMoved"];
     // A user's markers lie together by their keys.
     const INDEXES: &'static [Index] = &[];

@@ -6,6 +6,7 @@ use dramatis_events::room::RoomEvent;
 use dramatis_events::{MemberId, Recorded, Revision, StreamId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{FoldError, Index, Projection, happened_at};
 use crate::threads::{Threads, reply};
 
@@ -46,6 +47,7 @@ impl Replies {
 impl Projection for Replies {
     const NAME: &'static str = "replies";
     const VERSION: u32 = 1;
+    const KEY: &'static [KeyPart] = &[KeyPart::Revision("ROOT"), KeyPart::Revision("REPLY")];
     const EVENTS: &'static [&'static str] = &["MessagePosted"];
     // A thread's replies lie together, in order, by their keys.
     const INDEXES: &'static [Index] = &[];

@@ -4,6 +4,7 @@ use dramatis_events::room::{MessagePosted, RoomEvent};
 use dramatis_events::{MemberId, Personal, Recorded, Revision, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{Field, FieldKind, FoldError, Index, Projection, happened_at};
 
 /// A room as a list of rooms shows it.
@@ -63,6 +64,7 @@ const TENANT: Field = Field { name: "tenant", kind: FieldKind::Text };
 impl Projection for Rooms {
     const NAME: &'static str = "rooms";
     const VERSION: u32 = 1;
+    const KEY: &'static [KeyPart] = &[];
     const EVENTS: &'static [&'static str] = &[
         "RoomOpened",
         "RoomRenamed",

@@ -9,6 +9,7 @@ use dramatis_events::room::RoomEvent;
 use dramatis_events::{MemberId, Personal, Recorded, Revision, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{Field, FieldKind, FoldError, Index, Projection, TextField, happened_at};
 use crate::timeline::Timeline;
 
@@ -36,6 +37,7 @@ pub struct Search;
 impl Projection for Search {
     const NAME: &'static str = "search";
     const VERSION: u32 = 5;
+    const KEY: &'static [KeyPart] = &[KeyPart::Revision("MESSAGE")];
     const EVENTS: &'static [&'static str] = &["MessagePosted", "MessageEdited", "MessageRedacted"];
     const INDEXES: &'static [Index] = &[Index {
         name: "by_time",

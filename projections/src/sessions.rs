@@ -5,6 +5,7 @@ use dramatis_events::user::UserEvent;
 use dramatis_events::{CommandId, Personal, Recorded, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{Field, FieldKind, FoldError, Index, Projection, happened_at};
 
 /// One session of a user.
@@ -29,6 +30,7 @@ pub struct Sessions;
 impl Projection for Sessions {
     const NAME: &'static str = "sessions";
     const VERSION: u32 = 1;
+    const KEY: &'static [KeyPart] = &[KeyPart::Text("SESSION")];
     const EVENTS: &'static [&'static str] = &["SessionStarted"];
     const INDEXES: &'static [Index] = &[Index {
         name: "by_user",

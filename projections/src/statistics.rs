@@ -8,6 +8,7 @@ use dramatis_events::{MemberId, Recorded, StreamId, UnixMillis};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{FoldError, Index, Projection, happened_at};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -58,6 +59,7 @@ impl Statistics {
 impl Projection for Statistics {
     const NAME: &'static str = "statistics";
     const VERSION: u32 = 1;
+    const KEY: &'static [KeyPart] = &[KeyPart::Text("YYYY-MM-DDTHH")];
     const EVENTS: &'static [&'static str] = &[
         "MemberJoined",
         "MemberLeft",

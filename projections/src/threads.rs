@@ -10,6 +10,7 @@ use dramatis_events::room::{MessagePosted, RoomEvent};
 use dramatis_events::{MemberId, Recorded, Revision, StreamId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{Field, FieldKind, FoldError, Index, Projection, happened_at, message_key};
 
 /// Those who answered that a document names, at the most: it is written with every reply.
@@ -56,6 +57,7 @@ impl Threads {
 impl Projection for Threads {
     const NAME: &'static str = "threads";
     const VERSION: u32 = 1;
+    const KEY: &'static [KeyPart] = &[KeyPart::Revision("ROOT")];
     const EVENTS: &'static [&'static str] = &["MessagePosted"];
     const INDEXES: &'static [Index] = &[Index {
         name: "by_activity",

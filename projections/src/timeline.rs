@@ -7,6 +7,7 @@ use dramatis_events::room::{MessageKind, MessagePosted, RoomEvent};
 use dramatis_events::{MemberId, Personal, Recorded, Revision, StreamId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::key::KeyPart;
 use crate::projection::{FoldError, Index, Projection, happened_at, message_key};
 
 /// The most different reactions to one message.
@@ -81,6 +82,7 @@ impl Timeline {
 impl Projection for Timeline {
     const NAME: &'static str = "timeline";
     const VERSION: u32 = 2;
+    const KEY: &'static [KeyPart] = &[KeyPart::Revision("MESSAGE")];
     const EVENTS: &'static [&'static str] =
         &["MessagePosted", "MessageEdited", "MessageRedacted", "ReactionAdded", "ReactionRemoved"];
     // A room's messages lie together, in order, by their keys.

@@ -129,7 +129,12 @@ fn create(store: &Path, name: Option<String>, data: &DataArguments) -> anyhow::R
     let mut progress = Progress::new(true);
     let (source, wanted) =
         (Source::new(&hot, cold.as_deref()), Wanted { name, created_at: now, read_models });
-    let made = backup::create(&source, store, wanted, &mut |done, total| progress.reach(done, total))?;
+    let mut waits = || {
+        let store = store.display();
+        output::tell(&format!("dramatis: waiting for another process that has the store {store} to itself"));
+    };
+    let made =
+        backup::create(&source, store, wanted, &mut waits, &mut |done, total| progress.reach(done, total))?;
     progress.finish();
     output::report(&format!(
         "backup {} holds {} events in {}, {} of them new in {}\n",
@@ -197,7 +202,10 @@ fn verify(store: &Path, name: Option<String>) -> anyhow::Result<()> {
                 output::report(&told);
             }
             Err(error) => {
-                output::report(&format!("backup {name} is not whole\n"));
+                let is_none = matches!(error, BackupError::Unknown { .. } | BackupError::NoStore { .. });
+                if !is_none {
+                    output::report(&format!("backup {name} is not whole\n"));
+                }
                 errors.push(error);
             }
         }

@@ -15,8 +15,6 @@ use crate::clock::{Clock as _, SystemClock, parse_time};
 #[derive(Debug, Subcommand)]
 pub enum Events {
     /// Prints the events recorded so far and ends
-    ///
-    /// Where the server wants tokens `DRAMATIS_TOKEN` holds that of an integration.
     #[command(after_help = "Examples:
   dramatis events read > all.ndjson
   dramatis events read --room lobby --from 120 --limit 10
@@ -25,8 +23,7 @@ pub enum Events {
     Read(Selection),
     /// Prints the events recorded so far, then each new one as it happens
     ///
-    /// It ends once the log has gone past what --to, --before or --limit name. Where the server wants
-    /// tokens `DRAMATIS_TOKEN` holds that of an integration.
+    /// It ends once the log has gone past what --to, --before or --limit name.
     #[command(after_help = "Examples:
   dramatis events tail --room lobby
   dramatis events tail --from 100000 --name MemberJoined")]
@@ -39,10 +36,10 @@ pub struct Selection {
     /// Only this room
     #[arg(long, value_name = "ROOM")]
     room: Option<String>,
-    /// Only streams of this category, such as room
+    /// Only streams of this category: room or user
     #[arg(long, value_name = "CATEGORY")]
     category: Option<String>,
-    /// Only events of this name; may be given more than once
+    /// Only events of this name, such as MessagePosted; may be given more than once
     #[arg(long, value_name = "EVENT")]
     name: Vec<String>,
     /// The first to print: with --room a revision, otherwise a position
@@ -58,7 +55,7 @@ pub struct Selection {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     before: Option<UnixMillis>,
     /// How many at the most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     target: Target,

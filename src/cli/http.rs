@@ -60,7 +60,11 @@ fn answered(url: &ServerUrl, result: Result<Response<Body>, ureq::Error>) -> any
     }
     let text =
         body.with_config().limit(PROBLEM_BYTES_MAX).read_to_string().context("cannot read the answer")?;
-    Err(anyhow::anyhow!(told(status, &text)))
+    let told = told(status, &text);
+    if status == StatusCode::UNAUTHORIZED {
+        anyhow::bail!("{told}. {}", super::token::remedy(super::token::shown().is_some()));
+    }
+    Err(anyhow::anyhow!(told))
 }
 
 /// A problem as RFC 9457 has it, as far as it is shown.

@@ -16,6 +16,7 @@ use self::run::Run;
 use super::{Failure, ServerUrl, Target, output};
 
 mod answer;
+mod clock;
 mod ended;
 mod feed;
 mod importer;
@@ -34,10 +35,11 @@ const RECONNECT_EVERY: Duration = Duration::from_millis(250);
 pub enum Import {
     /// IRC logs: `[12:30] <alice> hello`, `=== bob has joined #den`
     ///
-    /// Each file becomes a room named as the file (without its last extension), or as the
-    /// channel that its lines name, or as --room says. Nicks become users, who join and leave
-    /// as the log tells. A line that cannot be read or is refused is printed with file and
-    /// line; the rest goes on.
+    /// Each file becomes a room named as the file (without its last extension), or as --room says; lines
+    /// of the form `#den 2010-03-08 [12:30:00] <alice> hello` go to the room of the channel that they
+    /// begin with, and so do those behind them that begin with none. The channel in `=== bob has joined
+    /// #den` names no room. Nicks become users, who join and leave, by a kick too, as the log tells. A line that cannot be read or is refused, and one
+    /// whose time is odd, is printed with file and line; the rest goes on.
     ///
     /// The commands' ids derive from the lines: an import that broke off goes on when the same
     /// command is run again, and nothing is recorded twice.
@@ -62,11 +64,16 @@ pub struct Irc {
     /// The log files, in the order of their history
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The room for all lines [default: the channel in the lines, or the file's name]
+    /// The room for all lines [default: the file's name, and for lines `CHANNEL YYYY-MM-DD [HH:MM:SS] …` the
+    /// channel]
     #[arg(long, value_name = "NAME")]
     room: Option<String>,
     /// The day on which each file begins [default: the first YYYY-MM-DD in its name]; where its clock
     /// runs back by more than 12 hours the next one does
+    ///
+    /// A file, but no pipe, whose clock never shows 13:00 or later and runs back from 12 to 1 o'clock, or
+    /// from 11 to 0, has a clock of 12 hours: it is taken to begin as it is written, and to be 12 hours
+    /// later from each such step on. Other steps back by more than an hour are taken as they are, and told.
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<Date>,
     /// A file to which the id of each recorded command is appended as its answer arrives
@@ -85,7 +92,7 @@ pub struct Irc {
 /// Runs the subcommand.
 pub(super) fn run(import: Import) -> anyhow::Result<()> {
     let Import::Irc(arguments) = import;
-    let importer = Importer::new(super::token::shown())?;
+    let importer = Importer::new(super::token::shown());
     let feed = Feed::new(arguments.files, arguments.room, arguments.date)?;
     let ledger = match &arguments.ledger {
         None => None,
@@ -131,6 +138,7 @@ async fn keep_connected(run: &mut Run, url: &ServerUrl, retry_for: Duration) -> 
         let (reason, found) = match ended {
             Ok(()) => return Ok(()),
             Err(Ended::Stop(error)) => return Err(error),
+            Err(Ended::Malformed(reason)) => anyhow::bail!("{reason}"),
             Err(Ended::Refused(reason)) => anyhow::bail!("the import was refused: {reason}. {}", safe()),
             Err(Ended::Token(reason)) => anyhow::bail!(
                 "the import was refused: {reason}: {}, and run the same command again. {}",

@@ -1,5 +1,8 @@
 //! `dramatis projections`: the read models of a running server.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use dramatis_events::EntityId;
@@ -9,6 +12,9 @@ use super::{Target, http, output};
 
 mod follow;
 mod show;
+
+/// What is asked for at once: as much as the server gives.
+const PAGE: u64 = 500;
 
 /// What to do with the read models.
 #[derive(Debug, Subcommand)]
@@ -112,12 +118,29 @@ pub enum Projections {
         /// The key, as `dead-letters` shows it
         key: String,
     },
+    /// Lists the keys of the documents, in their order
+    #[command(after_help = keys_help())]
+    Keys {
+        /// Which one.
+        #[command(flatten)]
+        of: Of,
+        /// Only keys past this one; it need not be there
+        #[arg(long, value_name = "KEY")]
+        after: Option<String>,
+        /// How many at the most
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+        /// In this build instead of the live one, such as one that `as-of` made
+        #[arg(long, value_name = "BUILD")]
+        build: Option<String>,
+    },
     /// Shows a document, as it is or as it was
+    #[command(after_help = keys_help())]
     Get {
         /// Which one.
         #[command(flatten)]
         of: Of,
-        /// The document's key, such as room-main.lobby
+        /// The document's key, such as room-main.lobby: see below
         key: String,
         /// As of this position
         #[arg(long, value_name = "POSITION", conflicts_with = "as_of_time")]
@@ -130,11 +153,12 @@ pub enum Projections {
         build: Option<String>,
     },
     /// Lists the events that made a document what it is
+    #[command(after_help = keys_help())]
     Why {
         /// Which one.
         #[command(flatten)]
         of: Of,
-        /// The document's key
+        /// The document's key, such as room-main.lobby: see below
         key: String,
     },
     /// Builds a whole read model as it was, to be read for a while with `get --build`
@@ -142,12 +166,9 @@ pub enum Projections {
         /// Which one.
         #[command(flatten)]
         of: Of,
-        /// The position
-        #[arg(long, value_name = "POSITION", required_unless_present = "time")]
-        position: Option<String>,
-        /// The time, such as 2024-01-31T12:00:00Z
-        #[arg(long, value_name = "TIME", conflicts_with = "position")]
-        time: Option<String>,
+        /// As of when.
+        #[command(flatten)]
+        place: Place,
     },
     /// Drops a read model as it was, that `as-of` made, before its time
     Drop {
@@ -157,6 +178,18 @@ pub enum Projections {
         /// Its build, as `list` shows it
         build: String,
     },
+}
+
+/// A place in the log: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Place {
+    /// The position
+    #[arg(long, value_name = "POSITION")]
+    position: Option<String>,
+    /// The time, such as 2024-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    time: Option<String>,
 }
 
 /// Which projection, of which server.
@@ -183,6 +216,14 @@ impl Of {
         Ok(format!("/api/projections/{}{what}", self.name))
     }
 
+    /// The key that is meant, as far as this release knows the read model.
+    fn whole_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        match dramatis_projections::named(&self.name) {
+            Some(projection) => projection.whole_key(key),
+            None => Cow::Borrowed(key),
+        }
+    }
+
     fn get(&self, what: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
         parsed(http::get(&self.target.url, &self.path(what)?, query)?)
     }
@@ -190,6 +231,21 @@ impl Of {
     fn post(&self, what: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
         parsed(http::post(&self.target.url, &self.path(what)?, query)?)
     }
+}
+
+/// The forms of keys, as help tells them.
+fn keys_help() -> String {
+    let mut help = "Keys, by read model:\n".to_owned();
+    for projection in dramatis_projections::all() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(help, "  {:<13} {}", projection.name(), projection.key_form());
+    }
+    help.push_str(
+        "MESSAGE, ROOT and REPLY are revisions of the room, of 20 digits: for \
+         room-main.lobby/00000000000000000002
+room-main.lobby/2 may be written here. `dramatis projections keys NAME` lists the keys there are.",
+    );
+    help
 }
 
 fn parsed(mut body: ureq::Body) -> anyhow::Result<Value> {
@@ -218,7 +274,7 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
             let job = of.post("/verify", &[])?;
             follow::follow(&of, Some(&job))
         }
-        Projections::AsOf { of, position, time } => {
+        Projections::AsOf { of, place: Place { position, time } } => {
             let position = position.map(|position| ("position", position));
             let query: Vec<_> = position.into_iter().chain(time.map(|time| ("time", time))).collect();
             let job = of.post("/as_of", &query)?;
@@ -249,7 +305,7 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
         Projections::Retry { of, key } => mend(&of, key, false),
         Projections::Skip { of, key } => mend(&of, key, true),
         Projections::Get { of, key, as_of, as_of_time, build } => {
-            let mut query = vec![("key", key)];
+            let mut query = vec![("key", of.whole_key(&key).into_owned())];
             query.extend(as_of.map(|position| ("as_of", position)));
             query.extend(as_of_time.map(|time| ("as_of_time", time)));
             query.extend(build.map(|build| ("build", build)));
@@ -262,7 +318,8 @@ pub(super) fn run(command: Projections) -> anyhow::Result<()> {
             }
             output::show(&show::json(found.get("document").unwrap_or(&Value::Null)))
         }
-        Projections::Why { of, key } => why(&of, &key),
+        Projections::Keys { of, after, limit, build } => keys(&of, after, limit, build.as_deref()),
+        Projections::Why { of, key } => why(&of, &of.whole_key(&key)),
     }
 }
 
@@ -283,7 +340,7 @@ fn mend(of: &Of, key: String, skip: bool) -> anyhow::Result<()> {
 }
 
 fn dead_letters(of: &Of) -> anyhow::Result<Value> {
-    let (mut letters, limit) = (Vec::new(), ("limit", "500".to_owned()));
+    let (mut letters, limit) = (Vec::new(), ("limit", PAGE.to_string()));
     let mut query = vec![limit.clone()];
     loop {
         let page = of.get("/dead_letters", &query)?;
@@ -293,13 +350,48 @@ fn dead_letters(of: &Of) -> anyhow::Result<Value> {
     }
 }
 
+fn keys(of: &Of, after: Option<String>, limit: Option<u64>, build: Option<&str>) -> anyhow::Result<()> {
+    let mut left = limit.unwrap_or(u64::MAX);
+    let mut after = after.map(|key| of.whole_key(&key).into_owned());
+    loop {
+        let mut query = vec![("limit", left.min(PAGE).to_string())];
+        query.extend(after.take().map(|after| ("after", after)));
+        query.extend(build.map(|build| ("build", build.to_owned())));
+        let page = of.get("/documents", &query)?;
+        let documents =
+            page.get("documents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let mut text = String::new();
+        for document in documents {
+            let key =
+                document.get("key").and_then(Value::as_str).context("expected a key of each document")?;
+            if of.json {
+                let _ = writeln!(text, "{document}");
+            } else {
+                let _ = writeln!(text, "{key}");
+            }
+            after = Some(key.to_owned());
+            left = left.saturating_sub(1);
+        }
+        output::show(&text)?;
+        if left == 0 || after.is_none() || page.get("more") != Some(&Value::Bool(true)) {
+            return Ok(());
+        }
+    }
+}
+
 fn why(of: &Of, key: &str) -> anyhow::Result<()> {
     let mut after: Option<Value> = None;
     loop {
-        let mut query = vec![("key", key.to_owned()), ("limit", "500".to_owned())];
+        let mut query = vec![("key", key.to_owned()), ("limit", PAGE.to_string())];
         query.extend(after.iter().map(|after| ("after", show::plain(after))));
         let page = of.get("/why", &query)?;
         let events = page.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
+        anyhow::ensure!(
+            after.is_some() || !events.is_empty(),
+            "no event has made a document {key:?} of {name}: `dramatis projections keys {name}` lists those there \
+             are, and `dramatis projections why --help` tells the form of keys",
+            name = of.name
+        );
         for event in &events {
             output::show(&if of.json { format!("{event}\n") } else { show::cause(event) })?;
         }

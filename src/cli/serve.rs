@@ -7,6 +7,8 @@ mod signals;
 use std::io::{ErrorKind, Write as _};
 use std::net::TcpListener;
 use std::num::NonZero;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +64,9 @@ pub fn run(config: Config, wait_for_lock: bool) -> anyhow::Result<()> {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     files::raise_limit()?;
     let keys = config.auth.token_key_file().map(Keys::read).transpose()?;
+    if let Some(file) = config.auth.token_key_file() {
+        warn_if_anyone_reads(file);
+    }
     let projecting = projector::Threads::start().context("the projector's threads do not start")?;
     System::new().block_on(async {
         let mut signals = Signals::new()?;
@@ -73,6 +78,18 @@ pub fn run(config: Config, wait_for_lock: bool) -> anyhow::Result<()> {
         log.close();
         Ok(())
     })
+}
+
+/// Whoever reads the key can make tokens of anyone.
+fn warn_if_anyone_reads(key: &Path) {
+    let mode = std::fs::metadata(key).map_or(0, |file| file.permissions().mode() & 0o777);
+    if mode & 0o004 != 0 {
+        tracing::warn!(
+            file = %key.display(),
+            mode = format!("{mode:04o}"),
+            "the key of tokens may be read by every user of this machine, who may then act as anyone: chmod 600"
+        );
+    }
 }
 
 /// Opens the engines; `None` if the process is to end before they are open.

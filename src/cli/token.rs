@@ -112,6 +112,16 @@ pub(super) fn shown() -> Option<String> {
     std::env::var(SHOWN).ok().filter(|token| !token.is_empty())
 }
 
+/// What to do where the server did not take the token that was shown, or wants one.
+pub(super) fn remedy(was_shown: bool) -> &'static str {
+    if was_shown {
+        "That was the token in DRAMATIS_TOKEN: put a fresh one of an integration there (see `dramatis token --help`)"
+    } else {
+        "No token was shown, as DRAMATIS_TOKEN is not set: put the token of an integration there (see `dramatis \
+         token --help`)"
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {

@@ -7,7 +7,10 @@ use tracing_subscriber::filter::LevelFilter;
 /// target, a misspelled one would leave all else unsaid, errors too.
 pub fn directives(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
-    let is_one = |word: &&str| word.contains(['=', '[']) || word.parse::<LevelFilter>().is_ok();
+    // Nor is a level left out.
+    let is_cut = |word: &str| word.starts_with('=') || word.ends_with('=');
+    let is_one =
+        |word: &&str| (word.contains(['=', '[']) && !is_cut(word)) || word.parse::<LevelFilter>().is_ok();
     let read = words.join(",");
     let are_some = !words.is_empty() && words.iter().all(is_one) && EnvFilter::try_new(&read).is_ok();
     are_some.then_some(read)
@@ -23,7 +26,19 @@ mod tests {
             assert_eq!(directives(text).as_deref(), Some(text));
         }
         assert_eq!(directives(" info , hyper=off,").as_deref(), Some("info,hyper=off"));
-        for text in ["", " , ", "warning", "loud", "verbose", "info,loud", "dramatis", "dramatis=loud"] {
+        for text in [
+            "",
+            " , ",
+            "warning",
+            "loud",
+            "verbose",
+            "info,loud",
+            "dramatis",
+            "dramatis=loud",
+            "loud=",
+            "loud=,",
+            "=info",
+        ] {
             assert_eq!(directives(text), None, "{text:?}");
         }
     }

@@ -11,7 +11,24 @@ use super::DEFAULTS;
 use super::allowed::Allowed;
 
 /// What an environment variable's name begins with to be a setting.
-pub(crate) const ENVIRONMENT_PREFIX: &str = "DRAMATIS__";
+const ENVIRONMENT_PREFIX: &str = "DRAMATIS__";
+
+/// What the names of other variables begin with, which are none: `DRAMATIS_URL`.
+const OTHERS_PREFIX: &str = "DRAMATIS_";
+
+/// Whether a variable is a setting, or was to be one: two underscores end each part of a setting's name.
+pub(crate) fn is_meant_for_settings(name: &str) -> bool {
+    name.starts_with(ENVIRONMENT_PREFIX) || meant(name).is_some()
+}
+
+/// The setting that was meant by a name such as `DRAMATIS_SOCKET__HEARTBEAT_MS`.
+fn meant(name: &str) -> Option<String> {
+    let rest = name.strip_prefix(OTHERS_PREFIX).filter(|rest| !rest.starts_with('_'))?;
+    let (section, _) = rest.split_once("__")?;
+    let section = format!("[{}]", section.to_ascii_lowercase());
+    let is_one = DEFAULTS.lines().any(|line| line == section);
+    is_one.then(|| format!("{ENVIRONMENT_PREFIX}{rest}"))
+}
 
 /// A setting given on the command line.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +96,14 @@ pub enum ConfigError {
         /// Which keys there are.
         known: String,
     },
+    /// A setting by a name that is none.
+    #[error("environment variable {name} is no setting: {meant} has two underscores after DRAMATIS")]
+    Misnamed {
+        /// The variable.
+        name: String,
+        /// The one that was meant.
+        meant: String,
+    },
     /// A value that may not stand.
     #[error("{key} must be {allowed}; got {value} (from {origin})")]
     BadValue {
@@ -120,7 +145,12 @@ impl Layers {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), ConfigError> {
         for (name, text) in variables {
-            let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else {
+                match meant(&name) {
+                    Some(meant) => return Err(ConfigError::Misnamed { name, meant }),
+                    None => continue,
+                }
+            };
             let key = rest.to_ascii_lowercase().replace("__", ".");
             let value =
                 Allowed::of(&key).map_or_else(|| Value::String(text.clone()), |allowed| allowed.parse(&text));

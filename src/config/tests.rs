@@ -160,3 +160,17 @@ fn an_open_address_needs_a_second_word() {
     };
     Config::load(None, [], vec![listen("0.0.0.0:7400"), insecure]).unwrap();
 }
+
+#[test]
+fn a_setting_with_an_underscore_missing_is_named_and_other_variables_are_left_alone() {
+    for name in ["DRAMATIS_SOCKET__HEARTBEAT_MS", "DRAMATIS_SOCKET__NONE", "DRAMATIS_READ_MODELS__ENGINE"] {
+        let error = from_environment(name, "1").unwrap_err().to_string();
+        let meant = name.replacen("DRAMATIS_", "DRAMATIS__", 1);
+        assert!(error.contains(&format!("{name} is no setting: {meant} has two")), "{error}");
+    }
+    for name in
+        ["DRAMATIS_TOKEN", "DRAMATIS_LOG_PORT", "DRAMATIS_TEST__HEARTBEAT_MS", "OTHER_SOCKET__HEARTBEAT_MS"]
+    {
+        from_environment(name, "1").unwrap();
+    }
+}

@@ -23,6 +23,7 @@ macro_rules! rooms_folded {
         impl dramatis_projections::Projection for $name {
             const NAME: &'static str = Rooms::NAME;
             const VERSION: u32 = $version;
+            const KEY: &'static [dramatis_projections::KeyPart] = Rooms::KEY;
             const EVENTS: &'static [&'static str] = Rooms::EVENTS;
             const INDEXES: &'static [dramatis_projections::Index] = Rooms::INDEXES;
             type Event = RoomEvent;

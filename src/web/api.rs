@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, UPGRADE};
-use actix_web::{HttpRequest, HttpResponse, error, web};
+use actix_web::{HttpRequest, HttpResponse, Route, error, guard, web};
 use dramatis_events::{CommandId, StreamId};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -56,39 +56,38 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PathConfig::default().error_handler(|error, _| path_error(error)))
         .app_data(web::QueryConfig::default().error_handler(|error, _| query_error(error)))
-        .route("/api/health", web::get().to(operations::health))
-        .route("/api/health", web::head().to(operations::health))
+        .route("/api/health", get().to(operations::health))
         .route("/socket", web::get().to(no_upgrade))
-        .route("/api/me", web::get().to(me::me))
-        .route("/metrics", web::get().to(operations::metrics))
-        .route("/api/openapi.json", web::get().to(openapi::document))
-        .route("/api/asyncapi.json", web::get().to(asyncapi::document))
-        .route("/api/rooms", web::get().to(rooms::list))
+        .route("/api/me", get().to(me::me))
+        .route("/metrics", get().to(operations::metrics))
+        .route("/api/openapi.json", get().to(openapi::document))
+        .route("/api/asyncapi.json", get().to(asyncapi::document))
+        .route("/api/rooms", get().to(rooms::list))
         .route("/api/rooms", web::post().to(rooms::open))
-        .route("/api/rooms/{room}", web::get().to(rooms::one))
-        .route("/api/rooms/{room}/timeline", web::get().to(rooms::timeline))
-        .route("/api/rooms/{room}/members", web::get().to(rooms::members))
+        .route("/api/rooms/{room}", get().to(rooms::one))
+        .route("/api/rooms/{room}/timeline", get().to(rooms::timeline))
+        .route("/api/rooms/{room}/members", get().to(rooms::members))
         .route("/api/commands", web::post().to(fallback::commands::post))
         .route("/api/frames", web::post().to(fallback::frames::post))
         .route("/api/stream", web::post().to(sse::begin))
         .route("/api/stream", web::get().to(sse::resume))
         .route("/api/poll", web::post().to(poll::begin))
         .route("/api/poll", web::get().to(poll::resume))
-        .route("/api/rooms/{room}/threads", web::get().to(threads::list))
-        .route("/api/rooms/{room}/threads/{root}", web::get().to(threads::one))
-        .route("/api/rooms/{room}/activity", web::get().to(insight::of_room))
-        .route("/api/rooms/{room}/statistics", web::get().to(insight::statistics))
-        .route("/api/search", web::get().to(search::messages))
-        .route("/api/users/{user}/activity", web::get().to(insight::of_user))
+        .route("/api/rooms/{room}/threads", get().to(threads::list))
+        .route("/api/rooms/{room}/threads/{root}", get().to(threads::one))
+        .route("/api/rooms/{room}/activity", get().to(insight::of_room))
+        .route("/api/rooms/{room}/statistics", get().to(insight::statistics))
+        .route("/api/search", get().to(search::messages))
+        .route("/api/users/{user}/activity", get().to(insight::of_user))
         .route("/api/events", web::get().to(events::read))
-        .route("/api/projections", web::get().to(projections::list))
+        .route("/api/projections", get().to(projections::list))
         .configure(of_projections);
 }
 
 fn of_projections(config: &mut web::ServiceConfig) {
     use projections::{documents, jobs, letters};
     config
-        .route("/api/projections/{name}", web::get().to(projections::one))
+        .route("/api/projections/{name}", get().to(projections::one))
         .route("/api/projections/{name}/rebuild", web::post().to(jobs::rebuild))
         .route("/api/projections/{name}/verify", web::post().to(jobs::verify))
         .route("/api/projections/{name}/as_of", web::post().to(jobs::as_of))
@@ -98,12 +97,17 @@ fn of_projections(config: &mut web::ServiceConfig) {
         .route("/api/projections/{name}/accept", web::post().to(jobs::accept))
         .route("/api/projections/{name}/rollback", web::post().to(jobs::roll_back))
         .route("/api/projections/{name}/drop", web::post().to(jobs::drop_past))
-        .route("/api/projections/{name}/dead_letters", web::get().to(letters::list))
+        .route("/api/projections/{name}/dead_letters", get().to(letters::list))
         .route("/api/projections/{name}/retry", web::post().to(letters::retry))
         .route("/api/projections/{name}/skip", web::post().to(letters::skip))
-        .route("/api/projections/{name}/document", web::get().to(documents::one))
-        .route("/api/projections/{name}/documents", web::get().to(documents::all))
-        .route("/api/projections/{name}/why", web::get().to(documents::why));
+        .route("/api/projections/{name}/document", get().to(documents::one))
+        .route("/api/projections/{name}/documents", get().to(documents::all))
+        .route("/api/projections/{name}/why", get().to(documents::why));
+}
+
+/// By `GET`, and by `HEAD` for who asks about it alone: not for what has no end, or is gone once it was got.
+pub(super) fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// Bodies are JSON and said to be: so a page elsewhere cannot post one without being asked first.

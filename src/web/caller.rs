@@ -100,7 +100,7 @@ pub(super) fn admit_user(stage: &Stage, request: &ServiceRequest) -> Result<(), 
     let path = routed_path(request);
     let guarded = if path == METRICS { !stage.auth.open_metrics } else { path.starts_with("/api/") };
     let Some(keys) = stage.keys.as_ref().filter(|_| guarded && !OPEN.contains(&path)) else { return Ok(()) };
-    let token = bearer(request.request()).ok_or(TokenError::Bad);
+    let token = bearer(request.request()).ok_or(TokenError::Missing);
     let pass =
         token.and_then(|token| keys.verify(token, SystemClock.now())).map_err(Refusal::Unauthorized)?;
     may_use(&pass, path, request.query_string())?;

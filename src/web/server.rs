@@ -251,7 +251,9 @@ async fn admitted(door: &Door, request: &ServiceRequest) -> Result<(), caller::R
         return Ok(());
     }
     caller::admit_user(stage, request)?;
-    if request.method() == Method::GET { caller::may_read(stage, request).await } else { Ok(()) }
+    // What an answer would have been tells of what is there, too.
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    if reads { caller::may_read(stage, request).await } else { Ok(()) }
 }
 
 #[cfg(test)]

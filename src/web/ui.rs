@@ -82,7 +82,7 @@ const FILES: &[File] = files! {
 /// Adds the files' routes.
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     for file in FILES {
-        config.route(file.path, web::get().to(move || async move { answer(file) }));
+        config.route(file.path, super::api::get().to(move || async move { answer(file) }));
     }
 }
 

@@ -18,6 +18,7 @@ struct Means;
 impl Projection for Means {
     const NAME: &'static str = "means";
     const VERSION: u32 = 1;
+    const KEY: &'static [KeyPart] = &[];
     const EVENTS: &'static [&'static str] = &["MessagePosted"];
     const INDEXES: &'static [Index] = &[];
     type Event = RoomEvent;

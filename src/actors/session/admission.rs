@@ -110,7 +110,8 @@ impl Session {
         let Some(keys) = &self.stage.keys else {
             return user.filter(|_| token.is_none()).map(|user| (user, None)).ok_or(CloseCode::Malformed);
         };
-        let verified = token.ok_or(TokenError::Bad).and_then(|t| keys.verify(t.secret(), SystemClock.now()));
+        let verified =
+            token.ok_or(TokenError::Missing).and_then(|t| keys.verify(t.secret(), SystemClock.now()));
         let pass = verified.map_err(|error| {
             tracing::info!(%error, "a hello without a good token");
             CloseCode::Token

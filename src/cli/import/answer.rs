@@ -79,6 +79,11 @@ impl Reject<'_> {
         self.code == "token_expired"
     }
 
+    /// Whether what was sent is nothing that the server understands.
+    pub(super) fn malformed(&self) -> bool {
+        self.code == "malformed"
+    }
+
     /// The reason for people.
     pub(super) fn reason(&self) -> String {
         let said = match (&*self.code, &*self.message) {

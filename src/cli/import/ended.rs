@@ -9,6 +9,8 @@ pub(super) enum Ended {
     NoServer(String),
     /// The connection broke: what was not answered may go again.
     Lost(String),
+    /// The server does not understand the greeting.
+    Malformed(String),
     /// The server does not take the token, or no longer.
     Token(String),
     /// The server will have nothing of it: going again as before would end the same.

@@ -11,6 +11,7 @@ use dramatis_events::EntityId;
 use jiff::civil::Date;
 use tokio::sync::mpsc;
 
+use super::clock::{Dial, Look};
 use super::lines::{self, LINE_BYTES_MAX, Line, Lines, Opened, Source};
 use super::parse::{self, Line as Said};
 use super::plan::{self, Command, Counted, FileState, Planner, Problem};
@@ -49,6 +50,8 @@ pub(super) enum Read {
         origin: Arc<str>,
         /// What it was.
         planned: Result<Counted, Problem>,
+        /// What is odd about its time.
+        warning: Option<String>,
         /// To be sent, in this order.
         commands: Vec<Command>,
     },
@@ -154,19 +157,40 @@ impl Feed {
                 "expected a line of less than {LINE_BYTES_MAX} bytes, got one of {bytes}"
             ))),
         };
+        let warning = open.state.take_warning();
         self.open = Some(open);
-        Ok(Some(Read::Line { bytes: line.len(), origin, planned, commands }))
+        Ok(Some(Read::Line { bytes: line.len(), origin, planned, warning, commands }))
     }
 }
 
 fn start(Waiting { path, opened }: Waiting, date: Option<Date>) -> anyhow::Result<Open> {
-    let state = FileState::new(stem(&path), date_of(&path, date));
     let label = path.display().to_string();
-    let lines = match opened {
-        Some(lines) => lines,
-        None => lines::open(&path).with_context(|| unreadable(&label))?.0,
+    let (lines, dial) = match opened {
+        // It cannot be looked at ahead of time.
+        Some(lines) => (lines, Dial::default()),
+        None => {
+            let dial = dial(&path).with_context(|| unreadable(&label))?;
+            (lines::open(&path).with_context(|| unreadable(&label))?.0, dial)
+        }
     };
+    let state = FileState::new(stem(&path), date_of(&path, date), dial);
     Ok(Open { lines, state, label, line: 0 })
+}
+
+/// How many hours the clock of a file counts, as all of its messages tell.
+fn dial(path: &Path) -> std::io::Result<Dial> {
+    let (mut lines, _) = lines::open(path)?;
+    let mut look = Look::default();
+    while !look.is_settled()
+        && let Some(line) = lines.next()?
+    {
+        if let Line::Whole(bytes) = &line
+            && let Ok(Said::Message(message)) = parse::parse(&parse::decode(bytes))
+        {
+            look.at(&message);
+        }
+    }
+    Ok(look.dial())
 }
 
 fn unreadable(label: &str) -> String {

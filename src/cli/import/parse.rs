@@ -40,8 +40,8 @@ pub(super) enum System<'a> {
     Mode,
     /// `=== Topic for #ubuntu: …` and other forms of it.
     Topic,
-    /// `=== alice was kicked off #ubuntu by bob (…)`
-    Kick,
+    /// `=== alice was kicked off #ubuntu by bob (…)`: who, and `bob (…)`
+    Kicked(Cow<'a, str>, &'a str),
     /// Anything else: the older logs write actions in this form.
     Other,
 }
@@ -55,7 +55,7 @@ impl System<'_> {
             Self::Renamed(..) => "renamed",
             Self::Mode => "mode",
             Self::Topic => "topic",
-            Self::Kick => "kick",
+            Self::Kicked(..) => "kick",
             Self::Other => "other",
         }
     }
@@ -177,13 +177,16 @@ fn system(rest: &str) -> System<'_> {
             return System::Left(nick, reason_of(reason));
         }
     }
+    if let Some((who, told)) = rest.split_once(" was kicked ")
+        && let (Some(nick), Some(by)) = (whose(who), kicked_by(told))
+    {
+        return System::Kicked(nick, by);
+    }
     let (nick, said) = rest.split_once(' ').unwrap_or((rest, ""));
     if nick.starts_with("mode/") {
         System::Mode
     } else if is_topic(nick, said) {
         System::Topic
-    } else if said.starts_with("was kicked off ") || said.starts_with("was kicked by ") {
-        System::Kick
     } else {
         System::Other
     }
@@ -195,6 +198,17 @@ fn is_topic(nick: &str, said: &str) -> bool {
         || (nick == "Topic" && told)
         || said.starts_with("changed the topic of ")
         || said.starts_with("has changed the topic ")
+}
+
+/// `bob (…)` of `off #ubuntu by bob (…)`, or of `by bob (…)`.
+fn kicked_by(told: &str) -> Option<&str> {
+    let told = match told.strip_prefix("off ") {
+        Some(rest) => rest.split_once(' ').filter(|(channel, _)| is_channel(channel))?.1,
+        None => told,
+    };
+    let by = told.strip_prefix("by ")?;
+    let (who, is_whole) = by.split_once(" (").map_or((by, true), |(who, why)| (who, why.ends_with(')')));
+    (is_whole && whose(who).is_some()).then_some(by)
 }
 
 fn is_channel(text: &str) -> bool {
@@ -282,7 +296,13 @@ mod tests {
             ("=== mode/#ubuntu [+o Seveas]  by ChanServ", System::Mode),
             ("=== ..[topic/#ubuntu:Seveas] : Official help", System::Topic),
             ("=== Topic for #ubuntu: help", System::Topic),
-            ("=== troll was kicked off #ubuntu by Seveas (bye)", System::Kick),
+            (
+                "=== troll was kicked off #ubuntu by Seveas (bye)",
+                System::Kicked("troll".into(), "Seveas (bye)"),
+            ),
+            ("=== [N] ame was kicked by ChanServ", System::Kicked("[N]ame".into(), "ChanServ")),
+            ("=== bob was kicked off the sofa by alice (ow)", System::Other),
+            ("=== bob was kicked by a horse", System::Other),
             ("=== Matt| scrolls up", System::Other),
             ("=== bob has joined the army", System::Other),
             ("=== bob has left #ubuntu for good", System::Other),

@@ -12,10 +12,8 @@ use jiff::civil::Date;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::clock::{self, Dial};
 use super::parse::{self, Line, Message, System};
-
-/// When the clock runs backwards by more than this, midnight has passed.
-const MIDNIGHT_STEP_MS: i64 = 12 * 3_600 * 1_000;
 
 /// A command ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,30 +70,59 @@ pub(super) struct FileState {
     date: Option<Date>,
     time_ms: i64,
     seen_time: bool,
+    dial: Dial,
+    /// Half days past those that the clock shows.
+    half_days: i64,
+    warning: Option<String>,
 }
 
 impl FileState {
-    /// For a file whose lines without a channel belong to `room` and to `date`.
-    pub(super) fn new(room: String, date: Option<Date>) -> Self {
-        Self { room, date, time_ms: 0, seen_time: false }
+    /// For a file whose lines without a channel belong to `room` and to `date`, and whose clock counts so
+    /// many hours.
+    pub(super) fn new(room: String, date: Option<Date>, dial: Dial) -> Self {
+        Self { room, date, time_ms: 0, seen_time: false, dial, half_days: 0, warning: None }
+    }
+
+    /// What is odd about the time of the last line.
+    pub(super) fn take_warning(&mut self) -> Option<String> {
+        self.warning.take()
     }
 
     fn occurred_at(&self) -> Option<i64> {
         let midnight = self.date?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-        Some(midnight.timestamp().as_millisecond() + self.time_ms)
+        Some(midnight.timestamp().as_millisecond() + self.time_ms + self.half_days * clock::HALF_DAY_MS)
     }
 
-    /// Takes over the line's time, and its date or the next day after midnight.
+    /// Takes over the line's time, and its date, or the next day or half of it once that has begun.
     fn advance(&mut self, message: &Message<'_>) {
         match message.place {
-            Some((_, date)) => self.date = Some(date),
-            None if self.seen_time && self.time_ms - message.time_ms > MIDNIGHT_STEP_MS => {
-                self.date = self.date.and_then(|date| date.tomorrow().ok());
-            }
+            Some((_, date)) => (self.date, self.half_days) = (Some(date), 0),
+            None if self.seen_time => self.step(message.time_ms),
             None => {}
         }
         self.time_ms = message.time_ms;
         self.seen_time = true;
+    }
+
+    fn step(&mut self, time_ms: i64) {
+        let meant = match self.dial.step(self.time_ms, time_ms) {
+            clock::Step::Within => return,
+            clock::Step::NextDay => {
+                self.date = self.date.and_then(|date| date.tomorrow().ok());
+                return;
+            }
+            // The commands' ids hold the day and are to stay as they were: it is kept beside that.
+            clock::Step::HalfDay => {
+                self.half_days += 1;
+                "and never shows 13:00 or later: taken for a clock of 12 hours, all from here on is 12 hours later"
+            }
+            clock::Step::Unclear => {
+                "which is less than at midnight (more than 12 hours): the times from here on may be wrong, of another \
+                 day or half of a day"
+            }
+        };
+        let (from, to) = (clock::shown(self.time_ms), clock::shown(time_ms));
+        self.warning = Some(format!("the clock runs back from {from} to {to}, {meant}"));
     }
 }
 
@@ -161,7 +188,7 @@ impl Planner {
             }
         }
         let room = self.room.clone().unwrap_or_else(|| file.room.clone());
-        if matches!(line, Line::System(System::Mode | System::Topic | System::Kick | System::Other)) {
+        if matches!(line, Line::System(System::Mode | System::Topic | System::Other)) {
             return Ok(counted);
         }
         EntityId::parse(&room).map_err(|error| {
@@ -210,12 +237,12 @@ fn happened(
     match system {
         System::Joined(nick) => enter(state, step, nick, "", commands).map(|_| ()),
         System::Left(nick, reason) => {
-            let user = state.user(nick);
-            state.aliases.remove(&**nick);
-            if state.members.remove(&user).is_some() {
-                let data = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
-                commands.push(step.command(&user, "leave", data, ""));
-            }
+            leave(state, step, nick, *reason, commands);
+            Ok(())
+        }
+        // Only a room's owner removes, which is who imports, and nobody of the log.
+        System::Kicked(nick, by) => {
+            leave(state, step, nick, Some(&format!("kicked by {by}")), commands);
             Ok(())
         }
         System::Renamed(old, new) => {
@@ -232,7 +259,23 @@ fn happened(
             }
             Ok(())
         }
-        System::Mode | System::Topic | System::Kick | System::Other => Ok(()),
+        System::Mode | System::Topic | System::Other => Ok(()),
+    }
+}
+
+/// Who is a member leaves.
+fn leave(
+    state: &mut RoomState,
+    step: &Step<'_>,
+    nick: &str,
+    reason: Option<&str>,
+    commands: &mut Vec<Command>,
+) {
+    let user = state.user(nick);
+    state.aliases.remove(nick);
+    if state.members.remove(&user).is_some() {
+        let data = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
+        commands.push(step.command(&user, "leave", data, ""));
     }
 }
 

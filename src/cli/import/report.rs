@@ -34,18 +34,24 @@ pub(super) struct Report {
     pub(super) unchanged: u64,
     pub(super) refused: u64,
     pub(super) unparsed: u64,
+    /// Lines whose time is odd.
+    pub(super) warned: u64,
     problems: Vec<String>,
 }
 
 impl Report {
     /// Counts what was read; its commands are to be sent.
     pub(super) fn read(&mut self, read: Read) -> Vec<Command> {
-        let Read::Line { bytes, origin, planned, commands } = read else {
+        let Read::Line { bytes, origin, planned, warning, commands } = read else {
             self.files += 1;
             return Vec::new();
         };
         self.lines += 1;
         self.bytes += u64::try_from(bytes).unwrap_or(0);
+        if let Some(warning) = warning {
+            self.warned += 1;
+            self.problems.push(format!("{origin}: {warning}"));
+        }
         match planned {
             Ok(counted) => self.count(counted),
             Err(Problem::Refused(counted, reason)) => {
@@ -107,7 +113,7 @@ impl Report {
         text.push_str(if self.system.is_empty() { "\n" } else { ")\n" });
         let _ = write!(
             text,
-            "sent       {}\nrecorded   {}\nduplicates {}\nunchanged  {}\nrefused    {}\nunparsed   {}\n\
+            "sent       {}\nrecorded   {}\nduplicates {}\nunchanged  {}\nrefused    {}\nunparsed   {}\nwarned     {}\n\
              elapsed    {:.2} s\nlines/s    {}",
             self.sent,
             self.recorded,
@@ -115,6 +121,7 @@ impl Report {
             self.unchanged,
             self.refused,
             self.unparsed,
+            self.warned,
             elapsed.as_secs_f64(),
             self.lines_per_second(elapsed),
         );

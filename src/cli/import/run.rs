@@ -111,7 +111,16 @@ impl Run {
         ended
     }
 
+    /// Opens a socket and says hello: with the token that there is, and without it to a server that has no
+    /// key for tokens, which takes none.
     async fn open(&mut self, url: &ServerUrl) -> Result<Socket, Ended> {
+        match self.greet(url).await {
+            Err(Ended::Malformed(_)) if self.importer.forgets_its_token() => self.greet(url).await,
+            greeted => greeted,
+        }
+    }
+
+    async fn greet(&mut self, url: &ServerUrl) -> Result<Socket, Ended> {
         let mut request = url.socket().into_client_request().map_err(|error| Ended::Stop(error.into()))?;
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
         let (mut socket, _) =
@@ -142,11 +151,13 @@ impl Run {
                         return Ok(());
                     }
                     Answer::Reject(reject) => {
-                        return Err(Ended::Stop(anyhow::anyhow!(
-                            "the server refuses {}: {}",
-                            self.importer.user(),
-                            reject.reason()
-                        )));
+                        let why = format!("the server refuses {}: {}", self.importer.user(), reject.reason());
+                        let malformed = reject.malformed();
+                        return Err(if malformed {
+                            Ended::Malformed(why)
+                        } else {
+                            Ended::Stop(anyhow::anyhow!(why))
+                        });
                     }
                     Answer::Ack { .. } | Answer::Ping | Answer::Other => {}
                 }

@@ -80,6 +80,14 @@ pub enum BackupError {
         /// The directory.
         dir: PathBuf,
     },
+    /// Backups would be made among the log's own files.
+    #[error("{store} lies in {log}, where the log itself is: name another directory with --store")]
+    InLog {
+        /// The store.
+        store: PathBuf,
+        /// The log's directory.
+        log: PathBuf,
+    },
     /// There is no such backup.
     #[error("there is no backup {name} in {store}: `dramatis backup list` shows what there is")]
     Unknown {

@@ -25,6 +25,14 @@ pub(super) fn failed(place: &str, error: &rusqlite::Error) -> ReadModelError {
     }
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(place, reason),
+        // What the system does with a file says nothing of which.
+        Some(
+            ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::CannotOpen
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::DiskFull,
+        ) if !reason.contains(place) => ReadModelError::Failure { reason: format!("{place}: {reason}") },
         _ => ReadModelError::Failure { reason },
     }
 }
@@ -40,4 +48,22 @@ pub(super) fn is_full(error: &rusqlite::Error) -> bool {
 
 pub(super) fn damaged(place: &str, reason: impl Into<String>) -> ReadModelError {
     ReadModelError::Damaged { place: place.to_owned(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_takes_nothing_is_named_once() {
+        let told = |said: &str| {
+            let error = ffi::Error::new(ffi::SQLITE_READONLY);
+            failed("a/read-models.sqlite", &rusqlite::Error::SqliteFailure(error, Some(said.to_owned())))
+                .to_string()
+        };
+        let said = "attempt to write a readonly database";
+        assert_eq!(told(said), format!("the read-model store failed: a/read-models.sqlite: {said}"));
+        let named = format!("{said}: a/read-models.sqlite");
+        assert_eq!(told(&named), format!("the read-model store failed: {named}"));
+    }
 }

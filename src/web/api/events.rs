@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use dramatis_events::{Category, EntityId, EventName, Recorded};
+use dramatis_events::{CATEGORIES, Category, EntityId, EventName, Recorded};
 use futures_util::Stream;
 
 use self::source::Source;
@@ -43,15 +43,16 @@ impl Asked {
                 || value.parse().map(Some).map_err(|_| format!("{key} must be a number, got {value:?}"));
             match key.as_str() {
                 "room" => asked.room = Some(EntityId::parse(&value).map_err(|e| e.to_string())?),
-                "category" => {
-                    asked.filter.category = Some(Category::parse(&value).map_err(|e| e.to_string())?);
-                }
+                "category" => asked.filter.category = Some(category(&value)?),
                 "since" => asked.filter.recorded_from = Some(parse_time(&value)?),
                 "before" => asked.filter.recorded_before = Some(parse_time(&value)?),
                 "to" => asked.to = number()?,
-                "name" => asked.filter.names.push(EventName::parse(&value).map_err(|e| e.to_string())?),
+                "name" => asked.filter.names.push(name(&value)?),
                 "from" => asked.from = number()?,
-                "limit" => asked.limit = number()?,
+                "limit" => {
+                    asked.limit = number()?.filter(|limit| *limit > 0);
+                    asked.limit.ok_or_else(|| format!("limit must be 1 or more, got {value:?}"))?;
+                }
                 "follow" => {
                     asked.follow =
                         value.parse().map_err(|_| format!("follow must be true or false, got {value:?}"))?;
@@ -70,16 +71,35 @@ impl Asked {
     }
 }
 
+/// A category that there is. What a newer release may have recorded of others is read without this filter:
+/// one that is misspelled would be taken for a log that holds none.
+fn category(text: &str) -> Result<Category, String> {
+    let known = CATEGORIES.map(|(category, _)| category);
+    if !known.contains(&text) {
+        return Err(format!("unknown category {text:?}: there are {}", known.join(", ")));
+    }
+    Category::parse(text).map_err(|error| error.to_string())
+}
+
+/// The name of an event that there is, for the same reason.
+fn name(text: &str) -> Result<EventName, String> {
+    let known: Vec<_> = CATEGORIES.iter().flat_map(|(_, names)| *names).map(|(name, _)| *name).collect();
+    if !known.contains(&text) {
+        return Err(format!("unknown event {text:?}: there are {}", known.join(", ")));
+    }
+    EventName::parse(text).map_err(|error| error.to_string())
+}
+
 /// Recorded events, one JSON object a line, in the log's order.
 #[utoipa::path(get, path = "/api/events", params(
     ("room" = Option<String>, Query, description = "Only this room's"),
-    ("name" = Option<Vec<String>>, Query, description = "Only events of these names"),
+    ("name" = Option<Vec<String>>, Query, description = "Only events of these names, each one that this release knows"),
     ("from" = Option<u64>, Query, description = "From this revision of the room on, or this position of the log"),
     ("to" = Option<u64>, Query, description = "Up to this revision or position"),
-    ("category" = Option<String>, Query, description = "Only streams of this category"),
+    ("category" = Option<String>, Query, description = "Only streams of this category: `room` or `user`"),
     ("since" = Option<String>, Query, description = "Only what was recorded at this time or later: RFC 3339 or Unix milliseconds"),
     ("before" = Option<String>, Query, description = "Only what was recorded before this time"),
-    ("limit" = Option<u64>, Query, description = "Events at the most"),
+    ("limit" = Option<u64>, Query, description = "Events at the most, 1 or more"),
     ("follow" = Option<bool>, Query, description = "Stay and send what comes, until the token runs out or the server goes away: the body is cut short then, and goes on with `from`")),
     responses((status = 200, description = "Events", content_type = "application/x-ndjson"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
@@ -185,6 +205,10 @@ mod tests {
             ([("room", "a b")], "entity id"),
             ([("from", "x")], "from must be a number"),
             ([("follow", "yes")], "true or false"),
+            ([("limit", "0")], "limit must be 1 or more"),
+            ([("limit", "some")], "limit must be a number"),
+            ([("category", "rooom")], "unknown category \"rooom\": there are room, user"),
+            ([("name", "MessagePostet")], "unknown event \"MessagePostet\": there are RoomOpened, "),
             ([("since", "noon")], "expected a time"),
             ([("colour", "red")], "unknown parameter"),
         ] {

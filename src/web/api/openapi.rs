@@ -13,7 +13,7 @@ use utoipa::{Modify, OpenApi};
 #[openapi(
     info(
         title = "dramatis",
-        description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket, or by /api/stream, /api/poll, /api/frames and /api/commands where there can be no socket; all carry the same messages. An answer with the header dramatis-parked-from lacks what was recorded from that position on of a key that is parked: its fold failed, and an administrator has to retry it or skip the event."
+        description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket, or by /api/stream, /api/poll, /api/frames and /api/commands where there can be no socket; all carry the same messages. What GET answers HEAD does too, without the body, but for events, streams and polls. An answer with the header dramatis-parked-from lacks what was recorded from that position on of a key that is parked: its fold failed, and an administrator has to retry it or skip the event."
     ),
     paths(
         super::me::me,
@@ -133,22 +133,34 @@ impl Modify for Names {
     }
 }
 
+/// Where there is no end to what is got, or it is gone then.
+const GOT_ALONE: [&str; 3] = ["/api/events", "/api/stream", "/api/poll"];
+
 /// The methods that a path takes, by its pattern.
 static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
-    let methods = |item: PathItem| {
-        let known =
-            [("GET", item.get.is_some()), ("HEAD", item.head.is_some()), ("POST", item.post.is_some())];
+    let methods = |path: &str, item: &PathItem| {
+        let got = item.get.is_some();
+        let asked_about = got && !GOT_ALONE.contains(&path);
+        let known = [("GET", got), ("HEAD", asked_about), ("POST", item.post.is_some())];
         let taken: Vec<_> =
             known.into_iter().filter(|(_, is_taken)| *is_taken).map(|(name, _)| name).collect();
         taken.join(", ")
     };
-    Document::openapi().paths.paths.into_iter().map(|(path, item)| (path, methods(item))).collect()
+    Document::openapi()
+        .paths
+        .paths
+        .into_iter()
+        .map(|(path, item)| {
+            let taken = methods(&path, &item);
+            (path, taken)
+        })
+        .collect()
 });
 
 /// The methods that the route of this pattern takes. What is not described here, pages and the like,
-/// is there to be got.
+/// is there to be got and asked about.
 pub(super) fn methods(pattern: &str) -> &'static str {
-    METHODS.get(pattern).map_or("GET", String::as_str)
+    METHODS.get(pattern).map_or("GET, HEAD", String::as_str)
 }
 
 /// `GET /api/openapi.json`

@@ -6,7 +6,7 @@ use super::*;
 
 /// Plans lines of one file of room `den` on 2010-03-08; each command as `by name data`.
 fn planned(planner: &mut Planner, lines: &[&str]) -> (Vec<String>, Vec<Command>) {
-    let mut file = FileState::new("den".into(), Some("2010-03-08".parse().unwrap()));
+    let mut file = FileState::new("den".into(), Some("2010-03-08".parse().unwrap()), Dial::Of24);
     let mut commands = Vec::new();
     for line in lines {
         planner.line(&mut file, &"x:1".into(), line, &mut commands).unwrap();
@@ -53,6 +53,26 @@ fn leaving_ends_membership_and_only_members_leave() {
             "[12:00] <a> back",
         ],
         &["a join {}", r#"a leave {"reason":"bye"}"#, "a join {}", r#"a post_message {"text":"back"}"#],
+    );
+}
+
+#[test]
+fn who_is_kicked_leaves() {
+    check(
+        &[
+            "=== a has joined #x",
+            "=== a is now known as b",
+            "=== b was kicked off #x by op (noise)",
+            "=== z was kicked off #x by op (never seen)",
+            "[12:00] <b> somebody else",
+        ],
+        &[
+            "a join {}",
+            r#"a rename_member {"display_name":"b"}"#,
+            r#"a leave {"reason":"kicked by op (noise)"}"#,
+            "b join {}",
+            r#"b post_message {"text":"somebody else"}"#,
+        ],
     );
 }
 
@@ -154,11 +174,46 @@ fn the_day_advances_after_midnight_and_system_lines_take_the_last_time() {
     assert_eq!(field(&commands[3], "occurred_at").as_i64(), Some(1_268_006_400_000 + 725 * 60_000));
 }
 
+/// The minutes of what is said at these times, and what is said about the times.
+fn minutes(dial: Dial, clocks: &[&str]) -> (Vec<i64>, Vec<String>) {
+    let mut file = FileState::new("den".into(), Some("2010-03-08".parse().unwrap()), dial);
+    let (mut planner, mut minutes, mut warnings) = (Planner::new(None), Vec::new(), Vec::new());
+    for clock in clocks {
+        let mut commands = Vec::new();
+        planner.line(&mut file, &"x:1".into(), &format!("[{clock}] <a> hi"), &mut commands).unwrap();
+        let at_ms = field(commands.last().unwrap(), "occurred_at").as_i64().unwrap();
+        minutes.push((at_ms - 1_268_006_400_000) / 60_000);
+        warnings.extend(file.take_warning());
+    }
+    (minutes, warnings)
+}
+
+#[test]
+fn a_clock_of_twelve_hours_goes_round_twice_a_day() {
+    let clocks = ["11:00", "12:59", "01:00", "11:59", "12:00", "12:59", "01:00"];
+    let (got, warnings) = minutes(Dial::Of12, &clocks);
+    assert_eq!(got, [660, 779, 780, 1_439, 1_440, 1_499, 1_500]);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("runs back from 12:59 to 01:00, and never shows 13:00"), "{warnings:?}");
+}
+
+#[test]
+fn a_clock_that_runs_back_within_a_day_is_told() {
+    let (got, warnings) =
+        minutes(Dial::Of24, &["10:00", "09:00", "02:00", "14:10", "02:10", "02:09", "02:00"]);
+    assert_eq!(got, [600, 540, 120, 850, 130, 129, 120], "as they are");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (warning, wanted) in warnings.iter().zip(["from 09:00 to 02:00, which", "from 14:10 to 02:10, which"])
+    {
+        assert!(warning.contains(wanted), "{warning}");
+    }
+}
+
 #[test]
 fn the_second_form_names_room_and_date_unless_a_room_is_given() {
     let line = "#ubuntu 2010-03-08 [01:00:00] <a> hi";
     for (given, wanted) in [(None, "#ubuntu"), (Some("lobby".to_owned()), "lobby")] {
-        let (mut commands, mut file) = (Vec::new(), FileState::new("stem".into(), None));
+        let (mut commands, mut file) = (Vec::new(), FileState::new("stem".into(), None, Dial::Of24));
         Planner::new(given).line(&mut file, &"x:1".into(), line, &mut commands).unwrap();
         assert!(commands.iter().all(|command| &*command.room == wanted));
         assert_eq!(field(&commands[2], "occurred_at").as_i64(), Some(1_268_006_400_000 + 3_600_000));
@@ -168,7 +223,7 @@ fn the_second_form_names_room_and_date_unless_a_room_is_given() {
 #[test]
 fn what_the_server_cannot_take_is_said() {
     let mut commands = Vec::new();
-    let mut file = FileState::new("den".into(), None);
+    let mut file = FileState::new("den".into(), None, Dial::Of24);
     let mut planner = Planner::new(None);
     let mut refused = |line: &str, file: &mut FileState| {
         planner.line(file, &"x:1".into(), line, &mut commands).unwrap_err()
@@ -177,7 +232,8 @@ fn what_the_server_cannot_take_is_said() {
     assert!(reason.starts_with("a user id must be"), "{reason}");
     let Problem::Unparsed(reason) = refused("hello", &mut file) else { panic!() };
     assert!(reason.contains("got \"hello\""), "{reason}");
-    let Problem::Refused(_, reason) = refused("[12:00] <a> hi", &mut FileState::new("my room".into(), None))
+    let Problem::Refused(_, reason) =
+        refused("[12:00] <a> hi", &mut FileState::new("my room".into(), None, Dial::Of24))
     else {
         panic!()
     };

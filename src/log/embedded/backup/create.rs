@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 
@@ -22,6 +23,10 @@ use crate::log::embedded::{OpenError, epoch, tier};
 
 /// Bytes copied at a time.
 const CHUNK_BYTES: u64 = 1024 * 1024;
+/// For how long another backup that is being begun is waited for before that is told, and how often it is
+/// looked for meanwhile.
+const WAITS_QUIETLY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What a backup that is not whole may hold.
 const LEFT_BEHIND: [&str; 7] = [PART, TAIL, "chain", "chain.tmp", "b3sums", "b3sums.tmp", "manifest.tmp"];
 /// A segment on its way into the store.
@@ -79,6 +84,17 @@ impl Source {
             }
             None => Err(no_log()),
         }
+    }
+
+    /// Refuses a store in the log's own directories, where no file may be but the log's.
+    fn is_apart_from(&self, store: &Path) -> Result<(), BackupError> {
+        let real = resolved(store).map_err(at(store))?;
+        for dir in [Some(&self.dir), self.cold.as_ref()].into_iter().flatten() {
+            if real.starts_with(resolved(dir).map_err(at(dir))?) {
+                return Err(BackupError::InLog { store: store.to_owned(), log: dir.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn firsts(&self) -> Result<Vec<u64>, BackupError> {
@@ -147,6 +163,17 @@ impl Source {
     }
 }
 
+/// A path without links, as far as it is there.
+fn resolved(path: &Path) -> std::io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            return Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) });
+        }
+    }
+    Ok(path)
+}
+
 /// The backup that is to be made.
 #[derive(Debug, Clone)]
 pub struct Wanted {
@@ -158,11 +185,13 @@ pub struct Wanted {
     pub read_models: serde_json::Value,
 }
 
-/// Makes a backup of all that is recorded by now. Segments that the store has are not copied again.
+/// Makes a backup of all that is recorded by now. Segments that the store has are not copied again. `waits`
+/// is told if another process keeps the store to itself for longer than a moment.
 pub fn create(
     source: &Source,
     store: &Path,
     wanted: Wanted,
+    waits: &mut dyn FnMut(),
     progress: Progress<'_>,
 ) -> Result<Manifest, BackupError> {
     let name = &wanted.name;
@@ -171,19 +200,20 @@ pub fn create(
     }
     let epoch = source.epoch()?;
     tier::check(&source.dir, source.cold.as_deref())?;
+    source.is_apart_from(store)?;
     let own = store.join(name);
-    let _held = hold(store, name)?.ok_or_else(|| BackupError::Exists { name: name.clone() })?;
+    let _held = hold(store, name, waits)?.ok_or_else(|| BackupError::Exists { name: name.clone() })?;
     // If that fails too, it is what was stopped.
     create_in(source, store, epoch, wanted, progress).inspect_err(|_| clear(&own))
 }
 
 /// Makes a backup's directory and holds it; `None` if another process does, or it is made already. What others left that were
 /// stopped is removed on the way; a directory that holds anything else is somebody's own.
-fn hold(store: &Path, name: &str) -> Result<Option<File>, BackupError> {
+fn hold(store: &Path, name: &str, waits: &mut dyn FnMut()) -> Result<Option<File>, BackupError> {
     make_dir(store)?;
     let gate = File::open(store).map_err(at(store))?;
-    // Until the directory is held it would be taken for such a one. Not every file system has locks.
-    let _ = gate.lock();
+    // Until the directory is held it would be taken for such a one.
+    lock(&gate, waits);
     for entry in std::fs::read_dir(store).map_err(at(store))? {
         let name = entry.map_err(at(store))?.file_name().to_string_lossy().into_owned();
         if is_name(&name) && !is_there(store, &name) {
@@ -199,6 +229,19 @@ fn hold(store: &Path, name: &str) -> Result<Option<File>, BackupError> {
     match names(&own).map_err(at(&own))?.into_iter().find(|name| !is_ours(name)) {
         Some(found) => Err(BackupError::Occupied { dir: own, found }),
         None => Ok(Some(held)),
+    }
+}
+
+/// Waits for a lock. Not every file system has some.
+fn lock(gate: &File, waits: &mut dyn FnMut()) {
+    let began = Instant::now();
+    while matches!(gate.try_lock(), Err(TryLockError::WouldBlock)) {
+        if began.elapsed() >= WAITS_QUIETLY {
+            waits();
+            let _ = gate.lock();
+            return;
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 

@@ -170,7 +170,7 @@ fn wanted() -> Wanted {
 fn restored(dir: &Path, hot: &Path, cold: &Path, last: Position) -> PathBuf {
     let (store, data) = (dir.join("store"), dir.join("restored"));
     let now = UnixMillis::new(1_700_000_000_000);
-    backup::create(&Source::new(hot, Some(cold)), &store, wanted(), &mut |_, _| {}).unwrap();
+    backup::create(&Source::new(hot, Some(cold)), &store, wanted(), &mut || {}, &mut |_, _| {}).unwrap();
     backup::restore(&store, "one", &data, Until::Position(last), now, &mut |_, _| {}).unwrap();
     data.join("log")
 }
@@ -307,7 +307,8 @@ async fn offline_commands_and_backups_look_at_the_right_cold_tier_too() {
     };
     let backed_up = |hot: &Path| {
         let source = Source::new(hot, Some(&cold));
-        backup::create(&source, &store, wanted(), &mut |_, _| {}).map_err(|error| error.to_string())
+        backup::create(&source, &store, wanted(), &mut || {}, &mut |_, _| {})
+            .map_err(|error| error.to_string())
     };
     for error in [verified(&hot_of_other).unwrap_err(), backed_up(&hot_of_other).unwrap_err()] {
         assert!(error.contains("is not this log's cold tier"), "{error}");

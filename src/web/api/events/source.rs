@@ -62,6 +62,11 @@ impl Source {
                 return Err((ErrorCode::NotFound, format!("there is no room {room}")));
             }
             let next = Revision::new(asked.from.unwrap_or(0));
+            if let Some(head) = head.filter(|head| next > head.next()) {
+                let why =
+                    format!("from is past the room's end: the last revision of {room} is {}", head.get());
+                return Err((ErrorCode::AheadOfLog, why));
+            }
             let last = ends_at(!asked.follow, asked.to.map(Revision::new), head);
             return Ok(Self::Room(OfRoom { log, stream, next, last, follow: asked.follow, before }));
         }

@@ -77,9 +77,17 @@ pub(in crate::web::api) async fn one(
     };
     match found {
         Ok(Some(document)) => HttpResponse::Ok().json(document),
-        Ok(None) => problem(ErrorCode::NotFound, format!("{} has no document {key:?}", *name)),
+        Ok(None) => problem(ErrorCode::NotFound, no_document(&name, &key)),
         Err(error) => refused(&error),
     }
+}
+
+fn no_document(name: &str, key: &str) -> String {
+    let form = dramatis_projections::named(name).map(|projection| projection.key_form());
+    let form = form.map_or_else(String::new, |form| {
+        format!("; its keys are as {form}, and revisions in keys have 20 digits")
+    });
+    format!("{name} has no document {key:?}{form}")
 }
 
 async fn then(api: &Api, name: &str, key: &str, as_of: AsOf) -> Result<Option<DocumentView>, AdminError> {
