@@ -418,6 +418,22 @@ fn a_wrong_method_is_told_the_right_ones_and_a_path_that_is_none_is_not_found() 
 }
 
 #[test]
+fn a_file_that_the_browser_has_is_not_sent_again() {
+    let (_data, server) = start();
+    let ask = |tag: &str| {
+        let headers = [("If-None-Match", tag)];
+        let request = Request { method: "GET", path: "/client.js", headers: &headers, body: "" };
+        request.send(server.address).unwrap()
+    };
+    let first = ask("\"another\"");
+    assert_eq!(first.status, 200);
+    let tag = first.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    assert_eq!(ask(tag).status, 304);
+    assert_eq!(ask(&format!("\"another\", W/{tag}")).status, 304);
+    assert_eq!(ask("no tag").status, 200);
+}
+
+#[test]
 fn what_is_got_can_be_asked_about() {
     let (_data, server) = start();
     server.open_room("lobby", "alice");

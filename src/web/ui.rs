@@ -1,7 +1,7 @@
 //! The chat page, the page of admins and the JavaScript client: plain files, compiled in.
 
-use actix_web::http::header;
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::{self, ETag, EntityTag, Header as _, IfNoneMatch};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 /// Scripts and styles come from here alone, and nobody may frame the page.
 const POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
@@ -82,18 +82,36 @@ const FILES: &[File] = files! {
 /// Adds the files' routes.
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     for file in FILES {
-        config.route(file.path, super::api::get().to(move || async move { answer(file) }));
+        let tag = EntityTag::new_strong(blake3::hash(file.text.as_bytes()).to_string());
+        config.route(
+            file.path,
+            super::api::get().to(move |request: HttpRequest| {
+                let answer = answer(file, &tag, &request);
+                async move { answer }
+            }),
+        );
     }
 }
 
-fn answer(file: &File) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, file.kind))
+/// The file, or that it is the one that the browser has: it asks each time, as after an upgrade the files
+/// go together.
+fn answer(file: &File, tag: &EntityTag, request: &HttpRequest) -> HttpResponse {
+    let is_known = match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => true,
+        Ok(IfNoneMatch::Items(known)) => known.iter().any(|known| known.weak_eq(tag)),
+        Err(_) => false,
+    };
+    let mut answer = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    answer
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(file.text)
+        .insert_header(ETag(tag.clone()));
+    if is_known {
+        return answer.finish();
+    }
+    answer.insert_header((header::CONTENT_TYPE, file.kind)).body(file.text)
 }
 
 #[cfg(test)]
