@@ -14,7 +14,7 @@ fn what_was_recorded_while_a_backup_was_made_is_within_its_reach() {
     let begun = UnixMillis::new(last.get() - 10_000);
     let wanted = Wanted { name: "one".into(), created_at: begun, read_models: serde_json::Value::Null };
     let store = data.dir.path().join("store");
-    backup::create(&Source::new(&data.log_dir(), None), &store, wanted, &mut |_, _| {}).unwrap();
+    backup::create(&Source::new(&data.log_dir(), None), &store, wanted, &mut || {}, &mut |_, _| {}).unwrap();
     let restore = |into: &str, time: i64| {
         let (into, until) = (data.dir.path().join(into), Until::Time(UnixMillis::new(time)));
         backup::restore(&store, "one", Path::new(&into), until, last, &mut |_, _| {})
