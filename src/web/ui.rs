@@ -56,6 +56,7 @@ const FILES: &[File] = files! {
     "/client.js": SCRIPT "client.js",
     "/client.d.ts": TYPES "client.d.ts",
     "/client/account.js": SCRIPT "client/account.js",
+    "/client/address.js": SCRIPT "client/address.js",
     "/client/api.js": SCRIPT "client/api.js",
     "/client/backoff.js": SCRIPT "client/backoff.js",
     "/client/client.js": SCRIPT "client/client.js",

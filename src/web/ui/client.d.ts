@@ -51,8 +51,11 @@ export interface Store {
 }
 
 export interface ConnectOptions {
-  /** Of the server; in a page, its own. Needed elsewhere. */
-  url?: string;
+  /**
+   * Of the server, with the path under which a proxy serves it, if it does so; in a page, its own. Needed elsewhere.
+   * Throws a `TypeError` for another than `http:` and `https:`, and for a query or a fragment.
+   */
+  url?: string | URL;
   /** In local mode: who this is. */
   user?: MemberId;
   /** A token, or where to get one; asked with `again` once the last one ran out or was refused. */
@@ -184,6 +187,7 @@ export interface Api {
   /** Who asks, and a page of the rooms that they are in. */
   me(options?: { limit?: number; after?: string }): Promise<{ user: MemberId; profile: any; invitations: { room: EntityId; title: string; by: MemberId }[]; rooms: any[]; next?: string }>;
   rooms(options?: { order?: "activity" | "title"; limit?: number; after?: string }): Promise<{ rooms: any[]; next?: string }>;
+  /** Asks a path of the server, such as `/api/rooms`. */
   room(room: EntityId): Promise<any>;
   members(room: EntityId): Promise<any[]>;
   timeline(room: EntityId, options?: { before?: Revision; limit?: number }): Promise<{ messages: any[]; more: boolean }>;

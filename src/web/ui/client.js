@@ -12,6 +12,7 @@
 // changes of transport; commands are promises that outlive interruptions and reloads and have
 // one effect each; the tabs of a person share one line.
 
+import { serverAddress } from "./client/address.js";
 import { Client } from "./client/client.js";
 
 export { Client } from "./client/client.js";
@@ -25,7 +26,8 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  * given before the line stands.
  *
  * @param {object} [options]
- * @param {string} [options.url] of the server; in a page, its own; needed elsewhere
+ * @param {string|URL} [options.url] of the server, with the path under which a proxy serves it, if it does so; in a
+ *   page, its own; needed elsewhere
  * @param {string} [options.user] in local mode: who this is
  * @param {string|((why: {again: boolean}) => string|Promise<string>)} [options.token] a token, or
  *   where to get one; asked with `again` once the last one ran out or was refused
@@ -45,8 +47,8 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  */
 export function connect(options = {}) {
   if (!options.url && !globalThis.location?.origin) throw new TypeError("`url` is needed outside of a page: expected the server's, such as \"http://127.0.0.1:7400\"");
+ * @throws {TypeError} for a `url` or `device` that is none
   return new Client({
-    url: globalThis.location?.origin,
     share: true,
     transports: ["socket", "stream", "poll"],
     WebSocket: globalThis.WebSocket,
@@ -54,3 +56,4 @@ export function connect(options = {}) {
     ...options,
   });
 }
+    url: serverAddress(options.url || globalThis.location.origin),

@@ -89,7 +89,8 @@ export class Client extends Emitter {
 
   #begin(name) {
     const options = this.#options;
-    const space = `dramatis:${new URL(options.url).host}:${name ?? "?"}`;
+    const { host, pathname } = new URL(options.url);
+    const space = `dramatis:${host}${pathname.replace(/\/+$/, "")}:${name ?? "?"}`;
     if (name === null) this.#isShared = false;
     else if (!options.store) this.#outbox.keepIn(defaultStore(`${space}:outbox`));
     const line = {

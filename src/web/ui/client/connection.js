@@ -3,6 +3,7 @@
 // It knows which rooms are followed and how far, from the messages that pass, so that each
 // hello resumes all of them in one round trip. It holds no events and gives no promises.
 
+import { addressOf } from "./address.js";
 import { Backoff } from "./backoff.js";
 import { Cursor } from "./cursor.js";
 import { randomId } from "./ids.js";
@@ -256,7 +257,7 @@ export class Connection {
 
   async #isReachable() {
     try {
-      const answer = await this.options.fetch(new URL("/api/health", this.options.url), { signal: AbortSignal.timeout(READY_WITHIN_MS), cache: "no-store" });
+      const answer = await this.options.fetch(addressOf(this.options.url, "/api/health"), { signal: AbortSignal.timeout(READY_WITHIN_MS), cache: "no-store" });
       return answer.ok;
     } catch {
       return false;
