@@ -109,6 +109,7 @@ export class Room {
   readonly id: EntityId;
   readonly state: "joining" | "catching_up" | "live" | "denied" | "closed" | "left";
   /** The room's last revision that is known of. */
+  /** One that is `denied` or `closed` is asked for again once this client opens or joins it. */
   readonly head: Revision | null;
   /** Messages of others past what was seen. */
   readonly unread: number;

@@ -5,7 +5,7 @@
 //     const client = connect({ user: "alice" });
 //     const lobby = client.room("lobby");
 //     lobby.on("event", (event) => console.log(event.revision, event.name, event.data));
-//     await lobby.join();
+//     await lobby.command("open_room", { title: "The lobby" }); // by whoever comes first; others join()
 //     await lobby.post("good evening");
 //
 // What it sees to: events come in order and once, over reconnects, restarts of the server and

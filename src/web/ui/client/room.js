@@ -33,6 +33,7 @@ export class Room extends Emitter {
   #cursor;
   #awaited = null; // the id of a subscribe whose answer is due
   #link;
+  #hasEntered = false; // since that was sent: a denial may be of before
   #seenDue = null;
   #seenTimer = null;
   #presence;
@@ -179,11 +180,21 @@ export class Room extends Emitter {
   }
 
   deny(why) {
+    this.#hasEntered = false;
     this.#end("denied", why);
   }
 
   lost() {
     clearTimeout(this.#placeTimer);
+  /** This person has come in, as far as is known: a room that was not to be read is asked for again. */
+  entered() {
+    if (this.state === "denied" || this.state === "closed") {
+      this.state = "joining";
+      this.#placeTries = 0;
+      this.subscribe();
+    } else if (this.#awaited !== null) this.#hasEntered = true;
+  }
+
     this.#awaited = null;
     this.#awaitsState = false;
     this.#stateTries = 0;
@@ -191,9 +202,13 @@ export class Room extends Emitter {
     this.#presence.clear();
   }
 
+    this.#hasEntered = false;
   attached({ id, epoch, head, how, code, unread, seen }) {
     // Only the answer to the newest wish counts: events before it belong to an older one.
-    if (id !== undefined && id !== this.#awaited) return;
+    if (id !== undefined && id !== this.#awaited) {
+      if (how !== "denied") this.entered(); // another tab of this person was let in
+      return;
+    }
     this.#awaited = null;
     const isAnother = how === "reset" || (this.#epoch ?? epoch) !== epoch;
     if (how === "denied") {
@@ -351,6 +366,10 @@ export class Room extends Emitter {
   }
 
   /** A read marker moved on another device: what was unread up to there is read. */
+    if (state === "denied" && this.#hasEntered) {
+      this.subscribe();
+      return;
+    }
   seenElsewhere(revision) {
     if (revision <= (this.seenRevision ?? -1)) return;
     this.seenRevision = revision;
