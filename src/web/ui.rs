@@ -61,6 +61,7 @@ const FILES: &[File] = files! {
     "/client/backoff.js": SCRIPT "client/backoff.js",
     "/client/client.js": SCRIPT "client/client.js",
     "/client/connection.js": SCRIPT "client/connection.js",
+    "/client/content.js": SCRIPT "client/content.js",
     "/client/cursor.js": SCRIPT "client/cursor.js",
     "/client/emitter.js": SCRIPT "client/emitter.js",
     "/client/errors.js": SCRIPT "client/errors.js",

@@ -14,6 +14,7 @@
 
 import { serverAddress } from "./client/address.js";
 import { Client } from "./client/client.js";
+import { contentObjection } from "./client/content.js";
 
 export { Client } from "./client/client.js";
 export { ClientError, Expired, HttpError, Rejected } from "./client/errors.js";
@@ -39,21 +40,26 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  * @param {boolean} [options.share] whether the tabs of a person share one line, where the browser can
  * @param {object} [options.store] where unanswered commands wait; see `client/store.js`
  * @param {number} [options.expireAfterMs] the age from which a command is handed back, not sent
+ * @param {number} [options.ephemeralBytesMax] what the server takes as the data of an ephemeral, where its
+ *   `socket.ephemeral.data_bytes_max` is set to another than 4,096
  * @param {string[]} [options.transports] `socket`, `stream`, `poll`, in order of preference
  * @param {typeof globalThis.WebSocket} [options.WebSocket] Node before 22 has none: without it
  *   the stream is used
  * @param {typeof globalThis.fetch} [options.fetch]
  * @returns {Client}
+ * @throws {TypeError} for a `url` or `device` that is none
  */
 export function connect(options = {}) {
   if (!options.url && !globalThis.location?.origin) throw new TypeError("`url` is needed outside of a page: expected the server's, such as \"http://127.0.0.1:7400\"");
- * @throws {TypeError} for a `url` or `device` that is none
+  const device = options.device ?? "";
+  const problem = typeof device === "string" ? contentObjection(device) : "expected text";
+  if (problem !== null) throw new TypeError(`\`device\`: ${problem}`);
   return new Client({
     share: true,
     transports: ["socket", "stream", "poll"],
     WebSocket: globalThis.WebSocket,
     fetch: (...parts) => globalThis.fetch(...parts),
     ...options,
+    url: serverAddress(options.url || globalThis.location.origin),
   });
 }
-    url: serverAddress(options.url || globalThis.location.origin),

@@ -227,6 +227,7 @@ export class Client extends Emitter {
     return {
       get user() { return client.user; },
       get isLive() { return client.greeting !== null; },
+      ephemeralBytesMax: client.#options.ephemeralBytesMax,
       send: (message) => client.#line.send(message),
       command: (...parts) => client.command(...parts),
       request: (frame) => client.#request(frame),
@@ -291,7 +292,6 @@ export class Client extends Emitter {
     this.emit("message", message);
   }
 
-  #ready(message) {
   // What was done on another device, if one's own stream is followed.
   #doneElsewhere({ name, data }) {
     const room = this.#rooms.get(data?.room);
@@ -299,6 +299,7 @@ export class Client extends Emitter {
     if (name === "InvitationEnded" && data.outcome === "accepted") room?.entered();
   }
 
+  #ready(message) {
     const rejoins = this.greeting !== null;
     this.greeting = message;
     this.user = message.user;
