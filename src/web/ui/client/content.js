@@ -44,8 +44,10 @@ export function contentObjection(value, depth = 0) {
 export function commandObjection({ name, data, expected }) {
   if (typeof name !== "string" || name === "") return `a command's name is text, such as "post_message"; got ${shown(name)}`;
   if (typeof (data ?? {}) !== "object" || Array.isArray(data)) return `the data of a command is an object; got ${shown(data)}`;
-  const problem = contentObjection(name) ?? contentObjection(data) ?? ((expected ?? null) === null ? null : revisionObjection(expected));
+  const problem = contentObjection(name) ?? contentObjection(data);
   if (problem !== null) return `${name}: ${problem}`;
+  const misplaced = placeObjection("expected", expected);
+  if (misplaced !== null) return `${name}: ${misplaced}`;
   const required = Object.hasOwn(REQUIRED, name) ? REQUIRED[name] : null;
   if (required === null) return null;
   for (const field of required) {
@@ -75,9 +77,16 @@ export function ephemeralObjection(data, bytesMax) {
 
 /** The same of what a page of the past is asked for with. */
 export function historyObjection({ before, limit }) {
-  if ((before ?? null) !== null && revisionObjection(before) !== null) return `\`before\`: ${revisionObjection(before)}`;
+  const misplaced = placeObjection("before", before);
+  if (misplaced !== null) return misplaced;
   const isLimit = Number.isInteger(limit) && limit >= 0 && limit <= HISTORY_LIMIT_MAX;
   return isLimit ? null : `\`limit\` is a whole number, 0 or more; got ${shown(limit)}`;
+}
+
+// The same of a revision that may be left out.
+function placeObjection(name, revision) {
+  const problem = (revision ?? null) === null ? null : revisionObjection(revision);
+  return problem === null ? null : `\`${name}\`: ${problem}`;
 }
 
 // The beginning of something as JSON.
