@@ -1,6 +1,8 @@
 // The client's parts that need no server.
 
 import assert from "node:assert/strict";
+import { readFile, readdir } from "node:fs/promises";
+import path from "node:path";
 import { test } from "node:test";
 
 import { connect } from "../../src/web/ui/client.js";
@@ -453,4 +455,14 @@ test("a stream that something on the way holds back is left for polls: none of i
 
 test("outside of a page a client says that it needs the server's address", () => {
   assert.throws(() => connect({ user: "alice" }), /`url` is needed/);
+});
+
+test("the files that the README fetches from a server are all that there are", async () => {
+  const root = path.resolve(import.meta.dirname, "../..");
+  const readme = await readFile(path.join(root, "README.md"), "utf8");
+  const listed = readme.match(/\/client\/\{([a-z,]+)\}\.js/)[1].split(",").map((name) => `${name}.js`);
+  const files = await readdir(path.join(root, "src/web/ui/client"));
+  assert.deepEqual(listed, files.filter((name) => name.endsWith(".js")).sort());
+  assert.match(readme, /\/client\{\.js,\.d\.ts,\/protocol\.d\.ts\}/);
+  assert.deepEqual(files.filter((name) => !name.endsWith(".js")), ["protocol.d.ts"]);
 });

@@ -51,8 +51,11 @@ export interface Store {
 }
 
 export interface ConnectOptions {
-  /** Of the server; in a page, its own. Needed elsewhere. */
-  url?: string;
+  /**
+   * Of the server, with the path under which a proxy serves it, if it does so; in a page, its own. Needed elsewhere.
+   * Throws a `TypeError` for another than `http:` and `https:`, and for a query or a fragment.
+   */
+  url?: string | URL;
   /** In local mode: who this is. */
   user?: MemberId;
   /** A token, or where to get one; asked with `again` once the last one ran out or was refused. */
@@ -62,7 +65,7 @@ export interface ConnectOptions {
    * token's `sub` tells; where that cannot be read no line is shared and no command outlives the page.
    */
   account?: string;
-  /** What the person would call this device. */
+  /** What the person would call this device. Throws a `TypeError` for what is no text. */
   device?: string;
   /** Stable over reconnects; made and kept by itself. */
   session?: string;
@@ -71,6 +74,8 @@ export interface ConnectOptions {
   store?: Store;
   /** The age from which a command is handed back, not sent; three days if left out. */
   expireAfterMs?: number;
+  /** What the server takes as the data of an ephemeral, where its `socket.ephemeral.data_bytes_max` is set to another than 4,096. */
+  ephemeralBytesMax?: number;
   /** In order of preference. */
   transports?: ("socket" | "stream" | "poll")[];
   WebSocket?: typeof globalThis.WebSocket;
@@ -104,6 +109,7 @@ export interface RoomEvents {
 /** A room as one follower sees it. Made by `client.room(id)`. */
 export class Room {
   readonly id: EntityId;
+  /** One that is `denied` or `closed` is asked for again once this client opens or joins it. */
   readonly state: "joining" | "catching_up" | "live" | "denied" | "closed" | "left";
   /** The room's last revision that is known of. */
   readonly head: Revision | null;
@@ -124,9 +130,9 @@ export class Room {
   unreact(target: Revision, emoji: string): Promise<Ack>;
   join(displayName?: string): Promise<Ack>;
   leave(reason?: string): Promise<Ack>;
-  /** A page of the past, oldest first. */
+  /** A page of the past, oldest first. Rejects with a `malformed` for what is no revision, or no number of events. */
   history(options?: { before?: Revision; limit?: number }): Promise<Page & { events: Event[] }>;
-  /** Broadcasts something that is not recorded; best effort. Throws a `malformed` for a name other than 1 to 32 of a-z 0-9 _. */
+  /** Broadcasts something that is not recorded; best effort. Throws a `malformed` for a name other than 1 to 32 of a-z 0-9 _, and a `too_big`. */
   ephemeral(name: string, data?: unknown): void;
   /** Call it at each keystroke: the others are told, at most every few seconds. */
   write(): void;
@@ -168,6 +174,7 @@ export class Client {
   once<Name extends keyof ClientEvents>(name: Name): Promise<ClientEvents[Name]>;
   /** Follows a room; the same room again gives the same object. One whose name or place no server takes is `denied`. */
   room(id: EntityId, from?: { epoch?: Epoch | null; after?: Revision | null; catchUp?: "events" | "state" }): Room;
+  /** Rejects at once with a `malformed` for what is known to be none, such as text with half of an emoji. */
   command(room: EntityId, name: string, data?: object, options?: CommandOptions): Promise<Ack>;
   /** Sends an expired command after all. */
   resend(id: CommandId): void;
@@ -180,6 +187,7 @@ export class Client {
 
 /** Lists that the server keeps. */
 export interface Api {
+  /** Asks a path of the server, such as `/api/rooms`. */
   request(path: string, init?: { body?: unknown; method?: string; headers?: Record<string, string>; signal?: AbortSignal }): Promise<any>;
   /** Who asks, and a page of the rooms that they are in. */
   me(options?: { limit?: number; after?: string }): Promise<{ user: MemberId; profile: any; invitations: { room: EntityId; title: string; by: MemberId }[]; rooms: any[]; next?: string }>;

@@ -5,14 +5,16 @@
 //     const client = connect({ user: "alice" });
 //     const lobby = client.room("lobby");
 //     lobby.on("event", (event) => console.log(event.revision, event.name, event.data));
-//     await lobby.join();
+//     await lobby.command("open_room", { title: "The lobby" }); // by whoever comes first; others join()
 //     await lobby.post("good evening");
 //
 // What it sees to: events come in order and once, over reconnects, restarts of the server and
 // changes of transport; commands are promises that outlive interruptions and reloads and have
 // one effect each; the tabs of a person share one line.
 
+import { serverAddress } from "./client/address.js";
 import { Client } from "./client/client.js";
+import { contentObjection } from "./client/content.js";
 
 export { Client } from "./client/client.js";
 export { ClientError, Expired, HttpError, Rejected } from "./client/errors.js";
@@ -25,7 +27,8 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  * given before the line stands.
  *
  * @param {object} [options]
- * @param {string} [options.url] of the server; in a page, its own; needed elsewhere
+ * @param {string|URL} [options.url] of the server, with the path under which a proxy serves it, if it does so; in a
+ *   page, its own; needed elsewhere
  * @param {string} [options.user] in local mode: who this is
  * @param {string|((why: {again: boolean}) => string|Promise<string>)} [options.token] a token, or
  *   where to get one; asked with `again` once the last one ran out or was refused
@@ -37,20 +40,26 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  * @param {boolean} [options.share] whether the tabs of a person share one line, where the browser can
  * @param {object} [options.store] where unanswered commands wait; see `client/store.js`
  * @param {number} [options.expireAfterMs] the age from which a command is handed back, not sent
+ * @param {number} [options.ephemeralBytesMax] what the server takes as the data of an ephemeral, where its
+ *   `socket.ephemeral.data_bytes_max` is set to another than 4,096
  * @param {string[]} [options.transports] `socket`, `stream`, `poll`, in order of preference
  * @param {typeof globalThis.WebSocket} [options.WebSocket] Node before 22 has none: without it
  *   the stream is used
  * @param {typeof globalThis.fetch} [options.fetch]
  * @returns {Client}
+ * @throws {TypeError} for a `url` or `device` that is none
  */
 export function connect(options = {}) {
   if (!options.url && !globalThis.location?.origin) throw new TypeError("`url` is needed outside of a page: expected the server's, such as \"http://127.0.0.1:7400\"");
+  const device = options.device ?? "";
+  const problem = typeof device === "string" ? contentObjection(device) : "expected text";
+  if (problem !== null) throw new TypeError(`\`device\`: ${problem}`);
   return new Client({
-    url: globalThis.location?.origin,
     share: true,
     transports: ["socket", "stream", "poll"],
     WebSocket: globalThis.WebSocket,
     fetch: (...parts) => globalThis.fetch(...parts),
     ...options,
+    url: serverAddress(options.url || globalThis.location.origin),
   });
 }

@@ -1,6 +1,7 @@
 // The HTTP side: lists that the server keeps. With a token they are read with the same rights as the line; in local
 // mode, where anyone may say to be anyone, they are open to all.
 
+import { addressOf } from "./address.js";
 import { HttpError } from "./errors.js";
 
 const PAGE_LEN = 500;
@@ -15,7 +16,7 @@ export class Api {
     Object.assign(this, { url, user, fetch, tokens });
   }
 
-  /** Asks a path of the API; resolves with its JSON, rejects with `HttpError`. */
+  /** Asks a path of the server, such as `/api/rooms`; resolves with its JSON, rejects with `HttpError`. */
   async request(path, init = {}) {
     const token = await this.tokens.last();
     let answer = await this.#send(path, init, token);
@@ -35,7 +36,7 @@ export class Api {
       ...(body !== undefined && { "content-type": "application/json" }),
       ...init.headers,
     };
-    return this.fetch(new URL(path, this.url), { ...init, headers, ...(body !== undefined && { body: JSON.stringify(body) }) });
+    return this.fetch(addressOf(this.url, path), { ...init, headers, ...(body !== undefined && { body: JSON.stringify(body) }) });
   }
 
   /** Who asks, and a page of the rooms that they are in: `{ user, profile, invitations, rooms, next? }`. */

@@ -18,6 +18,8 @@ import { transportsOf } from "./transports.js";
 const ME = "me";
 /** Requests that wait for an answer at once. */
 const REQUESTS_MAX = 100;
+/** Once they are acked their author may read the room. */
+const ENTERING = ["open_room", "join"];
 const CLOSED = "the client was closed";
 const REPLACED_CLOSE = 4507;
 /** How long a fresh token may take before what was refused without it is sent again, in milliseconds. */
@@ -63,6 +65,7 @@ export class Client extends Emitter {
       expireAfterMs: options.expireAfterMs,
       send: (frame) => this.#line.send(frame),
     });
+    this.#outbox.on("settled", ({ entry: { frame }, ack }) => ack && ENTERING.includes(frame.name) && this.#rooms.get(frame.room)?.entered());
     this.#outbox.on("changed", () => this.emit("pending", this.pending));
     for (const name of ["settled", "expired"]) this.#outbox.on(name, (value) => this.emit(name, value));
     this.#outbox.on("storage", (error) => this.emit("problem", error));
@@ -89,7 +92,8 @@ export class Client extends Emitter {
 
   #begin(name) {
     const options = this.#options;
-    const space = `dramatis:${new URL(options.url).host}:${name ?? "?"}`;
+    const { host, pathname } = new URL(options.url);
+    const space = `dramatis:${host}${pathname.replace(/\/+$/, "")}:${name ?? "?"}`;
     if (name === null) this.#isShared = false;
     else if (!options.store) this.#outbox.keepIn(defaultStore(`${space}:outbox`));
     const line = {
@@ -223,6 +227,7 @@ export class Client extends Emitter {
     return {
       get user() { return client.user; },
       get isLive() { return client.greeting !== null; },
+      ephemeralBytesMax: client.#options.ephemeralBytesMax,
       send: (message) => client.#line.send(message),
       command: (...parts) => client.command(...parts),
       request: (frame) => client.#request(frame),
@@ -283,11 +288,15 @@ export class Client extends Emitter {
       case "subscribed": this.#subscribed(message); break;
       default: this.#rooms.get(message.room)?.take(message);
     }
-    // What was read on another device, if one's own stream is followed.
-    if (message.room === ME && message.name === "ReadMarkerMoved") {
-      this.#rooms.get(message.data.room)?.seenElsewhere(message.data.revision);
-    }
+    if (message.type === "event" && message.room === ME) this.#doneElsewhere(message);
     this.emit("message", message);
+  }
+
+  // What was done on another device, if one's own stream is followed.
+  #doneElsewhere({ name, data }) {
+    const room = this.#rooms.get(data?.room);
+    if (name === "ReadMarkerMoved") room?.seenElsewhere(data.revision);
+    if (name === "InvitationEnded" && data.outcome === "accepted") room?.entered();
   }
 
   #ready(message) {

@@ -3,6 +3,7 @@
 // It knows which rooms are followed and how far, from the messages that pass, so that each
 // hello resumes all of them in one round trip. It holds no events and gives no promises.
 
+import { addressOf } from "./address.js";
 import { Backoff } from "./backoff.js";
 import { Cursor } from "./cursor.js";
 import { randomId } from "./ids.js";
@@ -28,6 +29,7 @@ const LOST_CLOSE = 1006;
 const SILENT_CLOSE = 4002;
 /** Below are codes that a proxy or the network ends a line with, from here on those of a server. */
 const SERVER_CLOSE_MIN = 4000;
+const MALFORMED_CLOSE = 4500;
 const TOKEN_CLOSE = 4501;
 const REPLACED_CLOSE = 4507;
 
@@ -207,7 +209,10 @@ export class Connection {
     if (this.#isStopped) return;
     if (code === TOKEN_CLOSE && await this.#hasAnother(wasReady, reason)) return;
     if (this.#isStopped || this.#line) return;
-    if (code >= 4500 && code <= 4999) {
+    // A line that stood has said too much that the server could not read. That was refused and is not said
+    // again: what waits behind it goes over another line. A hello that is none would be none the next time too.
+    const isRefused = code >= 4500 && code <= 4999 && !(code === MALFORMED_CLOSE && wasReady);
+    if (isRefused) {
       this.#say({ state: "closed", code, reason: reason || `closed by the server (${code})` });
       return;
     }
@@ -256,7 +261,7 @@ export class Connection {
 
   async #isReachable() {
     try {
-      const answer = await this.options.fetch(new URL("/api/health", this.options.url), { signal: AbortSignal.timeout(READY_WITHIN_MS), cache: "no-store" });
+      const answer = await this.options.fetch(addressOf(this.options.url, "/api/health"), { signal: AbortSignal.timeout(READY_WITHIN_MS), cache: "no-store" });
       return answer.ok;
     } catch {
       return false;

@@ -7,6 +7,7 @@
 // for one that names a message by its revision, where the server has another history since (of a
 // backup, or cut by a repair): there that revision is another message, or none.
 
+import { commandObjection } from "./content.js";
 import { Emitter } from "./emitter.js";
 import { ClientError, Expired, Rejected } from "./errors.js";
 import { idObjection } from "./ids.js";
@@ -335,7 +336,7 @@ export class Outbox extends Emitter {
 
   // Why the server would not take a frame, as far as that is known here; null if it may.
   #objection(frame) {
-    const malformed = idObjection(frame.id);
+    const malformed = idObjection(frame.id) ?? commandObjection(frame);
     if (malformed !== null) return { code: "malformed", message: malformed };
     if (this.messageBytesMax === Infinity) return null;
     const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;

@@ -1,5 +1,7 @@
 // What a client without a WebSocket says: one request after the other, so that the order stays.
 
+import { addressOf } from "./address.js";
+
 export const JSON_TYPE = { "content-type": "application/json" };
 /** Pause before a request is sent again that the server could not take, in milliseconds. */
 const AGAIN_MS = 1_000;
@@ -35,7 +37,7 @@ export function postedLine({ fetch }, link, run) {
     link.closed({ code, reason });
   };
   const ask = async (path, init) => {
-    const answer = await fetch(new URL(path, link.url), { ...init, signal });
+    const answer = await fetch(addressOf(link.url, path), { ...init, signal });
     if (answer.ok) return answer;
     const problem = parsed(await answer.text());
     throw Object.assign(new Error(problem.detail ?? `the server answered ${answer.status}`), { code: closeCodeOf(answer.status, problem) });
@@ -72,7 +74,7 @@ class Posts {
   async #post(message) {
     if (this.signal.aborted) return;
     const isCommand = message.type === "command";
-    const answer = await this.fetch(new URL(isCommand ? "/api/commands" : "/api/frames", this.link.url), {
+    const answer = await this.fetch(addressOf(this.link.url, isCommand ? "/api/commands" : "/api/frames"), {
       method: "POST",
       headers: { ...JSON_TYPE, ...await headersOf(this.link, this.hello) },
       body: JSON.stringify(message),

@@ -1,5 +1,6 @@
 // A room as one follower sees it: its events in order and once, commands, who is there.
 
+import { EPHEMERAL_BYTES_MAX, ephemeralObjection, historyObjection } from "./content.js";
 import { Cursor } from "./cursor.js";
 import { Emitter } from "./emitter.js";
 import { ClientError } from "./errors.js";
@@ -32,6 +33,7 @@ const PASSING = ["rate_limited", "unavailable"];
 export class Room extends Emitter {
   #cursor;
   #awaited = null; // the id of a subscribe whose answer is due
+  #hasEntered = false; // since that was sent: a denial may be of before
   #link;
   #seenDue = null;
   #seenTimer = null;
@@ -115,14 +117,19 @@ export class Room extends Emitter {
 
   /** A page of the past, oldest first: `{ events, more }`. @param {{before?: number, limit?: number}} [options] */
   history({ before, limit = 50 } = {}) {
+    const problem = historyObjection({ before, limit });
+    if (problem !== null) return Promise.reject(new ClientError("malformed", problem));
     return this.#link.request({ type: "history", room: this.id, ...(before !== undefined && { before }), limit });
   }
 
-  /** Broadcasts something that is not recorded; best effort. Throws what no server would take. */
+  /** Broadcasts something that is not recorded; best effort. Throws what the server would not take. */
   ephemeral(name, data = {}) {
     refuse(nameObjection(name));
     // Here it throws at whoever gives what is no JSON, not on the way.
-    this.#link.send({ type: "ephemeral", room: this.id, name, data: JSON.parse(JSON.stringify(data)) });
+    const said = JSON.parse(JSON.stringify(data));
+    const problem = ephemeralObjection(said, this.#link.ephemeralBytesMax ?? EPHEMERAL_BYTES_MAX);
+    if (problem !== null) throw new ClientError(problem.code, problem.message);
+    this.#link.send({ type: "ephemeral", room: this.id, name, data: said });
   }
 
   /** Call it at each keystroke: it tells the others, at most every few seconds. */
@@ -173,9 +180,19 @@ export class Room extends Emitter {
   subscribe() {
     clearTimeout(this.#placeTimer);
     this.#awaited = randomId();
+    this.#hasEntered = false;
     const { catch_up: catchUp, ...place } = this.#cursor.fields();
     const wantsState = catchUp !== undefined && this.#stateTries < STATE_TRIES_MAX;
     this.#link.send({ type: "subscribe", id: this.#awaited, room: this.id, ...place, ...(wantsState && { catch_up: catchUp }) });
+  }
+
+  /** This person has come in, as far as is known: a room that was not to be read is asked for again. */
+  entered() {
+    if (this.state === "denied" || this.state === "closed") {
+      this.state = "joining";
+      this.#placeTries = 0;
+      this.subscribe();
+    } else if (this.#awaited !== null) this.#hasEntered = true;
   }
 
   deny(why) {
@@ -185,6 +202,7 @@ export class Room extends Emitter {
   lost() {
     clearTimeout(this.#placeTimer);
     this.#awaited = null;
+    this.#hasEntered = false;
     this.#awaitsState = false;
     this.#stateTries = 0;
     if (this.state === "live") this.state = "catching_up";
@@ -193,7 +211,10 @@ export class Room extends Emitter {
 
   attached({ id, epoch, head, how, code, unread, seen }) {
     // Only the answer to the newest wish counts: events before it belong to an older one.
-    if (id !== undefined && id !== this.#awaited) return;
+    if (id !== undefined && id !== this.#awaited) {
+      if (how !== "denied") this.entered(); // another tab of this person was let in
+      return;
+    }
     this.#awaited = null;
     const isAnother = how === "reset" || (this.#epoch ?? epoch) !== epoch;
     if (how === "denied") {
@@ -345,6 +366,10 @@ export class Room extends Emitter {
   }
 
   #end(state, why) {
+    if (state === "denied" && this.#hasEntered) {
+      this.subscribe();
+      return;
+    }
     this.state = state;
     this.#presence.clear();
     this.emit(state, why);

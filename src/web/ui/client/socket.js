@@ -4,14 +4,14 @@
 // `message(object)`, `heard()` and `closed({ code, reason })`, of which the last comes once.
 // A line has `send(object)` and `close()`.
 
+import { socketAddress } from "./address.js";
+
 export const SUBPROTOCOL = "dramatis.v1.json";
 
 /** @param {{WebSocket: typeof WebSocket}} parts */
 export function socketTransport(parts) {
   return (link) => {
-    const address = new URL("/socket", link.url);
-    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new parts.WebSocket(address.href, SUBPROTOCOL);
+    const socket = new parts.WebSocket(socketAddress(link.url), SUBPROTOCOL);
     let isOver = false;
     const over = (code, reason) => {
       if (isOver) return;

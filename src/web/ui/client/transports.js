@@ -1,5 +1,6 @@
 // Which ways to the server there are, in order of preference.
 
+import { socketAddress } from "./address.js";
 import { pollTransport } from "./poll.js";
 import { socketTransport, SUBPROTOCOL } from "./socket.js";
 import { streamTransport } from "./stream.js";
@@ -28,9 +29,7 @@ const KNOCK = JSON.stringify({ type: "pong" });
 /** Whether a WebSocket opens and what is said over it is answered: some on the way let nothing but the handshake pass. */
 function answers(WebSocket, url) {
   return new Promise((resolve) => {
-    const address = new URL("/socket", url);
-    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(address.href, SUBPROTOCOL);
+    const socket = new WebSocket(socketAddress(url), SUBPROTOCOL);
     const end = (isThere) => {
       clearTimeout(timer);
       socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
