@@ -137,6 +137,34 @@ describe("the keyboard's place in the messages", () => {
   });
 });
 
+describe("a message whose event comes before its answer", () => {
+  test("is there once", async () => {
+    const alice = await come("alice");
+    const counts = await alice.page.evaluate(async () => {
+      const [{ Conversation }, { Emitter }] = await Promise.all(["/ui/conversation.js", "/client/emitter.js"].map((path) => import(path)));
+      const frame = { room: "r", name: "post_message", data: { text: "once", kind: "text" } };
+      const entry = { id: "c", state: "sent", createdAt: 0, frame };
+      const room = Object.assign(new Emitter(), { cursor: { after: 0 }, unread: 0, unfollow: () => {} });
+      const client = Object.assign(new Emitter(), {
+        user: "alice", pending: [entry], status: { state: "live" }, room: () => room, api: { members: async () => [] },
+      });
+      const conversation = new Conversation(client, "r", Object.assign(new Emitter(), { of: () => [] }));
+      const count = () => conversation.window.items.length + conversation.outgoing.length;
+      const found = [count()];
+      room.emit("reset", { epoch: "e" });
+      room.emit("event", { name: "MessagePosted", revision: 0, by: "alice", command: "c", occurred_at: 0, data: frame.data });
+      room.emit("live");
+      found.push(count());
+      client.pending = [];
+      client.emit("settled", { entry, ack: { revision: 0 } });
+      found.push(count());
+      conversation.close();
+      return found;
+    });
+    assert.deepEqual(counts, [1, 1, 1]);
+  });
+});
+
 describe("messages of a group", () => {
   test("are each said to be whose they are", async () => {
     await open("grouped");
