@@ -53,6 +53,7 @@ const FILES: &[File] = files! {
     "/ui/timeline.js": SCRIPT "timeline.js",
     "/ui/welcome.js": SCRIPT "welcome.js",
     "/ui/window.js": SCRIPT "window.js",
+    "/ui/words.js": SCRIPT "words.js",
     "/client.js": SCRIPT "client.js",
     "/client.d.ts": TYPES "client.d.ts",
     "/client/account.js": SCRIPT "client/account.js",

@@ -171,10 +171,13 @@ describe("a reader so far back that the newest is not held", () => {
     await alice.page.locator("#banner").waitFor();
     await alice.say("written far back");
     await alice.page.locator(".message.waiting", { hasText: "written far back" }).waitFor();
+    // It is not what was said next after what is above it.
+    await alice.page.locator("#timeline .gap", { hasText: "messages in between" }).waitFor();
+    assert.equal(await alice.page.locator("#timeline .gap + .message.waiting").count(), 1);
     await alice.picture("detached-offline");
     proxy.restore();
     await until("it is sent", async () => await alice.message("written far back").count() === 1
-      && await alice.page.locator(".message.waiting, .message.sending").count() === 0);
+      && await alice.page.locator(".message.waiting, .message.sending, .gap").count() === 0);
     await proxy.stop();
   });
 });

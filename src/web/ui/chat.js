@@ -28,6 +28,7 @@ class Chat {
     this.me = me;
     this.held = new Map(); // room -> Conversation, the longest unvisited first
     this.current = null;
+    this.coming = null; // where a person goes, and what had the focus then: { room, from }
     this.news = [];
     byId("my-name").textContent = me;
     paintAvatar(byId("my-avatar"), me, me);
@@ -49,7 +50,7 @@ class Chat {
     this.timeline = new Timeline(
       { scroller: byId("scroller"), list: byId("timeline"), pill: byId("pill"), historyNote: byId("history-note") },
       { ...calls, atBottom: () => this.markSeen() });
-    this.panel = new Panel({ ...calls, saveEdit: (item, text) => this.current.edit(item.revision, text), leave: () => this.leave(), invite: (member) => this.invite(member) });
+    this.panel = new Panel({ ...calls, saveEdit: (revision, text) => this.current.edit(revision, text), leave: () => this.leave(), invite: (member) => this.invite(member) });
     this.composer = this.makeComposer();
     new Invitations(this.client, standing, (room) => this.go(room));
     this.wire();
@@ -65,7 +66,7 @@ class Chat {
         this.current.newFrom = null;
         return this.current.post(text, kind, replyTo);
       },
-      edit: (item, text) => this.current.edit(item.revision, text),
+      edit: (revision, text) => this.current.edit(revision, text),
       nick: (name) => this.ask(() => this.current.room.command("rename_member", { display_name: name })),
       editLast: () => {
         const last = this.current?.ownLast();
@@ -132,7 +133,20 @@ class Chat {
   go(room) {
     if (room === roomInAddress()) this.enter(room);
     else location.hash = encodeURIComponent(room);
+    this.coming = { room, from: document.activeElement };
     this.composer.focus();
+    this.placeFocus();
+  }
+
+  // Who went to a room writes next. Where that cannot be, or not yet, the messages have the focus, unless the
+  // person has gone elsewhere since.
+  placeFocus() {
+    if (!this.coming || this.coming.room !== this.current?.id) return;
+    const { from } = this.coming;
+    const isWaiting = [from, document.body, byId("scroller"), this.composer.text].includes(document.activeElement);
+    if (isWaiting && this.composer.isHidden) byId("scroller").focus({ preventScroll: true });
+    else if (isWaiting) this.composer.focus();
+    if (!isWaiting || !this.composer.isHidden) this.coming = null;
   }
 
   enter(id) {
@@ -142,7 +156,7 @@ class Chat {
     this.current?.room.stopWriting();
     if (this.current) this.current.newFrom = null;
     this.current = this.hold(id);
-    this.composer.show(`draft:${this.me}:${id}`, "Message");
+    this.composer.show(`draft:${this.me}:${id}`, "Message", this.current);
     this.timeline.show(this.current);
     say(byId("join-error"), "");
     remember("sessionStorage", "room", id);
@@ -178,7 +192,7 @@ class Chat {
     conversation.holdsStill = () => isShown() && !this.timeline.isAtBottom;
     conversation.on("changed", () => isShown() && this.changed());
     conversation.on("arrived", (item) => this.arrived(conversation, item));
-    conversation.on("restarted", (isAnother) => isAnother && isShown() && this.composer.loseMode());
+    conversation.on("restarted", () => isShown() && this.composer.confirm());
     conversation.on("head", () => (isShown() ? this.headDue() : this.sidebar.refreshSoon()));
     return conversation;
   }
@@ -227,11 +241,15 @@ class Chat {
   drawHead() {
     const conversation = this.current;
     byId("members-open").hidden = !conversation;
+    const wrote = this.composer.text === document.activeElement;
     this.composer.isHidden = !conversation?.isMember || conversation.window.isClosed || conversation.problem !== null;
+    if (wrote && this.composer.isHidden) byId("scroller").focus({ preventScroll: true });
+    this.placeFocus();
     if (!conversation) return this.note("Pick a room from the list, or open one.");
     const title = conversation.title(this.sidebar.entryOf(conversation.id)?.title);
     byId("room-title").textContent = title;
     document.title = `${title} · dramatis`;
+    this.composer.confirm();
     this.drawPeople(conversation);
     this.drawTyping(conversation);
     const { isMember, window, problem } = conversation;
@@ -318,7 +336,7 @@ class Chat {
     if (target && !target.isRemoved && target.by === this.me) composer.edit(target, item.text);
     else composer.take(item.text, item.kind);
     const answered = item.name === "post_message" && this.current.window.byRevision.get(item.replyTo);
-    if (answered && composer === this.composer) composer.reply(answered, describe(this.current, answered));
+    if (answered && composer === this.composer) composer.reply(answered);
     this.current.discard(item);
   }
 
@@ -332,7 +350,7 @@ class Chat {
 
   messageCalls() {
     return {
-      reply: (item) => this.composer.reply(item, describe(this.current, item)),
+      reply: (item) => this.composer.reply(item),
       thread: (item) => this.panel.openThread(this.current, item),
       edit: (item) => this.composer.edit(item),
       remove: (item) => window.confirm("Remove this message for everyone?") && this.ask(() => this.current.room.redact(item.revision)),

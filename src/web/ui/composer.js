@@ -2,20 +2,26 @@
 
 import { byId, recall, remember, say } from "./dom.js";
 import { icon, placeIcons } from "./icons.js";
+import { describe } from "./message-list.js";
 
 const HEIGHT_MAX_PX = 180;
+const REPLACED = "The room's history was replaced, and the message that this is about is not in it any more.";
+const REMOVED = "The message that this is about was removed meanwhile.";
 
 export class Composer {
   /**
    * @param {HTMLElement} place where the form is put
-   * @param {object} on `post(text, kind, replyTo)`, `edit(item, text)`, which reject with what is not
+   * @param {object} on `post(text, kind, replyTo)`, `edit(revision, text)`, which reject with what is not
    *   taken, and where they make sense `nick(name)`, `editLast()`, `list()`, `writing()`, `silent()`
    * @param {string} label
    */
   constructor(place, on, label) {
     this.on = on;
-    this.mode = null; // { type: "reply" | "edit", item, label }
+    // { type: "reply" | "edit", revision, epoch }: which message of which history it is about, and `isKept` for
+    // one of a draft that was not looked up since.
+    this.mode = null;
     this.before = null; // what an edit has put aside: { mode, text }
+    this.isDue = false; // it was asked to send a draft whose message could not be looked up yet
     this.draftKey = null;
     this.form = byId("composer-template").content.firstElementChild.cloneNode(true);
     this.text = this.form.querySelector("textarea");
@@ -34,15 +40,42 @@ export class Composer {
     place.append(this.form);
   }
 
-  /** Shows the draft of this place; drafts outlive a reload. */
-  show(draftKey, placeholder) {
+  /**
+   * Shows the draft of this place; drafts outlive a reload, with what they answer or edit.
+   * @param {(revision: number) => object | undefined} [find] a message as it is held
+   */
+  show(draftKey, placeholder, conversation, find = (revision) => conversation.window.byRevision.get(revision)) {
     this.draftKey = null;
-    this.before = null;
-    this.setMode(null);
-    this.fill(recall("sessionStorage", draftKey) ?? "");
+    this.isDue = false;
+    Object.assign(this, { conversation, find });
+    const { text, mode, before } = draftOf(recall("sessionStorage", draftKey) ?? "");
+    this.before = before;
+    this.setMode(mode);
+    this.fill(text);
     this.draftKey = draftKey;
     this.text.placeholder = placeholder;
     this.problem("");
+    this.confirm();
+  }
+
+  /** Looks whether what a reply or an edit is about is there still, as far as that is known by now. */
+  confirm() {
+    const { mode, conversation: { epoch } } = this;
+    if (!mode || epoch === null) return undefined;
+    if ([mode, this.before?.mode].some((one) => one && one.epoch !== epoch)) return this.loseMode(REPLACED);
+    const item = this.find(mode.revision);
+    if (item && mode.isKept) {
+      // While it is being written, sending tells.
+      if (item.isRemoved) return this.loseMode(REMOVED);
+      mode.isKept = false;
+      this.setMode(mode);
+    }
+    if (this.isDue && this.conversation.window.isLive) this.submit();
+    return undefined;
+  }
+
+  get isHidden() {
+    return this.form.hidden;
   }
 
   set isHidden(isHidden) {
@@ -55,19 +88,26 @@ export class Composer {
     this.text.focus();
   }
 
-  reply(item, label) {
+  reply(item) {
     this.leaveEdit();
-    this.setMode({ type: "reply", item, label: `Reply to ${label}` });
+    this.setMode(this.about("reply", item));
+    this.keepDraft();
     this.focus();
   }
 
   /** Edits a message; what was being written meanwhile is put aside and comes back. */
   edit(item, text = item.text) {
     if (this.mode?.type !== "edit") this.before = { mode: this.mode, text: this.text.value };
-    this.setMode({ type: "edit", item, label: "Edit your message" });
+    this.setMode(this.about("edit", item));
     this.fill(text);
+    this.keepDraft();
     this.focus();
     this.text.setSelectionRange(text.length, text.length);
+  }
+
+  about(type, { revision }) {
+    this.isDue = false;
+    return { type, revision, epoch: this.conversation.epoch };
   }
 
   /** Takes words back that were not sent, before what is being written now. */
@@ -80,28 +120,32 @@ export class Composer {
   }
 
   cancel() {
+    this.isDue = false;
     if (this.mode?.type === "edit") this.leaveEdit();
     else this.setMode(null);
+    this.keepDraft();
     this.focus();
   }
 
   leaveEdit() {
     if (this.mode?.type !== "edit") return;
+    this.isDue = false;
     const { mode, text } = this.before ?? { mode: null, text: "" };
     this.before = null;
     this.setMode(mode);
     this.fill(text);
+    this.keepDraft();
+    this.confirm();
   }
 
-  /** What a reply or an edit is about is there no more: its words stay, to be sent as they are or not. */
-  loseMode() {
-    if (!this.mode) return;
+  // What a reply or an edit is about is there no more: its words stay, to be sent as they are or not.
+  loseMode(why) {
     const words = [this.before?.text, this.text.value].filter(Boolean).join("\n");
     this.before = null;
     this.setMode(null);
     this.fill(words);
     this.keepDraft();
-    this.problem("The room's history was replaced, and the message that this is about is not in it any more.");
+    this.problem(why);
   }
 
   problem(text) {
@@ -135,7 +179,9 @@ export class Composer {
   }
 
   keepDraft() {
-    if (this.draftKey && this.mode?.type !== "edit") remember("sessionStorage", this.draftKey, this.text.value);
+    if (!this.draftKey) return;
+    const { text: { value: text }, mode, before } = this;
+    remember("sessionStorage", this.draftKey, text || mode ? JSON.stringify({ text, mode, before }) : "");
   }
 
   // What was written stays until it is taken.
@@ -143,18 +189,23 @@ export class Composer {
     const text = this.text.value.replace(/\s+$/, "");
     if (text.trim() === "") return;
     this.problem("");
+    this.isDue = false;
     const { mode, draftKey } = this;
+    this.confirm();
+    if (this.mode !== mode) return; // it says so
+    this.isDue = mode?.isKept === true && !this.conversation.window.isLive;
+    if (this.isDue) return;
     const [, command, rest] = text.match(/^\/(me|nick)(?:\s+([\s\S]*))?$/) ?? [];
     try {
       if (mode?.type === "edit") {
-        if (text !== mode.item.text) await this.on.edit(mode.item, text);
+        if (text !== this.find(mode.revision)?.text) await this.on.edit(mode.revision, text);
       } else if (command && !rest) {
         this.problem(command === "me" ? "Say what you do: /me waves" : "Say the new name: /nick Alice B.");
         return;
       } else if (command === "nick") {
         this.on.nick?.(rest);
       } else {
-        await this.on.post(rest ?? text, command ? "action" : "text", mode?.item.revision ?? null);
+        await this.on.post(rest ?? text, command ? "action" : "text", mode?.revision ?? null);
       }
     } catch (error) {
       if (draftKey === this.draftKey) this.problem(notTaken(error));
@@ -171,11 +222,18 @@ export class Composer {
   }
 
   setMode(mode) {
+    if (!mode) this.isDue = false;
     this.mode = mode;
-    this.context.querySelector("span").textContent = mode?.label ?? "";
+    this.context.querySelector("span").textContent = mode ? this.label(mode) : "";
     this.context.hidden = !mode;
     this.sendButton.setAttribute("aria-label", mode?.type === "edit" ? "Save" : "Send");
     this.sendButton.replaceChildren(icon(mode?.type === "edit" ? "check" : "send"));
+  }
+
+  label({ type, revision }) {
+    if (type === "edit") return "Edit your message";
+    const item = this.find(revision);
+    return `Reply to ${item ? describe(this.conversation, item) : "an earlier message"}`;
   }
 
   fill(text) {
@@ -187,6 +245,16 @@ export class Composer {
     this.text.style.height = "auto";
     this.text.style.height = `${Math.min(this.text.scrollHeight, HEIGHT_MAX_PX)}px`;
   }
+}
+
+// A draft as it was kept; what is no draft is the words themselves.
+function draftOf(stored) {
+  const kept = (mode) => mode && { ...mode, isKept: true };
+  try {
+    const { text, mode = null, before = null } = JSON.parse(stored);
+    if (typeof text === "string") return { text, mode: kept(mode), before: before && { text: before.text, mode: kept(before.mode) } };
+  } catch { /* then it is words */ }
+  return { text: stored, mode: null, before: null };
 }
 
 function notTaken({ code, message }) {

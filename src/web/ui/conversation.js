@@ -15,6 +15,8 @@ export const NOT_FOUND = "not_found";
 /** Why a room ended for who was removed from it, and what they are told who ask for it meanwhile. */
 export const REMOVED = "removed";
 const FORBIDDEN = "forbidden";
+/** Stands between what is held and what waits, where the newest is not held. */
+const GAP = "The messages in between are shown once there is a connection";
 /** Refusals that the same words would meet again. */
 const FINAL = ["too_big", "rule", "malformed", FORBIDDEN, NOT_FOUND];
 
@@ -33,6 +35,7 @@ export class Conversation extends Emitter {
     this.epoch = null; // of the history that is held
     this.position = undefined; // of the last event, among all of the server
     this.acked = new Map(); // command id -> { entry, revision }, recorded and not seen here yet
+    this.seenFirst = new Set(); // command ids, recorded and seen here before the server said so
     this.isLoading = false;
     this.isListed = undefined; // whether the list has it, as far as it was asked for
     this.askedTitle = undefined; // what the room's own document says
@@ -90,6 +93,7 @@ export class Conversation extends Emitter {
     if (isAnother) {
       this.window.forgetRoom();
       this.acked.clear();
+      this.seenFirst.clear();
       this.newFrom = null;
       this.position = undefined;
       this.askedTitle = undefined;
@@ -126,6 +130,7 @@ export class Conversation extends Emitter {
     const { window } = this;
     const { version } = window;
     if (event.command) this.acked.delete(event.command);
+    if (event.by === this.me && this.client.pending.some(({ id }) => id === event.command)) this.seenFirst.add(event.command);
     const item = window.append(event, !this.holdsStill() || window.items.length < ITEMS_MAX);
     if (!this.isShown()) window.trim(); // else it is drawn, and trimmed then
     this.position = event.position;
@@ -137,15 +142,19 @@ export class Conversation extends Emitter {
 
   // Messages that are not in the window yet, as items of it.
   get onTheirWay() {
+    const { window: { isDetached, items }, outgoing } = this;
+    if (!isDetached || outgoing.length === 0) return outgoing;
     // Where the newest is not held, it is asked for once something is written; without a line that takes until there is one.
-    return this.window.isDetached && this.client.status.state === "live" ? [] : this.outgoing;
+    if (this.client.status.state === "live") return [];
+    return [{ type: "gap", key: "gap", by: "", at: items.at(-1)?.at ?? new Date(), version: 0, text: GAP }, ...outgoing];
   }
 
   // All that was asked for here and is not settled: messages on their way, and whatever needs a decision.
   get outgoing() {
     const isLive = this.client.status.state === "live";
     const waiting = this.client.pending
-      .filter(({ frame, state }) => frame.room === this.id && (frame.name === "post_message" || state === "expired"))
+      .filter(({ id, frame, state }) => frame.room === this.id
+        && ((frame.name === "post_message" && !this.seenFirst.has(id)) || state === "expired"))
       .map((entry) => this.item(entry, entry.state === "expired" ? "expired" : isLive ? "sending" : "waiting"));
     const acked = [...this.acked.values()].map(({ entry }) => this.item(entry, "sending"));
     const refused = this.refusals.of(this.id).map(({ entry, refusal }) =>
@@ -174,6 +183,7 @@ export class Conversation extends Emitter {
 
   settled({ entry, ack, refusal }) {
     if (entry.frame.room !== this.id) return;
+    this.seenFirst.delete(entry.id);
     if (ack && entry.frame.name === "post_message" && (this.room.cursor.after ?? -1) < ack.revision && this.window.isLive) {
       // The event itself takes the place of the line; until it comes the line stays.
       this.acked.set(entry.id, { entry, revision: ack.revision });

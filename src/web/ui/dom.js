@@ -99,9 +99,18 @@ const day = new Intl.DateTimeFormat(undefined, { weekday: "long", year: "numeric
 
 export const clockText = (date) => clock.format(date);
 
-export function dayText(date) {
+export function dayText(date, now = new Date()) {
   const midnight = (at) => new Date(at.getFullYear(), at.getMonth(), at.getDate()).getTime();
-  const daysAgo = Math.round((midnight(new Date()) - midnight(date)) / 86_400_000);
+  const daysAgo = Math.round((midnight(now) - midnight(date)) / 86_400_000);
   if (daysAgo === 0) return "Today";
   return daysAgo === 1 ? "Yesterday" : day.format(date);
+}
+
+// The same where there is little room: the hour of today, and the year only where it is another.
+export function shortTime(date, now = new Date()) {
+  const named = dayText(date, now);
+  if (named === "Today") return clockText(date);
+  if (named === "Yesterday") return named;
+  const year = date.getFullYear() === now.getFullYear() ? undefined : "numeric";
+  return date.toLocaleDateString(undefined, { year, month: "short", day: "numeric" });
 }

@@ -2,6 +2,7 @@
 
 import { arrange, bareId, button, clockText, dayText, hueOf, make, paintAvatar } from "./dom.js";
 import { icon } from "./icons.js";
+import { UNSEEN, isUnseen, seen, splitAddresses } from "./words.js";
 
 const GROUP_GAP_MS = 5 * 60_000;
 export const EMOJI = ["👍", "❤️", "😂", "🎉", "😮", "😢", "🙏", "👀"];
@@ -22,7 +23,7 @@ export class MessageList {
     this.on = on;
     this.isThread = isThread;
     this.conversation = null;
-    this.drawn = new Map(); // key -> { element, body, signature, item }
+    this.drawn = new Map(); // key -> { element, body, signature, item, parts }
     this.tools = this.makeTools();
     list.addEventListener("mouseover", (event) => this.showTools(event.target));
     list.addEventListener("focusin", (event) => {
@@ -35,11 +36,13 @@ export class MessageList {
 
   /** Shows these items of a conversation, changing only what changed. */
   draw(conversation, items, newFrom = null) {
-    if (conversation !== this.conversation) {
+    // In another history the same revision is another message.
+    if (conversation !== this.conversation || conversation.epoch !== this.epoch) {
       this.drawn.clear();
       this.list.replaceChildren();
     }
     this.conversation = conversation;
+    this.epoch = conversation.epoch;
     this.me = conversation.me;
     this.counts = this.isThread ? new Map() : conversation.window.replyCounts();
     // Then there are more than is held.
@@ -47,13 +50,18 @@ export class MessageList {
     this.firstNew = newFrom === null ? undefined
       : items.find((item) => item.type === "message" && item.revision >= newFrom && item.by !== this.me)?.key;
     const wanted = new Set(items.map((item) => item.key));
+    const inFocus = [...this.list.children].findIndex((element) => element.contains(document.activeElement));
     for (const [key, { element }] of this.drawn) {
       if (wanted.has(key)) continue;
       element.remove();
       this.drawn.delete(key);
     }
     arrange(this.list, items.map((item, index) => this.elementOf(item, items[index - 1] ?? null)));
-    if (!this.list.contains(document.activeElement)) this.reach(this.list.lastElementChild);
+    if (this.list.contains(document.activeElement)) return;
+    // Where a message went that had the focus, what stands in its place has it.
+    const heir = inFocus < 0 ? null : this.list.children[inFocus] ?? this.list.lastElementChild;
+    if (heir) heir.focus({ preventScroll: true });
+    else this.reach(this.list.lastElementChild);
   }
 
   // Tab comes to one message, the last; arrows go on from there.
@@ -79,41 +87,71 @@ export class MessageList {
     if (drawn?.signature === signature) return drawn.element;
     if (!drawn) {
       const body = make("div", "body");
-      drawn = { element: make("li", "", body), body, item };
+      drawn = { element: make("li", "", body), body, item, parts: new Map() };
       drawn.element.tabIndex = -1;
       drawn.element.dataset.key = item.key;
       this.drawn.set(item.key, drawn);
     }
     drawn.signature = signature;
+    const hadFocus = drawn.element.contains(document.activeElement);
     if (item.isRemoved && this.tools.parentElement === drawn.element) this.tools.remove();
     drawn.element.className = [item.type, item.kind === "action" && "action", isGrouped && "grouped", item.state, item.by === this.me && "mine"].filter(Boolean).join(" ");
-    drawn.body.replaceChildren(...this.content(item, { isNewDay, isFirstNew, isGrouped, quoted, replies }));
+    arrange(drawn.body, this.content(drawn, { isNewDay, isFirstNew, isGrouped, quoted, replies }));
+    if (hadFocus && !drawn.element.contains(document.activeElement)) drawn.element.focus({ preventScroll: true });
     return drawn.element;
   }
 
-  content(item, { isNewDay, isFirstNew, isGrouped, quoted, replies }) {
+  // A part of a message, made anew only when what it shows has changed: what has the focus in the others
+  // keeps it, and what is selected stays so.
+  part(drawn, name, shown, create) {
+    const signature = JSON.stringify(shown);
+    const known = drawn.parts.get(name);
+    if (known?.signature === signature) return known.element;
+    const element = create();
+    drawn.parts.set(name, { signature, element });
+    return element;
+  }
+
+  content(drawn, { isNewDay, isFirstNew, isGrouped, quoted, replies }) {
+    const { item } = drawn;
+    const part = (name, shown, create) => this.part(drawn, name, shown, create);
     const parts = [];
-    if (isNewDay) parts.push(make("div", "day", make("span", "", dayText(item.at))));
-    if (isFirstNew) parts.push(make("div", "day fresh", make("span", "", "New")));
-    if (item.type === "line") return [...parts, make("div", "line-text", make("bdi", "", item.text), " ", this.time(item))];
+    if (isNewDay) parts.push(part("day", dayText(item.at), () => make("div", "day", make("span", "", dayText(item.at)))));
+    if (isFirstNew) parts.push(part("fresh", null, () => make("div", "day fresh", make("span", "", "New"))));
+    if (item.type === "gap") return [...parts, part("line", item.text, () => make("div", "line-text", item.text))];
+    if (item.type === "line") return [...parts, part("line", item.text, () => make("div", "line-text", make("bdi", "", item.text), " ", this.time(item)))];
     const name = this.conversation.nameOf(item.by);
-    const main = make("div", "main");
-    if (!isGrouped && item.kind !== "action") {
-      const author = make("span", "author", name);
-      author.title = item.by;
-      author.style.setProperty("--hue", hueOf(item.by));
-      main.append(make("div", "who", author, item.by.startsWith("persona:") ? make("span", "badge", "AI") : null, this.time(item)));
-    }
-    if (item.replyTo !== null && !this.isThread) main.append(this.quote(item, quoted));
-    main.append(this.text(item, name));
-    if (item.reactions.size > 0) main.append(this.chips(item));
+    const row = part("row", null, () => make("div", "row"));
+    const main = part("main", null, () => make("div", "main"));
+    arrange(main, this.mainParts(drawn, part, name, { isGrouped, quoted, replies }));
+    arrange(row, [part("gutter", [name, isGrouped], () => this.gutter(item, name, isGrouped)), main]);
+    return [...parts, row];
+  }
+
+  mainParts(drawn, part, name, { isGrouped, quoted, replies }) {
+    const { item } = drawn;
+    const parts = [];
+    if (item.kind !== "action") parts.push(part("who", [name, isGrouped], () => this.who(item, name, isGrouped)));
+    if (item.replyTo !== null && !this.isThread) parts.push(this.quote(drawn, part, quoted));
+    parts.push(part("text", [item.kind === "action" && name, item.text, item.isRemoved, item.isEdited, item.state], () => this.text(item, name)));
+    if (item.reactions.size > 0) parts.push(this.chips(drawn, part));
     if (replies > 0) {
       const label = !this.hasAll ? "Replies" : replies === 1 ? "1 reply" : `${replies} replies`;
-      main.append(button("replies", this.hasAll ? `Open the thread of ${label}` : "Open the thread", label, () => this.on.thread(item)));
+      parts.push(part("replies", label, () => button("replies", this.hasAll ? `Open the thread of ${label}` : "Open the thread", label, () => this.on.thread(drawn.item))));
     }
-    if (item.state === "refused" || item.state === "expired") main.append(this.refusal(item));
-    else if (item.state) main.append(make("span", "hidden", STATES[item.state]));
-    return [...parts, make("div", "row", this.gutter(item, name, isGrouped), main)];
+    if (item.state === "refused" || item.state === "expired") {
+      parts.push(part("refusal", [item.state, item.problem, item.expiredBy, item.isFinal, dayText(item.at), this.conversation.isMember], () => this.refusal(drawn)));
+    } else if (item.state) parts.push(part("state", item.state, () => make("span", "hidden", STATES[item.state])));
+    return parts;
+  }
+
+  // Those of a group stand beneath the first one's name; who does not see that is told it with each.
+  who(item, name, isGrouped) {
+    if (isGrouped) return make("span", "hidden", `${name}:`);
+    const author = make("span", "author", name);
+    author.title = item.by;
+    author.style.setProperty("--hue", hueOf(item.by));
+    return make("div", "who", author, item.by.startsWith("persona:") ? make("span", "badge", "AI") : null, this.time(item));
   }
 
   gutter(item, name, isGrouped) {
@@ -127,7 +165,7 @@ export class MessageList {
 
   text(item, name) {
     if (item.isRemoved) return make("div", "text removed", item.kind === "action" ? `${name}: message removed` : "Message removed");
-    const words = linked(item.text);
+    const words = isUnseen(item.text) ? [make("span", "unseen", UNSEEN)] : linked(item.text);
     const text = make("div", "text", ...(item.kind === "action" ? [make("b", "", name), " ", ...words] : words));
     if (item.isEdited) text.append(make("span", "edited", " (edited)"));
     if (item.kind === "action") text.append(" ", this.time(item));
@@ -146,28 +184,40 @@ export class MessageList {
     return time;
   }
 
-  quote(item, quoted) {
-    const words = quoted ? (quoted.isRemoved ? "message removed" : quoted.text) : "an earlier message";
+  quote(drawn, part, quoted) {
+    const words = quoted ? (quoted.isRemoved ? "message removed" : seen(quoted.text)) : "an earlier message";
     const label = quoted ? `${this.conversation.nameOf(quoted.by)}: ` : "";
-    const element = button("quote", `In reply to ${label}${words}`, "", () => (quoted ? this.jumpTo(item.replyTo) : this.on.thread(item)));
-    element.append(make("b", "", label), make("bdi", "", words));
-    return element;
+    return part("quote", [label, words], () => {
+      const open = ({ item }) => (this.conversation.window.byRevision.has(item.replyTo) ? this.jumpTo(item.replyTo) : this.on.thread(item));
+      const element = button("quote", `In reply to ${label}${words}`, "", () => open(drawn));
+      element.append(make("b", "", label), make("bdi", "", words));
+      return element;
+    });
   }
 
-  chips(item) {
-    const isMember = this.conversation.isMember;
-    const chips = [...item.reactions].map(([emoji, members]) => {
+  chips(drawn, part) {
+    const { conversation: { isMember }, me } = this;
+    const { reactions } = drawn.item;
+    const chips = [...reactions].map(([emoji, members]) => {
       const names = [...members].map((member) => this.conversation.nameOf(member)).join(", ");
-      const chip = button("chip", `${emoji} ${members.size} by ${names}`, "", () => this.on.react(item, emoji));
-      chip.append(emoji, " ", make("span", "chip-count", String(members.size)));
-      chip.setAttribute("aria-pressed", String(members.has(this.me)));
+      const chip = part(`chip ${emoji}`, null, () => button("chip", "", "", () => this.on.react(drawn.item, emoji)));
+      chip.title = `${emoji} ${members.size} by ${names}`;
+      chip.setAttribute("aria-label", chip.title);
+      chip.replaceChildren(emoji, " ", make("span", "chip-count", String(members.size)));
+      chip.setAttribute("aria-pressed", String(members.has(me)));
       chip.disabled = !isMember;
       return chip;
     });
-    return make("div", "chips", ...chips);
+    for (const name of drawn.parts.keys()) {
+      if (name.startsWith("chip ") && !reactions.has(name.slice(5))) drawn.parts.delete(name);
+    }
+    const element = part("chips", null, () => make("div", "chips"));
+    arrange(element, chips);
+    return element;
   }
 
-  refusal(item) {
+  refusal(drawn) {
+    const { item } = drawn;
     const [what, not] = { post_message: ["", "Not sent"], edit_message: ["Your edit: ", "not saved"] }[item.name] ?? ["", "Not done"];
     const day = dayText(item.at);
     const why = item.state === "refused" ? item.problem
@@ -175,9 +225,9 @@ export class MessageList {
         : `written ${["Today", "Yesterday"].includes(day) ? day.toLowerCase() : `on ${day}`}, and there was no connection until now.`;
     const mayHelp = item.state === "expired" ? item.expiredBy !== "history" : !item.isFinal;
     return make("div", "refusal", make("span", "", `${what}${not}: ${why}`),
-      mayHelp ? button("quiet", "Send this message again", item.state === "expired" ? "Send it now" : "Retry", () => this.on.retry(item)) : null,
-      item.isWriting && this.conversation.isMember ? button("quiet", "Put this text back to where you write", "Put back", () => this.on.putBack(item)) : null,
-      button("quiet", "Discard this message", "Discard", () => this.on.discard(item)));
+      mayHelp ? button("quiet", "Send this message again", item.state === "expired" ? "Send it now" : "Retry", () => this.on.retry(drawn.item)) : null,
+      item.isWriting && this.conversation.isMember ? button("quiet", "Put this text back to where you write", "Put back", () => this.on.putBack(drawn.item)) : null,
+      button("quiet", "Discard this message", "Discard", () => this.on.discard(drawn.item)));
   }
 
   // One set of tools for all messages; it moves to the one in hand.
@@ -186,6 +236,7 @@ export class MessageList {
     const emoji = EMOJI.map((sign) => button("tool", `React with ${sign}`, sign, () => {
       this.on.react(this.toolItem, sign);
       this.openEmoji(false);
+      this.tools.closest("li")?.focus({ preventScroll: true });
     }));
     this.emojiRow = make("span", "emoji", ...emoji);
     this.reactTool = button("tool", "React", icon("smile"), () => this.openEmoji(!this.tools.classList.contains("open")));
@@ -272,14 +323,16 @@ function endOfTurns(text) {
 
 // Text with its web addresses made into links.
 function linked(text) {
-  return (text + endOfTurns(text)).split(/(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]}])/).map((part, index) => {
-    if (index % 2 === 0) return part;
-    const link = make("a", "", part);
-    link.href = part;
+  const parts = splitAddresses(text).map((part) => {
+    if (!part.isAddress) return part.text;
+    const link = make("a", "", part.text);
+    link.href = part.text;
     link.target = "_blank";
     link.rel = "noopener noreferrer";
     return link;
   });
+  const end = endOfTurns(text);
+  return end === "" ? parts : [...parts, end];
 }
 
-export const describe = (conversation, item) => `${conversation.nameOf(item.by) || bareId(item.by)}: ${item.text}`;
+export const describe = (conversation, item) => `${conversation.nameOf(item.by) || bareId(item.by)}: ${seen(item.text)}`;

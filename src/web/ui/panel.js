@@ -8,7 +8,7 @@ import { Thread } from "./thread.js";
 
 export class Panel {
   /**
-   * @param {object} on those of a `MessageList`, and `leave()`, `invite(member)`, `saveEdit(item, text)`,
+   * @param {object} on those of a `MessageList`, and `leave()`, `invite(member)`, `saveEdit(revision, text)`,
    *   `putBack(item, composer)`
    */
   constructor(on) {
@@ -27,7 +27,7 @@ export class Panel {
     this.threadList.setAttribute("aria-label", "Thread");
     this.composer = new Composer(this.foot, {
       post: (text, kind) => this.conversation.post(text, kind, this.threadRoot),
-      edit: (item, text) => on.saveEdit(item, text),
+      edit: (revision, text) => on.saveEdit(revision, text),
       writing: () => this.conversation.room.write(),
       silent: () => this.conversation.room.stopWriting(),
     }, "Reply in the thread");
@@ -83,7 +83,8 @@ export class Panel {
     this.open("thread", conversation, "Thread");
     this.body.replaceChildren(this.threadNote, this.threadList);
     this.messages.draw(conversation, []);
-    this.composer.show(`draft:${conversation.me}:${conversation.id}:${this.threadRoot}`, "Reply in the thread");
+    this.composer.show(`draft:${conversation.me}:${conversation.id}:${this.threadRoot}`, "Reply in the thread",
+      conversation, (revision) => this.thread?.window.byRevision.get(revision));
     this.thread = new Thread(conversation, this.threadRoot, () => this.draw());
     this.draw();
     if (!this.foot.hidden) this.composer.focus();
@@ -100,6 +101,7 @@ export class Panel {
     const isAtEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 60;
     say(this.threadNote, this.thread.hasFailed ? "The rest of this thread is not to be had now." : "");
     this.messages.draw(this.conversation, [...this.thread.items, ...mine]);
+    this.composer.confirm();
     this.foot.hidden = this.composer.isHidden = !isMember || window.isClosed;
     if (isAtEnd) this.body.scrollTop = this.body.scrollHeight;
   }

@@ -1,6 +1,7 @@
 // The rooms: list, search, opening one, and the drawer that holds them on a phone.
 
-import { OWN_STREAM, arrange, bareId, byId, clockText, dayText, idProblem, make, personal, recall, remember, say } from "./dom.js";
+import { OWN_STREAM, arrange, bareId, byId, idProblem, make, personal, recall, remember, say, shortTime } from "./dom.js";
+import { seen } from "./words.js";
 
 const REFRESH_MS = 10_000;
 const REFRESH_GAP_MS = 1_000;
@@ -195,7 +196,7 @@ export class Sidebar {
   entry({ room, title, member_count, message_count, last_message, last_message_at, closed_at }, fresh, refused) {
     const by = last_message?.by === this.client.user ? "You" : bareId(last_message?.by ?? "");
     const last = refused > 0 ? [refused === 1 ? "A message was not sent" : `${refused} messages were not sent`]
-      : last_message ? [`${by}: `, make("bdi", "", personal(last_message.text) || "message removed")] : ["No messages yet"];
+      : last_message ? [`${by}: `, make("bdi", "", wordsOf(last_message))] : ["No messages yet"];
     const at = last_message_at ? shortTime(new Date(last_message_at)) : "";
     const isCurrent = room === this.current;
     const signature = JSON.stringify([title, member_count, message_count, closed_at, last.map((part) => part.textContent ?? part), at, fresh, refused, isCurrent]);
@@ -308,13 +309,9 @@ export class Sidebar {
   }
 }
 
-const short = (count) => (count > 99 ? "99+" : String(count));
+const wordsOf = ({ text }) => (personal(text) === "" ? "message removed" : seen(personal(text)));
 
-function shortTime(at) {
-  const day = dayText(at);
-  if (day === "Today") return clockText(at);
-  return day === "Yesterday" ? day : at.toLocaleDateString(undefined, { month: "short", day: "numeric" });
-}
+const short = (count) => (count > 99 ? "99+" : String(count));
 
 // "Tea & biscuits" becomes "tea-biscuits", "Über uns" becomes "uber-uns".
 function slug(title) {

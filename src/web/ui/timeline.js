@@ -16,10 +16,11 @@ export class Timeline {
     this.isAtBottom = true;
     this.unseen = 0;
     this.isDue = false;
+    this.last = this.place(); // where the scroller stood when it was looked at last
     this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.pill.addEventListener("click", () => this.toLatest());
     const observer = new ResizeObserver(() => this.isAtBottom && this.stick());
-    for (const element of [this.scroller, this.list, this.historyNote]) observer.observe(element);
+    for (const element of [this.scroller, ...this.scroller.children]) observer.observe(element);
     this.atMidnight();
   }
 
@@ -92,13 +93,27 @@ export class Timeline {
 
   stick() {
     this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.last = this.place();
+  }
+
+  place() {
+    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    return { scrollTop, scrollHeight, clientHeight };
   }
 
   scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    const { scrollTop, scrollHeight, clientHeight } = this.place();
+    const { last } = this;
+    this.last = { scrollTop, scrollHeight, clientHeight };
     const window = this.conversation?.window;
     const wasAtBottom = this.isAtBottom;
     this.isAtBottom = !window?.isDetached && scrollHeight - scrollTop - clientHeight < BOTTOM_PX;
+    // The end is left by who scrolls up, not by what grows beneath, or by a bar that takes some of the room.
+    const isBySize = scrollHeight !== last.scrollHeight || clientHeight !== last.clientHeight || scrollTop >= last.scrollTop;
+    if (wasAtBottom && !this.isAtBottom && !window?.isDetached && isBySize) {
+      this.isAtBottom = true;
+      this.stick();
+    }
     if (this.isAtBottom && !wasAtBottom) {
       this.unseen = 0;
       this.due();
