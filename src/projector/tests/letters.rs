@@ -447,14 +447,8 @@ async fn what_a_build_has_not_parked_that_it_should_have_is_found_out() {
     let of_nothing = log.all()[9].position;
     assert!(store.remove_dead_letter("timeline@1", OF_NOTHING, of_nothing).await.unwrap());
     let verify = Order { purpose: Purpose::Verify, ..builds::REBUILD };
-    let job = projector.order("timeline", verify).await.unwrap();
-    let mut progress = projector.watch_job("timeline").unwrap();
-    let done = |progress: &Option<JobProgress>| {
-        progress
-            .as_ref()
-            .is_some_and(|one| one.job.collection == job.collection && !one.job.state.is_active())
-    };
-    tokio::time::timeout(LONG, progress.wait_for(done)).await.unwrap().unwrap();
+    projector.order("timeline", verify).await.unwrap();
+    builds::job_in(&projector, "timeline", JobState::Done).await;
     let apart = ParkedApart { key: OF_NOTHING.to_owned(), live: None, new: Some(of_nothing) };
     let difference = projector.job("timeline").unwrap().unwrap().job.difference.unwrap();
     assert_eq!((difference.documents, difference.parked, &difference.parked_shown), (0, 1, &vec![apart]));
