@@ -39,7 +39,7 @@ pub struct Selection {
     /// Only streams of this category: room or user
     #[arg(long, value_name = "CATEGORY")]
     category: Option<String>,
-    /// Only events of this name, such as MessagePosted; may be given more than once
+    /// Only events of this name, such as `MessagePosted`; may be given more than once
     #[arg(long, value_name = "EVENT")]
     name: Vec<String>,
     /// The first to print: with --room a revision, otherwise a position

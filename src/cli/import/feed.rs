@@ -165,13 +165,12 @@ impl Feed {
 
 fn start(Waiting { path, opened }: Waiting, date: Option<Date>) -> anyhow::Result<Open> {
     let label = path.display().to_string();
-    let (lines, dial) = match opened {
+    let (lines, dial) = if let Some(lines) = opened {
         // It cannot be looked at ahead of time.
-        Some(lines) => (lines, Dial::default()),
-        None => {
-            let dial = dial(&path).with_context(|| unreadable(&label))?;
-            (lines::open(&path).with_context(|| unreadable(&label))?.0, dial)
-        }
+        (lines, Dial::default())
+    } else {
+        let dial = dial(&path).with_context(|| unreadable(&label))?;
+        (lines::open(&path).with_context(|| unreadable(&label))?.0, dial)
     };
     let state = FileState::new(stem(&path), date_of(&path, date), dial);
     Ok(Open { lines, state, label, line: 0 })

@@ -83,7 +83,7 @@ pub(in crate::web::api) async fn one(
 }
 
 fn no_document(name: &str, key: &str) -> String {
-    let form = dramatis_projections::named(name).map(|projection| projection.key_form());
+    let form = dramatis_projections::named(name).map(dramatis_projections::DynProjection::key_form);
     let form = form.map_or_else(String::new, |form| {
         format!("; its keys are as {form}, and revisions in keys have 20 digits")
     });
