@@ -75,7 +75,7 @@ mod tests {
             ("replies", "room-main.ROOM/ROOT/REPLY"),
             ("read_markers", "user-main.USER/ROOM"),
         ] {
-            let form = named(projection).map(|projection| projection.key_form());
+            let form = named(projection).map(crate::DynProjection::key_form);
             assert_eq!(form.as_deref(), Some(wanted));
         }
     }
