@@ -86,6 +86,12 @@ pub trait ReadModels: Send + Sync + 'static {
     /// The collection of a projection's live build.
     fn alias(&self, projection: &str) -> Answer<Option<String>>;
 
+    /// The same for queries. It may be what it was a moment ago if another process changed it since, which
+    /// keeps the build before up or drops it: then it is to be asked by [`ReadModels::alias`].
+    fn live(&self, projection: &str) -> Answer<Option<String>> {
+        self.alias(projection)
+    }
+
     /// A note: a small text kept under a name, such as how far a rebuild is.
     fn note(&self, name: &str) -> Answer<Option<String>>;
 

@@ -265,6 +265,22 @@ fn a_timeline_comes_in_pages() {
 }
 
 #[test]
+fn a_room_without_messages_is_not_one_that_is_not_there() {
+    let (_data, server) = start();
+    let (_, opened) =
+        server.post("/api/rooms", &json!({"user": "alice", "room": "lobby", "title": "The lobby"}));
+    let position = opened["position"].as_str().unwrap();
+    for list in ["timeline", "members", "threads", "activity", "statistics"] {
+        let (status, told) = server.get(&format!("/api/rooms/loby/{list}"));
+        assert!(status == 404 && told.contains("there is no room loby"), "{list}: {status} {told}");
+        let path = format!("/api/rooms/lobby/{list}?min_position={position}");
+        assert_eq!(server.get(&path).0, 200, "{list}");
+    }
+    assert_eq!(server.get("/api/search?q=x&room=loby").0, 404);
+    assert_eq!(server.get_json("/api/search?q=x&room=lobby")["messages"], json!([]));
+}
+
+#[test]
 fn room_ids_are_percent_decoded() {
     let (_data, server) = start();
     for (room, encoded) in [("#ubuntu", "%23ubuntu"), ("a?b&c", "a%3Fb%26c"), ("a+b", "a+b"), ("é", "")] {

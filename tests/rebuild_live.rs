@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use support::documents::{Documents, documents};
 use support::imports::{Chance, caught_up, chat_log, file, imported, long_tier};
 use support::{Client, Server};
-use traffic::{POSTED_TOGETHER, Pace, Seen};
+use traffic::{POSTED_TOGETHER, Pace, Seen, rate};
 
 /// Batches small enough that there is much to interrupt.
 const SMALL: [(&str, &str); 1] = [("DRAMATIS__PROJECTIONS__BATCH_EVENTS", "100")];
@@ -71,7 +71,8 @@ fn a_rebuild_killed_at_random_under_load_ends_right() {
     while kills < kills_wanted {
         let server = Server::start_with(data.path(), &[], &SMALL);
         let address = server.address;
-        let (rebuilding, killed) = seen.until_gone(address, || killed_within_a_rebuild(server, &mut chance));
+        let (rebuilding, killed) =
+            seen.until_gone(address, rate(), || killed_within_a_rebuild(server, &mut chance));
         rebuilds += u64::from(rebuilding);
         kills += u64::from(killed);
     }
@@ -160,7 +161,7 @@ fn queries_never_fail_or_go_back_in_time_while_builds_come_and_go() {
 
 fn post_until(client: &mut Client, done: &AtomicBool) -> u64 {
     client.ask("den", "join", &json!({}));
-    let (mut posted, mut pace) = (0, Pace::new());
+    let (mut posted, mut pace) = (0, Pace::of(rate(), POSTED_TOGETHER));
     while !done.load(Ordering::SeqCst) {
         pace.wait();
         let ids: Vec<_> = (0..POSTED_TOGETHER)

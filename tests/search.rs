@@ -162,6 +162,8 @@ fn edits_and_redactions_change_what_is_found() {
     {
         assert_eq!(server.get(path).0, 400, "{path}");
     }
+    assert_eq!(server.get("/api/search?q=dog&room=lobby").0, 404, "there is no such room");
+    server.open_room("lobby", "alice");
     let elsewhere = server.get_json("/api/search?q=dog&room=lobby");
     assert_eq!(elsewhere, json!({"messages": [], "more": false}));
     let by =

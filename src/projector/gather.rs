@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 /// The time from one batch to the next, at the least, while nobody waits.
-const GATHER_MIN: Duration = Duration::from_millis(10);
+const GATHER_MIN: Duration = Duration::from_millis(25);
 /// The longest of these, where the store takes long or there was nothing to write: what was appended
 /// is visible so much later, at the most.
 const GATHER_MAX: Duration = Duration::from_millis(40);
@@ -150,8 +150,8 @@ mod tests {
         let (_wants, wanted) = watch::channel(None);
         let (_stop, mut stopped) = watch::channel(false);
         let mut gathering = Gathering::new(wanted, Turns::new());
-        let new = [(1, 10), (3, 15), (7, 35), (20, 40), (100, 100), (1, 10)];
-        let again = [(0, 10), (1, 25), (7, 175), (20, 250), (300, 300), (1, 25)];
+        let new = [(1, 25), (6, 30), (7, 35), (20, 40), (100, 100), (1, 25)];
+        let again = [(0, 25), (2, 50), (7, 175), (20, 250), (300, 300), (1, 25)];
         let new = new.map(|(took, next)| (took, Found::New, next));
         let again = again.map(|(took, next)| (took, Found::Again, next));
         let nothing = [(0, Found::Nothing, 40), (50, Found::Nothing, 50)];

@@ -6,7 +6,8 @@
 use dramatis_events::{Epoch, EventId, Position, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use super::record::{JobState, Record};
+use super::Shared;
+use super::record::{JobState, Ledger, Record};
 use super::run::RunError;
 use super::worker::Worker;
 use crate::log::{Filter, ReadLimit};
@@ -79,52 +80,51 @@ impl Worker {
         Ok(())
     }
 
-    /// Notes the event that the live build has got to, if there is another one.
-    pub(super) async fn mark(&mut self) -> Result<(), RunError> {
-        let position = self.run.as_ref().and_then(|run| run.position);
-        if position == self.marked {
-            return Ok(());
-        }
-        self.note_event(position, false).await
-    }
-
     /// Notes that it has folded all that it will.
     pub(super) async fn end_keeping(&mut self) -> Result<(), RunError> {
-        let position = self.run.as_ref().map_or(self.marked, |run| run.position);
-        self.note_event(position, true).await
-    }
-
-    async fn note_event(&mut self, position: Option<Position>, ended: bool) -> Result<(), RunError> {
-        let Some(position) = position else { return Ok(()) };
-        let Some(mark) = self.event_at(position).await? else { return Ok(()) };
-        let note = |record: &mut Record| {
-            let holder = &*self.shared.holder;
-            // A store that was emptied has no keeper.
-            if record.keeper.as_ref().is_none_or(|keeper| keeper.holder == holder) {
-                record.keeper = Some(Keeper { holder: holder.to_owned(), at: Some(mark.clone()), ended });
-            }
-            Ok::<_, RunError>(())
-        };
-        self.ledger.update(note).await?;
-        self.marked = Some(position);
-        Ok(())
+        let Some(position) = self.run.as_ref().map_or(self.marked, |run| run.position) else { return Ok(()) };
+        note_event(&self.shared, &self.ledger, position, true).await.map(drop)
     }
 
     async fn event_at(&self, position: Position) -> Result<Option<Mark>, RunError> {
-        if Some(position) > *self.shared.log.head().borrow() {
-            return Ok(None);
-        }
-        let (log, before) =
-            (&self.shared.log, position.to_engine().checked_sub(1).map(Position::from_engine));
-        let page = log.read_all(before, Filter::default(), ReadLimit::events(1)).await?;
-        let found = page.events.into_iter().find(|event| event.position == position);
-        Ok(found.map(|found| Mark {
-            epoch: log.epoch(),
-            position,
-            event: found.envelope.id,
-            recorded_at: found.recorded_at,
-        }))
+        event_at(&self.shared, position).await
     }
+}
+
+/// Notes the event that a live build has got to; tells whether there is one in this log.
+pub(super) async fn note_event(
+    shared: &Shared,
+    ledger: &Ledger,
+    position: Position,
+    ended: bool,
+) -> Result<bool, RunError> {
+    let Some(mark) = event_at(shared, position).await? else { return Ok(false) };
+    let note = |record: &mut Record| {
+        let holder = &*shared.holder;
+        // A store that was emptied has no keeper.
+        if record.keeper.as_ref().is_none_or(|keeper| keeper.holder == holder) {
+            record.keeper = Some(Keeper { holder: holder.to_owned(), at: Some(mark.clone()), ended });
+        }
+        Ok::<_, RunError>(())
+    };
+    ledger.update(note).await?;
+    Ok(true)
+}
+
+async fn event_at(shared: &Shared, position: Position) -> Result<Option<Mark>, RunError> {
+    let log = &shared.log;
+    if Some(position) > *log.head().borrow() {
+        return Ok(None);
+    }
+    let before = position.to_engine().checked_sub(1).map(Position::from_engine);
+    let page = log.read_all(before, Filter::default(), ReadLimit::events(1)).await?;
+    let found = page.events.into_iter().find(|event| event.position == position);
+    Ok(found.map(|found| Mark {
+        epoch: log.epoch(),
+        position,
+        event: found.envelope.id,
+        recorded_at: found.recorded_at,
+    }))
 }
 
 impl Record {

@@ -104,24 +104,15 @@ impl Worker {
     }
 
     /// Queries go by the alias. A switch whose outcome nobody knew, or one of a process that has gone, may
-    /// have moved it since; and what it names may be gone.
-    pub(super) async fn follow_alias(&mut self) -> Result<(), RunError> {
-        let known = match (&self.run, &self.frozen) {
-            (Some(run), _) => &run.collection,
-            (None, Some(frozen)) => &frozen.collection,
-            (None, None) => return Ok(()),
-        };
-        let store = &self.shared.store;
-        let alias = store.alias(self.projection.name()).await?;
-        if alias.as_ref() != Some(known) {
-            tracing::warn!(
-                projection = self.projection.name(),
-                known,
-                ?alias,
-                "another build is live by now"
-            );
-        } else if store.is_whole(known).await? {
-            return Ok(());
+    /// have moved it since; or what it names is gone.
+    pub(super) async fn follow(
+        &mut self,
+        known: Option<String>,
+        alias: Option<String>,
+    ) -> Result<(), RunError> {
+        if alias != known {
+            let projection = self.projection.name();
+            tracing::warn!(projection, ?known, ?alias, "another build is live by now");
         }
         self.look_again();
         self.find_live().await

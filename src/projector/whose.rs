@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use super::record::{JobState, Record};
 use super::run::RunError;
 use super::status::{History, another_log};
-use super::worker::{TICK, Worker};
+use super::upkeep::TICK;
+use super::worker::Worker;
 use super::{AdminError, Health};
 use crate::read_models::{Build, ReadModelError};
 
@@ -34,6 +35,7 @@ impl Worker {
         let Some(epoch) = epoch.filter(|epoch| self.shared.options.take_over != Some(epoch.log())) else {
             return Ok(false);
         };
+        self.end_renewing().await;
         if self.leads_until.take().is_some() {
             store.release(&self.lease_name(), &self.shared.holder).await?;
         }

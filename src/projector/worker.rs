@@ -1,7 +1,5 @@
 //! The task that keeps one projection's live build up with the log, and the build before it warm.
 
-use std::time::Duration;
-
 use dramatis_events::Position;
 use dramatis_projections::DynProjection;
 use tokio::sync::{mpsc, watch};
@@ -9,19 +7,16 @@ use tokio::time::Instant;
 
 use super::asks::Ask;
 use super::backoff::Backoff;
+use super::beside::Beside;
 use super::frozen::Frozen;
 use super::gather::{Found, Gathering};
+use super::lease::Renewed;
 use super::record::{Kept, Ledger, Record};
 use super::run::{Run, RunError};
+use super::upkeep::{Looking, Purge, TICK};
 use super::{Health, History, Shared, Status};
 use crate::log::LogError;
 use crate::read_models::{Build, ReadModelError};
-
-/// How often what time brings is looked at: builds to drop, a lease to keep.
-pub(super) const TICK: Duration = Duration::from_secs(1);
-/// Tombstones are purged once they have been below the durable checkpoint for this long: much
-/// longer than a batch is on its way.
-const TOMBSTONES_FOR: Duration = Duration::from_mins(1);
 
 pub(super) struct Worker {
     pub(super) projection: &'static dyn DynProjection,
@@ -41,8 +36,12 @@ pub(super) struct Worker {
     /// Folded by builds that were live before.
     events_before: u64,
     pub(super) cleaned: bool,
-    ticked: Option<Instant>,
+    pub(super) looking: Looking,
+    /// Until when it holds the lease for sure.
     pub(super) leads_until: Option<Instant>,
+    /// When the lease is to be renewed.
+    pub(super) renew_at: Option<Instant>,
+    pub(super) renewing: Option<Beside<Renewed>>,
     /// Of the lease; 0 until this process has held it.
     pub(super) token: u64,
     /// Where the log ended when this process began.
@@ -53,7 +52,7 @@ pub(super) struct Worker {
     pub(super) lost: Vec<String>,
     /// Where the last event is that was noted of this log.
     pub(super) marked: Option<Position>,
-    purge: Option<(Instant, String, Position)>,
+    pub(super) purge: Option<Purge>,
 }
 
 impl Worker {
@@ -83,8 +82,10 @@ impl Worker {
             kept: Vec::new(),
             events_before: 0,
             cleaned: false,
-            ticked: None,
+            looking: Looking::default(),
             leads_until: None,
+            renew_at: None,
+            renewing: None,
             token: 0,
             began_at,
             strangers: Vec::new(),
@@ -135,6 +136,7 @@ impl Worker {
                 Some(ask) = self.asks.recv() => self.attend(ask).await,
                 // Often enough to keep the lease.
                 () = tokio::time::sleep(TICK.min(self.shared.options.lease / 3)) => {}
+                () = self.looking.over() => {}
                 _ = stop.changed() => {}
             }
         }
@@ -142,6 +144,7 @@ impl Worker {
             // What is not written down is read again.
             let _ = run.save().await;
         }
+        self.end_renewing().await;
         if self.leads_until.is_some() {
             // The next process on this data has the same name. Another one waits as after a crash, so
             // that a restart does not hand over what is here to whoever else has this store.
@@ -180,7 +183,7 @@ impl Worker {
                 let _ = answer.send(dropped);
             }
         }
-        self.ticked = None;
+        self.looking.again();
         self.publish(None);
     }
 
@@ -225,36 +228,6 @@ impl Worker {
         moved.map(Some)
     }
 
-    /// Keeps the lease, or tries to get it.
-    pub(super) async fn leads(&mut self) -> Result<bool, RunError> {
-        let ttl = self.shared.options.lease;
-        if self.leads_until.is_some_and(|until| Instant::now() < until) {
-            return Ok(true);
-        }
-        let lease = self.shared.store.lease(&self.lease_name(), &self.shared.holder, ttl).await?;
-        if *lease.holder != *self.shared.holder {
-            self.leads_until = None;
-            self.publish(Some(Health::Standby { holder: lease.holder }));
-            return Ok(false);
-        }
-        if self.token == lease.token {
-            self.mark().await?;
-        } else {
-            // Somebody else may have held it meanwhile: nothing in memory is sure.
-            self.look_again();
-            self.cleaned = false;
-            self.become_keeper().await?;
-            self.token = lease.token;
-        }
-        // Renewed long before it ends.
-        self.leads_until = Some(Instant::now() + ttl / 3);
-        Ok(true)
-    }
-
-    pub(super) fn lease_name(&self) -> String {
-        format!("projection/{}", self.projection.name())
-    }
-
     pub(super) fn leave_live(&mut self) {
         if let Some(run) = self.run.take() {
             self.events_before += run.events;
@@ -264,6 +237,7 @@ impl Worker {
     /// Has the next step find out anew which build is live: nothing in memory is sure.
     pub(super) fn look_again(&mut self) {
         self.leave_live();
+        self.looking.again();
         (self.frozen, self.warm) = (None, None);
     }
 
@@ -293,54 +267,6 @@ impl Worker {
     fn cool(&mut self, collection: &str, error: &RunError) {
         tracing::warn!(collection, %error, "the build before is kept up no more");
         self.warm = None;
-    }
-
-    /// What time brings: a warm build cools, an old one is dropped, tombstones go.
-    async fn tick(&mut self) -> Result<(), RunError> {
-        if self.ticked.is_some_and(|ticked| ticked.elapsed() < TICK) {
-            return Ok(());
-        }
-        self.ticked = Some(Instant::now());
-        let (now, store) = (self.shared.clock.now(), self.shared.store.clone());
-        self.follow_alias().await?;
-        let record = self.ledger.read().await?;
-        self.see_to_successor(&record).await?;
-        self.kept = record.kept;
-        let warm = |kept: &Kept| kept.warm_until.is_some_and(|until| until > now);
-        if let Some(run) = &self.warm {
-            let mut kept = self.kept.iter();
-            if !kept.any(|kept| kept.collection == run.collection && warm(kept)) {
-                self.warm = None;
-            }
-        }
-        if self.kept.iter().any(|kept| kept.drop_at <= now) {
-            let alias = store.alias(self.projection.name()).await?;
-            for kept in self.kept.iter().filter(|kept| kept.drop_at <= now) {
-                if alias.as_ref() != Some(&kept.collection) {
-                    store.drop_build(&kept.collection).await?;
-                }
-            }
-            let cleared = |record: &mut Record| {
-                record.kept.retain(|kept| kept.drop_at > now);
-                Ok::<_, RunError>(record.kept.clone())
-            };
-            self.kept = self.ledger.update(cleared).await?;
-        }
-        self.purge().await
-    }
-
-    async fn purge(&mut self) -> Result<(), RunError> {
-        let Some(run) = &self.run else { return Ok(()) };
-        if self.purge.as_ref().is_some_and(|(since, ..)| since.elapsed() < TOMBSTONES_FOR) {
-            return Ok(());
-        }
-        if let Some((_, collection, up_to)) = self.purge.take()
-            && collection == run.collection
-        {
-            self.shared.store.purge_tombstones(&collection, up_to).await?;
-        }
-        self.purge = run.position.map(|position| (Instant::now(), run.collection.clone(), position));
-        Ok(())
     }
 
     /// How it stood when that was last said.

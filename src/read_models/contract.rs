@@ -83,7 +83,13 @@ async fn builds_and_aliases(store: &dyn ReadModels) {
     let one = || Some("things@1".to_owned());
     assert!(store.swap_alias("things", None, "things@1").await.unwrap());
     assert!(!store.swap_alias("things", None, "things@2").await.unwrap(), "the alias stands already");
+    assert_eq!(store.live("things").await.unwrap(), one());
     assert!(store.swap_alias("things", one(), "things@2").await.unwrap());
+    assert_eq!(
+        store.live("things").await.unwrap().as_deref(),
+        Some("things@2"),
+        "what was changed here counts"
+    );
     assert!(!store.swap_alias("things", one(), "things@1").await.unwrap(), "the alias stands elsewhere");
     assert_eq!(store.alias("things").await.unwrap().as_deref(), Some("things@2"));
     assert!(store.is_whole("things@1").await.unwrap());

@@ -208,6 +208,11 @@ impl ReadModels for MongoReadModels {
         self.run(|store| async move { store.named(ALIASES, &projection, "collection").await })
     }
 
+    fn live(&self, projection: &str) -> Answer<Option<String>> {
+        let projection = projection.to_owned();
+        self.run(|store| async move { store.live_lately(&projection).await })
+    }
+
     fn note(&self, name: &str) -> Answer<Option<String>> {
         let name = name.to_owned();
         self.run(|store| async move { store.named(NOTES, &name, "note").await })
@@ -221,7 +226,11 @@ impl ReadModels for MongoReadModels {
     fn swap_alias(&self, projection: &str, expected: Option<String>, collection: &str) -> Answer<bool> {
         let projection = projection.to_owned();
         self.on(collection, |store, collection| async move {
-            store.swap(ALIASES, &projection, "collection", expected, Some(collection)).await
+            store.lately.changes_live(&projection);
+            let swapped = store.swap(ALIASES, &projection, "collection", expected, Some(collection)).await;
+            // Whoever asked meanwhile may have got either.
+            store.lately.changes_live(&projection);
+            swapped
         })
     }
 

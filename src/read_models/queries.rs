@@ -20,6 +20,13 @@ pub struct Listing {
     pub next: Option<Place>,
 }
 
+impl Listing {
+    /// Whether it holds no document.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
 /// How a list of rooms is sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoomOrder {
@@ -126,14 +133,17 @@ pub async fn of_live<T>(
     projection: &str,
     ask: impl Fn(&str) -> Answer<T>,
 ) -> Result<Option<T>, ReadModelError> {
-    let mut tried = None;
-    loop {
-        let Some(live) = store.alias(projection).await? else { return Ok(None) };
-        match ask(&live).await {
-            Err(ReadModelError::NoBuild { .. }) if tried.as_ref() != Some(&live) => tried = Some(live),
+    let (mut live, mut tried) = (store.live(projection).await?, None);
+    while let Some(collection) = live {
+        match ask(&collection).await {
+            Err(ReadModelError::NoBuild { .. }) if tried.as_ref() != Some(&collection) => {
+                live = store.alias(projection).await?;
+                tried = Some(collection);
+            }
             answer => return answer.map(Some),
         }
     }
+    Ok(None)
 }
 
 fn place(document: &Document, sort: Option<Field>) -> Result<Place, ReadModelError> {

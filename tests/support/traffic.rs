@@ -15,9 +15,14 @@ use crate::support::Client;
 use crate::support::http::Request;
 use crate::support::imports::long_tier;
 
-/// Commands a second, as many as a slow machine can fold too.
-fn rate() -> u32 {
-    if long_tier() && !cfg!(debug_assertions) { 2_000 } else { 500 }
+/// Commands a second that a slow machine folds too, with whatever else a test has it do.
+pub const SLOW: u32 = 500;
+/// Queries a second of whoever reads.
+const READS: u32 = 200;
+
+/// Commands a second, as many as the tier's machine can fold.
+pub fn rate() -> u32 {
+    if long_tier() && !cfg!(debug_assertions) { 2_000 } else { SLOW }
 }
 
 /// What people saw of a server that was killed again and again.
@@ -33,12 +38,12 @@ pub struct Seen {
 
 impl Seen {
     /// Has people post and read until the server is gone, which this is to bring about once somebody
-    /// posts.
-    pub fn until_gone<T>(&mut self, address: SocketAddr, end: impl FnOnce() -> T) -> T {
+    /// posts, at this rate.
+    pub fn until_gone<T>(&mut self, address: SocketAddr, rate: u32, end: impl FnOnce() -> T) -> T {
         let Self { posted, newest, asked } = self;
         std::thread::scope(|scope| {
             let (begun, begins) = mpsc::channel();
-            scope.spawn(move || post_until_gone(address, posted, &begun));
+            scope.spawn(move || post_until_gone(address, rate, posted, &begun));
             scope.spawn(|| read_until_gone(address, newest, asked));
             begins.recv().expect("somebody posts");
             end()
@@ -47,12 +52,12 @@ impl Seen {
 }
 
 /// Posts at the rate until the server is gone, and notes what was acknowledged.
-fn post_until_gone(address: SocketAddr, posted: &mut BTreeSet<u64>, begun: &mpsc::Sender<()>) {
+fn post_until_gone(address: SocketAddr, rate: u32, posted: &mut BTreeSet<u64>, begun: &mpsc::Sender<()>) {
     let mut client = Client::connect(address);
     client.hello("poster", "session-of-poster", &json!([]));
     client.ask("den", "join", &json!({}));
     begun.send(()).unwrap();
-    let mut pace = Pace::new();
+    let mut pace = Pace::of(rate, POSTED_TOGETHER);
     for batch in 0.. {
         pace.wait();
         for number in 0..POSTED_TOGETHER {
@@ -75,7 +80,7 @@ fn post_until_gone(address: SocketAddr, posted: &mut BTreeSet<u64>, begun: &mpsc
 /// Asks for the newest message until the server is gone: no answer fails or goes back in time,
 /// over restarts too.
 fn read_until_gone(address: SocketAddr, newest: &mut u64, asked: &mut u64) {
-    let path = "/api/rooms/den/timeline?limit=1";
+    let (path, mut pace) = ("/api/rooms/den/timeline?limit=1", Pace::of(READS, 1));
     while let Ok(answer) = (Request { method: "GET", path, headers: &[], body: "" }).send(address) {
         let status = answer.status;
         let Ok(page) = answer.json() else { return };
@@ -83,6 +88,7 @@ fn read_until_gone(address: SocketAddr, newest: &mut u64, asked: &mut u64) {
         let revision = page["messages"][0]["revision"].as_u64().unwrap();
         assert!(revision >= *newest, "back from {newest} to {revision}");
         (*newest, *asked) = (revision, *asked + 1);
+        pace.wait();
     }
 }
 
@@ -93,18 +99,19 @@ pub const POSTED_TOGETHER: u32 = 32;
 /// made up for.
 pub struct Pace {
     due: Instant,
+    every: Duration,
 }
 
 impl Pace {
-    /// Begins now.
-    pub fn new() -> Self {
-        Self { due: Instant::now() }
+    /// So many a second, so many at once; begins now.
+    pub fn of(rate: u32, at_once: u32) -> Self {
+        Self { due: Instant::now(), every: Duration::from_secs(1) * at_once / rate }
     }
 
     /// Waits until the next are due.
     pub fn wait(&mut self) {
         let now = Instant::now();
         std::thread::sleep(self.due.saturating_duration_since(now));
-        self.due = self.due.max(now) + Duration::from_secs(1) * POSTED_TOGETHER / rate();
+        self.due = self.due.max(now) + self.every;
     }
 }

@@ -131,6 +131,7 @@ impl ReadModels for Odd {
         search(collection: &str, search: Search) -> Vec<Document>;
         count(collection: &str) -> u64;
         alias(projection: &str) -> Option<String>;
+        live(projection: &str) -> Option<String>;
         note(name: &str) -> Option<String>;
         swap_note(name: &str, expected: Option<String>, note: Option<String>) -> bool;
         swap_alias(projection: &str, expected: Option<String>, collection: &str) -> bool;

@@ -1,5 +1,6 @@
 //! Answers that are lost, calls that fail and work that never ends: what a projector does then.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 
 use super::builds::{REBUILD, job_in};
@@ -63,6 +64,39 @@ async fn a_switch_whose_answer_is_lost_is_found_out() {
     assert_eq!(store.count("timeline@1").await.unwrap(), 4);
     stands(&projector, "timeline", kept("timeline@2")).await;
     assert_eq!(projector.roll_back("timeline").await.unwrap().to, "timeline@2");
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_document_waits_for_nothing_that_is_looked_up_beside_it() {
+    let place = Place::new();
+    let (log, slow) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
+    let ((open, held), asked) = (watch::channel(false), Arc::new(std::sync::Mutex::new(BTreeSet::new())));
+    let (is_slow, asks) = (slow.clone(), asked.clone());
+    let store = Odd::over(place.store(), move |call, _| {
+        if !is_slow.load(Ordering::SeqCst) || !["alias", "note", "lease", "is_whole"].contains(&call) {
+            return Fate::Answered;
+        }
+        asks.lock().unwrap().insert(call.to_owned());
+        Fate::Held(held.clone())
+    });
+    let timeline = dramatis_projections::named("timeline").unwrap();
+    // Renewed beside the steps when a third of it is over, and no later than when two are.
+    let options = Options { lease: Duration::from_secs(15), ..options(2) };
+    let position = log.write(STORY);
+    let projector = Projector::start_some(&[timeline], log.clone(), store.clone(), options);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    slow.store(true, Ordering::SeqCst);
+    let all = || ["alias", "lease"].iter().all(|call| asked.lock().unwrap().contains(*call));
+    let started = std::time::Instant::now();
+    while !all() {
+        let position = log.write(MORE);
+        projector.wait_for("timeline", position, LONG).await.unwrap();
+        assert!(started.elapsed() < LONG, "{:?}", asked.lock().unwrap());
+    }
+    let position = log.write(MORE);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    drop(open);
     projector.stop().await;
 }
 

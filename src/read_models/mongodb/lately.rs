@@ -2,24 +2,43 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Store;
 use super::builds::Standing;
 use super::errors::Trouble;
+use super::named::ALIASES;
 use crate::read_models::ReadModelError;
 
-/// How long that is taken for true. A build that another process drops or makes anew is noticed so
-/// much later at the most, or by its checkpoint, which no batch moves past that.
+/// How long that is taken for true; from half of that on it is asked again beside what goes by it. A build
+/// that another process drops or makes anew is noticed so much later at the most, or by its checkpoint, which
+/// no batch moves past that; another live build as well.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// Builds by their collections: those that were written to lately.
 #[derive(Default)]
 pub(super) struct Lately {
-    known: Mutex<HashMap<String, (Instant, Standing)>>,
+    known: Mutex<HashMap<String, Known>>,
+    live: Mutex<Live>,
     /// Those with documents past their checkpoints.
     unsaved: Mutex<HashMap<String, Unsaved>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    since: Instant,
+    standing: Standing,
+    /// It is being asked again.
+    asked: bool,
+}
+
+/// The live builds that queries went to, by projection.
+#[derive(Default)]
+struct Live {
+    known: HashMap<String, (Instant, String)>,
+    /// How often this process set out to change one.
+    changes: u64,
 }
 
 /// What was known when a batch was begun: batches of documents may go on while a checkpoint is written.
@@ -38,8 +57,19 @@ struct Unsaved {
 }
 
 impl Lately {
-    fn known(&self) -> MutexGuard<'_, HashMap<String, (Instant, Standing)>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A live build is about to be changed here, or was.
+    pub(super) fn changes_live(&self, projection: &str) {
+        let mut live = self.live();
+        live.changes += 1;
+        live.known.remove(projection);
     }
 
     fn unsaved(&self) -> MutexGuard<'_, HashMap<String, Unsaved>> {
@@ -49,18 +79,57 @@ impl Lately {
 
 impl Store {
     /// The build of a collection, as it was a moment ago.
-    pub(super) async fn standing_lately(&self, collection: &str) -> Result<Standing, Trouble> {
-        let fresh = |since: &Instant| since.elapsed() < KNOWN_FOR;
-        let known = self.lately.known().get(collection).filter(|(since, _)| fresh(since)).cloned();
-        if let Some((_, standing)) = known {
-            return Ok(standing);
+    pub(super) async fn standing_lately(self: &Arc<Self>, collection: &str) -> Result<Standing, Trouble> {
+        let Some((standing, is_due)) = self.known_standing(collection) else {
+            return self.ask_standing(collection).await;
+        };
+        if is_due {
+            let (store, collection) = (self.clone(), collection.to_owned());
+            // What comes of it is known then, or is asked by the next batch.
+            tokio::spawn(async move {
+                if store.ask_standing(&collection).await.is_err() {
+                    store.lately.known().remove(&collection);
+                }
+            });
         }
-        let asked = Instant::now();
+        Ok(standing)
+    }
+
+    /// What is known of a collection, and whether it is to be asked again.
+    fn known_standing(&self, collection: &str) -> Option<(Standing, bool)> {
+        let mut known = self.lately.known();
+        let known = known.get_mut(collection).filter(|known| known.since.elapsed() < KNOWN_FOR)?;
+        let is_due = !known.asked && known.since.elapsed() >= KNOWN_FOR / 2;
+        known.asked |= is_due;
+        Some((known.standing.clone(), is_due))
+    }
+
+    async fn ask_standing(&self, collection: &str) -> Result<Standing, Trouble> {
+        let since = Instant::now();
         let standing = self.standing(collection).await?;
         let mut known = self.lately.known();
-        known.retain(|_, (since, _)| fresh(since));
-        known.insert(collection.to_owned(), (asked, standing.clone()));
+        known.retain(|_, known| known.since.elapsed() < KNOWN_FOR);
+        known.insert(collection.to_owned(), Known { since, standing: standing.clone(), asked: false });
         Ok(standing)
+    }
+
+    /// The live build of a projection for queries, as it was a moment ago.
+    pub(super) async fn live_lately(&self, projection: &str) -> Result<Option<String>, Trouble> {
+        let (known, changes) = {
+            let live = self.lately.live();
+            let known = live.known.get(projection).filter(|(since, _)| since.elapsed() < KNOWN_FOR);
+            (known.map(|(_, collection)| collection.clone()), live.changes)
+        };
+        if known.is_some() {
+            return Ok(known);
+        }
+        let since = Instant::now();
+        let found = self.named(ALIASES, projection, "collection").await?;
+        let mut live = self.lately.live();
+        if let (Some(collection), true) = (&found, live.changes == changes) {
+            live.known.insert(projection.to_owned(), (since, collection.clone()));
+        }
+        Ok(found)
     }
 
     /// Has the next batch ask again.

@@ -10,6 +10,7 @@ use mongodb::bson::{Document as Bson, doc};
 
 use super::*;
 use crate::read_models::contract;
+use crate::read_models::queries::of_live;
 
 const TEXT: &[TextField] = &[TextField { name: "title", weight: 1 }];
 
@@ -344,6 +345,30 @@ async fn a_collection_that_a_write_made_is_not_whole() {
     lent.store.write("probe@1", batch.into()).await.unwrap();
     assert!(lent.store.get("probe@1", "a").await.unwrap().is_some());
     assert!(!lent.store.is_whole("probe@1").await.unwrap());
+    lent.end().await;
+}
+
+/// The live build is asked for only now and then.
+#[tokio::test]
+async fn queries_find_the_live_build_that_another_process_named() {
+    let Some(lent) = Lent::new().await else { return };
+    let (first, second) = ("probe@1".to_owned(), "probe@2".to_owned());
+    for (build, body) in [(&first, "1"), (&second, "2")] {
+        lent.store.create(contract::new_build(build)).await.unwrap();
+        lent.store.write(build, contract::batch(&[("a", 1, Some(body))], 1).into()).await.unwrap();
+    }
+    lent.store.swap_alias("probe", None, &first).await.unwrap();
+    let shown = async || {
+        let found = of_live(&lent.store, "probe", |build| lent.store.get(build, "a")).await.unwrap();
+        found.flatten().map(|document| document.body)
+    };
+    assert_eq!(shown().await.as_deref(), Some("1"));
+    let uri = std::env::var("DRAMATIS_TEST_MONGODB_URI").unwrap();
+    let other = MongoReadModels::open(options(&uri, lent.database.name())).unwrap();
+    assert!(other.swap_alias("probe", Some(first.clone()), &second).await.unwrap());
+    other.drop_build(&first).await.unwrap();
+    assert_eq!(shown().await.as_deref(), Some("2"));
+    drop(other);
     lent.end().await;
 }
 

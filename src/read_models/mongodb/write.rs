@@ -28,7 +28,7 @@ impl Store {
     /// Documents first, then dead letters, then the checkpoint: cut off anywhere, the same batch
     /// made again has the effect of one. The journal holds all three once it holds the checkpoint; until
     /// then a server that dies may lose documents, and they are folded again from the checkpoint before.
-    pub(super) async fn write(&self, collection: &str, batch: Arc<Batch>) -> Result<(), Trouble> {
+    pub(super) async fn write(self: &Arc<Self>, collection: &str, batch: Arc<Batch>) -> Result<(), Trouble> {
         let Standing { epoch, text, .. } = self.standing_lately(collection).await?;
         let got = batch.checkpoint.epoch;
         if epoch != got {

@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use super::Api;
 use super::reading::{
-    MinPosition, PageQuery, answer, limit, limit_default, marked, marked_where, page, page_len, wait,
+    MinPosition, PageQuery, answer, limit, limit_default, marked, marked_where, nowhere, page, page_len, wait,
 };
 use crate::auth::Pass;
 use crate::read_models::ReadModelError;
@@ -39,7 +39,11 @@ pub(super) async fn of_room(
         Err(answer) => return answer,
     };
     let stream = StreamId::room(&room);
-    let answer = activity(insight::activity_of_room(&*api.read_models, &stream, after, limit).await);
+    let found = insight::activity_of_room(&*api.read_models, &stream, after, limit).await;
+    if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
+        return answer;
+    }
+    let answer = activity(found);
     marked(&api, "activity", stream.as_str(), answer)
 }
 
@@ -117,6 +121,9 @@ pub(super) async fn statistics(
     let (from, to) = (query.from.map(UnixMillis::new), query.to.map(UnixMillis::new));
     let (stream, limit) = (StreamId::room(&room), page_len(query.limit));
     let found = insight::statistics(&*api.read_models, &stream, from, to, limit).await;
+    if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
+        return answer;
+    }
     let answer = answer(found, |Listing { items, next }| {
         HttpResponse::Ok().json(Hours { hours: items, more: next.is_some() })
     });

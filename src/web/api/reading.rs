@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
-use dramatis_events::{Epoch, Position};
+use dramatis_events::{EntityId, Epoch, Position, StreamId};
 use dramatis_projections::DeadLetter;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -192,6 +192,21 @@ pub(super) fn marked_where(
     answer: HttpResponse,
 ) -> HttpResponse {
     mark(api, projection, |status| status.parked.iter().find(|letter| concerned(&letter.key)), answer)
+}
+
+/// The answer to who asks for what there is in a room, and there is nothing: if it was never opened, that is said,
+/// so that a mistyped name does not look like silence.
+pub(super) async fn nowhere<T>(
+    api: &Api,
+    room: &EntityId,
+    found: &Result<T, ReadModelError>,
+    is_empty: impl FnOnce(&T) -> bool,
+) -> Option<HttpResponse> {
+    if !found.as_ref().is_ok_and(is_empty) {
+        return None;
+    }
+    let head = api.stage.log.stream_head(&StreamId::room(room)).await;
+    matches!(head, Ok(None)).then(|| problem(ErrorCode::NotFound, format!("there is no room {room}")))
 }
 
 /// The answer where there is no document of a key: there is no such thing, or its first event waits.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::reading::{
-    MinPosition, absent, answer, limit, limit_default, marked, marked_where, page_len, wait,
+    MinPosition, absent, answer, limit, limit_default, marked, marked_where, nowhere, page_len, wait,
 };
 use super::{Api, ask, problem, titled};
 use crate::actors::answer::Accepted;
@@ -271,6 +271,9 @@ pub(super) async fn timeline(
     let before = query.before.map(Revision::new);
     let stream = StreamId::room(&room);
     let found = queries::timeline(&*api.read_models, &stream, before, page_len(query.limit)).await;
+    if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
+        return answer;
+    }
     answer(found, |Listing { mut items, next }| {
         items.reverse();
         let page = HttpResponse::Ok().json(Messages { messages: items, more: next.is_some() });
@@ -315,6 +318,9 @@ pub(super) async fn members(
     let stream = StreamId::room(&room);
     let after = query.after.as_ref().map(|member| Place { value: None, key: format!("{stream}/{member}") });
     let found = queries::members(&*api.read_models, &stream, after, page_len(query.limit)).await;
+    if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
+        return answer;
+    }
     answer(found, |Listing { items, next }| {
         let page = HttpResponse::Ok().json(Members { members: items, more: next.is_some() });
         marked(&api, "members", stream.as_str(), page)

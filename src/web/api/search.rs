@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::reading::{MinPosition, answer, limit, limit_default, marked, marked_where, page_len, wait};
+use super::reading::{
+    MinPosition, answer, limit, limit_default, marked, marked_where, nowhere, page_len, wait,
+};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::search::{self, Asked};
@@ -79,9 +81,14 @@ pub(super) async fn messages(api: web::Data<Api>, query: web::Query<SearchQuery>
         Order::Best => search::Order::Best,
         Order::Newest => search::Order::Newest,
     };
-    let stream = room.as_ref().map(StreamId::room);
+    let (stream, within) = (room.as_ref().map(StreamId::room), room.clone());
     let asked = Asked { text: q, room, by, order, skip, limit: page_len(limit) };
     let found = search::messages(&*api.read_models, "main", asked).await;
+    if let Some(room) = within
+        && let Some(answer) = nowhere(&api, &room, &found, |(messages, _)| messages.is_empty()).await
+    {
+        return answer;
+    }
     let answer = answer(found, |(messages, more)| HttpResponse::Ok().json(Messages { messages, more }));
     match stream {
         Some(stream) => marked(&api, "search", stream.as_str(), answer),

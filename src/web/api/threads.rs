@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::reading::{MinPosition, PageQuery, answer, limit, limit_default, marked, page, page_len, wait};
+use super::reading::{
+    MinPosition, PageQuery, answer, limit, limit_default, marked, nowhere, page, page_len, wait,
+};
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::{Listing, threads};
@@ -33,6 +35,9 @@ pub(super) async fn list(
     };
     let stream = StreamId::room(&room);
     let found = threads::threads(&*api.read_models, &stream, after, limit).await;
+    if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
+        return answer;
+    }
     let answer = page(found, |threads, next| HttpResponse::Ok().json(Threads { threads, next }));
     marked(&api, "threads", stream.as_str(), answer)
 }
