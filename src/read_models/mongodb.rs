@@ -10,7 +10,7 @@
 //! The driver runs on a thread of its own: a store that is slow never holds up a room. While the
 //! server does not answer, calls fail at once and one prober asks on.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ struct Store {
     lately: Lately,
     /// How often connections broke.
     breaks: Arc<AtomicU64>,
+    /// Whether the server cannot change many documents with a statement.
+    refuses_together: AtomicBool,
 }
 
 impl MongoReadModels {
@@ -92,6 +94,7 @@ impl MongoReadModels {
             gate: Gate::new(),
             lately: Lately::default(),
             breaks: Arc::default(),
+            refuses_together: AtomicBool::new(false),
         });
         runtime.spawn(connect::watch(store.clone()));
         Ok(Self { store, handle: runtime.handle().clone(), runtime: Some(runtime) })

@@ -1,13 +1,14 @@
 //! Writing a batch.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dramatis_events::{Epoch, Position};
 use dramatis_projections::Write;
 use mongodb::bson::{RawArrayBuf, RawBson, RawDocumentBuf, cstr, doc, rawdoc};
 
 use super::builds::{BUILDS, Standing, standing};
-use super::errors::{DUPLICATE_KEY, Trouble};
+use super::errors::{DUPLICATE_KEY, Trouble, Written};
 use super::{Store, body};
 use crate::read_models::names::{self, unfit};
 use crate::read_models::{Batch, ReadModelError, text};
@@ -20,6 +21,9 @@ const COMMAND_DOCUMENTS_MAX: usize = 10_000;
 const BESIDE_DOCUMENTS_MIN: usize = 500;
 /// Bytes of one document: servers take 16 MiB, and it stands in a command.
 const DOCUMENT_BYTES_MAX: usize = 15 * 1024 * 1024;
+
+/// Documents that one statement changes together: for each of them the server looks through a list as long.
+const TOGETHER_MAX: usize = 100;
 
 /// How often writes are sent that meet documents which others insert in the same moment.
 const SENT_MAX: u32 = 8;
@@ -109,9 +113,7 @@ impl Store {
     /// Inserts what is new and changes what is there, which costs a server less than a write that may
     /// have to do either; where it is not as it was thought to be, that is done.
     async fn write_all(&self, collection: &str, bulk: &Bulk) -> Result<(), Trouble> {
-        let likely = if bulk.is_new { How::Insert } else { How::Update };
-        let (written, _) = self.written(bulk.command(collection, likely)?, false).await?;
-        if written.found >= bulk.len() {
+        if self.written_as_likely(collection, bulk).await?.found >= bulk.len() {
             return Ok(());
         }
         // A duplicate is a document that somebody else inserted in that moment: sent again, the write
@@ -130,6 +132,23 @@ impl Store {
         }
         let reason = format!("a unique index of {collection} holds what one of its documents is to hold");
         Err(Trouble::Refused { code: DUPLICATE_KEY, reason })
+    }
+
+    async fn written_as_likely(&self, collection: &str, bulk: &Bulk) -> Result<Written, Trouble> {
+        let likely = match self.refuses_together.load(Ordering::Relaxed) {
+            _ if bulk.is_new => How::Insert,
+            false => How::Together,
+            true => How::Update,
+        };
+        match self.written(bulk.command(collection, likely)?, false).await {
+            Err(Trouble::Refused { code, reason }) if likely == How::Together => {
+                let (written, _) = self.written(bulk.command(collection, How::Update)?, false).await?;
+                tracing::debug!(code, reason, "this server changes documents one by one");
+                self.refuses_together.store(true, Ordering::Relaxed);
+                Ok(written)
+            }
+            answer => answer.map(|(written, _)| written),
+        }
     }
 
     pub(super) async fn purge(&self, collection: &str, up_to: Position) -> Result<u64, Trouble> {
@@ -168,6 +187,8 @@ struct Bulk {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
     Insert,
+    /// Many with a statement, which costs the server two thirds.
+    Together,
     Update,
     Upsert,
 }
@@ -205,15 +226,22 @@ impl Bulk {
 
     fn command(&self, collection: &str, how: How) -> Result<RawDocumentBuf, ReadModelError> {
         let mut statements = RawArrayBuf::new();
-        for document in &self.documents {
-            match how {
-                How::Insert => statements.push(document.as_ref()),
-                How::Update | How::Upsert => statements.push(guarded(document, how == How::Upsert)?),
+        match how {
+            How::Insert => self.documents.iter().for_each(|document| statements.push(document.as_ref())),
+            How::Together => {
+                for some in self.documents.chunks(TOGETHER_MAX) {
+                    statements.push(guarded_together(some)?);
+                }
+            }
+            How::Update | How::Upsert => {
+                for document in &self.documents {
+                    statements.push(guarded(document, how == How::Upsert)?);
+                }
             }
         }
         let (mut command, field) = match how {
             How::Insert => (rawdoc! {"insert": collection}, cstr!("documents")),
-            How::Update | How::Upsert => (rawdoc! {"update": collection}, cstr!("updates")),
+            How::Together | How::Update | How::Upsert => (rawdoc! {"update": collection}, cstr!("updates")),
         };
         command.append(cstr!("ordered"), false);
         command.append(field, statements);
@@ -225,12 +253,26 @@ impl Bulk {
 /// and the first is the position: so the larger one is the later one. A filter by position as well
 /// would cost a server twice as much, as it plans each query that is not by the key alone.
 fn guarded(document: &RawDocumentBuf, upsert: bool) -> Result<RawDocumentBuf, ReadModelError> {
-    let part = |field: &str| {
-        let found = document.get(field).ok().flatten().map(RawBson::from);
-        found.ok_or_else(|| ReadModelError::Failure { reason: format!("a document without {field:?}") })
-    };
-    let (key, latest) = (part("_id")?, part("latest")?);
+    let (key, latest) = (part(document, "_id")?, part(document, "latest")?);
     Ok(rawdoc! {"q": {"_id": key}, "u": {"$max": {"latest": latest}}, "upsert": upsert})
+}
+
+/// The same of documents that are there: each takes its own value out of a list.
+fn guarded_together(documents: &[RawDocumentBuf]) -> Result<RawDocumentBuf, ReadModelError> {
+    let (mut keys, mut values) = (RawArrayBuf::new(), RawArrayBuf::new());
+    for document in documents {
+        keys.push(part(document, "_id")?);
+        values.push(part(document, "latest")?);
+    }
+    let place = rawdoc! {"$indexOfArray": [{"$literal": keys.clone()}, "$_id"]};
+    let value = rawdoc! {"$arrayElemAt": [{"$literal": values}, place]};
+    let later = rawdoc! {"$set": {"latest": {"$max": ["$latest", value]}}};
+    Ok(rawdoc! {"q": {"_id": {"$in": keys}}, "u": [later], "multi": true})
+}
+
+fn part(document: &RawDocumentBuf, field: &str) -> Result<RawBson, ReadModelError> {
+    let found = document.get(field).ok().flatten().map(RawBson::from);
+    found.ok_or_else(|| ReadModelError::Failure { reason: format!("a document without {field:?}") })
 }
 
 /// A document as it is stored.
