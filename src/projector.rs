@@ -139,6 +139,8 @@ struct Running {
     projection: &'static dyn DynProjection,
     status: watch::Receiver<Status>,
     progress: watch::Sender<Option<JobProgress>>,
+    /// Whether the builder has told of the record once.
+    looked: watch::Receiver<bool>,
     asks: mpsc::Sender<asks::Ask>,
     wake: watch::Sender<u64>,
     /// The last position that somebody waits for.
@@ -272,6 +274,20 @@ impl Projector {
         running.status.borrow().clone().at(head, now)
     }
 
+    /// Waits until it is known what is live and what is being built, as right after a start it is not; but
+    /// not past this moment.
+    pub async fn known(&self, projection: &str, until: tokio::time::Instant) {
+        let Some(running) = self.named(projection) else { return };
+        let (mut status, mut looked) = (running.status.clone(), running.looked.clone());
+        let known = async {
+            let settled = status.wait_for(Status::is_settled).await.map(|status| status.health.clone());
+            if matches!(settled, Ok(Health::CatchingUp | Health::Live | Health::Frozen { .. })) {
+                let _ = looked.wait_for(|looked| *looked).await;
+            }
+        };
+        let _ = tokio::time::timeout_at(until, known).await;
+    }
+
     /// Follows how a projection stands.
     pub fn watch(&self, projection: &str) -> Option<watch::Receiver<Status>> {
         self.named(projection).map(|running| running.status.clone())
@@ -322,6 +338,7 @@ impl Running {
         let (asks, arriving) = mpsc::channel(1);
         let (publish, status) = watch::channel(Status::new(projection, shared));
         let (progress, _) = watch::channel(None);
+        let (looks, looked) = watch::channel(false);
         let (wake, wakes) = watch::channel(0);
         let (wanted, wants) = watch::channel(None);
         let gathering = gather::Gathering::new(wants, shared.turns.clone());
@@ -340,12 +357,13 @@ impl Running {
             status.clone(),
             wakes,
             progress.clone(),
+            looks,
         );
         let Handles { live, builds } = &shared.handles;
         let tasks = vec![live.spawn(worker.work()), builds.spawn(builder.work())];
         let ledger = record::Ledger::new(shared.store.clone(), projection.name());
         let (changes, tasks) = (Mutex::new(()), Mutex::new(tasks));
-        (Self { projection, status, progress, asks, wake, wanted, ledger, changes, tasks }, publish)
+        (Self { projection, status, progress, looked, asks, wake, wanted, ledger, changes, tasks }, publish)
     }
 }
 

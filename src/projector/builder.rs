@@ -38,6 +38,8 @@ pub(super) struct Builder {
     live: watch::Receiver<Status>,
     wake: watch::Receiver<u64>,
     progress: watch::Sender<Option<JobProgress>>,
+    /// Whether it has told of the record once.
+    looked: watch::Sender<bool>,
     backoff: Backoff,
 }
 
@@ -57,10 +59,11 @@ impl Builder {
         live: watch::Receiver<Status>,
         wake: watch::Receiver<u64>,
         progress: watch::Sender<Option<JobProgress>>,
+        looked: watch::Sender<bool>,
     ) -> Self {
         let backoff = Backoff::new(&shared.options, projection.name());
         let ledger = Ledger::new(shared.store.clone(), projection.name());
-        Self { projection, shared, ledger, asks, live, wake, progress, backoff }
+        Self { projection, shared, ledger, asks, live, wake, progress, looked, backoff }
     }
 
     /// Works whenever there is a job, until it is stopped.
@@ -454,5 +457,6 @@ impl Builder {
             }
             is_as_read
         });
+        self.looked.send_if_modified(|looked| !std::mem::replace(looked, true));
     }
 }

@@ -172,6 +172,12 @@ impl Status {
         }
     }
 
+    /// Whether it is known what the live build is, or why that cannot be told.
+    pub fn is_settled(&self) -> bool {
+        let fails = matches!(self.health, Health::Retrying { .. } | Health::Stopped);
+        fails || !self.collection.is_empty() || self.refuses().is_some()
+    }
+
     /// Why its queries are not answered, if that is so.
     pub fn refuses(&self) -> Option<String> {
         match &self.health {

@@ -1,8 +1,11 @@
 //! Projections: how far they are, what is built beside them, and what came to nothing.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, web};
 use dramatis_events::{Epoch, Position, UnixMillis};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, problem};
@@ -16,6 +19,9 @@ use crate::read_models::ReadModelError;
 pub(super) mod documents;
 pub(super) mod jobs;
 pub(super) mod letters;
+
+/// How long is waited for what is not known yet, right after a start.
+const KNOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a projection stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -167,9 +173,9 @@ const fn yes() -> bool {
     (status = 200, description = "Projections", body = [Standing]),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn list(api: web::Data<Api>, query: web::Query<ListQuery>) -> HttpResponse {
-    let mut standings = Vec::new();
+    let (mut standings, until) = (Vec::new(), Instant::now() + KNOWN_WITHIN);
     for name in api.projector.status().into_iter().map(|status| status.projection) {
-        standings.extend(standing(&api, name, query.counts).await);
+        standings.extend(standing(&api, name, query.counts, until).await);
     }
     HttpResponse::Ok().json(standings)
 }
@@ -183,13 +189,14 @@ pub(super) async fn one(
     name: web::Path<String>,
     query: web::Query<ListQuery>,
 ) -> HttpResponse {
-    match standing(&api, &name, query.counts).await {
+    match standing(&api, &name, query.counts, Instant::now() + KNOWN_WITHIN).await {
         Some(standing) => HttpResponse::Ok().json(standing),
         None => refused(&AdminError::Unknown(name.into_inner())),
     }
 }
 
-async fn standing(api: &Api, name: &str, counts: bool) -> Option<Standing> {
+async fn standing(api: &Api, name: &str, counts: bool, until: Instant) -> Option<Standing> {
+    api.projector.known(name, until).await;
     // Looked at before the build that is live: one that is done is live by then.
     let job = api.projector.job(name).ok().flatten();
     let status = api.projector.status_of(name)?;

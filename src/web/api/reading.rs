@@ -123,12 +123,8 @@ async fn found(api: &Api, projection: &str) -> Result<(), HttpResponse> {
         let unknown = AdminError::Unknown(projection.to_owned());
         return Err(problem(ErrorCode::NotFound, unknown.to_string()));
     };
-    let settled = |status: &Status| {
-        let fails = matches!(status.health, Health::Retrying { .. } | Health::Stopped);
-        fails || !status.collection.is_empty() || status.refuses().is_some()
-    };
     // What came of it is looked at whether it came in time or not.
-    let _ = tokio::time::timeout(FOUND_WITHIN, status.wait_for(settled)).await;
+    let _ = tokio::time::timeout(FOUND_WITHIN, status.wait_for(Status::is_settled)).await;
     let status = status.borrow();
     let why = match (&status.health, status.refuses()) {
         (_, Some(why)) => format!("{projection} is not kept: {why}"),
