@@ -329,8 +329,8 @@ impl Projector {
                 (Wish::Accept, JobState::Differs) => {
                     (job.accept, job.state) = (true, JobState::Building);
                 }
-                (Wish::Accept, _) => job.accept = true,
-                (Wish::Pause | Wish::Resume, state) => {
+                (Wish::Accept, JobState::Building | JobState::Proving) => job.accept = true,
+                (Wish::Pause | Wish::Resume | Wish::Accept, state) => {
                     return Err(AdminError::NotNow { projection: name, state, wish: wish.as_str() });
                 }
             }

@@ -25,6 +25,8 @@ pub(super) enum Ask {
     RollBack(oneshot::Sender<Result<RolledBack, AdminError>>),
     /// To fold a parked key again, without the event that parked it if it is to be skipped.
     Mend { key: String, skip: bool, answer: oneshot::Sender<Result<Mended, AdminError>> },
+    /// To tell of what is kept, which was changed.
+    Look(oneshot::Sender<()>),
     /// To drop a build as of a position before its time.
     Drop { build: String, answer: oneshot::Sender<Result<Kept, AdminError>> },
 }
@@ -72,6 +74,7 @@ impl Ask {
             }
             Self::RollBack(answer) => drop(answer.send(Err(error))),
             Self::Mend { answer, .. } => drop(answer.send(Err(error))),
+            Self::Look(answer) => drop(answer),
             Self::Drop { answer, .. } => drop(answer.send(Err(error))),
         }
     }
@@ -82,6 +85,7 @@ impl Ask {
             Self::Switch(switch) => drop(switch.answer.send(Err(error))),
             Self::RollBack(answer) => drop(answer.send(Err(error.into()))),
             Self::Mend { answer, .. } => drop(answer.send(Err(error.into()))),
+            Self::Look(answer) => drop(answer),
             Self::Drop { answer, .. } => drop(answer.send(Err(error.into()))),
         }
     }

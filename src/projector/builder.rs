@@ -170,6 +170,11 @@ impl Builder {
             record.keep(kept.clone());
         })
         .await?;
+        // Who hears that it is done finds it among what is kept.
+        let (answer, answered) = oneshot::channel();
+        if self.asks.send(Ask::Look(answer)).await.is_ok() {
+            let _ = answered.await;
+        }
         Ok(Flow::On)
     }
 

@@ -100,7 +100,7 @@ impl Worker {
     }
 
     /// A warm build cools, an old one is dropped.
-    async fn see_to_kept(&mut self, kept: Vec<Kept>) -> Result<(), RunError> {
+    pub(super) async fn see_to_kept(&mut self, kept: Vec<Kept>) -> Result<(), RunError> {
         let (now, store) = (self.shared.clock.now(), self.shared.store.clone());
         self.kept = kept;
         let warm = |kept: &Kept| kept.warm_until.is_some_and(|until| until > now);

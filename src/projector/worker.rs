@@ -174,6 +174,14 @@ impl Worker {
                 self.publish(None);
                 let _ = answer.send(mended);
             }
+            Ask::Look(answer) => {
+                // What fails now is looked up in a moment.
+                if let Ok(record) = self.ledger.read().await {
+                    let _ = self.see_to_kept(record.kept).await;
+                }
+                self.publish(None);
+                let _ = answer.send(());
+            }
             Ask::Drop { build, answer } => {
                 let dropped = self.drop_past(&build).await;
                 if dropped.is_ok() {

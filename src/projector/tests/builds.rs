@@ -109,6 +109,19 @@ async fn what_never_goes_live_cannot_be_accepted() {
 }
 
 #[tokio::test]
+async fn what_is_held_up_cannot_be_accepted() {
+    let place = Place::new();
+    let (_log, _, projector) = started(&place, 1).await;
+    projector.order("timeline", Order { events_per_s_max: Some(1), ..REBUILD }).await.unwrap();
+    projector.wish("timeline", Wish::Pause).await.unwrap();
+    let refused = projector.wish("timeline", Wish::Accept).await.unwrap_err().to_string();
+    assert!(refused.contains("resume it or cancel it"), "{refused}");
+    let job = projector.wish("timeline", Wish::Resume).await.unwrap();
+    assert!(!job.accept, "what was refused has no effect");
+    projector.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_accepted_is_compared_again_if_it_has_moved_on() {
     let place = Place::new();
     let (log, store, projector) = started(&place, 2).await;

@@ -368,6 +368,8 @@ async fn documents_are_shown_as_they_were_and_why() {
         projector.order("timeline", order).await.unwrap();
         let job = builds::job_in(&projector, "timeline", JobState::Done).await;
         assert_eq!(job.collection, format!("timeline@{number}"));
+        let kept = projector.status_of("timeline").unwrap().kept;
+        assert!(kept.iter().any(|kept| kept.collection == job.collection), "{kept:?}");
     }
     let refused = projector.order("timeline", order).await.unwrap_err();
     assert!(matches!(refused, AdminError::TooManyKept { max: 4, .. }), "{refused}");
