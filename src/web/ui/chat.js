@@ -18,6 +18,7 @@ import { forget, refused, unwanted, who } from "./welcome.js";
 const HELD_MAX = 12;
 const ANNOUNCE_MS = 1_000;
 const FACES_MAX = 3;
+const KEYS = "Shift+Alt+↑ goes to the messages: there ↑ and ↓ move, R replies, T opens the thread, + reacts, E edits, Delete removes";
 /** The server wants a token, or another one. */
 const TOKEN_CLOSE = 4501;
 /** Among others: it takes names, and there was a token. */
@@ -67,7 +68,7 @@ class Chat {
         return this.current.post(text, kind, replyTo);
       },
       edit: (revision, text) => this.current.edit(revision, text),
-      nick: (name) => this.ask(() => this.current.room.command("rename_member", { display_name: name })),
+      nick: (name) => this.current.rename(name),
       editLast: () => {
         const last = this.current?.ownLast();
         if (last) this.composer.edit(last);
@@ -75,7 +76,7 @@ class Chat {
       list: () => this.timeline.messages.focusLast(),
       writing: () => this.current.room.write(),
       silent: () => this.current.room.stopWriting(),
-    }, "Message");
+    }, "Message", KEYS);
   }
 
   wire() {

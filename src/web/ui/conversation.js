@@ -83,6 +83,21 @@ export class Conversation extends Emitter {
     return this.window.members.has(this.me);
   }
 
+  /** Whether anything can be said or done here now, as far as is known. */
+  get mayWrite() {
+    return this.isMember && !this.window.isClosed && this.problem === null;
+  }
+
+  /** Whether this person was removed, as far as is known. */
+  get wasRemoved() {
+    return this.problem?.code === REMOVED || (this.problem?.code === FORBIDDEN && this.wayBack !== "untold");
+  }
+
+  /** Whether who may not read this may try to join it: where only the invited may, the room says so. */
+  get mayComeBack() {
+    return this.problem?.code === REMOVED || (this.problem?.code === FORBIDDEN && ["open", "untold"].includes(this.wayBack));
+  }
+
   reset({ epoch }) {
     const hadSome = this.window.oldest !== null;
     const isAnother = this.epoch !== null && this.epoch !== epoch;
@@ -156,7 +171,7 @@ export class Conversation extends Emitter {
       .filter(({ id, frame, state }) => frame.room === this.id
         && ((frame.name === "post_message" && !this.seenFirst.has(id)) || state === "expired"))
       .map((entry) => this.item(entry, entry.state === "expired" ? "expired" : isLive ? "sending" : "waiting"));
-    const acked = [...this.acked.values()].map(({ entry }) => this.item(entry, "sending"));
+    const acked = [...this.acked.values()].filter(({ entry }) => entry.frame.name === "post_message").map(({ entry }) => this.item(entry, "sending"));
     const refused = this.refusals.of(this.id).map(({ entry, refusal }) =>
       ({
         ...this.item(entry, "refused"),
@@ -164,6 +179,21 @@ export class Conversation extends Emitter {
         isFinal: FINAL.includes(refusal.code) || (entry.frame.data.target !== undefined && !this.isOf(entry.epoch)),
       }));
     return [...acked, ...waiting, ...refused];
+  }
+
+  /** Wordings of messages that are on their way, the last of each: revision -> `{ text, state }`. */
+  get edits() {
+    const state = this.client.status.state === "live" ? "sending" : "waiting";
+    const isEdit = ({ frame, epoch }) => frame.room === this.id && frame.name === "edit_message" && this.isOf(epoch);
+    const acked = [...this.acked.values()].map(({ entry }) => [entry, "sending"]);
+    const waiting = this.client.pending.filter((entry) => entry.state !== "expired" && !this.seenFirst.has(entry.id)).map((entry) => [entry, state]);
+    return new Map([...acked, ...waiting].filter(([entry]) => isEdit(entry))
+      .map(([{ frame: { data } }, of]) => [data.target, { text: data.text, state: of }]));
+  }
+
+  /** A message's words as this person put them last, whether that is saved yet or not. */
+  wordsOf(item) {
+    return this.edits.get(item.revision)?.text ?? item.text;
   }
 
   item({ id, frame: { name, data }, createdAt, epoch, expiredBy }, state) {
@@ -184,8 +214,8 @@ export class Conversation extends Emitter {
   settled({ entry, ack, refusal }) {
     if (entry.frame.room !== this.id) return;
     this.seenFirst.delete(entry.id);
-    if (ack && entry.frame.name === "post_message" && (this.room.cursor.after ?? -1) < ack.revision && this.window.isLive) {
-      // The event itself takes the place of the line; until it comes the line stays.
+    if (ack && ["post_message", "edit_message"].includes(entry.frame.name) && (this.room.cursor.after ?? -1) < ack.revision && this.window.isLive) {
+      // The event itself takes the place of the line, or of the wording; until it comes that stays.
       this.acked.set(entry.id, { entry, revision: ack.revision });
     }
     if (refusal?.code === "not_a_member") this.window.members.delete(this.me);
@@ -232,6 +262,11 @@ export class Conversation extends Emitter {
 
   discard(item) {
     if (!this.refusals.remove(item.id)) this.client.discard(item.id);
+  }
+
+  /** Resolves once this person is called so here; rejects with what is refused. */
+  rename(name) {
+    return this.room.command("rename_member", { display_name: name });
   }
 
   async join() {
