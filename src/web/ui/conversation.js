@@ -10,9 +10,10 @@ const HISTORY_LIMIT = 50;
 const MEMBERS_AGAIN_MS = 2_000;
 const MEMBERS_AGAIN_MAX_MS = 60_000;
 const TOO_FAST = 429;
+const HTTP_FORBIDDEN = 403;
 /** Why a room is not to be read that nobody has opened, or not in this history. */
 export const NOT_FOUND = "not_found";
-/** Why a room ended for who was removed from it, and what they are told who ask for it meanwhile. */
+/** Why a room ended for who was removed from it, and what they are told who ask for it later. */
 export const REMOVED = "removed";
 const FORBIDDEN = "forbidden";
 /** Stands between what is held and what waits, where the newest is not held. */
@@ -39,6 +40,7 @@ export class Conversation extends Emitter {
     this.isLoading = false;
     this.isListed = undefined; // whether the list has it, as far as it was asked for
     this.askedTitle = undefined; // what the room's own document says
+    this.wayBack = undefined; // of who may not read it: "open" or "closed", as that says, or "untold"
     this.problem = null; // why the room is not to be read
     this.newFrom = null; // where this person had stopped reading
     this.holdsStill = () => false; // a reader far back keeps their place
@@ -74,7 +76,7 @@ export class Conversation extends Emitter {
    * asked for again. Someone may have opened it, or they have come back elsewhere.
    */
   listed(isThere) {
-    if (isThere && [NOT_FOUND, REMOVED].includes(this.problem?.code)) this.room.restart();
+    if (isThere && [NOT_FOUND, REMOVED, FORBIDDEN].includes(this.problem?.code)) this.room.restart();
     this.isListed = isThere;
     if (!isThere && this.window.isLive) this.loadTitle();
   }
@@ -121,6 +123,8 @@ export class Conversation extends Emitter {
   live() {
     this.window.isLive = true;
     this.problem = null; // another tab of this person may have come back
+    this.wayBack = undefined;
+    for (const [id, { revision }] of this.acked) if (revision <= (this.room.cursor.after ?? -1)) this.acked.delete(id);
     if (this.isListed === false) this.loadTitle();
     if (this.newFrom === null && this.room.unread > 0 && this.room.seenRevision !== null) this.newFrom = this.room.seenRevision + 1;
     this.emit("changed");
@@ -130,6 +134,7 @@ export class Conversation extends Emitter {
   ended({ code, message }) {
     if (code === FORBIDDEN && this.problem?.code === REMOVED) return;
     this.problem = { code, message };
+    if (code === FORBIDDEN) this.findWayBack();
     // Of a room that is not there nothing is left to show, nor who was in it.
     if (code === NOT_FOUND) {
       clearTimeout(this.membersTimer);
@@ -139,6 +144,20 @@ export class Conversation extends Emitter {
     }
     this.emit("head");
     this.emit("changed");
+  }
+
+  // Who was removed while they were away is told no more than that they may not read it.
+  async findWayBack() {
+    this.window.members.delete(this.me);
+    if (this.wayBack !== undefined) return;
+    try {
+      const { closed_at: closedAt } = await this.client.api.room(this.id);
+      this.wayBack = closedAt === undefined ? "open" : "closed";
+    } catch ({ status }) {
+      // With tokens nothing of a room is told to who may not read it: joining tells. Else it is asked for with the next denial.
+      if (status === HTTP_FORBIDDEN) this.wayBack = "untold";
+    }
+    this.emit("head");
   }
 
   event(event) {

@@ -68,7 +68,7 @@ export class Panel {
     this.root.hidden = false;
     document.body.classList.add("panel-open");
     byId("panel-title").textContent = title;
-    this.foot.hidden = this.composer.isHidden = kind !== "thread" || !conversation.isMember;
+    this.foot.hidden = this.composer.isHidden = kind !== "thread" || !conversation.mayWrite;
     byId("members-open").setAttribute("aria-expanded", String(kind === "members"));
   }
 
@@ -104,13 +104,13 @@ export class Panel {
   }
 
   drawThread() {
-    const { outgoing, isMember, window } = this.conversation;
+    const { outgoing, mayWrite } = this.conversation;
     const mine = outgoing.filter(({ threadRoot }) => threadRoot === this.threadRoot);
     const isAtEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 60;
     say(this.threadNote, this.thread.hasFailed ? "The rest of this thread is not to be had now." : "");
     this.messages.draw(this.conversation, [...this.thread.items, ...mine]);
     this.composer.confirm();
-    this.foot.hidden = this.composer.isHidden = !isMember || window.isClosed;
+    this.foot.hidden = this.composer.isHidden = !mayWrite;
     if (isAtEnd) this.body.scrollTop = this.body.scrollHeight;
   }
 

@@ -27,6 +27,7 @@ export class Window {
     this.items = []; // ascending by revision
     this.byRevision = new Map();
     this.changes = new Map(); // target -> events, for targets outside the window
+    this.isInvited = null; // whether only the invited may come, as far as the events tell
     this.told = new Set(); // members whose coming and going the events told
     this.oldest = null; // the lowest revision folded in
     this.hasMore = false;
@@ -79,6 +80,9 @@ export class Window {
       this.byRevision.set(item.revision, item);
     }
     for (const item of items) this.applyKept(item);
+    // What came last of these holds, where nothing later told.
+    const told = events.findLast(({ name }) => name === "RoomOpened" || name === "RoomVisibilitySet");
+    if (told) this.isInvited ??= told.data.visibility === "invited";
     this.items.unshift(...items);
     this.oldest = events[0]?.revision ?? this.oldest;
     this.hasMore = hasMore && events.length > 0;
@@ -201,9 +205,15 @@ export class Window {
   state({ name, data, by }) {
     switch (name) {
       case "RoomOpened":
+        this.isInvited = false; // what says else is told after it
+        this.title = data.title || this.id;
+        break;
       case "RoomRenamed":
         this.title = data.title || this.id;
         break;
+      case "RoomVisibilitySet":
+        this.isInvited = data.visibility === "invited";
+        return;
       case "RoomClosed":
         this.isClosed = true;
         break;
