@@ -1,11 +1,12 @@
 // Who leaves a room or was removed from it: what the page says before and after, and the way back.
 
 import assert from "node:assert/strict";
+import path from "node:path";
 import { describe, test } from "node:test";
 
 import { connect } from "../../src/web/ui/client.js";
 import { until } from "./browser.mjs";
-import { Proxy } from "./server.mjs";
+import { Proxy, Server } from "./server.mjs";
 import { come, owner, server } from "./visits.mjs";
 
 const joinRow = (person) => person.page.locator("#join-row", { hasText: "You were removed" });
@@ -78,6 +79,36 @@ describe("who was removed while they were away", () => {
     await alice.page.locator("#room-note", { hasText: "You cannot read this room" }).waitFor();
     assert.equal(await alice.page.locator("#join-row").isVisible(), false);
     await proxy.stop();
+  });
+});
+
+describe("who was removed while they were away from a server that wants tokens", () => {
+  test("may join the room again, of which they are told nothing else", async () => {
+    const own = await Server.start({
+      prepare: async (made) => {
+        const key = path.join(made.root, "token.key");
+        await made.run("token", "--new-key", key);
+        made.env = { DRAMATIS__AUTH__TOKEN_KEY_FILE: key };
+      },
+    });
+    const mint = (user) => own.run("token", "--user", user, "--for", "1h");
+    const keeper = connect({ url: own.url, token: await mint("owner") });
+    await keeper.command("with-tokens", "open_room", { title: "With tokens" });
+    const token = await mint("alice");
+    const phone = connect({ url: own.url, token });
+    await phone.command("with-tokens", "join");
+    phone.close();
+    await keeper.command("with-tokens", "remove_member", { member: "alice" });
+    const alice = await come("alice", { room: "with-tokens" }, own.url);
+    await alice.page.fill("#welcome-token", token);
+    await alice.page.press("#welcome-token", "Enter");
+    await alice.page.locator("#join-row", { hasText: "You may not read this room now" }).waitFor();
+    await alice.picture("removed-with-tokens");
+    await alice.join();
+    await alice.say("here again");
+    await alice.hears("here again");
+    keeper.close();
+    await own.stop();
   });
 });
 
