@@ -12,13 +12,14 @@ import { come, owner, server } from "./visits.mjs";
 const joinRow = (person) => person.page.locator("#join-row", { hasText: "You were removed" });
 
 /** Someone who was a member and is away while `meanwhile(room)` happens; they are back then. */
-async function away(id, meanwhile, { words, visibility } = {}) {
+async function away(context, id, meanwhile, { words, visibility } = {}) {
   await owner.command(id, "open_room", { title: id, ...(visibility && { visibility }) });
   await owner.command(id, "invite_member", { member: "alice" });
   const own = connect({ url: server.url, user: "alice" });
   await own.command(id, "join");
   own.close();
   const proxy = await Proxy.start(server.port);
+  context.after(() => proxy.stop());
   const alice = await come("alice", { room: id }, proxy.url);
   await alice.composer.waitFor();
   await alice.isLive();
@@ -29,7 +30,7 @@ async function away(id, meanwhile, { words, visibility } = {}) {
   proxy.restore();
   await alice.page.locator("#banner-now").click({ timeout: 2_000 }).catch(() => {}); // or it has tried by itself
   await alice.isLive();
-  return { alice, proxy };
+  return alice;
 }
 
 const remove = (id) => owner.command(id, "remove_member", { member: "alice" });
@@ -37,8 +38,8 @@ const close = (id) => owner.command(id, "close_room");
 const putBack = (person) => person.page.getByRole("button", { name: "Put this text back to where you write" });
 
 describe("who was removed while they were away", () => {
-  test("may join the room again, after a reload too", async () => {
-    const { alice, proxy } = await away("removed-away", remove);
+  test("may join the room again, after a reload too", async (context) => {
+    const alice = await away(context, "removed-away", remove);
     await joinRow(alice).waitFor();
     await alice.picture("removed-away");
     assert.equal(await alice.page.locator("#room-note").isVisible(), false);
@@ -48,42 +49,38 @@ describe("who was removed while they were away", () => {
     await alice.composer.waitFor();
     await alice.say("here again");
     await alice.hears("here again");
-    await proxy.stop();
   });
 
-  test("may write once they are in on another device", async () => {
-    const { alice, proxy } = await away("removed-elsewhere", remove);
+  test("may write once they are in on another device", async (context) => {
+    const alice = await away(context, "removed-elsewhere", remove);
     await joinRow(alice).waitFor();
     const phone = connect({ url: server.url, user: "alice" });
     await phone.command("removed-elsewhere", "join");
     await alice.composer.waitFor();
     assert.equal(await alice.page.locator("#join-row").isVisible(), false);
     phone.close();
-    await proxy.stop();
   });
 
-  test("is told by the room that only the invited may come back", async () => {
-    const { alice, proxy } = await away("removed-invited", remove, { visibility: "invited" });
+  test("is told by the room that only the invited may come back", async (context) => {
+    const alice = await away(context, "removed-invited", remove, { visibility: "invited" });
     await joinRow(alice).waitFor();
     await alice.page.click("#join");
     await alice.page.locator("#join-error", { hasText: "invit" }).waitFor();
     await alice.picture("removed-invited");
-    await proxy.stop();
   });
 
-  test("is offered no way back into a room that was closed then", async () => {
-    const { alice, proxy } = await away("removed-closed", async (id) => {
+  test("is offered no way back into a room that was closed then", async (context) => {
+    const alice = await away(context, "removed-closed", async (id) => {
       await remove(id);
       await close(id);
     });
     await alice.page.locator("#room-note", { hasText: "You cannot read this room" }).waitFor();
     assert.equal(await alice.page.locator("#join-row").isVisible(), false);
-    await proxy.stop();
   });
 });
 
 describe("who was removed while they were away from a server that wants tokens", () => {
-  test("may join the room again, of which they are told nothing else", async () => {
+  test("may join the room again, of which they are told nothing else", async (context) => {
     const own = await Server.start({
       prepare: async (made) => {
         const key = path.join(made.root, "token.key");
@@ -91,8 +88,10 @@ describe("who was removed while they were away from a server that wants tokens",
         made.env = { DRAMATIS__AUTH__TOKEN_KEY_FILE: key };
       },
     });
+    context.after(() => own.stop());
     const mint = (user) => own.run("token", "--user", user, "--for", "1h");
     const keeper = connect({ url: own.url, token: await mint("owner") });
+    context.after(() => keeper.close());
     await keeper.command("with-tokens", "open_room", { title: "With tokens" });
     const token = await mint("alice");
     const phone = connect({ url: own.url, token });
@@ -107,15 +106,13 @@ describe("who was removed while they were away from a server that wants tokens",
     await alice.join();
     await alice.say("here again");
     await alice.hears("here again");
-    keeper.close();
-    await own.stop();
   });
 });
 
 describe("words that were refused where nothing can be written any more", () => {
   for (const [what, id, meanwhile] of [["a closed room", "words-closed", close], ["a room they were removed from", "words-removed", remove]]) {
-    test(`stay in sight, in ${what}`, async () => {
-      const { alice, proxy } = await away(id, meanwhile, { words: "precious words" });
+    test(`stay in sight, in ${what}`, async (context) => {
+      const alice = await away(context, id, meanwhile, { words: "precious words" });
       await alice.page.locator(".message.refused", { hasText: "precious words" }).waitFor();
       await alice.page.locator(id === "words-closed" ? "#room-note" : "#join-row").waitFor();
       await alice.picture(id);
@@ -125,7 +122,6 @@ describe("words that were refused where nothing can be written any more", () => 
         await putBack(alice).click();
         assert.equal(await alice.composer.inputValue(), "precious words");
       }
-      await proxy.stop();
     });
   }
 });
