@@ -10,10 +10,10 @@ const EPOCH = "00000000000000aa.0";
 const OTHER_EPOCH = "00000000000000bb.0";
 
 /** A room, what it sends, and what it emits. */
-function follow(from) {
+function follow(from, request) {
   const [sent, told] = [[], []];
   const room = new Room("r", {
-    user: "alice", isLive: true, send: (message) => sent.push(message), forget: () => {},
+    user: "alice", isLive: true, send: (message) => sent.push(message), forget: () => {}, request,
   }, from);
   for (const name of ["reset", "event", "state", "live", "denied"]) {
     room.on(name, (value) => told.push(value?.revision === undefined ? name : `${name} ${value.revision}`));
@@ -111,6 +111,85 @@ test("what is read up to a place within is no longer unread, here as on other de
   room.seen();
   assert.equal(room.unread, 0);
   room.unfollow();
+});
+
+/** One that holds 900 to 949 of which the marker lies at 849, and answers what it is asked of the past. */
+function partly(more = {}) {
+  const asked = [];
+  const made = follow({ epoch: EPOCH, after: 899 }, (frame) => {
+    asked.push([frame.before, frame.limit]);
+    const from = Math.max(0, frame.before - frame.limit);
+    const events = Array.from({ length: frame.before - from }, (_, index) => ({ revision: from + index, by: index % 2 ? "bob" : "alice", name: "MessagePosted" }));
+    return Promise.resolve({ events, more: from > 0 });
+  });
+  made.answer("events", 949, { seen: 849, unread: 75, ...more });
+  for (let revision = 900; revision <= 949; revision += 1) made.event(revision);
+  made.live(949);
+  return { ...made, asked };
+}
+
+test("what is unread past a marker that moved to before what is held is counted anew, with one question", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const { room, asked } = partly();
+  assert.equal(room.unread, 75, "as the server counted");
+  room.seenElsewhere(859);
+  room.seenElsewhere(869);
+  context.mock.timers.tick(1_000);
+  await new Promise(setImmediate);
+  assert.equal(room.unread, 50 + 15);
+  assert.deepEqual(asked, [[900, 30]]);
+  room.seen(889);
+  assert.equal(room.unread, 50 + 5, "now it is known");
+  room.seen(909);
+  assert.equal(room.unread, 40);
+  context.mock.timers.tick(10_000);
+  assert.equal(asked.length, 1);
+  room.unfollow();
+});
+
+test("what is unread past a marker far back is counted in the last events, and that is asked for once", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const { room, asked } = partly({ seen: 9, unread: 140 });
+  for (const revision of [19, 29, 39]) {
+    room.seenElsewhere(revision);
+    context.mock.timers.tick(1_000);
+    await new Promise(setImmediate);
+  }
+  assert.equal(room.unread, 50 + 100);
+  assert.deepEqual(asked, [[900, 200]]);
+  room.unfollow();
+});
+
+test("what cannot be counted stays as it was, and is asked for no faster for that", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  let asked = 0;
+  const { room, answer, event, live } = follow({ epoch: EPOCH, after: 899 }, () => {
+    asked += 1;
+    return Promise.reject(new Error("not now"));
+  });
+  answer("events", 900, { seen: 849, unread: 75 });
+  event(900);
+  live(900);
+  room.seenElsewhere(859);
+  for (let second = 0; second < 60; second += 1) {
+    context.mock.timers.tick(1_000);
+    await new Promise(setImmediate);
+  }
+  assert.deepEqual([room.unread, asked], [75, 1]);
+  room.unfollow();
+});
+
+test("that one writes is told on after the clock was set back", (context) => {
+  const { room, sent } = follow();
+  let now = 0;
+  context.mock.method(performance, "now", () => now);
+  const clock = context.mock.method(Date, "now", () => 10_000_000);
+  room.write();
+  clock.mock.mockImplementation(() => 0);
+  now += 3_001;
+  room.write();
+  room.write();
+  assert.equal(sent.filter(({ name }) => name === "typing").length, 2);
 });
 
 test("a room that is not there in another history has its old one dropped", () => {

@@ -2,7 +2,7 @@
 
 import { connect } from "/client.js";
 import { Composer } from "./composer.js";
-import { Conversation, NOT_FOUND, REMOVED } from "./conversation.js";
+import { Conversation, NOT_FOUND } from "./conversation.js";
 import { OWN_STREAM, byId, button, make, paintAvatar, recall, remember, say } from "./dom.js";
 import { describe } from "./message-list.js";
 import { Invitations } from "./invitations.js";
@@ -18,6 +18,7 @@ import { forget, refused, unwanted, who } from "./welcome.js";
 const HELD_MAX = 12;
 const ANNOUNCE_MS = 1_000;
 const FACES_MAX = 3;
+const KEYS = "Shift+Alt+↑ goes to the messages: there ↑ and ↓ move, R replies, T opens the thread, + reacts, E edits, Delete removes";
 /** The server wants a token, or another one. */
 const TOKEN_CLOSE = 4501;
 /** Among others: it takes names, and there was a token. */
@@ -67,7 +68,7 @@ class Chat {
         return this.current.post(text, kind, replyTo);
       },
       edit: (revision, text) => this.current.edit(revision, text),
-      nick: (name) => this.ask(() => this.current.room.command("rename_member", { display_name: name })),
+      nick: (name) => this.current.rename(name),
       editLast: () => {
         const last = this.current?.ownLast();
         if (last) this.composer.edit(last);
@@ -75,7 +76,7 @@ class Chat {
       list: () => this.timeline.messages.focusLast(),
       writing: () => this.current.room.write(),
       silent: () => this.current.room.stopWriting(),
-    }, "Message");
+    }, "Message", KEYS);
   }
 
   wire() {
@@ -242,7 +243,7 @@ class Chat {
     const conversation = this.current;
     byId("members-open").hidden = !conversation;
     const wrote = this.composer.text === document.activeElement;
-    this.composer.isHidden = !conversation?.isMember || conversation.window.isClosed || conversation.problem !== null;
+    this.composer.isHidden = !conversation?.mayWrite;
     if (wrote && this.composer.isHidden) byId("scroller").focus({ preventScroll: true });
     this.placeFocus();
     if (!conversation) return this.note("Pick a room from the list, or open one.");
@@ -254,12 +255,12 @@ class Chat {
     this.drawTyping(conversation);
     const { isMember, window, problem } = conversation;
     // Who was removed may come back where the room is open; it says so if not.
-    const mayJoin = problem === null ? !isMember && window.membersKnown : problem.code === REMOVED;
+    const mayJoin = problem === null ? !isMember && window.membersKnown : conversation.mayComeBack;
     byId("join-row").hidden = window.isClosed || !mayJoin;
-    byId("join-about").textContent = problem ? "You were removed from this room." : "You are reading along.";
+    byId("join-about").textContent = conversation.wasRemoved ? "You were removed from this room." : problem ? "You may not read this room now." : "You are reading along.";
     if (problem?.code === NOT_FOUND) {
       this.note(`There is no room “${conversation.id}” yet.`, button("primary", "Open it", "Open it", () => this.sidebar.ask(conversation.id)));
-    } else if (problem?.code === REMOVED) this.note("");
+    } else if (conversation.mayComeBack) this.note("");
     else if (problem) this.note(`You cannot read this room: ${problem.message}.`);
     else if (window.isClosed) this.note("This room is closed. It can be read, and nothing can be added.");
     else this.note("");
@@ -316,7 +317,7 @@ class Chat {
   }
 
   leave() {
-    if (!window.confirm("Leave this room? You can still read it, and join again.")) return;
+    if (!window.confirm(`Leave this room? ${afterLeaving(this.current.window)}`)) return;
     this.panel.close();
     this.ask(() => this.current.room.leave());
   }
@@ -332,6 +333,7 @@ class Chat {
 
   // What was not sent goes back to where it was written, or can be written anew.
   putBack(item, composer) {
+    if (!this.current.mayWrite) return; // the words stay where they can be seen
     const target = this.current.window.byRevision.get(item.target);
     if (target && !target.isRemoved && target.by === this.me) composer.edit(target, item.text);
     else composer.take(item.text, item.kind);
@@ -361,6 +363,13 @@ class Chat {
       discard: (item) => this.current.discard(item),
     };
   }
+}
+
+// What leaving means. A room that was long before what is held may be either.
+function afterLeaving({ isInvited }) {
+  if (isInvited) return "It is for the invited alone: you can read it and come back only once someone invites you again.";
+  if (isInvited === false) return "You can still read it, and join again.";
+  return "If anyone may come in, you can still read it, and join again. If it is for the invited alone, only a new invitation brings you back.";
 }
 
 // The hash names the room; at first the query may, then what this tab had last.

@@ -113,7 +113,11 @@ export class Room {
   readonly state: "joining" | "catching_up" | "live" | "denied" | "closed" | "left";
   /** The room's last revision that is known of. */
   readonly head: Revision | null;
-  /** Messages of others past what was seen. */
+  /**
+   * Messages of others past what was seen; at least so many where that lies further back than the last 200 events. Right a
+   * moment after a marker moved, here or on another device (of which a client hears that follows `me`): what lies between
+   * the marker and the events that came here is asked for then.
+   */
   readonly unread: number;
   readonly seenRevision: Revision | null;
   readonly cursor: { epoch: Epoch | null; after: Revision | null };

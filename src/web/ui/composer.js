@@ -12,10 +12,12 @@ export class Composer {
   /**
    * @param {HTMLElement} place where the form is put
    * @param {object} on `post(text, kind, replyTo)`, `edit(revision, text)`, which reject with what is not
-   *   taken, and where they make sense `nick(name)`, `editLast()`, `list()`, `writing()`, `silent()`
+   *   taken, and where they make sense `nick(name)`, which rejects with what was refused, `editLast()`, `list()`,
+   *   `writing()`, `silent()`
    * @param {string} label
+   * @param {string} keys what the keyboard does from here
    */
-  constructor(place, on, label) {
+  constructor(place, on, label, keys) {
     this.on = on;
     // { type: "reply" | "edit", revision, epoch }: which message of which history it is about, and `isKept` for
     // one of a draft that was not looked up since.
@@ -29,6 +31,7 @@ export class Composer {
     this.error = this.form.querySelector(".problem");
     this.sendButton = this.form.querySelector(".send");
     this.text.setAttribute("aria-label", label);
+    this.text.title = keys;
     placeIcons(this.form);
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -95,8 +98,8 @@ export class Composer {
     this.focus();
   }
 
-  /** Edits a message; what was being written meanwhile is put aside and comes back. */
-  edit(item, text = item.text) {
+  /** Edits a message, from its last wording on; what was being written meanwhile is put aside and comes back. */
+  edit(item, text = this.conversation.wordsOf(item)) {
     if (this.mode?.type !== "edit") this.before = { mode: this.mode, text: this.text.value };
     this.setMode(this.about("edit", item));
     this.fill(text);
@@ -198,12 +201,13 @@ export class Composer {
     const [, command, rest] = text.match(/^\/(me|nick)(?:\s+([\s\S]*))?$/) ?? [];
     try {
       if (mode?.type === "edit") {
-        if (text !== this.find(mode.revision)?.text) await this.on.edit(mode.revision, text);
+        const item = this.find(mode.revision);
+        if (!item || text !== this.conversation.wordsOf(item)) await this.on.edit(mode.revision, text);
       } else if (command && !rest) {
         this.problem(command === "me" ? "Say what you do: /me waves" : "Say the new name: /nick Alice B.");
         return;
       } else if (command === "nick") {
-        this.on.nick?.(rest);
+        this.on.nick?.(rest).catch((error) => this.giveBack(text, error, draftKey));
       } else {
         await this.on.post(rest ?? text, command ? "action" : "text", mode?.revision ?? null);
       }
@@ -219,6 +223,18 @@ export class Composer {
     this.setMode(null);
     this.fill("");
     this.keepDraft();
+  }
+
+  // A command that was refused: its words come back, unless others stand in their place by now.
+  giveBack(text, error, draftKey) {
+    if (draftKey !== this.draftKey) {
+      if (!recall("sessionStorage", draftKey)) remember("sessionStorage", draftKey, JSON.stringify({ text, mode: null, before: null }));
+      return;
+    }
+    const isFree = this.text.value === "" && !this.mode;
+    if (isFree) this.fill(text);
+    this.keepDraft();
+    this.problem(`${isFree ? "Not done" : `“${text}” was not done`}: ${error.message}.`);
   }
 
   setMode(mode) {

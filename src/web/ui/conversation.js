@@ -10,9 +10,10 @@ const HISTORY_LIMIT = 50;
 const MEMBERS_AGAIN_MS = 2_000;
 const MEMBERS_AGAIN_MAX_MS = 60_000;
 const TOO_FAST = 429;
+const HTTP_FORBIDDEN = 403;
 /** Why a room is not to be read that nobody has opened, or not in this history. */
 export const NOT_FOUND = "not_found";
-/** Why a room ended for who was removed from it, and what they are told who ask for it meanwhile. */
+/** Why a room ended for who was removed from it, and what they are told who ask for it later. */
 export const REMOVED = "removed";
 const FORBIDDEN = "forbidden";
 /** Stands between what is held and what waits, where the newest is not held. */
@@ -39,6 +40,7 @@ export class Conversation extends Emitter {
     this.isLoading = false;
     this.isListed = undefined; // whether the list has it, as far as it was asked for
     this.askedTitle = undefined; // what the room's own document says
+    this.wayBack = undefined; // of who may not read it: "open" or "closed", as that says, or "untold"
     this.problem = null; // why the room is not to be read
     this.newFrom = null; // where this person had stopped reading
     this.holdsStill = () => false; // a reader far back keeps their place
@@ -74,13 +76,28 @@ export class Conversation extends Emitter {
    * asked for again. Someone may have opened it, or they have come back elsewhere.
    */
   listed(isThere) {
-    if (isThere && [NOT_FOUND, REMOVED].includes(this.problem?.code)) this.room.restart();
+    if (isThere && [NOT_FOUND, REMOVED, FORBIDDEN].includes(this.problem?.code)) this.room.restart();
     this.isListed = isThere;
     if (!isThere && this.window.isLive) this.loadTitle();
   }
 
   get isMember() {
     return this.window.members.has(this.me);
+  }
+
+  /** Whether anything can be said or done here now, as far as is known. */
+  get mayWrite() {
+    return this.isMember && !this.window.isClosed && this.problem === null;
+  }
+
+  /** Whether this person was removed, as far as is known. */
+  get wasRemoved() {
+    return this.problem?.code === REMOVED || (this.problem?.code === FORBIDDEN && this.wayBack !== "untold");
+  }
+
+  /** Whether who may not read this may try to join it: where only the invited may, the room says so. */
+  get mayComeBack() {
+    return this.problem?.code === REMOVED || (this.problem?.code === FORBIDDEN && ["open", "untold"].includes(this.wayBack));
   }
 
   reset({ epoch }) {
@@ -106,6 +123,8 @@ export class Conversation extends Emitter {
   live() {
     this.window.isLive = true;
     this.problem = null; // another tab of this person may have come back
+    this.wayBack = undefined;
+    for (const [id, { revision }] of this.acked) if (revision <= (this.room.cursor.after ?? -1)) this.acked.delete(id);
     if (this.isListed === false) this.loadTitle();
     if (this.newFrom === null && this.room.unread > 0 && this.room.seenRevision !== null) this.newFrom = this.room.seenRevision + 1;
     this.emit("changed");
@@ -115,6 +134,7 @@ export class Conversation extends Emitter {
   ended({ code, message }) {
     if (code === FORBIDDEN && this.problem?.code === REMOVED) return;
     this.problem = { code, message };
+    if (code === FORBIDDEN) this.findWayBack();
     // Of a room that is not there nothing is left to show, nor who was in it.
     if (code === NOT_FOUND) {
       clearTimeout(this.membersTimer);
@@ -124,6 +144,20 @@ export class Conversation extends Emitter {
     }
     this.emit("head");
     this.emit("changed");
+  }
+
+  // Who was removed while they were away is told no more than that they may not read it.
+  async findWayBack() {
+    this.window.members.delete(this.me);
+    if (this.wayBack !== undefined) return;
+    try {
+      const { closed_at: closedAt } = await this.client.api.room(this.id);
+      this.wayBack = closedAt === undefined ? "open" : "closed";
+    } catch ({ status }) {
+      // With tokens nothing of a room is told to who may not read it: joining tells. Else it is asked for with the next denial.
+      if (status === HTTP_FORBIDDEN) this.wayBack = "untold";
+    }
+    this.emit("head");
   }
 
   event(event) {
@@ -156,7 +190,7 @@ export class Conversation extends Emitter {
       .filter(({ id, frame, state }) => frame.room === this.id
         && ((frame.name === "post_message" && !this.seenFirst.has(id)) || state === "expired"))
       .map((entry) => this.item(entry, entry.state === "expired" ? "expired" : isLive ? "sending" : "waiting"));
-    const acked = [...this.acked.values()].map(({ entry }) => this.item(entry, "sending"));
+    const acked = [...this.acked.values()].filter(({ entry }) => entry.frame.name === "post_message").map(({ entry }) => this.item(entry, "sending"));
     const refused = this.refusals.of(this.id).map(({ entry, refusal }) =>
       ({
         ...this.item(entry, "refused"),
@@ -164,6 +198,21 @@ export class Conversation extends Emitter {
         isFinal: FINAL.includes(refusal.code) || (entry.frame.data.target !== undefined && !this.isOf(entry.epoch)),
       }));
     return [...acked, ...waiting, ...refused];
+  }
+
+  /** Wordings of messages that are on their way, the last of each: revision -> `{ text, state }`. */
+  get edits() {
+    const state = this.client.status.state === "live" ? "sending" : "waiting";
+    const isEdit = ({ frame, epoch }) => frame.room === this.id && frame.name === "edit_message" && this.isOf(epoch);
+    const acked = [...this.acked.values()].map(({ entry }) => [entry, "sending"]);
+    const waiting = this.client.pending.filter((entry) => entry.state !== "expired" && !this.seenFirst.has(entry.id)).map((entry) => [entry, state]);
+    return new Map([...acked, ...waiting].filter(([entry]) => isEdit(entry))
+      .map(([{ frame: { data } }, of]) => [data.target, { text: data.text, state: of }]));
+  }
+
+  /** A message's words as this person put them last, whether that is saved yet or not. */
+  wordsOf(item) {
+    return this.edits.get(item.revision)?.text ?? item.text;
   }
 
   item({ id, frame: { name, data }, createdAt, epoch, expiredBy }, state) {
@@ -184,8 +233,8 @@ export class Conversation extends Emitter {
   settled({ entry, ack, refusal }) {
     if (entry.frame.room !== this.id) return;
     this.seenFirst.delete(entry.id);
-    if (ack && entry.frame.name === "post_message" && (this.room.cursor.after ?? -1) < ack.revision && this.window.isLive) {
-      // The event itself takes the place of the line; until it comes the line stays.
+    if (ack && ["post_message", "edit_message"].includes(entry.frame.name) && (this.room.cursor.after ?? -1) < ack.revision && this.window.isLive) {
+      // The event itself takes the place of the line, or of the wording; until it comes that stays.
       this.acked.set(entry.id, { entry, revision: ack.revision });
     }
     if (refusal?.code === "not_a_member") this.window.members.delete(this.me);
@@ -232,6 +281,11 @@ export class Conversation extends Emitter {
 
   discard(item) {
     if (!this.refusals.remove(item.id)) this.client.discard(item.id);
+  }
+
+  /** Resolves once this person is called so here; rejects with what is refused. */
+  rename(name) {
+    return this.room.command("rename_member", { display_name: name });
   }
 
   async join() {

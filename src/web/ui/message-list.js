@@ -45,6 +45,7 @@ export class MessageList {
     this.epoch = conversation.epoch;
     this.me = conversation.me;
     this.counts = this.isThread ? new Map() : conversation.window.replyCounts();
+    this.edits = conversation.edits;
     // Then there are more than is held.
     this.hasAll = !conversation.window.isDetached;
     this.firstNew = newFrom === null ? undefined
@@ -80,8 +81,9 @@ export class MessageList {
       && item.kind !== "action" && previous.kind !== "action" && (item.replyTo === null || this.isThread);
     const quoted = item.replyTo === null ? null : window.byRevision.get(item.replyTo);
     const replies = this.counts.get(item.revision) ?? 0;
+    const edit = (!item.isRemoved && this.edits.get(item.revision)) || null;
     const signature = [item.version, isNewDay && dayText(item.at), isFirstNew, isGrouped, quoted?.version, quoted && window.nameOf(quoted.by),
-      window.nameOf(item.by), item.state, item.state && this.conversation.isMember, item.problem, replies, replies > 0 && this.hasAll].join("|");
+      window.nameOf(item.by), item.state, this.conversation.mayWrite, item.problem, replies, replies > 0 && this.hasAll, JSON.stringify(edit)].join("|");
     let drawn = this.drawn.get(item.key);
     if (drawn) drawn.item = item;
     if (drawn?.signature === signature) return drawn.element;
@@ -96,7 +98,7 @@ export class MessageList {
     const hadFocus = drawn.element.contains(document.activeElement);
     if (item.isRemoved && this.tools.parentElement === drawn.element) this.tools.remove();
     drawn.element.className = [item.type, item.kind === "action" && "action", isGrouped && "grouped", item.state, item.by === this.me && "mine"].filter(Boolean).join(" ");
-    arrange(drawn.body, this.content(drawn, { isNewDay, isFirstNew, isGrouped, quoted, replies }));
+    arrange(drawn.body, this.content(drawn, { isNewDay, isFirstNew, isGrouped, quoted, replies, edit }));
     if (hadFocus && !drawn.element.contains(document.activeElement)) drawn.element.focus({ preventScroll: true });
     return drawn.element;
   }
@@ -112,7 +114,7 @@ export class MessageList {
     return element;
   }
 
-  content(drawn, { isNewDay, isFirstNew, isGrouped, quoted, replies }) {
+  content(drawn, { isNewDay, isFirstNew, isGrouped, ...more }) {
     const { item } = drawn;
     const part = (name, shown, create) => this.part(drawn, name, shown, create);
     const parts = [];
@@ -123,25 +125,28 @@ export class MessageList {
     const name = this.conversation.nameOf(item.by);
     const row = part("row", null, () => make("div", "row"));
     const main = part("main", null, () => make("div", "main"));
-    arrange(main, this.mainParts(drawn, part, name, { isGrouped, quoted, replies }));
+    arrange(main, this.mainParts(drawn, part, name, { isGrouped, ...more }));
     arrange(row, [part("gutter", [name, isGrouped], () => this.gutter(item, name, isGrouped)), main]);
     return [...parts, row];
   }
 
-  mainParts(drawn, part, name, { isGrouped, quoted, replies }) {
+  mainParts(drawn, part, name, { isGrouped, quoted, replies, edit }) {
     const { item } = drawn;
     const parts = [];
     if (item.kind !== "action") parts.push(part("who", [name, isGrouped], () => this.who(item, name, isGrouped)));
     if (item.replyTo !== null && !this.isThread) parts.push(this.quote(drawn, part, quoted));
-    parts.push(part("text", [item.kind === "action" && name, item.text, item.isRemoved, item.isEdited, item.state], () => this.text(item, name)));
+    parts.push(part("text", [item.kind === "action" && name, item.text, item.isRemoved, item.isEdited, item.state, edit], () => this.text(item, name, edit)));
     if (item.reactions.size > 0) parts.push(this.chips(drawn, part));
     if (replies > 0) {
       const label = !this.hasAll ? "Replies" : replies === 1 ? "1 reply" : `${replies} replies`;
       parts.push(part("replies", label, () => button("replies", this.hasAll ? `Open the thread of ${label}` : "Open the thread", label, () => this.on.thread(drawn.item))));
     }
     if (item.state === "refused" || item.state === "expired") {
-      parts.push(part("refusal", [item.state, item.problem, item.expiredBy, item.isFinal, dayText(item.at), this.conversation.isMember], () => this.refusal(drawn)));
-    } else if (item.state) parts.push(part("state", item.state, () => make("span", "hidden", STATES[item.state])));
+      parts.push(part("refusal", [item.state, item.problem, item.expiredBy, item.isFinal, dayText(item.at), this.conversation.mayWrite], () => this.refusal(drawn)));
+    } else if (edit ?? item.state) {
+      const state = edit?.state ?? item.state;
+      parts.push(part("state", [state, edit !== null], () => make("span", "hidden", edit ? `Your edit: ${STATES[state].toLowerCase()}` : STATES[state])));
+    }
     return parts;
   }
 
@@ -163,15 +168,17 @@ export class MessageList {
     return make("div", "gutter", avatar);
   }
 
-  text(item, name) {
+  // With an edit of it that is on its way, the words are those.
+  text(item, name, edit) {
     if (item.isRemoved) return make("div", "text removed", item.kind === "action" ? `${name}: message removed` : "Message removed");
-    const words = isUnseen(item.text) ? [make("span", "unseen", UNSEEN)] : linked(item.text);
+    const { text: said, state } = edit ?? item;
+    const words = isUnseen(said) ? [make("span", "unseen", UNSEEN)] : linked(said);
     const text = make("div", "text", ...(item.kind === "action" ? [make("b", "", name), " ", ...words] : words));
-    if (item.isEdited) text.append(make("span", "edited", " (edited)"));
+    if (item.isEdited || edit) text.append(make("span", "edited", " (edited)"));
     if (item.kind === "action") text.append(" ", this.time(item));
-    if (item.state === "sending" || item.state === "waiting") {
-      const mark = make("span", `mark ${item.state}`, item.state === "waiting" ? icon("clock") : "…");
-      mark.title = STATES[item.state];
+    if (state === "sending" || state === "waiting") {
+      const mark = make("span", `mark ${state}`, state === "waiting" ? icon("clock") : "…");
+      mark.title = STATES[state];
       text.append(mark);
     }
     return text;
@@ -196,7 +203,7 @@ export class MessageList {
   }
 
   chips(drawn, part) {
-    const { conversation: { isMember }, me } = this;
+    const { conversation: { mayWrite }, me } = this;
     const { reactions } = drawn.item;
     const chips = [...reactions].map(([emoji, members]) => {
       const names = [...members].map((member) => this.conversation.nameOf(member)).join(", ");
@@ -205,7 +212,7 @@ export class MessageList {
       chip.setAttribute("aria-label", chip.title);
       chip.replaceChildren(emoji, " ", make("span", "chip-count", String(members.size)));
       chip.setAttribute("aria-pressed", String(members.has(me)));
-      chip.disabled = !isMember;
+      chip.disabled = !mayWrite;
       return chip;
     });
     for (const name of drawn.parts.keys()) {
@@ -226,7 +233,7 @@ export class MessageList {
     const mayHelp = item.state === "expired" ? item.expiredBy !== "history" : !item.isFinal;
     return make("div", "refusal", make("span", "", `${what}${not}: ${why}`),
       mayHelp ? button("quiet", "Send this message again", item.state === "expired" ? "Send it now" : "Retry", () => this.on.retry(drawn.item)) : null,
-      item.isWriting && this.conversation.isMember ? button("quiet", "Put this text back to where you write", "Put back", () => this.on.putBack(drawn.item)) : null,
+      item.isWriting && this.conversation.mayWrite ? button("quiet", "Put this text back to where you write", "Put back", () => this.on.putBack(drawn.item)) : null,
       button("quiet", "Discard this message", "Discard", () => this.on.discard(drawn.item)));
   }
 
@@ -268,7 +275,7 @@ export class MessageList {
     const item = this.itemOf(element);
     this.openEmojiQuietly();
     this.tools.remove();
-    if (!item || item.type !== "message" || item.isRemoved || !this.conversation.isMember) return;
+    if (!item || item.type !== "message" || item.isRemoved || !this.conversation.mayWrite) return;
     this.toolItem = item;
     for (const tool of this.ownTools) tool.hidden = item.by !== this.me;
     element.append(this.tools);
@@ -290,8 +297,9 @@ export class MessageList {
     if (element.tagName !== "LI" || event.ctrlKey || event.metaKey || event.altKey) return;
     const next = { ArrowUp: element.previousElementSibling, ArrowDown: element.nextElementSibling }[event.key];
     const item = this.itemOf(element);
-    const mayAct = item?.type === "message" && !item.isRemoved && this.conversation.isMember;
-    const act = mayAct && { r: "reply", t: "thread", e: item.by === this.me && "edit", Delete: item.by === this.me && "remove" }[event.key];
+    const mayAct = item?.type === "message" && !item.isRemoved && this.conversation.mayWrite;
+    const isMine = item?.by === this.me;
+    const act = mayAct && { r: !this.isThread && "reply", t: !this.isThread && "thread", e: isMine && "edit", Delete: isMine && "remove" }[event.key];
     if (next) next.focus();
     else if (event.key === "+" && mayAct) this.openEmoji(true);
     else if (act && this.on[act]) this.on[act](item);

@@ -6,6 +6,8 @@ import { Members } from "./members.js";
 import { MessageList } from "./message-list.js";
 import { Thread } from "./thread.js";
 
+const KEYS = "Shift+Alt+↑ goes to the messages of the thread: there ↑ and ↓ move, + reacts, E edits, Delete removes";
+
 export class Panel {
   /**
    * @param {object} on those of a `MessageList`, and `leave()`, `invite(member)`, `saveEdit(revision, text)`,
@@ -30,7 +32,13 @@ export class Panel {
       edit: (revision, text) => on.saveEdit(revision, text),
       writing: () => this.conversation.room.write(),
       silent: () => this.conversation.room.stopWriting(),
-    }, "Reply in the thread");
+      nick: (name) => this.conversation.rename(name),
+      list: () => this.messages.focusLast(),
+      editLast: () => {
+        const last = this.thread.items.findLast(({ by, isRemoved }) => by === this.conversation.me && !isRemoved);
+        if (last) this.composer.edit(last);
+      },
+    }, "Reply in the thread", KEYS);
     const calls = { ...on, edit: (item) => this.composer.edit(item), putBack: (item) => on.putBack(item, this.composer) };
     this.messages = new MessageList(this.threadList, calls, { isThread: true });
   }
@@ -60,7 +68,7 @@ export class Panel {
     this.root.hidden = false;
     document.body.classList.add("panel-open");
     byId("panel-title").textContent = title;
-    this.foot.hidden = this.composer.isHidden = kind !== "thread" || !conversation.isMember;
+    this.foot.hidden = this.composer.isHidden = kind !== "thread" || !conversation.mayWrite;
     byId("members-open").setAttribute("aria-expanded", String(kind === "members"));
   }
 
@@ -96,13 +104,13 @@ export class Panel {
   }
 
   drawThread() {
-    const { outgoing, isMember, window } = this.conversation;
+    const { outgoing, mayWrite } = this.conversation;
     const mine = outgoing.filter(({ threadRoot }) => threadRoot === this.threadRoot);
     const isAtEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 60;
     say(this.threadNote, this.thread.hasFailed ? "The rest of this thread is not to be had now." : "");
     this.messages.draw(this.conversation, [...this.thread.items, ...mine]);
     this.composer.confirm();
-    this.foot.hidden = this.composer.isHidden = !isMember || window.isClosed;
+    this.foot.hidden = this.composer.isHidden = !mayWrite;
     if (isAtEnd) this.body.scrollTop = this.body.scrollHeight;
   }
 

@@ -87,10 +87,12 @@ function copyOf(item) {
 
 // A message as the server's lists give it.
 function itemOf({ revision, by, posted_at: at, kind, text, reply_to, thread_root, edited_at, redacted, reactions = {} }) {
+  // The server keeps those of a removed message, which shows none.
+  const given = redacted === undefined ? Object.entries(reactions) : [];
   return {
     type: "message", key: revision, revision, by, at: new Date(at), version: 0, changes: [], kind, text: personal(text),
     replyTo: reply_to ?? null, threadRoot: thread_root ?? reply_to ?? null,
     isEdited: edited_at !== undefined, isRemoved: redacted !== undefined, removedBy: redacted?.by,
-    reactions: new Map(Object.entries(reactions).map(([emoji, members]) => [emoji, new Set(members)])),
+    reactions: new Map(given.map(([emoji, members]) => [emoji, new Set(members)])),
   };
 }

@@ -8,6 +8,9 @@ import { bareId, personal } from "./dom.js";
 
 export const ITEMS_MAX = 500;
 const CHANGES_MAX = 5_000;
+/** The most different reactions to one message, and of all of them: what is given past that changes nothing, as on the server. */
+const REACTIONS_MAX = 100;
+const REACTED_MAX = 10_000;
 export const TARGETED = new Set(["MessageEdited", "MessageRedacted", "ReactionAdded", "ReactionRemoved"]);
 
 export class Window {
@@ -24,6 +27,7 @@ export class Window {
     this.items = []; // ascending by revision
     this.byRevision = new Map();
     this.changes = new Map(); // target -> events, for targets outside the window
+    this.isInvited = null; // whether only the invited may come, as far as the events tell
     this.told = new Set(); // members whose coming and going the events told
     this.oldest = null; // the lowest revision folded in
     this.hasMore = false;
@@ -76,6 +80,9 @@ export class Window {
       this.byRevision.set(item.revision, item);
     }
     for (const item of items) this.applyKept(item);
+    // What came last of these holds, where nothing later told.
+    const told = events.findLast(({ name }) => name === "RoomOpened" || name === "RoomVisibilitySet");
+    if (told) this.isInvited ??= told.data.visibility === "invited";
     this.items.unshift(...items);
     this.oldest = events[0]?.revision ?? this.oldest;
     this.hasMore = hasMore && events.length > 0;
@@ -172,7 +179,9 @@ export class Window {
   apply(item, event) {
     item.changes.push(event);
     item.version += 1;
-    const who = item.reactions.get(event.data.emoji) ?? new Set();
+    if (item.isRemoved) return; // for good: it shows no reactions and takes none
+    const { emoji } = event.data;
+    const who = item.reactions.get(emoji) ?? new Set();
     switch (event.name) {
       case "MessageEdited":
         item.text = personal(event.data.text);
@@ -184,11 +193,11 @@ export class Window {
         item.reactions.clear();
         break;
       case "ReactionAdded":
-        item.reactions.set(event.data.emoji, who.add(event.by));
+        if (takesReaction(item, emoji)) item.reactions.set(emoji, who.add(event.by));
         break;
       default:
         who.delete(event.by);
-        if (who.size === 0) item.reactions.delete(event.data.emoji);
+        if (who.size === 0) item.reactions.delete(emoji);
     }
   }
 
@@ -196,9 +205,15 @@ export class Window {
   state({ name, data, by }) {
     switch (name) {
       case "RoomOpened":
+        this.isInvited = false; // what says else is told after it
+        this.title = data.title || this.id;
+        break;
       case "RoomRenamed":
         this.title = data.title || this.id;
         break;
+      case "RoomVisibilitySet":
+        this.isInvited = data.visibility === "invited";
+        return;
       case "RoomClosed":
         this.isClosed = true;
         break;
@@ -262,4 +277,10 @@ export class Window {
       default: return `${this.nameOf(by)}: ${name}`; // a newer server may say more
     }
   }
+}
+
+function takesReaction({ reactions }, emoji) {
+  let count = 0;
+  for (const members of reactions.values()) count += members.size;
+  return count < REACTED_MAX && (reactions.has(emoji) || reactions.size < REACTIONS_MAX);
 }

@@ -42,8 +42,8 @@ export class Presence {
     if (this.#timers.has(member)) this.wrote(member, false);
   }
 
-  /** Whether it is time to tell the others again that this person writes. */
-  mayTell(now = Date.now()) {
+  /** Whether it is time to tell the others again that this person writes. By a clock that never steps back. */
+  mayTell(now = performance.now()) {
     if (this.#toldAt !== null && now - this.#toldAt < TELL_EVERY_MS) return false;
     this.#toldAt = now;
     return true;

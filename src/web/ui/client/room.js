@@ -10,6 +10,10 @@ import { Presence } from "./presence.js";
 const SEEN_EVERY_MS = 1_000;
 /** The others' messages of which it is known which are unread when a marker moves. */
 const RECENT_LEN_MAX = 200;
+/** Events past a marker among which is counted what is unread; the server counts in as many. */
+const COUNTED_EVENTS_MAX = 200;
+/** After a marker moved to what is not held, what lies between is asked for at most this often. */
+const COUNT_EVERY_MS = 200;
 /** How often a state is asked for that does not come, before the events since are taken in its place. */
 const STATE_TRIES_MAX = 2;
 /** A hello that found no place for this room is followed by so many wishes, over a good minute. */
@@ -42,6 +46,8 @@ export class Room extends Emitter {
   #recentFrom = null; // the revision from which on those are all
   #epoch = null; // of the revisions that are known
   #countedTo = -1; // the revision up to which `unread` counts already
+  #isMiscounted = false; // a marker moved to where it is not known what is unread past it
+  #countTimer = null;
   #awaitsState = false; // the server said that a state comes
   #stateTries = 0;
   #placeTries = 0;
@@ -57,7 +63,7 @@ export class Room extends Emitter {
     this.state = "joining";
     /** The room's last revision that is known of. */
     this.head = null;
-    /** Messages of others past what was seen. */
+    /** Messages of others past what was seen; at least so many where that lies further back than the last 200 events. */
     this.unread = 0;
     /** The last revision that this person has seen, on any device; null when not known. */
     this.seenRevision = null;
@@ -163,6 +169,7 @@ export class Room extends Emitter {
   unfollow() {
     if (this.state === "left") return; // the room may have been asked for anew since
     clearTimeout(this.#placeTimer);
+    clearTimeout(this.#countTimer);
     this.tellSeen();
     this.state = "left";
     this.#presence.clear();
@@ -257,6 +264,7 @@ export class Room extends Emitter {
     this.#seenDue = null;
     this.#recent = [];
     this.#recentFrom = null;
+    this.#isMiscounted = false;
     this.#setUnread(0);
   }
 
@@ -267,9 +275,11 @@ export class Room extends Emitter {
       this.seenRevision = seen;
       if (unread === null) return;
       this.#countedTo = head;
+      this.#isMiscounted = false;
       this.#setUnread(unread);
     } else if (this.seenRevision !== null) {
       this.#seenDue ??= this.seenRevision;
+      this.#isMiscounted = this.seenRevision + 1 < this.#heldFrom;
       this.#setUnread(this.#recent.filter((one) => one > this.seenRevision).length);
     }
   }
@@ -358,6 +368,7 @@ export class Room extends Emitter {
     this.#stateTries = 0;
     this.state = "live";
     this.emit("live");
+    if (this.#isMiscounted) this.#recount();
   }
 
   #ephemeral({ name, data, by }) {
@@ -382,12 +393,46 @@ export class Room extends Emitter {
     this.#recount();
   }
 
-  // What is unread past the marker; it stays the server's count where some of that has not come here.
+  // What is unread past the marker. Where some of that has not come here it stays what it was until the
+  // room is live, and what lies between the marker and what is held has been asked for.
   #recount() {
     const last = this.#cursor.last ?? -1;
-    const hasAll = this.#recentFrom !== null && this.seenRevision + 1 >= this.#recentFrom && last >= this.#countedTo;
-    if (this.seenRevision >= Math.max(this.head ?? 0, last)) this.#setUnread(0);
+    const from = this.#heldFrom;
+    const hasAll = last >= this.#countedTo && (this.seenRevision + 1 >= from || last + 1 - from >= COUNTED_EVENTS_MAX);
+    const isRead = this.seenRevision >= Math.max(this.head ?? 0, last);
+    this.#isMiscounted = !isRead && !hasAll;
+    if (isRead) this.#setUnread(0);
     else if (hasAll) this.#setUnread(this.#recent.filter((one) => one > this.seenRevision).length);
+    else if (this.state === "live") this.#countTimer ??= setTimeout(() => this.#readBetween(), COUNT_EVERY_MS);
+  }
+
+  // The revision from which on it is known which messages are the others'.
+  get #heldFrom() {
+    return this.#recentFrom ?? (this.#cursor.last ?? -1) + 1;
+  }
+
+  async #readBetween() {
+    const { seenRevision } = this;
+    const [epoch, before] = [this.#epoch, this.#heldFrom];
+    const limit = Math.min(COUNTED_EVENTS_MAX, before - seenRevision - 1);
+    if (!this.#isMiscounted || limit < 1) {
+      this.#countTimer = null;
+      return;
+    }
+    try {
+      const { events, more } = await this.history({ before, limit });
+      // Meanwhile what is held may begin elsewhere, or be of another history.
+      if (epoch === this.#epoch && before === this.#heldFrom) {
+        const messages = events.filter(({ by, name }) => name === "MessagePosted" && by !== this.#link.user);
+        this.#recent = [...messages.map(({ revision }) => revision), ...this.#recent.filter((one) => one >= before)];
+        this.#recentFrom = more && events.length > 0 ? events[0].revision : seenRevision + 1;
+      }
+    } catch {
+      return; // the next marker that moves asks again
+    } finally {
+      this.#countTimer = null;
+    }
+    if (this.#isMiscounted && this.state !== "left") this.#recount();
   }
 
   #setUnread(count) {
