@@ -1,6 +1,7 @@
 //! The lease of a projection: one projector at a time keeps it. It only saves work, as what is written is
 //! guarded by position; so it is renewed long before it ends, beside the steps.
 
+use dramatis_events::Position;
 use tokio::time::Instant;
 
 use super::beside::Beside;
@@ -10,7 +11,6 @@ use super::run::RunError;
 use super::worker::Worker;
 use super::{Health, Shared};
 use crate::read_models::Lease;
-use dramatis_events::Position;
 
 /// A lease that was asked for again.
 pub(super) struct Renewed {

@@ -80,7 +80,7 @@ fn post_until_gone(address: SocketAddr, rate: u32, posted: &mut BTreeSet<u64>, b
 /// Asks for the newest message until the server is gone: no answer fails or goes back in time,
 /// over restarts too.
 fn read_until_gone(address: SocketAddr, newest: &mut u64, asked: &mut u64) {
-    let (path, mut pace) = ("/api/rooms/den/timeline?limit=1", Pace::of(READS, 1));
+    let (path, mut reads) = ("/api/rooms/den/timeline?limit=1", Pace::of(READS, 1));
     while let Ok(answer) = (Request { method: "GET", path, headers: &[], body: "" }).send(address) {
         let status = answer.status;
         let Ok(page) = answer.json() else { return };
@@ -88,7 +88,7 @@ fn read_until_gone(address: SocketAddr, newest: &mut u64, asked: &mut u64) {
         let revision = page["messages"][0]["revision"].as_u64().unwrap();
         assert!(revision >= *newest, "back from {newest} to {revision}");
         (*newest, *asked) = (revision, *asked + 1);
-        pace.wait();
+        reads.wait();
     }
 }
 
