@@ -258,6 +258,33 @@ fn what_is_made_is_for_its_owner_alone() {
 
 /// A backup of a log, whatever becomes of it, takes nothing that is somebody's own.
 #[test]
+fn a_backup_that_has_lost_its_manifest_is_damaged_and_no_unfinished_one_is() {
+    let place = Place::of_days(1);
+    place.create("lost");
+    place.create("stopped");
+    let [lost, stopped] = ["lost", "stopped"].map(|name| place.store().join(name));
+    let manifest = lost.join("manifest.json");
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::rename(stopped.join("manifest.json"), stopped.join("manifest.tmp")).unwrap();
+    let damaged = format!("{} is damaged: it is missing", manifest.display());
+    for arguments in [["list"].as_slice(), &["verify"], &["verify", "lost"]] {
+        let (code, said) = place.run(arguments);
+        assert!(code == Some(2) && said.contains(&damaged), "{arguments:?}: {said}");
+        assert!(!said.contains("stopped"), "{arguments:?}: {said}");
+    }
+    for name in ["lost", "latest"] {
+        let (code, said) = place.restore(name, "into");
+        assert!(code == Some(1) && said.contains(&damaged), "{name}: {said}");
+    }
+    // Nor does another backup sweep it away.
+    place.create("another");
+    assert!(lost.join("tail.segment").exists() && !stopped.exists());
+    let held = std::fs::File::open(&lost).unwrap();
+    held.lock().unwrap();
+    assert_eq!(place.run(&["verify"]).0, Some(0), "it is being made");
+}
+
+#[test]
 fn what_is_in_the_way_of_a_backup_stays() {
     let place = Place::new();
     let create = |store: &Path, name: &str| {

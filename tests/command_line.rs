@@ -32,6 +32,7 @@ fn no_server_is_said_with_what_to_do() {
         &["events", "tail"],
         &["projections", "list"],
         &["projections", "rebuild", "timeline"],
+        &["projections", "watch", "timeline"],
     ] {
         let output = dramatis().args(command).args(["--url", &url]).output().unwrap();
         let told = told(&output);
@@ -40,6 +41,33 @@ fn no_server_is_said_with_what_to_do() {
         assert!(told.contains("start one with `dramatis serve`, or name another with --url"), "{told}");
         assert_eq!(told.lines().count(), 1, "{told}");
         assert!(output.stdout.is_empty(), "{command:?}");
+    }
+}
+
+/// It takes connections, as the kernel does for whoever listens, and reads none.
+#[test]
+fn a_port_that_says_nothing_is_no_server() {
+    let (logs, silent) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let log = file(logs.path(), "2010-03-08.txt", "[12:00] <alice> hello\n");
+    let import = ["import", "irc", log.to_str().unwrap()];
+    let commands = [
+        import.as_slice(),
+        &["events", "tail"],
+        &["projections", "list"],
+        &["projections", "watch", "timeline"],
+        &["projections", "rebuild", "timeline"],
+    ];
+    let started = commands.map(|command| {
+        let mut process = dramatis();
+        process.args(command).args(["--url", &url]).stdout(Stdio::null()).stderr(Stdio::piped());
+        (command, process.spawn().unwrap())
+    });
+    for (command, process) in started {
+        let output = process.wait_with_output().unwrap();
+        let told = told(&output);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {told}");
+        assert!(told.contains(&format!("dramatis: no dramatis server answers at {url}")), "{told}");
     }
 }
 

@@ -85,6 +85,17 @@ fn hours_count_what_the_events_say() {
     assert_eq!((some.as_slice(), &page["more"]), (&times[3..=6], &json!(false)));
     let page = server.get_json(&format!("/api/rooms/den/statistics?from={from}&limit=2"));
     assert_eq!((page["hours"].as_array().unwrap().len(), &page["more"]), (2, &json!(true)));
+    let as_people_write = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap();
+    let bounds = format!("from={}&to={}", as_people_write(from), as_people_write(to));
+    assert_eq!(
+        server.get_json(&format!("/api/rooms/den/statistics?{bounds}"))["hours"].as_array().unwrap().len(),
+        4
+    );
+    for parameter in ["from", "to"] {
+        let path = format!("/api/rooms/den/statistics?{parameter}=x");
+        let (status, said) = server.get(&path);
+        assert!(status == 400 && said.contains(&format!("{parameter}: expected a time such as")), "{said}");
+    }
     // Beyond every calendar there is nothing before or after.
     for (bounds, hours) in [
         (format!("from={}", i64::MAX), 0),

@@ -68,7 +68,7 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
         Events::Tail(selection) => (selection, true),
     };
     let url = &selection.target.url;
-    let asked = http::get(url, "/api/events", &query(&selection, follow));
+    let asked = http::stream(url, "/api/events", &query(&selection, follow));
     let copied = asked.and_then(|body| copy(&mut body.into_reader(), std::io::stdout().lock()));
     copied.map_err(|error| {
         let cut_short = match (error.downcast_ref::<Cut>(), error.downcast_ref()) {
@@ -94,7 +94,7 @@ fn reasons(url: &ServerUrl) -> Option<String> {
         #[serde(default)]
         reasons: Vec<String>,
     }
-    let health: Health = http::get(url, "/api/health", &[]).ok()?.read_json().ok()?;
+    let health: Health = serde_json::from_str(&http::get(url, "/api/health", &[]).ok()?).ok()?;
     Some(health.reasons.join("; "))
 }
 

@@ -1,5 +1,7 @@
 //! Failures that programs tell apart by the exit code.
 
+use std::time::Duration;
+
 use super::ServerUrl;
 use crate::log::embedded::backup::BackupError;
 
@@ -17,6 +19,17 @@ pub enum Failure {
         /// What the system said.
         reason: String,
     },
+    /// Something takes connections there, and tells nothing, not even of its health. Exit code 2.
+    #[error(
+        "no dramatis server answers at {url} (it takes the connection and gives no answer within {patience:?}): \
+         start one with `dramatis serve`, or name another with --url"
+    )]
+    Silent {
+        /// Where it was asked.
+        url: ServerUrl,
+        /// How long it was waited for.
+        patience: Duration,
+    },
     /// The connection broke, or the server took no more, before an import was done. Exit code 3.
     #[error(
         "the import is not complete: {reason}. {acknowledged} commands were acknowledged and are safe; run \
@@ -29,12 +42,14 @@ pub enum Failure {
         acknowledged: u64,
     },
     /// A new build shows other documents than the live one. Exit code 3.
-    #[error("{} of {projection} differ{} between the live build and the new one", several(*documents), if *documents == 1 { "s" } else { "" })]
+    #[error("{}", differ(projection, *documents, *parked))]
     Differs {
         /// The projection.
         projection: String,
         /// How many differ.
         documents: u64,
+        /// Keys that are parked in one of the two alone, or from different positions on.
+        parked: u64,
     },
     /// Somebody held the build up meanwhile. Exit code 4.
     #[error("the build of {projection} was {state} meanwhile: see `dramatis projections list`")]
@@ -61,8 +76,19 @@ pub enum Failure {
     Unread,
 }
 
-fn several(documents: u64) -> String {
-    if documents == 1 { "1 document".to_owned() } else { format!("{documents} documents") }
+fn differ(projection: &str, documents: u64, parked: u64) -> String {
+    let differing = if documents == 1 {
+        format!("1 document of {projection} differs between the live build and the new one")
+    } else {
+        format!("{documents} documents of {projection} differ between the live build and the new one")
+    };
+    let keys = if parked == 1 { "1 key".to_owned() } else { format!("{parked} keys") };
+    let is = if parked == 1 { "is" } else { "are" };
+    match (documents, parked) {
+        (_, 0) => differing,
+        (0, _) => format!("{keys} of {projection} {is} not parked alike in the live build and the new one"),
+        _ => format!("{differing}, and {keys} {is} not parked alike"),
+    }
 }
 
 impl Failure {
@@ -70,7 +96,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Unread => 0,
-            Self::NoServer { .. } | Self::Damage { .. } | Self::DamagedBackup(_) => 2,
+            Self::NoServer { .. } | Self::Silent { .. } | Self::Damage { .. } | Self::DamagedBackup(_) => 2,
             Self::Unfinished { .. } | Self::Differs { .. } => 3,
             Self::HeldUp { .. } => 4,
         }
@@ -83,8 +109,15 @@ mod tests {
 
     #[test]
     fn one_document_differs_and_several_do() {
-        let told = |documents| Failure::Differs { projection: "rooms".to_owned(), documents }.to_string();
-        assert_eq!(told(1), "1 document of rooms differs between the live build and the new one");
-        assert_eq!(told(2), "2 documents of rooms differ between the live build and the new one");
+        let told = |documents, parked| {
+            Failure::Differs { projection: "rooms".to_owned(), documents, parked }.to_string()
+        };
+        assert_eq!(told(1, 0), "1 document of rooms differs between the live build and the new one");
+        assert_eq!(
+            told(2, 1),
+            "2 documents of rooms differ between the live build and the new one, and 1 key is not parked alike"
+        );
+        assert_eq!(told(0, 1), "1 key of rooms is not parked alike in the live build and the new one");
+        assert_eq!(told(0, 2), "2 keys of rooms are not parked alike in the live build and the new one");
     }
 }

@@ -1,41 +1,82 @@
 //! HTTP to a running server: its problems become errors that say what it said.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::{Failure, ServerUrl};
 
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take before it is looked whether anybody is there, and how long that may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How much of an error's body is read, bytes.
 const PROBLEM_BYTES_MAX: u64 = 64 * 1024;
 
-/// `GET` with a query.
-pub(super) fn get(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
-    let mut request = agent(url).get(url.http(path));
-    if let Some(token) = super::token::shown() {
-        request = request.header("Authorization", format!("Bearer {token}"));
-    }
-    for (name, value) in query {
-        request = request.query(*name, value);
-    }
-    answered(url, request.call())
+/// `GET` with a query: the whole answer.
+pub(super) fn get(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
+    let request = dressed(agent(url).get(url.http(path)), query);
+    watched(url, PATIENCE, move |url| whole(answered(url, request.call())?))
 }
 
-/// `POST` with a query and without a body.
-pub(super) fn post(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
-    let mut request = agent(url).post(url.http(path));
+/// `GET` with a query: an answer that may go on for as long as it will, once it has begun.
+pub(super) fn stream(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Body> {
+    let request = dressed(agent(url).get(url.http(path)), query);
+    watched(url, PATIENCE, move |url| answered(url, request.call()))
+}
+
+/// `POST` with a query and without a body: the whole answer.
+pub(super) fn post(url: &ServerUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
+    let request = dressed(agent(url).post(url.http(path)), query);
+    watched(url, PATIENCE, move |url| whole(answered(url, request.send_empty())?))
+}
+
+/// With the token that there is, and the query.
+fn dressed<Any>(mut request: RequestBuilder<Any>, query: &[(&str, String)]) -> RequestBuilder<Any> {
     if let Some(token) = super::token::shown() {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
     for (name, value) in query {
         request = request.query(*name, value);
     }
-    answered(url, request.send_empty())
+    request
+}
+
+fn whole(mut body: Body) -> anyhow::Result<String> {
+    body.read_to_string().context("cannot read the answer")
+}
+
+/// Waits for an answer as long as it takes, and only while the server tells of its health meanwhile: what
+/// it has to do may be long, and what takes a connection and says nothing may be no server at all.
+fn watched<T: Send + 'static>(
+    url: &ServerUrl,
+    patience: Duration,
+    ask: impl FnOnce(&ServerUrl) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let (tell, told) = mpsc::channel();
+    let asked = url.clone();
+    // Nobody waits for it where this one gives up.
+    std::thread::spawn(move || drop(tell.send(ask(&asked))));
+    loop {
+        match told.recv_timeout(patience) {
+            Ok(answer) => return answer,
+            Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("nobody asks {url} any more"),
+            Err(mpsc::RecvTimeoutError::Timeout) if is_there(url, patience) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                return Err(Failure::Silent { url: url.clone(), patience }.into());
+            }
+        }
+    }
+}
+
+/// Whether a server says anything at all of its health.
+fn is_there(url: &ServerUrl, patience: Duration) -> bool {
+    let request = agent(url).get(url.http("/api/health"));
+    request.config().timeout_global(Some(patience)).build().call().is_ok()
 }
 
 /// Goes through the proxy that the environment names (`ALL_PROXY`, `HTTP_PROXY`, not where `NO_PROXY`
@@ -108,6 +149,9 @@ fn told(status: StatusCode, body: &str) -> String {
     reason = "tests may fail loudly"
 )]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -141,6 +185,49 @@ mod tests {
         let from_environment = ureq::Proxy::try_from_env().is_some();
         assert_eq!(proxied("http://db.example.org:7400"), from_environment);
         assert!(!proxied("http://127.0.0.1:7400"));
+    }
+
+    /// Takes every connection, and answers where `answer` gives something.
+    fn taking(answer: impl Fn(&str) -> Option<&'static str> + Send + 'static) -> ServerUrl {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            for mut client in listener.incoming().map_while(Result::ok) {
+                let mut head = String::new();
+                BufReader::new(&client).read_line(&mut head).unwrap();
+                if let Some(body) = answer(&head) {
+                    let length = body.len();
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+                    client.write_all((head + body).as_bytes()).unwrap();
+                }
+                held.push(client);
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn who_takes_a_connection_and_says_nothing_is_no_server() {
+        let url = taking(|_| None);
+        let ask = |url: &ServerUrl| answered(url, agent(url).get(url.http("/api/projections")).call());
+        let error = watched(&url, Duration::from_millis(50), ask).unwrap_err();
+        assert_eq!(error.downcast_ref::<Failure>().unwrap().exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.contains("takes the connection and gives no answer within 50ms"), "{text}");
+    }
+
+    #[test]
+    fn a_server_that_is_well_is_waited_for() {
+        let (told, health) = mpsc::channel();
+        let url = taking(move |head| told.send(head.contains("/api/health")).ok().map(|()| "{}"));
+        let (done, ends) = mpsc::channel();
+        let slow = move |_: &ServerUrl| Ok(ends.recv()?);
+        let waits = std::thread::spawn(move || watched(&url, Duration::from_secs(1), slow));
+        assert!(health.recv().unwrap() && health.recv().unwrap(), "it is asked for its health alone");
+        done.send("done").unwrap();
+        assert_eq!(waits.join().unwrap().unwrap(), "done");
     }
 
     #[test]

@@ -107,10 +107,14 @@ pub enum Projections {
         /// The key, as `dead-letters` shows it
         key: String,
     },
-    /// Folds a parked key again without the event that parked it, for good
+    /// Folds a parked key again without the event that parked it
     ///
     /// Later builds leave that event out, too. Try `verify` first: if a new build has not parked the
     /// key, `rebuild` mends it and nothing is left out.
+    ///
+    /// What is skipped is noted in the store of the read models, for this history of the log. Once the
+    /// store is emptied or exchanged, or the history is cut or restored, the event is folded again, and
+    /// parks its key again if it still cannot be folded: skip it again then.
     Skip {
         /// Which one.
         #[command(flatten)]
@@ -225,11 +229,11 @@ impl Of {
     }
 
     fn get(&self, what: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
-        parsed(http::get(&self.target.url, &self.path(what)?, query)?)
+        parsed(&http::get(&self.target.url, &self.path(what)?, query)?)
     }
 
     fn post(&self, what: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
-        parsed(http::post(&self.target.url, &self.path(what)?, query)?)
+        parsed(&http::post(&self.target.url, &self.path(what)?, query)?)
     }
 }
 
@@ -248,16 +252,15 @@ room-main.lobby/2 may be written here. `dramatis projections keys NAME` lists th
     help
 }
 
-fn parsed(mut body: ureq::Body) -> anyhow::Result<Value> {
-    let text = body.read_to_string().context("cannot read the answer")?;
-    serde_json::from_str(&text).context("expected JSON from the server")
+fn parsed(text: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(text).context("expected JSON from the server")
 }
 
 /// Runs the subcommand.
 pub(super) fn run(command: Projections) -> anyhow::Result<()> {
     match command {
         Projections::List { target, json } => {
-            let rows = parsed(http::get(&target.url, "/api/projections", &[])?)?;
+            let rows = parsed(&http::get(&target.url, "/api/projections", &[])?)?;
             output::show(&if json { show::json(&rows) } else { show::list(&rows) })
         }
         Projections::Rebuild { of, accept, events_per_second, detach } => {

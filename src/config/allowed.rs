@@ -23,6 +23,8 @@ pub(super) enum Allowed {
     Address,
     /// Any text that is not empty.
     Text,
+    /// A name that every server of documents takes for a database.
+    Database,
     /// A text that is not empty and shown nowhere.
     Secret,
     /// A text that may be empty.
@@ -40,6 +42,10 @@ pub(super) enum Allowed {
 /// In bytes.
 const MEBIBYTE: i64 = 1_048_576;
 const TEBIBYTE: i64 = 1_099_511_627_776;
+/// A database's name, bytes.
+const DATABASE_BYTES_MAX: usize = 63;
+/// What is in no database's name.
+const DATABASE_REFUSED: [char; 13] = ['/', '\\', '.', '"', '$', '*', '<', '>', ':', '|', '?', ' ', '\0'];
 
 impl Allowed {
     #[expect(clippy::match_same_arms, reason = "keys stand by their section, not by their bounds")]
@@ -99,7 +105,7 @@ impl Allowed {
             }
             "read_models.engine" => Self::Word(&["sqlite", "mongodb"]),
             "read_models.mongodb.uri" => Self::Secret,
-            "read_models.mongodb.database" => Self::Text,
+            "read_models.mongodb.database" => Self::Database,
             "read_models.mongodb.pool_min" => Self::Integer(0, 1_000),
             "read_models.mongodb.pool_max" => Self::Integer(1, 1_000),
             "read_models.mongodb.connect_timeout_ms" | "read_models.mongodb.operation_timeout_ms" => {
@@ -140,6 +146,7 @@ impl Allowed {
             Self::Word(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Self::Address => value.as_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok()),
             Self::Text | Self::Secret => filled(value),
+            Self::Database => value.as_str().is_some_and(is_database),
             Self::TextOrNone => value.is_str(),
             Self::Origins => all_are::<WebOrigin>(value),
             Self::Hosts => all_are::<HostName>(value),
@@ -161,11 +168,20 @@ impl Allowed {
             Self::Origins | Self::Hosts | Self::Networks => {
                 Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
             }
-            Self::Word(_) | Self::Address | Self::Text | Self::Secret | Self::TextOrNone | Self::Level => {
-                as_text()
-            }
+            Self::Word(_)
+            | Self::Address
+            | Self::Text
+            | Self::Database
+            | Self::Secret
+            | Self::TextOrNone
+            | Self::Level => as_text(),
         }
     }
+}
+
+/// Servers on Windows refuse more than others do; which one it is nobody knows here.
+fn is_database(name: &str) -> bool {
+    (1..=DATABASE_BYTES_MAX).contains(&name.len()) && !name.contains(DATABASE_REFUSED)
 }
 
 /// Whether it is a list of texts that can be read so.
@@ -182,6 +198,10 @@ impl fmt::Display for Allowed {
             Self::Word(words) => write!(f, "one of {}", words.join(", ")),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400"),
             Self::Text | Self::Secret => f.write_str("a text that is not empty"),
+            Self::Database => write!(
+                f,
+                "a name of 1 to {DATABASE_BYTES_MAX} bytes with no blank, NUL or any of / \\ . \" $ * < > : | ? in it"
+            ),
             Self::TextOrNone => f.write_str("a text; an empty one is none"),
             Self::Origins => f.write_str(
                 "a list of web origins such as https://app.example.org or http://localhost:3000, without paths \

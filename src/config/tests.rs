@@ -136,6 +136,23 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
 }
 
 #[test]
+fn a_database_has_a_name_that_servers_take() {
+    let key = "DRAMATIS__READ_MODELS__MONGODB__DATABASE";
+    let longest = "é".repeat(31) + "x";
+    for name in ["dramatis", "my-drama_2", longest.as_str()] {
+        assert_eq!(from_environment(key, name).unwrap().read_models.mongodb.database, name);
+    }
+    let refused =
+        ["/", "\\", ".", "\"", "$", "*", "<", ">", ":", "|", "?", " ", "\0"].map(|sign| format!("a{sign}b"));
+    let too_long = "é".repeat(32);
+    for name in refused.iter().map(String::as_str).chain(["", too_long.as_str()]) {
+        let said = from_environment(key, name).unwrap_err().to_string();
+        let start = "read_models.mongodb.database must be a name of 1 to 63 bytes with no blank";
+        assert!(said.starts_with(start), "{name:?}: {said}");
+    }
+}
+
+#[test]
 fn a_connection_string_is_shown_nowhere() {
     let key = "DRAMATIS__READ_MODELS__MONGODB__URI";
     let config = from_environment(key, "mongodb://anna:s3cret@host/").unwrap();

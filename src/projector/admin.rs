@@ -366,7 +366,7 @@ impl Projector {
     }
 
     /// Folds a parked key again, in the live build; without the event that parked it if that is
-    /// to be skipped, for good.
+    /// to be skipped, as later builds in this store and of this history do.
     pub async fn mend(&self, projection: &str, key: &str, skip: bool) -> Result<Mended, AdminError> {
         let running = self.running_here(projection)?;
         let (answer, answered) = oneshot::channel();

@@ -35,7 +35,7 @@ const FRAME_BYTES_MAX: usize = 256 * 1024;
 const STEPS_MAX: usize = 64;
 /// Frames between the planner and the socket.
 const OUTBOX_FRAMES_MAX: usize = 4;
-/// How long the server may take to answer `hello`.
+/// How long the server may take to open the socket, and then to answer `hello`.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without a word for so long, or for [`HEARTBEATS_MAX`] times as long as the server is silent before it
 /// pings, it is gone.
@@ -123,15 +123,18 @@ impl Run {
     async fn greet(&mut self, url: &ServerUrl) -> Result<Socket, Ended> {
         let mut request = url.socket().into_client_request().map_err(|error| Ended::Stop(error.into()))?;
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
-        let (mut socket, _) =
-            connect_async_with_config(request, None, true).await.map_err(|error| match error {
-                SocketError::Io(error) => Ended::NoServer(error.to_string()),
-                SocketError::Http(answer) => Ended::Stop(anyhow::anyhow!(
-                    "{url} does not open a socket at /socket: it answered {}",
-                    answer.status()
-                )),
-                error => Ended::Stop(anyhow::Error::new(error).context(format!("{url}/socket"))),
-            })?;
+        let opened = connect_async_with_config(request, None, true);
+        let opened = tokio::time::timeout(READY_TIMEOUT, opened).await.map_err(|_| {
+            Ended::NoServer(format!("it does not open a socket within {} s", READY_TIMEOUT.as_secs()))
+        })?;
+        let (mut socket, _) = opened.map_err(|error| match error {
+            SocketError::Io(error) => Ended::NoServer(error.to_string()),
+            SocketError::Http(answer) => Ended::Stop(anyhow::anyhow!(
+                "{url} does not open a socket at /socket: it answered {}",
+                answer.status()
+            )),
+            error => Ended::Stop(anyhow::Error::new(error).context(format!("{url}/socket"))),
+        })?;
         let hello = self.importer.hello(&self.session);
         socket.send(Message::text(hello)).await.map_err(|error| lost(&error))?;
         let ready = tokio::time::timeout(READY_TIMEOUT, self.ready(&mut socket)).await;

@@ -25,20 +25,23 @@ pub(super) fn follow(of: &Of, ordered: Option<&Value>) -> anyhow::Result<()> {
         ProgressBar::new(100).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     });
     let (mut gone_since, mut idle_since): (Option<Instant>, Option<Instant>) = (None, None);
+    // One that never answered is not waited for: the address may be wrong.
+    let mut has_answered = ordered.is_some();
     loop {
         let standing = match of.get("", &[("counts", "false".to_owned())]) {
             Ok(standing) => standing,
             Err(error) => {
-                let restarting = matches!(error.downcast_ref(), Some(Failure::NoServer { .. }));
+                let restarting =
+                    matches!(error.downcast_ref(), Some(Failure::NoServer { .. } | Failure::Silent { .. }));
                 let since = *gone_since.get_or_insert_with(Instant::now);
-                if !restarting || since.elapsed() > COMES_BACK_WITHIN {
+                if !restarting || !has_answered || since.elapsed() > COMES_BACK_WITHIN {
                     return Err(error);
                 }
                 std::thread::sleep(ASK_EVERY);
                 continue;
             }
         };
-        gone_since = None;
+        (gone_since, has_answered) = (None, true);
         let told = standing.get("job");
         let Some(job) = told.filter(|job| ordered.is_none() || job.get("build") == ordered) else {
             let since = *idle_since.get_or_insert_with(Instant::now);
@@ -79,8 +82,9 @@ fn ended(of: &Of, job: &Value) -> Option<anyhow::Result<()>> {
     let state = job.get("state").and_then(Value::as_str).unwrap_or_default();
     let differs = job.get("difference").filter(|difference| !difference.is_null());
     let differ = || {
-        let documents = differs.and_then(|d| d.get("documents")).and_then(Value::as_u64).unwrap_or(0);
-        Err(Failure::Differs { projection: of.name.clone(), documents }.into())
+        let count = |what| differs.and_then(|d| d.get(what)).and_then(Value::as_u64).unwrap_or(0);
+        let (documents, parked) = (count("documents"), count("parked"));
+        Err(Failure::Differs { projection: of.name.clone(), documents, parked }.into())
     };
     if matches!(state, "done" | "differs") {
         told(of, job, &show::job(&of.name, job));
@@ -126,6 +130,10 @@ mod tests {
                 for line in head.lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
                     drop(line);
                 }
+                // As one does that is being stopped.
+                if answer.is_empty() {
+                    continue;
+                }
                 let length = answer.len();
                 write!(
                     client,
@@ -146,6 +154,35 @@ mod tests {
             r#"{"state":"live"}"#,
             r#"{"state":"live","job":{"state":"done"}}"#,
         ]);
+        follow(&of, None).unwrap();
+        serves.join().unwrap();
+    }
+
+    #[test]
+    fn a_check_whose_parked_keys_alone_differ_names_them() {
+        let (of, serves) = serving(&[
+            r#"{"job":{"purpose":"verify","state":"done","difference":{"documents":0,"parked":2}}}"#,
+        ]);
+        let error = follow(&of, None).unwrap_err();
+        let told = "2 keys of rooms are not parked alike in the live build and the new one";
+        assert_eq!(error.to_string(), told);
+        serves.join().unwrap();
+    }
+
+    #[test]
+    fn a_server_that_never_answered_is_not_waited_for() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let target = Target { url: format!("http://{free}").parse().unwrap() };
+        let of = Of { name: "rooms".into(), target, json: false };
+        let began = Instant::now();
+        let error = follow(&of, None).unwrap_err();
+        assert_eq!(error.downcast_ref::<Failure>().unwrap().exit_code(), 2);
+        assert!(began.elapsed() < COMES_BACK_WITHIN / 4);
+    }
+
+    #[test]
+    fn a_server_that_answered_may_go_and_come_back() {
+        let (of, serves) = serving(&[r#"{"job":{"state":"building"}}"#, "", r#"{"job":{"state":"done"}}"#]);
         follow(&of, None).unwrap();
         serves.join().unwrap();
     }

@@ -249,7 +249,8 @@ pub(super) fn mended(mended: &Value) -> String {
 /// What leaving an event out means.
 pub(super) fn skipped(name: &str) -> String {
     format!(
-        "the event is left out of later builds of {name}, too. `dramatis projections verify {name}` tells whether \
+        "the event is left out of later builds of {name}, too, in this store and history; in another it is to be \
+         skipped again. `dramatis projections verify {name}` tells whether \
          the live build is what a new one shows then; `rebuild` builds it anew\n"
     )
 }

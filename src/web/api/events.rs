@@ -11,10 +11,11 @@ use dramatis_events::{CATEGORIES, Category, EntityId, EventName, Recorded};
 use futures_util::Stream;
 
 use self::source::Source;
+use super::times::given;
 use super::{Api, problem};
 use crate::actors::Stage;
 use crate::auth::Pass;
-use crate::clock::{Clock as _, SystemClock, parse_time};
+use crate::clock::{Clock as _, SystemClock};
 use crate::log::{Filter, Header, LogError};
 use crate::protocol::ErrorCode;
 
@@ -44,8 +45,8 @@ impl Asked {
             match key.as_str() {
                 "room" => asked.room = Some(EntityId::parse(&value).map_err(|e| e.to_string())?),
                 "category" => asked.filter.category = Some(category(&value)?),
-                "since" => asked.filter.recorded_from = Some(parse_time(&value)?),
-                "before" => asked.filter.recorded_before = Some(parse_time(&value)?),
+                "since" => asked.filter.recorded_from = given("since", Some(&value))?,
+                "before" => asked.filter.recorded_before = given("before", Some(&value))?,
                 "to" => asked.to = number()?,
                 "name" => asked.filter.names.push(name(&value)?),
                 "from" => asked.from = number()?,
@@ -209,7 +210,7 @@ mod tests {
             ([("limit", "some")], "limit must be a number"),
             ([("category", "rooom")], "unknown category \"rooom\": there are room, user"),
             ([("name", "MessagePostet")], "unknown event \"MessagePostet\": there are RoomOpened, "),
-            ([("since", "noon")], "expected a time"),
+            ([("since", "noon")], "since: expected a time"),
             ([("colour", "red")], "unknown parameter"),
         ] {
             assert!(parse(&query).is_err_and(|why| why.contains(part)), "{query:?}");

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::Api;
 use super::reading::{
     MinPosition, PageQuery, answer, limit, limit_default, marked, marked_where, nowhere, page, page_len, wait,
 };
+use super::times::given;
+use super::{Api, problem};
 use crate::auth::Pass;
+use crate::protocol::ErrorCode;
 use crate::read_models::ReadModelError;
 use crate::read_models::queries::{Listing, insight};
 
@@ -88,16 +90,22 @@ fn opened(pass: &Pass, mut activity: Listing) -> Listing {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StatisticsQuery {
-    /// From the hour in which this time lies, in milliseconds since 1970.
-    from: Option<i64>,
-    /// Up to the hour in which this time lies, in milliseconds since 1970.
-    to: Option<i64>,
+    /// From the hour in which this time lies: RFC 3339 or Unix milliseconds.
+    from: Option<String>,
+    /// Up to the hour in which this time lies: RFC 3339 or Unix milliseconds.
+    to: Option<String>,
     /// Hours at the most, 1 to 500. To go on, ask from an hour past the last one.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
     min_position: Option<MinPosition>,
+}
+
+impl StatisticsQuery {
+    fn times(&self) -> Result<(Option<UnixMillis>, Option<UnixMillis>), String> {
+        Ok((given("from", self.from.as_deref())?, given("to", self.to.as_deref())?))
+    }
 }
 
 #[derive(Serialize)]
@@ -115,10 +123,13 @@ pub(super) async fn statistics(
     room: web::Path<EntityId>,
     query: web::Query<StatisticsQuery>,
 ) -> HttpResponse {
+    let (from, to) = match query.times() {
+        Ok(times) => times,
+        Err(why) => return problem(ErrorCode::Malformed, why),
+    };
     if let Err(answer) = wait(&api, "statistics", query.min_position).await {
         return answer;
     }
-    let (from, to) = (query.from.map(UnixMillis::new), query.to.map(UnixMillis::new));
     let (stream, limit) = (StreamId::room(&room), page_len(query.limit));
     let found = insight::statistics(&*api.read_models, &stream, from, to, limit).await;
     if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {

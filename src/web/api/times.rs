@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use dramatis_events::{Position, UnixMillis};
 
-use crate::clock::{Clock as _, SystemClock, time_text};
+use crate::clock::{Clock as _, SystemClock, parse_time, time_text};
 use crate::log::{EventLog, Filter, LogError, ReadLimit};
 
 /// The log's last event may be this much ahead of the clock before it is told, milliseconds.
 const AHEAD_MS_MAX: i64 = 60_000;
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Reads a parameter that is a time, if it is given; the error names it.
+pub(super) fn given(parameter: &str, text: Option<&str>) -> Result<Option<UnixMillis>, String> {
+    text.map(parse_time).transpose().map_err(|why| format!("{parameter}: {why}"))
+}
 
 /// When the event at this position was recorded; `None` if there is none.
 pub(super) async fn recorded_at(

@@ -4,6 +4,8 @@ import { byId, make, recall, remember, say } from "./dom.js";
 const ASK_EVERY_MS = 1_000;
 // Counting documents takes longer the more there are.
 const COUNT_EVERY_MS = 15_000;
+// A build that has not moved for so long stands still, whatever its rate was.
+const STANDS_STILL_MS = 10_000;
 
 const STATES = {
   live: ["up to date", "good"],
@@ -24,12 +26,16 @@ const JOB_STATES = {
   cancelled: ["cancelled", ""],
   failed: ["failed", "bad"],
 };
+const FOUND = { same: ["the same", "good"], different: ["differs", "bad"] };
+const STANDS_STILL = ["stands still", "bad"];
 const PURPOSES = { rebuild: "Rebuild", verify: "Check", as_of: "As it was" };
 
 const number = new Intl.NumberFormat();
 const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const counts = new Map();
 const letters = new Map();
+const outcomes = new Map(); // what came of a key that was tried again, by read model
+const moves = new Map(); // how far builds were, and since when
 const cards = new Map();
 let countedAt = -Infinity;
 
@@ -77,15 +83,24 @@ byId("token-form").addEventListener("submit", (event) => {
 
 const pathOf = (name, what) => `/api/projections/${encodeURIComponent(name)}${what}`;
 
-async function act(name, what) {
+async function act(name, what, toOutcome) {
+  outcomes.delete(name);
   try {
     say(byId("problem"), "");
-    await ask(pathOf(name, what), "POST");
+    const answer = await ask(pathOf(name, what), "POST");
+    if (toOutcome) outcomes.set(name, toOutcome(answer));
   } catch (error) {
     if (!error.isRefused) say(byId("problem"), `${name}: ${error.message}`); // else the form says it
   }
   letters.delete(name);
   await refresh().catch(failed);
+}
+
+const waited = (events) => `${several(events, "event")} that waited ${events === 1 ? "was" : "were"} folded`;
+
+function mended({ key, events, parked }) {
+  if (!parked) return { text: `${key} goes on: ${waited(events)}.`, isBad: false };
+  return { text: `${key} is parked still: ${parked}${events > 0 ? `. Before that ${waited(events)}.` : ""}`, isBad: true };
 }
 
 // Asks before what cannot be taken back with one click.
@@ -124,15 +139,30 @@ function tag([text, kind]) {
   return make("span", `state ${kind}`, text);
 }
 
-function jobLine(job) {
-  const parts = [
-    `position ${figure(job.position)} of ${figure(job.target)}`,
-    `${number.format(job.events_per_second)} events/s`,
-    `${several(job.documents_written, "document")} written`,
-  ];
-  if (job.state === "building" && job.eta_ms !== undefined) parts.push(`${duration(job.eta_ms)} left`);
+const isKnown = (value) => value !== null && value !== undefined;
+
+function jobLine(job, standsStill) {
+  const parts = [];
+  if (isKnown(job.position)) parts.push(`position ${figure(job.position)}${isKnown(job.target) ? ` of ${figure(job.target)}` : ""}`);
+  if (!standsStill && job.events > 0) parts.push(`${number.format(job.events_per_second)} events/s`);
+  parts.push(`${several(job.documents_written, "document")} written`);
+  if (!standsStill && job.state === "building" && isKnown(job.eta_ms)) parts.push(`${duration(job.eta_ms)} left`);
   if (!isActive(job)) parts.push(`took ${duration(job.worked_ms)}`);
   return parts.join(" · ");
+}
+
+// A check that is done is not good by that: what it found counts.
+function jobTag(job, standsStill) {
+  if (job.purpose === "verify" && job.state === "done") return job.difference ? FOUND.different : FOUND.same;
+  return standsStill ? STANDS_STILL : JOB_STATES[job.state] ?? [job.state, ""];
+}
+
+function verdict(job) {
+  if (job.purpose !== "verify" || job.state !== "done") return null;
+  const where = job.compared_frozen ? ", as far as its live build goes, which is frozen there" : "";
+  return job.difference
+    ? make("p", "why", `This read model is not what the log says${where}.`)
+    : make("p", "job-line", `This read model is what the log says${where}.`);
 }
 
 function jobButtons(name, job) {
@@ -151,6 +181,8 @@ function jobButtons(name, job) {
   return make("div", "buttons", ...buttons);
 }
 
+const parkedFrom = (position) => (isKnown(position) ? `parked from position ${figure(position)} on` : "not parked");
+
 function differences(difference) {
   const rows = difference.shown.map((document) => make("li", "",
     make("div", "key", document.key),
@@ -159,13 +191,15 @@ function differences(difference) {
     make("pre", "new", `new   ${document.new ?? "no such document"}`)));
   const parked = (difference.parked_shown ?? []).map((key) => make("li", "",
     make("div", "key", key.key),
-    make("div", "dim", `parked from position ${figure(key.live)} on in the live build, from ${figure(key.new)} on in the new one`)));
+    make("div", "dim", `${parkedFrom(key.live)} in the live build, ${parkedFrom(key.new)} in the new one`)));
   const counted = [];
   if (difference.documents > 0) counted.push(difference.documents === 1 ? "1 document differs" : `${number.format(difference.documents)} documents differ`);
   if (difference.parked > 0) counted.push(`${several(difference.parked, "key")} not parked alike`);
-  return make("details", "",
+  const details = make("details", "",
     make("summary", "", counted.join(", ")),
     make("ul", "rows", ...rows, ...parked));
+  details.open = true;
+  return details;
 }
 
 function parkedIn(parked) {
@@ -176,8 +210,8 @@ function parkedIn(parked) {
     make("ul", "rows", ...rows));
 }
 
-function jobOf(name, job) {
-  const bar = make("progress", ["paused", "differs"].includes(job.state) ? "wait" : "");
+function jobOf(name, job, standsStill) {
+  const bar = make("progress", standsStill || ["paused", "differs"].includes(job.state) ? "wait" : "");
   bar.max = 100;
   bar.value = job.percent;
   bar.setAttribute("aria-label", `${job.build}, ${job.percent} %`);
@@ -186,11 +220,12 @@ function jobOf(name, job) {
     ? `${several(job.completion.documents, "document")} at position ${figure(job.completion.position)} · digest ${job.completion.digest.slice(0, 16)}…`
     : null;
   return make("section", "job",
-    make("div", "job-head", make("strong", "", title), isActive(job) ? make("span", "dim", `${job.percent} %`) : null, tag(JOB_STATES[job.state] ?? [job.state, ""])),
+    make("div", "job-head", make("strong", "", title), isActive(job) ? make("span", "dim", `${job.percent} %`) : null, tag(jobTag(job, standsStill))),
     isActive(job) ? bar : null,
-    make("p", "job-line", jobLine(job)),
+    make("p", "job-line", jobLine(job, standsStill)),
     proof ? make("p", "job-line", proof) : null,
     job.error ? make("p", "why", job.error) : null,
+    verdict(job),
     job.difference ? differences(job.difference) : null,
     job.parked ? parkedIn(job.parked) : null,
     isActive(job) ? jobButtons(name, job) : null);
@@ -199,11 +234,11 @@ function jobOf(name, job) {
 function deadLetters(name, parked) {
   const rows = (letters.get(name) ?? []).map((letter) => make("li", "",
     make("div", "row-head", make("span", "key", letter.key),
-      button("Retry", () => act(name, `/retry?key=${encodeURIComponent(letter.key)}`)),
+      button("Retry", () => act(name, `/retry?key=${encodeURIComponent(letter.key)}`, mended)),
       button("Skip the event", () => sure(
         `Skip ${letter.event} at ${letter.position}?`,
-        `It is left out of ${letter.key} for good, in this build and in later ones. What waits behind it is folded. Check first: if a new build has not parked the key, a rebuild mends it and nothing is left out.`,
-        "Skip it", () => act(name, `/skip?key=${encodeURIComponent(letter.key)}`)))),
+        `It is left out of ${letter.key}, in this build and in later ones, for as long as the store and the log's history stay: in another store or history it is to be skipped again. What waits behind it is folded. Check first: if a new build has not parked the key, a rebuild mends it and nothing is left out.`,
+        "Skip it", () => act(name, `/skip?key=${encodeURIComponent(letter.key)}`, mended)))),
     make("div", "dim", `${letter.event} at position ${letter.position}: ${letter.error}`)));
   const more = parked > rows.length ? make("p", "dim", `The first ${rows.length} are shown; \`dramatis projections dead-letters ${name}\` lists all.`) : null;
   return make("details", "", make("summary", "", `${several(parked, "parked key")}: later events wait`), make("ul", "rows", ...rows), more);
@@ -244,21 +279,41 @@ function buttons(standing) {
   return row.length > 0 ? make("div", "buttons", ...row) : null;
 }
 
-function card(standing) {
+function outcomeOf(name) {
+  const outcome = outcomes.get(name);
+  if (!outcome) return null;
+  const line = make("p", outcome.isBad ? "why" : "job-line", outcome.text);
+  line.setAttribute("role", "status");
+  return line;
+}
+
+function card(standing, { standsStill, isSaidOnce }) {
   return [
     make("div", "model-head", make("h2", "", standing.name), make("span", "build", `${standing.build || "no build"} · version ${standing.version}`), tag(STATES[standing.state] ?? [standing.state, ""])),
     figures(standing),
-    standing.error ? make("p", standing.state === "unsupported" ? "job-line" : "why", standing.error) : null,
-    standing.job ? jobOf(standing.name, standing.job) : null,
+    standing.error && !isSaidOnce ? make("p", standing.state === "unsupported" ? "job-line" : "why", standing.error) : null,
+    standing.job ? jobOf(standing.name, standing.job, standsStill) : null,
+    outcomeOf(standing.name),
     standing.parked > 0 && letters.has(standing.name) ? deadLetters(standing.name, standing.parked) : null,
     kept(standing),
     buttons(standing),
   ].filter(Boolean);
 }
 
-// A card is drawn anew only when what it shows has changed; what was unfolded stays so.
-function draw(standing) {
-  const shown = JSON.stringify([standing, counts.get(standing.name), letters.get(standing.name)]);
+// Whether a build that is to go on does not: its read model waits, or it has not moved for a while.
+function standsStill({ name, state, job }) {
+  if (!["building", "proving"].includes(job?.state)) return false;
+  if (["retrying", "standby", "foreign", "stopped"].includes(state)) return true;
+  const place = [job.build, job.state, job.position, job.events, job.documents_written].join();
+  if (moves.get(name)?.place !== place) moves.set(name, { place, since: performance.now() });
+  return job.state === "building" && performance.now() - moves.get(name).since > STANDS_STILL_MS;
+}
+
+// A card is drawn anew only when what it shows has changed; what was folded or unfolded stays so.
+function draw(standing, isSaidOnce) {
+  const more = { standsStill: standsStill(standing), isSaidOnce };
+  const { name } = standing;
+  const shown = JSON.stringify([standing, counts.get(name), letters.get(name), outcomes.get(name), more]);
   let known = cards.get(standing.name);
   if (!known) {
     known = { element: make("article", "model"), shown: "" };
@@ -267,12 +322,11 @@ function draw(standing) {
   }
   if (known.shown === shown) return;
   known.shown = shown;
-  const open = new Set([...known.element.querySelectorAll("details[open] > summary")].map((s) => s.textContent.replace(/\d/g, "")));
+  const named = (details) => details.querySelector("summary").textContent.replace(/\d/g, "");
+  const open = new Map([...known.element.querySelectorAll("details")].map((details) => [named(details), details.open]));
   const focused = known.element.contains(document.activeElement) ? document.activeElement.textContent : null;
-  known.element.replaceChildren(...card(standing));
-  for (const details of known.element.querySelectorAll("details")) {
-    details.open = open.has(details.querySelector("summary").textContent.replace(/\d/g, ""));
-  }
+  known.element.replaceChildren(...card(standing, more));
+  for (const details of known.element.querySelectorAll("details")) details.open = open.get(named(details)) ?? details.open;
   if (focused) [...known.element.querySelectorAll("button, summary")].find((e) => e.textContent === focused)?.focus();
 }
 
@@ -285,21 +339,40 @@ async function readLetters(name) {
   }
 }
 
+// What several read models are said to fail by is said once: by the store's own line while that does not
+// answer, or else for all of them together.
+function together(standings, reasons) {
+  const isStoreAway = reasons.some((reason) => reason.startsWith("the read-model store does not answer"));
+  const alike = new Map();
+  for (const { name, state, error } of standings) {
+    if (error && state !== "unsupported") alike.set(error, [...(alike.get(error) ?? []), name]);
+  }
+  const once = new Set(standings.filter(({ state, error }) => (isStoreAway && state === "retrying") || alike.get(error)?.length > 1).map(({ name }) => name));
+  const isSaid = (reason) => standings.some(({ name, error }) => once.has(name) && reason.startsWith(`projection ${name} `) && reason.endsWith(error));
+  const lines = reasons.filter((reason) => !isSaid(reason));
+  const isOfStore = (name) => isStoreAway && standings.find((standing) => standing.name === name).state === "retrying";
+  for (const [error, names] of alike) {
+    if (names.length > 1 && !names.every(isOfStore)) lines.push(`${names.length} read models: ${error}`);
+  }
+  return { once, lines };
+}
+
 async function refresh() {
   const count = performance.now() - countedAt > COUNT_EVERY_MS;
-  if (count) countedAt = performance.now();
   const standings = await ask(`/api/projections?counts=${count}`);
+  if (count) countedAt = performance.now();
+  const health = await ask("/api/health");
+  const { once, lines } = together(standings, health.reasons ?? []);
+  byId("health").className = health.status === "ok" ? "health" : "health bad";
+  byId("health").textContent = health.status === "ok" ? "All is well" : lines.join(" · ") || health.status;
   for (const standing of standings) {
     if (standing.documents !== undefined) counts.set(standing.name, standing.documents);
     delete standing.documents;
     delete standing.events;
     if (standing.parked === 0) letters.delete(standing.name);
     else await readLetters(standing.name);
-    draw(standing);
+    draw(standing, once.has(standing.name));
   }
-  const health = await ask("/api/health");
-  byId("health").className = health.status === "ok" ? "health" : "health bad";
-  byId("health").textContent = health.status === "ok" ? "All is well" : (health.reasons ?? [health.status]).join(" · ");
 }
 
 // A refused token is an answer; the form says which is wanted.

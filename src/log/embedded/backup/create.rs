@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use dramatis_events::{Epoch, Position, UnixMillis};
 
-use super::manifest::{SEGMENTS, is_name, is_there};
+use super::manifest::{SEGMENTS, STAGED, is_name, is_there, lacks_its_manifest};
 use super::{BackupError, Manifest, Part, Progress, at, make_dir, sync_dir};
 use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
@@ -28,7 +28,7 @@ const CHUNK_BYTES: u64 = 1024 * 1024;
 const WAITS_QUIETLY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What a backup that is not whole may hold.
-const LEFT_BEHIND: [&str; 7] = [PART, TAIL, "chain", "chain.tmp", "b3sums", "b3sums.tmp", "manifest.tmp"];
+const LEFT_BEHIND: [&str; 7] = [PART, TAIL, "chain", "chain.tmp", "b3sums", "b3sums.tmp", STAGED];
 /// A segment on its way into the store.
 const PART: &str = "segment.part";
 /// What the open segment held.
@@ -267,6 +267,10 @@ fn remove_stopped(dir: &Path) {
     // Looked at once it is held: until then it may be finished.
     let Ok(held) = File::open(dir) else { return };
     let Some(names) = held.try_lock().ok().and_then(|()| names(dir).ok()) else { return };
+    // What was a whole backup is told of, and stays.
+    if lacks_its_manifest(dir) {
+        return;
+    }
     // One that holds nothing tells by its name alone whose it was.
     let is_to_go = if names.is_empty() { is_dated(dir) } else { names.iter().all(is_ours) };
     if is_to_go {

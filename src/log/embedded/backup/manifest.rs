@@ -1,7 +1,7 @@
 //! What a backup holds, as its manifest says and as its files prove.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ use crate::log::embedded::chain::{Chain, Sum, sum};
 use crate::log::embedded::epoch::APART_BY_MAX;
 
 const FILE: &str = "manifest.json";
+/// The same on its way.
+pub(super) const STAGED: &str = "manifest.tmp";
 const CHAIN: &str = "chain";
 /// Where the segments are that backups share.
 pub(super) const SEGMENTS: &str = "segments";
@@ -161,7 +163,7 @@ impl Manifest {
             return of_its_history.max_by_key(|backup| backup.events).ok_or_else(unknown);
         }
         if !is_name(name) || !is_there(store, name) {
-            return Err(unknown());
+            return Err(if is_lost(store, name) { lost(store, name) } else { unknown() });
         }
         Self::read(store, name)
     }
@@ -197,6 +199,26 @@ pub(super) fn is_there(store: &Path, name: &str) -> bool {
     store.join(name).join(FILE).exists()
 }
 
+/// Whether a backup of this name was there, and its manifest is gone. Of one that is being made, or that was
+/// stopped, this does not hold.
+fn is_lost(store: &Path, name: &str) -> bool {
+    let own = store.join(name);
+    // Looked at once it is held: until then it may be finished.
+    let Ok(held) = File::open(&own) else { return false };
+    let is_being_made = matches!(held.try_lock_shared(), Err(TryLockError::WouldBlock));
+    is_name(name) && !is_being_made && !is_there(store, name) && lacks_its_manifest(&own)
+}
+
+/// Whether all is there that is written before a manifest, and no trace of one on its way.
+pub(super) fn lacks_its_manifest(own: &Path) -> bool {
+    let has = |file: &str| own.join(file).exists();
+    has(CHAIN) && has(SUMS) && !has(STAGED)
+}
+
+fn lost(store: &Path, name: &str) -> BackupError {
+    BackupError::Damaged { path: store.join(name).join(FILE), reason: MISSING.to_owned() }
+}
+
 pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -213,7 +235,7 @@ pub struct Listed {
     pub unread: Vec<BackupError>,
 }
 
-/// The backups of a store. Unfinished ones are left out.
+/// The backups of a store. Unfinished ones are left out; one that has lost its manifest is damaged.
 pub fn list(store: &Path) -> Result<Listed, BackupError> {
     let mut listed = Listed::default();
     let entries = match std::fs::read_dir(store) {
@@ -229,6 +251,8 @@ pub fn list(store: &Path) -> Result<Listed, BackupError> {
                 Ok(manifest) => listed.backups.push(manifest),
                 Err(error) => listed.unread.push(error),
             }
+        } else if is_lost(store, &name) {
+            listed.unread.push(lost(store, &name));
         }
     }
     listed.backups.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));

@@ -107,7 +107,8 @@ pub(in crate::web::api) async fn retry(
     mend(&api, &name, query.into_inner().key, false).await
 }
 
-/// Folds a parked key again without the event that parked it, which later builds leave out too.
+/// Folds a parked key again without the event that parked it, which later builds leave out too, in this store
+/// and of this history.
 #[utoipa::path(post, path = "/api/projections/{name}/skip", params(("name" = String, Path), KeyQuery),
     responses((status = 200, description = "What came of it", body = Mending),
     (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
