@@ -192,17 +192,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         std::thread::spawn(move || {
-            let mut held = Vec::new();
+            let mut clients = Vec::new();
             for mut client in listener.incoming().map_while(Result::ok) {
-                let mut head = String::new();
-                BufReader::new(&client).read_line(&mut head).unwrap();
-                if let Some(body) = answer(&head) {
+                let mut line = String::new();
+                BufReader::new(&client).read_line(&mut line).unwrap();
+                if let Some(body) = answer(&line) {
                     let length = body.len();
                     let head =
                         format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
                     client.write_all((head + body).as_bytes()).unwrap();
                 }
-                held.push(client);
+                clients.push(client);
             }
         });
         url

@@ -89,6 +89,9 @@ impl Manifest {
         let text = text + "\n";
         let sums: String =
             [(CHAIN, chain.text()), (FILE, &text)].map(|(file, text)| line(text.as_bytes(), file)).concat();
+        // Whoever finds the sums without it or the manifest knows that one was there.
+        let staged = own.join(STAGED);
+        File::create(&staged).map_err(at(&staged))?;
         put(&own.join(CHAIN), chain.text().as_bytes())?;
         put(&own.join(SUMS), sums.as_bytes())?;
         sync_dir(&own)?;
