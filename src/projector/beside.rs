@@ -1,7 +1,5 @@
 //! What is done beside the steps of a projection: who waits for a document does not wait for that too.
 
-use std::future::Future;
-
 use tokio::sync::oneshot;
 
 use super::run::RunError;

@@ -48,7 +48,7 @@ impl Worker {
             // What is of another epoch is known by that.
             Some(Keeper { at: Some(mark), .. }) if mark.epoch != self.shared.log.epoch() => true,
             Some(Keeper { at: Some(mark), ended, .. }) => {
-                (*ended || !is_other) && self.event_at(mark.position).await?.as_ref() == Some(mark)
+                (*ended || !is_other) && event_at(&self.shared, mark.position).await?.as_ref() == Some(mark)
             }
         };
         // A log that an older state was put back of goes on, and may be as long as before by now.
@@ -84,10 +84,6 @@ impl Worker {
     pub(super) async fn end_keeping(&mut self) -> Result<(), RunError> {
         let Some(position) = self.run.as_ref().map_or(self.marked, |run| run.position) else { return Ok(()) };
         note_event(&self.shared, &self.ledger, position, true).await.map(drop)
-    }
-
-    async fn event_at(&self, position: Position) -> Result<Option<Mark>, RunError> {
-        event_at(&self.shared, position).await
     }
 }
 

@@ -26,9 +26,9 @@ impl Worker {
         if let Some(renewed) = Beside::take(&mut self.renewing) {
             return self.led(renewed?).await;
         }
-        let now = Instant::now();
-        if self.leads_until.is_some_and(|until| now < until) {
-            if self.renewing.is_none() && self.renew_at.is_none_or(|at| at <= now) {
+        let left = self.leads_until.map(|until| until.saturating_duration_since(Instant::now()));
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
+            if self.renewing.is_none() && left <= self.shared.options.lease / 3 {
                 self.renewing = Some(Beside::begin(self.renewal()));
             }
             return Ok(true);
@@ -59,7 +59,7 @@ impl Worker {
     /// Whether it has the lease.
     async fn led(&mut self, Renewed { asked, lease, marked }: Renewed) -> Result<bool, RunError> {
         if *lease.holder != *self.shared.holder {
-            (self.leads_until, self.renew_at) = (None, None);
+            self.leads_until = None;
             self.publish(Some(Health::Standby { holder: lease.holder }));
             return Ok(false);
         }
@@ -72,8 +72,8 @@ impl Worker {
             self.become_keeper().await?;
             self.token = lease.token;
         }
-        let third = self.shared.options.lease / 3;
-        (self.renew_at, self.leads_until) = (Some(asked + third), Some(asked + third * 2));
+        // Well before it ends, so that it is renewed when a third of it is over.
+        self.leads_until = Some(asked + self.shared.options.lease / 3 * 2);
         Ok(true)
     }
 

@@ -39,8 +39,6 @@ pub(super) struct Worker {
     pub(super) looking: Looking,
     /// Until when it holds the lease for sure.
     pub(super) leads_until: Option<Instant>,
-    /// When the lease is to be renewed.
-    pub(super) renew_at: Option<Instant>,
     pub(super) renewing: Option<Beside<Renewed>>,
     /// Of the lease; 0 until this process has held it.
     pub(super) token: u64,
@@ -84,7 +82,6 @@ impl Worker {
             cleaned: false,
             looking: Looking::default(),
             leads_until: None,
-            renew_at: None,
             renewing: None,
             token: 0,
             began_at,

@@ -71,13 +71,13 @@ async fn a_switch_whose_answer_is_lost_is_found_out() {
 async fn who_waits_for_a_document_waits_for_nothing_that_is_looked_up_beside_it() {
     let place = Place::new();
     let (log, slow) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
-    let ((open, held), asked) = (watch::channel(false), Arc::new(std::sync::Mutex::new(BTreeSet::new())));
-    let (is_slow, asks) = (slow.clone(), asked.clone());
+    let ((open, held), (asks, mut asked)) = (watch::channel(false), watch::channel(BTreeSet::new()));
+    let is_slow = slow.clone();
     let store = Odd::over(place.store(), move |call, _| {
         if !is_slow.load(Ordering::SeqCst) || !["alias", "note", "lease", "is_whole"].contains(&call) {
             return Fate::Answered;
         }
-        asks.lock().unwrap().insert(call.to_owned());
+        asks.send_if_modified(|asked| asked.insert(call.to_owned()));
         Fate::Held(held.clone())
     });
     let timeline = dramatis_projections::named("timeline").unwrap();
@@ -87,13 +87,8 @@ async fn who_waits_for_a_document_waits_for_nothing_that_is_looked_up_beside_it(
     let projector = Projector::start_some(&[timeline], log.clone(), store.clone(), options);
     projector.wait_for("timeline", position, LONG).await.unwrap();
     slow.store(true, Ordering::SeqCst);
-    let all = || ["alias", "lease"].iter().all(|call| asked.lock().unwrap().contains(*call));
-    let started = std::time::Instant::now();
-    while !all() {
-        let position = log.write(MORE);
-        projector.wait_for("timeline", position, LONG).await.unwrap();
-        assert!(started.elapsed() < LONG, "{:?}", asked.lock().unwrap());
-    }
+    let all = asked.wait_for(|asked| asked.contains("alias") && asked.contains("lease"));
+    assert!(tokio::time::timeout(LONG, all).await.is_ok(), "both are asked for");
     let position = log.write(MORE);
     projector.wait_for("timeline", position, LONG).await.unwrap();
     drop(open);
