@@ -2,7 +2,8 @@
 //!
 //! One connection writes, on its own thread; a few read beside it (write-ahead logging), one searches
 //! and one counts: a word that stands in every message takes long, as counting many documents does,
-//! and only other searches, and counts, wait for that.
+//! and only other searches, and counts, wait for that. One more moves what was written from the
+//! write-ahead log into the file.
 //! `synchronous` is NORMAL: after a power cut the last transactions may be gone, whole, and
 //! with them their checkpoint, so the projector folds their events again.
 
@@ -22,11 +23,13 @@ use super::{
 use crate::dirs;
 use crate::priority::READ_MODELS;
 use errors::{damaged, failed, is_full};
+use mover::{Calls, Mover};
 use worker::Worker;
 
 mod create;
 mod errors;
 mod lease;
+mod mover;
 mod notes;
 mod schema;
 mod summary;
@@ -47,9 +50,6 @@ const COUNTS_MAX: usize = 64;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared by each connection.
 const STATEMENTS_MAX: usize = 64;
-/// Pages of 4 KiB that changes may fill before they move from the write-ahead log into the file: a
-/// page that many batches change moves once.
-const CHECKPOINT_PAGES: u32 = 4_096;
 
 /// The store. Dropping it closes the file.
 pub struct SqliteReadModels {
@@ -59,6 +59,8 @@ pub struct SqliteReadModels {
     searcher: Worker,
     counter: Worker,
     next_reader: AtomicUsize,
+    /// The last to close the file.
+    _mover: Mover,
 }
 
 impl SqliteReadModels {
@@ -67,7 +69,10 @@ impl SqliteReadModels {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadModelError> {
         let path = path.as_ref();
         let place = path.display().to_string();
-        let connection = match open_writer(path) {
+        let mover = Mover::start(path.to_owned());
+        let mover = mover.map_err(|e| ReadModelError::Failure { reason: e.to_string() })?;
+        let calls = mover.calls();
+        let connection = match open_writer(path, calls.clone()) {
             Err(error) if is_full(&error) => {
                 tracing::warn!(%place, %error, "read models are not opened until there is room");
                 None
@@ -76,7 +81,7 @@ impl SqliteReadModels {
         };
         let is_open = connection.is_some();
         let (again, named) = (path.to_owned(), place.clone());
-        let open = Box::new(move || ours(&named, open_writer(&again)));
+        let open = Box::new(move || ours(&named, open_writer(&again, calls.clone())));
         let writer = Worker::start("read-models-write", READ_MODELS, connection, open, WAITING_MAX)?;
         let reader = |name: &str, waiting_max: usize| {
             let (path, place) = (path.to_owned(), place.clone());
@@ -87,7 +92,15 @@ impl SqliteReadModels {
         let readers = readers.collect::<Result<_, _>>()?;
         let searcher = reader("read-models-find", SEARCHES_MAX)?;
         let counter = reader("read-models-count", COUNTS_MAX)?;
-        Ok(Self { place, writer, readers, searcher, counter, next_reader: AtomicUsize::new(0) })
+        Ok(Self {
+            place,
+            writer,
+            readers,
+            searcher,
+            counter,
+            next_reader: AtomicUsize::new(0),
+            _mover: mover,
+        })
     }
 
     fn read<T, F>(&self, job: F) -> Answer<T>
@@ -137,10 +150,10 @@ impl SqliteReadModels {
 }
 
 /// The connection that writes; the error within is whose file it is if it is not ours.
-fn open_writer(path: &Path) -> rusqlite::Result<Result<Connection, String>> {
+fn open_writer(path: &Path, calls: Option<Calls>) -> rusqlite::Result<Result<Connection, String>> {
     // The write-ahead log gets the mode of this file. If it cannot be made, opening says why.
     let _ = dirs::make_file(path);
-    let connection = Connection::open(path)?;
+    let mut connection = Connection::open(path)?;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
@@ -154,7 +167,9 @@ fn open_writer(path: &Path) -> rusqlite::Result<Result<Connection, String>> {
     tune(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    if let Some(calls) = calls {
+        calls.follow(&mut connection)?;
+    }
     schema::create(&connection)?;
     Ok(Ok(connection))
 }

@@ -1,5 +1,7 @@
 //! The contract on a file, and what a file is beside that.
 
+use std::io::Read as _;
+
 use super::*;
 use crate::read_models::contract;
 
@@ -22,6 +24,36 @@ async fn a_store_comes_back_after_it_was_closed() {
     let store = SqliteReadModels::open(&path).unwrap();
     assert_eq!(store.count("rooms@1").await.unwrap(), 1);
     assert_eq!(store.builds().await.unwrap()[0].checkpoint, contract::checkpoint(7));
+}
+
+#[tokio::test]
+async fn the_write_ahead_log_is_begun_anew_however_much_is_written() {
+    /// What its head says of how often it was begun: <https://sqlite.org/fileformat2.html#walformat>.
+    fn begun(log: &std::path::Path) -> u32 {
+        let mut head = [0; 16];
+        std::fs::File::open(log).unwrap().read_exact(&mut head).unwrap();
+        u32::from_be_bytes(*head.last_chunk().unwrap())
+    }
+    const PAGE_BYTES: u64 = 4_096;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, log) = (folder.path().join("read.db"), folder.path().join("read.db-wal"));
+    let store = SqliteReadModels::open(&path).unwrap();
+    store.create(contract::new_build("rooms@1")).await.unwrap();
+    let body = format!("{{\"text\":\"{}\"}}", "x".repeat(100_000));
+    let (first, mut at) = (begun(&log), 0);
+    while begun(&log) == first {
+        at += 1;
+        let key = at.to_string();
+        store.write("rooms@1", contract::batch(&[(&key, at, Some(&body))], at).into()).await.unwrap();
+        let pages = std::fs::metadata(&log).unwrap().len() / PAGE_BYTES;
+        assert!(pages < u64::from(mover::PAGES_MAX) * 2, "{pages} pages wait to be moved");
+    }
+    let pages = std::fs::metadata(&log).unwrap().len() / PAGE_BYTES;
+    assert!(pages >= u64::from(mover::MOVED_PAGES), "moved after {pages} pages");
+    assert!(
+        std::fs::metadata(&path).unwrap().len() >= (at - 1) * 100_000,
+        "all but the last are in the file"
+    );
 }
 
 #[tokio::test]
