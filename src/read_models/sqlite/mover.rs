@@ -15,10 +15,11 @@ use rusqlite::{Connection, DEFAULT_NAME, OpenFlags};
 
 use crate::priority::{READ_MODELS, step_back};
 
-/// Pages of 4 KiB that changes may fill before they are moved: a page that many batches change moves once.
-pub(super) const MOVED_PAGES: u32 = 4_096;
+/// Pages of 4 KiB that changes may fill before they are moved. Of more fewer would be moved, as one that many
+/// batches change moves once; but what is synced at a time keeps the disk from the log, and so from commands.
+pub(super) const MOVED_PAGES: u32 = 256;
 /// Where a log has grown so long all the same the writer moves it itself: so it gives way to a slow disk.
-pub(super) const PAGES_MAX: u32 = MOVED_PAGES * 4;
+pub(super) const PAGES_MAX: u32 = 16_384;
 /// How often it is tried to have nothing left behind.
 const PASSES_MAX: usize = 8;
 
