@@ -1,4 +1,4 @@
-//! The list of rooms where there are tokens: what a page of it holds.
+//! Rooms where there are tokens: what a page of their list holds, who reads one, and what stays in memory of that.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +13,7 @@ mod guarded;
 mod support;
 
 use guarded::{Guarded, mint, start};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::Client;
 
 /// More than are looked at for one page, and fewer than for two.
@@ -82,4 +82,44 @@ fn a_page_is_filled_from_behind_rooms_of_others() {
     assert!(rooms.is_empty(), "{rooms:?}");
     let (rooms, next) = page(&guarded, &bob, &format!("after={}", next.expect("there are more")));
     assert_eq!((rooms, next), (all.map(str::to_owned).to_vec(), None));
+}
+
+#[test]
+fn a_room_that_never_was_is_not_looked_for_in_memory() {
+    let guarded = start(&[]);
+    let (alice, ops) = (token(&guarded, "alice"), token(&guarded, "integration:ops"));
+    let in_memory = || {
+        let (_, text) = guarded.request("GET /metrics", &ops, "");
+        let text = text.as_str().unwrap().to_owned();
+        text.lines().find(|line| line.starts_with("dramatis_entities ")).unwrap().to_owned()
+    };
+    let before = in_memory();
+    for number in 0..20 {
+        assert_eq!(guarded.request(&format!("GET /api/rooms/never-{number}"), &alice, "").0, 404);
+    }
+    assert_eq!(in_memory(), before);
+}
+
+#[test]
+fn who_was_removed_reads_nothing_from_the_answer_on() {
+    let guarded = start(&[]);
+    let (alice, bob) = (token(&guarded, "alice"), token(&guarded, "bob"));
+    let (mut owner, mut member) = (client(&guarded, &alice), client(&guarded, &bob));
+    open(&mut owner, std::iter::once("den".to_owned()));
+    for round in 0..3 {
+        owner.ask("den", "invite_member", &json!({"member": "bob"}));
+        let ack = member.ask("den", "join", &json!({}));
+        let position = ack["position"].as_str().unwrap();
+        let listed = page(&guarded, &bob, &format!("min_position={position}"));
+        assert_eq!(listed.0.len(), 2, "{listed:?}");
+        assert_eq!(guarded.request("GET /api/rooms/den/timeline", &bob, "").0, 200);
+        assert_eq!(owner.ask("den", "remove_member", &json!({"member": "bob"}))["type"], "ack");
+        for path in ["", "/timeline", "/members"] {
+            let (status, told) = guarded.request(&format!("GET /api/rooms/den{path}"), &bob, "");
+            assert_eq!(status, 403, "{round}: {told}");
+        }
+        assert_eq!(page(&guarded, &bob, "").0, ["lobby"], "{round}");
+    }
+    let (_, all): (u16, Value) = guarded.request("GET /api/rooms", &alice, "");
+    assert_eq!(all["rooms"].as_array().unwrap().len(), 2);
 }
