@@ -28,7 +28,7 @@ const FOUND_WITHIN: Duration = Duration::from_secs(5);
 const BUILT_WITHIN_MS: (u64, u64) = (1_000, 60_000);
 
 /// The header of an answer whose documents wait.
-const PARKED_FROM: &str = "dramatis-parked-from";
+pub(in crate::web) const PARKED_FROM: &str = "dramatis-parked-from";
 
 /// Documents of one page, unless the client says otherwise.
 pub(super) const fn limit_default() -> u16 {
