@@ -245,7 +245,7 @@ fn mark(
 pub(super) struct PageQuery {
     /// Go on after this: `next` of the page before.
     after: Option<String>,
-    /// Documents at the most, 1 to 500.
+    /// Documents at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.

@@ -110,7 +110,7 @@ pub(super) struct RoomsQuery {
     order: Order,
     /// Go on after this: `next` of the page before.
     after: Option<String>,
-    /// Rooms at the most, 1 to 500.
+    /// Rooms at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
@@ -278,7 +278,7 @@ pub(super) async fn one(
 pub(super) struct TimelineQuery {
     /// Only messages below this revision.
     before: Option<u64>,
-    /// Messages at the most, 1 to 500.
+    /// Messages at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
@@ -325,7 +325,7 @@ pub(super) struct MembersQuery {
     /// Only members past this one.
     #[param(value_type = Option<String>)]
     after: Option<MemberId>,
-    /// Members at the most, 1 to 500.
+    /// Members at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
