@@ -5,83 +5,25 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use dramatis_events::{EntityId, MemberId, MemberKind, UnixMillis};
+use dramatis_events::{EntityId, MemberId, UnixMillis};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Number;
 
+use self::claims::{Audience, Shown};
+pub use self::claims::{Claims, Kind};
+
+mod claims;
 mod hs256;
 
 /// The fewest bytes of a key: as many as the digest has (RFC 7518, 3.2).
 pub const KEY_BYTES_MIN: usize = 32;
+/// A token is taken this much before its time, seconds: who mints one for now may have a clock that is ahead.
+const NOT_BEFORE_LEEWAY_S: u64 = 10;
 /// What stands for the own stream of a token's user among the rooms that it names. No room is called so.
 const OWN: &str = "me";
 /// The most rooms that a token may name.
 pub const ROOMS_MAX: usize = 1_000;
-
-/// What a token says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Claims {
-    /// Whose it is.
-    pub sub: MemberId,
-    /// When it runs out, seconds since 1970; parts of one, which RFC 7519 allows, do not count.
-    #[serde(deserialize_with = "whole_seconds")]
-    pub exp: u64,
-    /// Whose token this is meant to be, if not a person's: `persona` or `integration`. So that
-    /// who lets people choose their names gives nobody a name of another kind by that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Kind>,
-    /// The only rooms it opens, and `me`; all if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rooms: Option<Vec<EntityId>>,
-}
-
-fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let seconds = Number::deserialize(deserializer)?;
-    let whole =
-        seconds.as_u64().or_else(|| Some(Duration::try_from_secs_f64(seconds.as_f64()?).ok()?.as_secs()));
-    whole.ok_or_else(|| D::Error::custom("exp must be seconds since 1970"))
-}
-
-impl Claims {
-    /// What a token says of itself, whoever signed it: for a client that shows it. `None` if it
-    /// cannot be read.
-    pub fn unverified(token: &str) -> Option<Self> {
-        let mut parts = token.split('.');
-        let (payload, true) = (parts.nth(1)?, parts.count() == 1) else { return None };
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
-    }
-}
-
-/// The kinds of members that may have a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A person.
-    User,
-    /// An AI character.
-    Persona,
-    /// A trusted program.
-    Integration,
-}
-
-impl Kind {
-    /// The kind that an id is of; `None` for the platform itself, which has no tokens.
-    pub fn of(member: &MemberId) -> Option<Self> {
-        match member.kind() {
-            MemberKind::User => Some(Self::User),
-            MemberKind::Persona => Some(Self::Persona),
-            MemberKind::Integration => Some(Self::Integration),
-            MemberKind::System => None,
-        }
-    }
-}
 
 /// A verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +83,15 @@ pub enum TokenError {
     /// It was good until it ran out.
     #[error("the token has run out: get a fresh one")]
     Expired,
+    /// It is good from a later time on.
+    #[error("the token is not good yet, by its nbf and this server's clock: send it again then")]
+    NotYet,
+    /// It is signed with this key and for somebody else.
+    #[error(
+        "the token is for another audience: its aud must be left out, or name what auth.audience of this \
+         server says"
+    )]
+    Audience,
     /// None was shown.
     #[error("a token is wanted here, and none came")]
     Missing,
@@ -150,7 +101,7 @@ pub enum TokenError {
     /// It is signed and says something that it may not.
     #[error(
         "the token's claims are not as they must be: sub (a member's id), exp (seconds), kind (that of sub, \
-         unless that is a person), rooms (a list of room ids)"
+         unless that is a person), rooms (a list of room ids), nbf (seconds), aud (a text or a list of them)"
     )]
     Claims,
 }
@@ -185,6 +136,8 @@ pub struct Keys {
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
+    /// What a token names that is for this server, if it says whom it is for.
+    audience: Option<String>,
 }
 
 impl fmt::Debug for Keys {
@@ -207,7 +160,7 @@ impl Keys {
     fn new(secret: &[u8]) -> Self {
         hs256::install();
         let mut validation = Validation::new(Algorithm::HS256);
-        // Checked here, against the time that is handed in.
+        // Checked here, against the time that is handed in, and whatever form an audience has.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.set_required_spec_claims(&["exp", "sub"]);
@@ -215,15 +168,22 @@ impl Keys {
             encoding: EncodingKey::from_secret(secret),
             decoding: DecodingKey::from_secret(secret),
             validation,
+            audience: None,
         }
+    }
+
+    /// The same, for tokens too that name this as whom they are for; empty for none.
+    #[must_use]
+    pub fn for_audience(self, audience: &str) -> Self {
+        Self { audience: Some(audience.to_owned()).filter(|audience| !audience.is_empty()), ..self }
     }
 
     /// Checks a token.
     pub fn verify(&self, token: &str, now: UnixMillis) -> Result<Pass, TokenError> {
         // An unknown algorithm is no matter of claims.
         jsonwebtoken::decode_header(token).map_err(|_| TokenError::Bad)?;
-        let read = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation);
-        let Claims { sub, exp, kind, rooms } = match read {
+        let read = jsonwebtoken::decode::<Shown>(token, &self.decoding, &self.validation);
+        let Shown { claims: Claims { sub, exp, kind, rooms }, nbf, aud } = match read {
             Ok(read) => read.claims,
             Err(error) => {
                 return Err(match error.kind() {
@@ -237,9 +197,16 @@ impl Keys {
         if kind.unwrap_or(Kind::User) != of_sub || too_many {
             return Err(TokenError::Claims);
         }
-        let expires_at = UnixMillis::new(i64::try_from(exp.saturating_mul(1_000)).unwrap_or(i64::MAX));
+        let expires_at = millis(exp);
         if expires_at <= now {
             return Err(TokenError::Expired);
+        }
+        if nbf.is_some_and(|nbf| millis(nbf.saturating_sub(NOT_BEFORE_LEEWAY_S)) > now) {
+            return Err(TokenError::NotYet);
+        }
+        let is_for_us = |aud: &Audience| self.audience.as_ref().is_some_and(|wanted| aud.names(wanted));
+        if !aud.as_ref().is_none_or(is_for_us) {
+            return Err(TokenError::Audience);
         }
         Ok(Pass { user: sub, expires_at, rooms })
     }
@@ -249,6 +216,10 @@ impl Keys {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding)
             .map_err(|_| TokenError::Claims)
     }
+}
+
+fn millis(seconds: u64) -> UnixMillis {
+    UnixMillis::new(i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -299,6 +270,44 @@ mod tests {
             let token = sign(serde_json::from_str(exp).unwrap());
             assert_eq!(keys.verify(&token, NOW), Err(TokenError::Claims), "{exp}");
         }
+    }
+
+    #[test]
+    fn a_token_is_taken_from_its_time_on_and_by_whom_it_is_for() {
+        let keys = |audience| keys("one secret").for_audience(audience);
+        let check = |audience, mut bounds: serde_json::Value| {
+            let mut claims = serde_json::json!({"sub": "alice", "exp": 1_000_000_060});
+            claims.as_object_mut().unwrap().append(bounds.as_object_mut().unwrap());
+            let keys = keys(audience);
+            let token =
+                jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &keys.encoding).unwrap();
+            keys.verify(&token, NOW).map(drop)
+        };
+        for (nbf, taken) in [
+            ("1000000000", Ok(())),
+            ("999999000.5", Ok(())),
+            ("1000000010", Ok(())),
+            ("1000000011", Err(TokenError::NotYet)),
+            ("1e300", Err(TokenError::Claims)),
+            ("18446744073709551615", Err(TokenError::NotYet)),
+            ("\"1000000000\"", Err(TokenError::Claims)),
+            ("null", Err(TokenError::Claims)),
+        ] {
+            let nbf: serde_json::Value = serde_json::from_str(nbf).unwrap();
+            assert_eq!(check("", serde_json::json!({"nbf": nbf})), taken, "{nbf}");
+        }
+        for (audience, aud, taken) in [
+            ("", serde_json::json!("chat"), Err(TokenError::Audience)),
+            ("chat", serde_json::json!("chat"), Ok(())),
+            ("chat", serde_json::json!("Chat"), Err(TokenError::Audience)),
+            ("chat", serde_json::json!(["shop", "chat"]), Ok(())),
+            ("chat", serde_json::json!(["shop"]), Err(TokenError::Audience)),
+            ("chat", serde_json::json!([]), Err(TokenError::Audience)),
+            ("chat", serde_json::json!(5), Err(TokenError::Claims)),
+        ] {
+            assert_eq!(check(audience, serde_json::json!({"aud": aud})), taken, "{audience:?} {aud}");
+        }
+        assert_eq!(check("chat", serde_json::json!({})), Ok(()), "it says nothing of whom it is for");
     }
 
     #[test]

@@ -191,6 +191,8 @@ fn bad_queries_and_unknown_paths_are_problems() {
     ] {
         assert_problem(&server.get(path), status, code, path);
     }
+    let (status, told) = server.get("/api/projections/rooms/document?key=room-main.lobby&as_of_time=noon");
+    assert!(status == 400 && told.contains("as_of_time: "), "{status} {told}");
     assert_eq!(
         server.get("/api/events?room=lobby&from=2"),
         (200, String::new()),

@@ -101,6 +101,13 @@ fn a_page_of_a_named_origin_is_asked_and_answered() {
             answer.head
         );
     }
+    let events = ask(&server, "GET", "/api/events", &[origin]);
+    let exposed =
+        events.head.lines().find(|line| line.starts_with("access-control-expose-headers: ")).unwrap();
+    for header in ["dramatis-epoch", "dramatis-parked-from", "retry-after", "www-authenticate"] {
+        assert!(exposed.contains(header), "{exposed}");
+    }
+    assert!(events.head.contains("dramatis-epoch: "), "{}", events.head);
     let own = ask(&server, "GET", "/api/rooms", &[]);
     assert!(own.status == 200 && !own.head.contains("access-control"), "{}", own.head);
     for elsewhere in

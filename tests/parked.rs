@@ -32,7 +32,8 @@ const OF_ROOM: [(&str, &str); 9] = [
 
 /// The answer's `dramatis-parked-from`.
 fn parked_from(server: &Server, path: &str) -> Option<String> {
-    let answer = Request { method: "GET", path, headers: &[], body: "" }.send(server.address).unwrap();
+    let headers = &[("Dramatis-User", "anna")];
+    let answer = Request { method: "GET", path, headers, body: "" }.send(server.address).unwrap();
     assert_eq!(answer.status, 200, "{path}");
     let header = answer.head.lines().find_map(|line| line.strip_prefix("dramatis-parked-from: "));
     header.map(str::to_owned)
@@ -86,6 +87,7 @@ fn queries_say_from_where_on_documents_wait() {
     }
     assert_eq!(at("/api/search?q=evening", ""), Some(position.to_string()), "every room is searched");
     assert_eq!(at("/api/users/anna/activity", ""), Some(position.to_string()));
+    assert_eq!(at("/api/me", ""), Some(position.to_string()));
     let health = server.get_json("/api/health");
     assert_eq!(health["status"], "degraded");
     assert!(health["reasons"].to_string().contains("projection timeline has 2 keys parked"), "{health}");

@@ -86,8 +86,8 @@ pub struct Pending<D: Decider> {
 pub struct Submit<D: Decider>(pub Vec<Pending<D>>);
 
 /// After this an entity asks itself for the first time whether it is still needed; one whose
-/// stream is empty leaves then.
-const FIRST_IDLE_CHECK: Duration = Duration::from_secs(10);
+/// stream is empty, or that nobody used, leaves then.
+const FIRST_IDLE_CHECK: Duration = Duration::from_secs(2);
 /// An entity that was due to leave but had a request in hand asks again after this.
 const NEXT_IDLE_CHECK: Duration = Duration::from_millis(100);
 /// How far the queue's buffer may stay grown while nothing waits.
@@ -143,13 +143,15 @@ pub struct Entity<D: Decider> {
     questions: Vec<Question<D>>,
     count: PendingCount,
     conflicts: u32,
-    touched: Instant,
+    /// When it was used last; one that was only looked at was not.
+    used_at: Option<Instant>,
     idle: Option<Idle>,
 }
 
 /// When an entity may leave memory, and who is told.
 pub struct Idle {
-    /// Without a request for this long it leaves; one whose stream is empty does so at once.
+    /// Without a request for this long it leaves; one whose stream is empty, or that was only looked at,
+    /// does so at once.
     pub timeout: Duration,
     /// Told after the entity has retired.
     pub retired: Box<dyn FnOnce() + Send>,
@@ -170,7 +172,7 @@ impl<D: Decider> Entity<D> {
             questions: Vec::new(),
             count,
             conflicts: 0,
-            touched: Instant::now(),
+            used_at: None,
             idle: Some(idle),
         }
     }
@@ -332,11 +334,15 @@ impl<D: Decider> Entity<D> {
         })
     }
 
-    /// Leaves memory if nothing was asked for long enough. The count closes the race with a
+    fn used(&mut self) {
+        self.used_at = Some(Instant::now());
+    }
+
+    /// Leaves memory if it was not used for long enough. The count closes the race with a
     /// sender: once retired, no request can be counted, and the registry starts a new entity.
     fn retire_if_idle(&mut self, ctx: &mut Context<Self>) {
         let timeout = self.idle.as_ref().map_or(Duration::MAX, |idle| idle.timeout);
-        let left = timeout.saturating_sub(self.touched.elapsed());
+        let left = self.used_at.map_or(Duration::ZERO, |at| timeout.saturating_sub(at.elapsed()));
         let is_due = self.last.is_none() || left.is_zero();
         if !is_due || !self.count.retire() {
             if self.pending.is_empty() {
@@ -389,7 +395,7 @@ impl<D: Decider> Handler<Submit<D>> for Entity<D> {
     type Result = ();
 
     fn handle(&mut self, Submit(requests): Submit<D>, ctx: &mut Self::Context) {
-        self.touched = Instant::now();
+        self.used();
         self.pending.extend(requests);
         match self.phase {
             Phase::Idle => self.next_batch(ctx),

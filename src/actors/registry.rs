@@ -93,6 +93,24 @@ impl<D: Decider> Registry<D> {
         T: Send + 'static,
         F: FnOnce(Standing<'_, D>) -> T + Send + 'static,
     {
+        self.question(stream, question, true).await
+    }
+
+    /// The same for who asks very many of them one thing each, and then no more: it keeps no entity in
+    /// memory, and one that was started for it leaves soon.
+    pub async fn look<T, F>(&self, stream: &StreamId, question: F) -> Result<T, Refused>
+    where
+        T: Send + 'static,
+        F: FnOnce(Standing<'_, D>) -> T + Send + 'static,
+    {
+        self.question(stream, question, false).await
+    }
+
+    async fn question<T, F>(&self, stream: &StreamId, question: F, is_use: bool) -> Result<T, Refused>
+    where
+        T: Send + 'static,
+        F: FnOnce(Standing<'_, D>) -> T + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let question: Question<D> = Box::new(move |standing| {
             // Who has gone away meanwhile no longer wants to know.
@@ -102,7 +120,7 @@ impl<D: Decider> Registry<D> {
             let handle = self.find_or_start(stream);
             match handle.count.add(1, self.shared.options.pending_max) {
                 Added::Some(_) => {
-                    handle.entity.do_send(Ask(question));
+                    handle.entity.do_send(Ask { question, is_use });
                     break;
                 }
                 Added::Full => {

@@ -7,6 +7,7 @@ mod race;
 mod renewals;
 mod rest;
 mod turns;
+mod unread;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -64,6 +64,7 @@ pub fn run(config: Config, wait_for_lock: bool) -> anyhow::Result<()> {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     files::raise_limit()?;
     let keys = config.auth.token_key_file().map(Keys::read).transpose()?;
+    let keys = keys.map(|keys| keys.for_audience(&config.auth.audience));
     if let Some(file) = config.auth.token_key_file() {
         warn_if_anyone_reads(file);
     }

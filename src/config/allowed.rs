@@ -126,6 +126,7 @@ impl Allowed {
             "server.allowed_hosts" => Self::Hosts,
             "server.proxies.trusted" => Self::Networks,
             "server.proxies.header" => Self::Word(&["x-forwarded-for", "forwarded"]),
+            "auth.audience" => Self::TextOrNone,
             "auth.open_metrics" => Self::Boolean,
             "auth.refresh_ahead_ms" | "auth.expired_grace_ms" => Self::Integer(0, 3_600_000),
             "limits.burst_s" => Self::Integer(1, 3_600),

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct AuthConfig {
     /// The file of the key that tokens are signed with; empty for local mode.
     pub token_key_file: PathBuf,
+    /// What a token names that is for this server, if it says whom it is for; empty for nothing.
+    pub audience: String,
     /// From the request for a fresh token to the end of the present one, milliseconds.
     pub refresh_ahead_ms: u64,
     /// From the end of a token to the close of its connection, milliseconds.

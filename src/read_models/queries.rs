@@ -36,6 +36,15 @@ pub enum RoomOrder {
     Title,
 }
 
+impl RoomOrder {
+    fn field(self) -> Field {
+        match self {
+            Self::Activity => number("active_at"),
+            Self::Title => Field { name: "title", kind: FieldKind::Text },
+        }
+    }
+}
+
 /// The rooms of a tenant.
 pub async fn rooms(
     store: &dyn ReadModels,
@@ -44,13 +53,17 @@ pub async fn rooms(
     after: Option<Place>,
     limit: usize,
 ) -> Result<Listing, ReadModelError> {
-    let (sort, direction) = match order {
-        RoomOrder::Activity => (number("active_at"), Direction::Descending),
-        RoomOrder::Title => (Field { name: "title", kind: FieldKind::Text }, Direction::Ascending),
+    let direction = match order {
+        RoomOrder::Activity => Direction::Descending,
+        RoomOrder::Title => Direction::Ascending,
     };
-    let equal = vec![text("tenant", tenant)];
-    list(store, Rooms::NAME, Query { key_prefix: None, equal, sort: Some(sort), direction, after, limit })
-        .await
+    let (equal, sort) = (vec![text("tenant", tenant)], Some(order.field()));
+    list(store, Rooms::NAME, Query { key_prefix: None, equal, sort, direction, after, limit }).await
+}
+
+/// Where a list of rooms goes on after the one of this document.
+pub fn after_room(order: RoomOrder, room: &StreamId, document: &RawValue) -> Result<Place, ReadModelError> {
+    place(room.as_str(), document.get(), Some(order.field()))
 }
 
 /// One room.
@@ -97,7 +110,8 @@ async fn one(
 async fn list(store: &dyn ReadModels, projection: &str, query: Query) -> Result<Listing, ReadModelError> {
     let sort = query.sort;
     let (documents, more) = page(store, projection, query).await?;
-    let next = documents.last().filter(|_| more).map(|last| place(last, sort)).transpose()?;
+    let last = documents.last().filter(|_| more);
+    let next = last.map(|last| place(&last.key, &last.body, sort)).transpose()?;
     let items = documents.into_iter().map(|Document { key, body, .. }| raw(&key, body));
     Ok(Listing { items: items.collect::<Result<_, _>>()?, next })
 }
@@ -146,10 +160,10 @@ pub async fn of_live<T>(
     Ok(None)
 }
 
-fn place(document: &Document, sort: Option<Field>) -> Result<Place, ReadModelError> {
-    let key = document.key.clone();
+fn place(key: &str, body: &str, sort: Option<Field>) -> Result<Place, ReadModelError> {
+    let key = key.to_owned();
     let Some(field) = sort else { return Ok(Place { value: None, key }) };
-    let body: serde_json::Value = serde_json::from_str(&document.body).map_err(|e| unreadable(&key, &e))?;
+    let body: serde_json::Value = serde_json::from_str(body).map_err(|e| unreadable(&key, &e))?;
     let value = body.get(field.name);
     let value = match field.kind {
         FieldKind::Text => value.and_then(|value| value.as_str()).map(|text| Value::Text(text.to_owned())),

@@ -2,8 +2,8 @@
 //!
 //! One connection writes, on its own thread; a few read beside it (write-ahead logging), one searches
 //! and one counts: a word that stands in every message takes long, as counting many documents does,
-//! and only other searches, and counts, wait for that. One more moves what was written from the
-//! write-ahead log into the file.
+//! and only other searches, and counts, wait for that. A count is given up after a while. One more moves
+//! what was written from the write-ahead log into the file.
 //! `synchronous` is NORMAL: after a power cut the last transactions may be gone, whole, and
 //! with them their checkpoint, so the projector folds their events again.
 
@@ -26,6 +26,7 @@ use errors::{damaged, failed, is_full};
 use mover::{Calls, Mover};
 use worker::Worker;
 
+mod count;
 mod create;
 mod errors;
 mod lease;
@@ -382,14 +383,7 @@ impl ReadModels for SqliteReadModels {
             Err(error) => return Self::refuse(error),
         };
         let place = self.place.clone();
-        let counted = self.counter.ask(move |connection| {
-            let sql = format!("SELECT count(*) FROM {table} WHERE body IS NOT NULL");
-            let count = connection
-                .prepare_cached(&sql)
-                .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
-            count.map_err(|e| failed(&place, &e))
-        });
-        Box::pin(async move { Ok(u64::try_from(counted.await?).unwrap_or(0)) })
+        self.counter.ask(move |connection| count::count(connection, &place, &table, count::WITHIN))
     }
 
     fn alias(&self, projection: &str) -> Answer<Option<String>> {

@@ -37,6 +37,9 @@ pub(super) mod times;
 #[cfg(test)]
 mod typescript;
 
+pub(super) use events::EPOCH;
+pub(super) use reading::PARKED_FROM;
+
 /// What the handlers share.
 #[derive(Clone)]
 pub struct Api {

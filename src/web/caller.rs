@@ -155,11 +155,24 @@ pub(super) async fn may_read(stage: &Stage, request: &ServiceRequest) -> Result<
     }
 }
 
-/// Whether the token's user may follow a room. One that was never opened is nobody's secret.
+/// Whether the token's user may follow a room, as its entity knows it now. One that was never opened is
+/// nobody's secret, and has no entity.
 pub(super) async fn may_follow(stage: &Stage, pass: &Pass, room: &EntityId) -> bool {
-    let user = pass.user.clone();
-    let reading = stage.rooms.ask(&StreamId::room(room), move |standing| standing.state.reading(&user)).await;
-    pass.opens(room) && reading.is_ok_and(|reading| reading.is_none_or(Reading::may_read))
+    if !pass.opens(room) {
+        return false;
+    }
+    let (stream, user) = (StreamId::room(room), pass.user.clone());
+    match stage.log.stream_head(&stream).await {
+        Ok(Some(_)) => {
+            let reading = stage.rooms.look(&stream, move |standing| standing.state.reading(&user)).await;
+            reading.is_ok_and(|reading| reading.is_none_or(Reading::may_read))
+        }
+        Ok(None) => true,
+        Err(error) => {
+            tracing::error!(%room, %error, "who may read a room is not to be had from the log");
+            false
+        }
+    }
 }
 
 fn may_use(pass: &Pass, path: &str, query: &str) -> Result<(), Refusal> {

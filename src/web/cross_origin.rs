@@ -11,13 +11,15 @@ use actix_web::http::header::{
 };
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::api::{EPOCH, PARKED_FROM};
+
 /// How long a browser may remember what it was told, in seconds.
 const REMEMBERED_S: u64 = 600;
 /// What requests may carry.
 const HEADERS: &str =
     "authorization, cache-control, content-type, dramatis-session, dramatis-user, last-event-id";
-/// What of an answer a page may see besides its body.
-const EXPOSED: &str = "dramatis-parked-from, retry-after, www-authenticate";
+/// What of an answer a page may see besides its body: what the API adds itself, and these.
+const EXPOSED: [&str; 4] = [EPOCH, PARKED_FROM, "retry-after", "www-authenticate"];
 
 /// Whether the browser asks before it sends the request itself.
 pub(super) fn is_preflight(request: &HttpRequest) -> bool {
@@ -36,6 +38,8 @@ pub(super) fn preflight() -> HttpResponse {
 /// Says in any answer that pages of this origin may read it.
 pub(super) fn open(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    if let Ok(exposed) = HeaderValue::from_str(&EXPOSED.join(", ")) {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
     headers.append(VARY, HeaderValue::from_static("Origin"));
 }

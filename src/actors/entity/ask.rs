@@ -23,7 +23,12 @@ pub type Question<D> = Box<dyn for<'a> FnOnce(Result<Standing<'a, D>, Refused>) 
 /// A question, counted by the sender in the entity's count as a request is.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Ask<D: Decider>(pub Question<D>);
+pub struct Ask<D: Decider> {
+    /// What is asked.
+    pub question: Question<D>,
+    /// Whether the entity stays in memory for it as for a command.
+    pub is_use: bool,
+}
 
 impl<D: Decider> Entity<D> {
     /// Answers what was asked. To be called only while the state is what is recorded.
@@ -45,8 +50,10 @@ impl<D: Decider> Entity<D> {
 impl<D: Decider> Handler<Ask<D>> for Entity<D> {
     type Result = ();
 
-    fn handle(&mut self, Ask(question): Ask<D>, ctx: &mut Context<Self>) {
-        self.touched = std::time::Instant::now();
+    fn handle(&mut self, Ask { question, is_use }: Ask<D>, ctx: &mut Context<Self>) {
+        if is_use {
+            self.used();
+        }
         self.questions.push(question);
         match self.phase {
             Phase::Idle => self.answer_questions(),

@@ -137,16 +137,22 @@ struct Stands {
     reading: Option<(Reading, Revision)>,
 }
 
-/// Asks who may read a room, at its head.
+/// Asks who may read a room, at its head, and whether the state of one's own stream is to be had, if that is
+/// wanted.
 async fn stands(
     stage: &Stage,
     user: &MemberId,
-    room: &Followed,
-    after: Option<Revision>,
+    cursor: &RoomCursor,
 ) -> Result<Result<(StreamId, Stands), ErrorCode>, LogError> {
-    let Some(stream) = room.stream(user) else { return Ok(Err(ErrorCode::NotFound)) };
+    let Some(stream) = cursor.room.stream(user) else { return Ok(Err(ErrorCode::NotFound)) };
     let logged = stage.log.stream_head(&stream).await?;
-    if matches!(room, Followed::Me) {
+    if matches!(cursor.room, Followed::Me) {
+        if logged.is_some()
+            && cursor.catch_up == CatchUp::State
+            && let Err(refused) = stage.users.ask(&stream, |_| ()).await
+        {
+            return Ok(Err(refused.code));
+        }
         return Ok(Ok((stream, Stands { head: logged, reading: None })));
     }
     if logged.is_none() {
@@ -156,8 +162,11 @@ async fn stands(
         Err(refused) => Ok(Err(refused.code)),
         Ok(None) => Ok(Err(ErrorCode::NotFound)),
         Ok(Some(known)) => {
-            let (reading, at) =
-                if after > Some(known.1) { read_on(stage, &stream, user, known).await? } else { known };
+            let (reading, at) = if cursor.after > Some(known.1) {
+                read_on(stage, &stream, user, known).await?
+            } else {
+                known
+            };
             if !reading.may_read() {
                 return Ok(Err(unreadable(reading)));
             }
@@ -205,7 +214,7 @@ async fn take(
     seen: &HashMap<EntityId, Revision>,
 ) -> Result<Taken, LogError> {
     let epoch = stage.log.epoch();
-    let (stream, stands) = match stands(stage, user, &cursor.room, cursor.after).await? {
+    let (stream, stands) = match stands(stage, user, &cursor).await? {
         Ok(stands) => stands,
         Err(code) => return Ok(denied(cursor.room.to_string(), epoch, &Stands::default(), Denied(code))),
     };

@@ -125,6 +125,22 @@ async fn counting_holds_up_nothing_but_counts() {
 }
 
 #[tokio::test]
+async fn a_count_that_takes_long_is_given_up_and_the_next_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteReadModels::open(folder.path().join("read.db")).unwrap();
+    store.create(contract::new_build("rooms@1")).await.unwrap();
+    let keys: Vec<_> = (0..20_000).map(|number| format!("k{number}")).collect();
+    let writes: Vec<_> = (1..).zip(&keys).map(|(at, key)| (key.as_str(), at, Some("{}"))).collect();
+    store.write("rooms@1", contract::batch(&writes, 20_000).into()).await.unwrap();
+    let table = schema::table("rooms@1").unwrap();
+    let counted =
+        store.counter.run(move |connection| count::count(connection, "read.db", &table, Duration::ZERO));
+    let error = counted.await.unwrap_err();
+    assert!(error.to_string().contains("counting took longer than 0 ms"), "{error}");
+    assert_eq!(store.count("rooms@1").await.unwrap(), 20_000);
+}
+
+#[tokio::test]
 async fn lists_of_rooms_walk_an_index() {
     use crate::read_models::{Direction, Place, Value};
     use dramatis_projections::{Projection, Rooms};

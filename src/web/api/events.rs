@@ -21,6 +21,9 @@ use crate::protocol::ErrorCode;
 
 mod source;
 
+/// The header that tells of which history the events are.
+pub(in crate::web) const EPOCH: &str = "dramatis-epoch";
+
 /// What is asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Asked {
@@ -102,7 +105,7 @@ fn name(text: &str) -> Result<EventName, String> {
     ("before" = Option<String>, Query, description = "Only what was recorded before this time"),
     ("limit" = Option<u64>, Query, description = "Events at the most, 1 or more"),
     ("follow" = Option<bool>, Query, description = "Stay and send what comes, until the token runs out or the server goes away: the body is cut short then, and goes on with `from`")),
-    responses((status = 200, description = "Events", content_type = "application/x-ndjson"),
+    responses((status = 200, description = "Events; the header dramatis-epoch names the history that they are of", content_type = "application/x-ndjson"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn read(
     request: HttpRequest,
@@ -122,7 +125,7 @@ pub(super) async fn read(
         if asked.follow { Box::pin(cut(api.stage.clone(), pass)) } else { Box::pin(std::future::pending()) };
     HttpResponse::Ok()
         .content_type("application/x-ndjson")
-        .insert_header(("dramatis-epoch", api.stage.log.epoch().to_string()))
+        .insert_header((EPOCH, api.stage.log.epoch().to_string()))
         .streaming(lines(source, asked, cut))
 }
 

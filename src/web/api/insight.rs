@@ -94,7 +94,7 @@ pub(super) struct StatisticsQuery {
     from: Option<String>,
     /// Up to the hour in which this time lies: RFC 3339 or Unix milliseconds.
     to: Option<String>,
-    /// Hours at the most, 1 to 500. To go on, ask from an hour past the last one.
+    /// Hours at the most, 1 to 500; more is taken as 500. To go on, ask from an hour past the last one.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.

@@ -7,13 +7,16 @@ use dramatis_events::{EntityId, MemberId, Revision, StreamId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::reading::{PageQuery, answer, pack_number};
+use super::reading::{PageQuery, answer, marked_where, pack_number};
 use super::{Api, refused};
 use crate::auth::Pass;
 use crate::domain::user::{Profile, UserState};
 use crate::protocol::Reject;
 use crate::read_models::queries::me::{Joined, rooms_of_member};
 use crate::web::fallback::caller;
+
+/// The read models that it is put together of.
+const OF: [&str; 3] = ["activity", "rooms", "members"];
 
 #[derive(Serialize)]
 struct Me {
@@ -64,7 +67,7 @@ pub(super) async fn me(
         Ok(user) => user,
         Err(refusal) => return refused(refusal),
     };
-    let (after, limit) = match query.opened(&api, &["activity", "rooms", "members"]).await {
+    let (after, limit) = match query.opened(&api, &OF).await {
         Ok(opened) => opened,
         Err(answer) => return answer,
     };
@@ -76,14 +79,18 @@ pub(super) async fn me(
     let opens = |room: &EntityId| pass.as_ref().is_none_or(|pass| pass.opens(room));
     let found = rooms_of_member(&*api.read_models, "main", &user, after, limit).await;
     let found = found.and_then(|(joined, next)| Ok((joined, next.as_ref().map(pack_number).transpose()?)));
-    answer(found, |(joined, next)| {
+    // Whole rooms that wait, and this member in one.
+    let who = user.to_string();
+    let concerned = |key: &str| key.split_once('/').is_none_or(|(_, member)| member == who);
+    let answer = answer(found, |(joined, next)| {
         let Known { profile, mut invitations, read } = known;
         invitations.retain(|invitation| opens(&invitation.room));
         let read = |id: &EntityId| read.get(id).copied();
         let rooms = joined.into_iter().filter(|joined| opens(&joined.id));
         let rooms = rooms.map(|Joined { id, room, member }| Mine { room, member, read: read(&id) }).collect();
         HttpResponse::Ok().json(Me { user, profile, invitations, rooms, next })
-    })
+    });
+    OF.into_iter().fold(answer, |answer, projection| marked_where(&api, projection, concerned, answer))
 }
 
 /// What the user's own stream says. Only people have one.

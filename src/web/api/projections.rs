@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use dramatis_events::{Epoch, Position, UnixMillis};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, problem};
@@ -22,6 +23,8 @@ pub(super) mod letters;
 
 /// How long is waited for what is not known yet, right after a start.
 const KNOWN_WITHIN: Duration = Duration::from_secs(2);
+/// How long the documents of all builds that are asked for are counted, at the most.
+const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How a projection stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,7 +57,8 @@ pub(super) struct Standing {
     lag_ms: u64,
     /// Events folded since the process started.
     events: u64,
-    /// Documents in the live build; left out if they were not to be counted, or cannot be now.
+    /// Documents in the live build; left out if they were not to be counted, or cannot be now, or not within
+    /// five seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     documents: Option<u64>,
     /// Keys parked in the live build.
@@ -173,11 +177,10 @@ const fn yes() -> bool {
     (status = 200, description = "Projections", body = [Standing]),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn list(api: web::Data<Api>, query: web::Query<ListQuery>) -> HttpResponse {
-    let (mut standings, until) = (Vec::new(), Instant::now() + KNOWN_WITHIN);
-    for name in api.projector.status().into_iter().map(|status| status.projection) {
-        standings.extend(standing(&api, name, query.counts, until).await);
-    }
-    HttpResponse::Ok().json(standings)
+    let (names, until) = (api.projector.status(), Instant::now() + KNOWN_WITHIN);
+    let standings = names.iter().map(|status| standing(&api, status.projection, query.counts, until));
+    let standings = join_all(standings).await;
+    HttpResponse::Ok().json(standings.into_iter().flatten().collect::<Vec<_>>())
 }
 
 /// One projection and how far it is.
@@ -203,8 +206,10 @@ async fn standing(api: &Api, name: &str, counts: bool, until: Instant) -> Option
     let documents = match status.collection.as_str() {
         _ if !counts || matches!(status.health, Health::Foreign { .. } | Health::Standby { .. }) => None,
         "" => Some(0),
-        // Whoever looks into a trouble of the store is not to be without the rest.
-        collection => api.read_models.count(collection).await.ok(),
+        // Whoever looks into a trouble of the store, or at very many documents, is not to be without the rest.
+        collection => {
+            timeout(COUNTED_WITHIN, api.read_models.count(collection)).await.ok().and_then(Result::ok)
+        }
     };
     let (state, lag_events) = (status.health.as_str(), status.lag_events());
     let error = match status.health {

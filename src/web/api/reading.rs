@@ -28,7 +28,7 @@ const FOUND_WITHIN: Duration = Duration::from_secs(5);
 const BUILT_WITHIN_MS: (u64, u64) = (1_000, 60_000);
 
 /// The header of an answer whose documents wait.
-const PARKED_FROM: &str = "dramatis-parked-from";
+pub(in crate::web) const PARKED_FROM: &str = "dramatis-parked-from";
 
 /// Documents of one page, unless the client says otherwise.
 pub(super) const fn limit_default() -> u16 {
@@ -245,7 +245,7 @@ fn mark(
 pub(super) struct PageQuery {
     /// Go on after this: `next` of the page before.
     after: Option<String>,
-    /// Documents at the most, 1 to 500.
+    /// Documents at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.

@@ -19,7 +19,7 @@ use crate::auth::Pass;
 use crate::domain::room::{OpenRoom, RoomCommand};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::{self, Listing, RoomOrder};
-use crate::read_models::{Place, Value};
+use crate::read_models::{Place, ReadModelError, Value};
 use crate::web::caller;
 
 /// A room to open.
@@ -110,7 +110,7 @@ pub(super) struct RoomsQuery {
     order: Order,
     /// Go on after this: `next` of the page before.
     after: Option<String>,
-    /// Rooms at the most, 1 to 500.
+    /// Rooms at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
@@ -126,9 +126,9 @@ enum Order {
     Title,
 }
 
-/// Rooms, with what happened in them last.
+/// Rooms, with what happened in them last; with a token those that its user may follow.
 #[utoipa::path(get, path = "/api/rooms", params(RoomsQuery), responses(
-    (status = 200, description = "`{rooms: […], next}`"),
+    (status = 200, description = "`{rooms: […], next}`: with a token a page may hold fewer rooms than asked for, even none, and there is a next one all the same: of very many that its user may not follow not all are looked at for one page. The list ends where there is no `next`"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn list(
     api: web::Data<Api>,
@@ -146,11 +146,12 @@ pub(super) async fn list(
         Ok(after) => after,
         Err(why) => return problem(ErrorCode::Malformed, why),
     };
-    let mut found = queries::rooms(&*api.read_models, "main", order, after, page_len(query.limit)).await;
+    let limit = page_len(query.limit);
     let pass = request.extensions().get::<Pass>().cloned();
-    if let (Ok(found), Some(pass)) = (&mut found, pass) {
-        found.items = readable(&api, &pass, std::mem::take(&mut found.items)).await;
-    }
+    let found = match pass.filter(|pass| !sees_all(pass)) {
+        Some(pass) => readable(&api, &pass, order, after, limit).await,
+        None => queries::rooms(&*api.read_models, "main", order, after, limit).await,
+    };
     let answer = answer(found, |Listing { items, next }| {
         let page = Rooms { rooms: items, next: next.map(|place| pack(&place)) };
         HttpResponse::Ok().json(page)
@@ -158,24 +159,59 @@ pub(super) async fn list(
     marked_where(&api, "rooms", |_| true, answer)
 }
 
+/// Rooms that are looked at for one page, at the most: who may read few of very many gets them in more pages.
+const LOOKED_AT_MAX: usize = 1_000;
+/// Rooms that are read at a time to be looked at, at the least.
+const READ_AT_ONCE_MIN: usize = 100;
 /// Rooms that are asked at a time who may read them.
 const ASKED_AT_ONCE: usize = 32;
 
-/// Those of the rooms that the token's user may follow.
-async fn readable(api: &Api, pass: &Pass, rooms: Vec<Box<RawValue>>) -> Vec<Box<RawValue>> {
+fn sees_all(pass: &Pass) -> bool {
+    pass.user.kind() == MemberKind::Integration && pass.opens_all()
+}
+
+/// A page of those rooms that the token's user may follow.
+async fn readable(
+    api: &Api,
+    pass: &Pass,
+    order: RoomOrder,
+    mut after: Option<Place>,
+    limit: usize,
+) -> Result<Listing, ReadModelError> {
+    let (mut items, mut left) = (Vec::new(), LOOKED_AT_MAX);
+    loop {
+        let at_once = limit.max(READ_AT_ONCE_MIN).min(left);
+        let read = queries::rooms(&*api.read_models, "main", order, after, at_once).await?;
+        let (mut unseen, next) = (read.items.len(), read.next);
+        left = left.saturating_sub(unseen);
+        let asked = read.items.into_iter().map(|document| opened(api, pass, document));
+        let mut answers = futures_util::stream::iter(asked).buffered(ASKED_AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            unseen = unseen.saturating_sub(1);
+            let Some((room, document)) = answer else { continue };
+            // What was read past the last one of this page is for the next page.
+            let is_last = items.len() + 1 == limit;
+            let cut = (is_last && unseen > 0).then(|| queries::after_room(order, &room, &document));
+            items.push(document);
+            if is_last {
+                return Ok(Listing { items, next: cut.transpose()?.or(next) });
+            }
+        }
+        if next.is_none() || left == 0 {
+            return Ok(Listing { items, next });
+        }
+        after = next;
+    }
+}
+
+/// A room by its document, if the token's user may follow it.
+async fn opened(api: &Api, pass: &Pass, document: Box<RawValue>) -> Option<(StreamId, Box<RawValue>)> {
     #[derive(Deserialize)]
     struct Named {
         room: EntityId,
     }
-    if pass.user.kind() == MemberKind::Integration && pass.opens_all() {
-        return rooms;
-    }
-    let asked = rooms.into_iter().map(async |room: Box<RawValue>| {
-        let Named { room: id } = serde_json::from_str(room.get()).ok()?;
-        caller::may_follow(&api.stage, pass, &id).await.then_some(room)
-    });
-    let answers = futures_util::stream::iter(asked).buffered(ASKED_AT_ONCE);
-    answers.filter_map(std::future::ready).collect().await
+    let Named { room } = serde_json::from_str(document.get()).ok()?;
+    caller::may_follow(&api.stage, pass, &room).await.then(|| (StreamId::room(&room), document))
 }
 
 #[derive(Serialize)]
@@ -242,7 +278,7 @@ pub(super) async fn one(
 pub(super) struct TimelineQuery {
     /// Only messages below this revision.
     before: Option<u64>,
-    /// Messages at the most, 1 to 500.
+    /// Messages at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
@@ -289,7 +325,7 @@ pub(super) struct MembersQuery {
     /// Only members past this one.
     #[param(value_type = Option<String>)]
     after: Option<MemberId>,
-    /// Members at the most, 1 to 500.
+    /// Members at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.

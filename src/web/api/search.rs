@@ -35,7 +35,7 @@ pub(super) struct SearchQuery {
     /// Leave out so many of the first, at most 10000.
     #[serde(default)]
     skip: usize,
-    /// Messages at the most, 1 to 500.
+    /// Messages at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.

@@ -52,7 +52,7 @@ const OF_A_THREAD: [&str; 3] = ["threads", "replies", "timeline"];
 pub(super) struct ThreadQuery {
     /// Only messages past this revision, the thread's first one among them if it is; without it, from that on.
     after: Option<u64>,
-    /// Replies at the most, 1 to 500.
+    /// Replies at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read models have got to this position.

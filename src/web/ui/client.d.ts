@@ -195,6 +195,7 @@ export interface Api {
   request(path: string, init?: { body?: unknown; method?: string; headers?: Record<string, string>; signal?: AbortSignal }): Promise<any>;
   /** Who asks, and a page of the rooms that they are in. */
   me(options?: { limit?: number; after?: string }): Promise<{ user: MemberId; profile: any; invitations: { room: EntityId; title: string; by: MemberId }[]; rooms: any[]; next?: string }>;
+  /** One page of the rooms that this person may follow: it may hold fewer than asked for, even none, and there is more as long as there is a `next`. */
   rooms(options?: { order?: "activity" | "title"; limit?: number; after?: string }): Promise<{ rooms: any[]; next?: string }>;
   room(room: EntityId): Promise<any>;
   members(room: EntityId): Promise<any[]>;

@@ -25,6 +25,7 @@ export class Sidebar {
     this.on = on;
     this.rooms = []; // in the server's order, as far as it was asked for them
     this.next = undefined; // where the list goes on
+    this.hasGoneOn = false; // past the first page
     this.isLoading = false;
     this.isSearching = false;
     this.isPressed = false;
@@ -98,7 +99,7 @@ export class Sidebar {
       // What was asked for beyond the first page stays behind it.
       const isNew = new Set(rooms.map(({ room }) => room));
       const rest = next === undefined ? [] : this.rooms.filter(({ room }) => !isNew.has(room));
-      if (rest.length === 0) this.next = next;
+      if (next === undefined || !this.hasGoneOn) this.next = next;
       this.rooms = [...rooms, ...rest];
       this.hasFailed = false;
     } catch ({ status }) {
@@ -114,7 +115,7 @@ export class Sidebar {
   // The next rooms of the list; false when there are none, or none to be had now.
   async more(limit) {
     if (this.isLoading || this.next === undefined) return false;
-    this.isLoading = true;
+    this.isLoading = this.hasGoneOn = true;
     try {
       const { rooms, next } = await this.client.api.rooms({ limit, after: this.next });
       const known = new Set(this.rooms.map(({ room }) => room));
@@ -134,11 +135,13 @@ export class Sidebar {
     if (scrollHeight - scrollTop - clientHeight < NEXT_PX) await this.more(PAGE_LEN);
   }
 
-  // A room that is looked for may be anywhere in the list.
+  // A room that is looked for may be anywhere in the list; and where there are very many that this person may not
+  // follow, a page holds few of those that they may, or none.
   async findAll() {
     if (this.isSearching) return;
     this.isSearching = true;
-    for (let page = 0; page < SEARCHED_PAGES_MAX && this.search.value.trim() !== ""; page += 1) {
+    const wantsMore = () => this.search.value.trim() !== "" || this.rooms.length < PAGE_LEN;
+    for (let page = 0; page < SEARCHED_PAGES_MAX && wantsMore(); page += 1) {
       if (!await this.more(SEARCHED_PAGE_LEN)) break;
     }
     this.isSearching = false;
@@ -166,7 +169,8 @@ export class Sidebar {
     if (count > 0) return "";
     if (this.isSearching || this.hasFailed === undefined) return "Looking through the rooms…";
     if (this.hasFailed && (this.rooms.length === 0 || this.next !== undefined)) return "The list of rooms is not to be had now.";
-    if (wanted === "") return "No rooms yet. Open the first one with ＋.";
+    if (wanted === "" && this.next === undefined) return "No rooms yet. Open the first one with ＋.";
+    if (wanted === "") return "None of the latest rooms is yours to read. Look for one, or open one with ＋.";
     return this.next === undefined ? `No room of this name: “${wanted}”.` : `No room of this name among the ${this.rooms.length} latest.`;
   }
 

@@ -58,6 +58,30 @@ fn a_room_that_nobody_opened_leaves_too() {
 }
 
 #[test]
+fn a_room_that_is_only_looked_at_leaves_however_long_others_may_stay() {
+    System::new().block_on(async {
+        let log = Arc::new(MemoryLog::new(Arc::new(SystemClock)));
+        let over = || rooms_over(log.clone(), Arc::new(NoSnapshots), 0, Duration::from_hours(1));
+        let (used, seen) = (room("used"), room("seen"));
+        let (before, _) = over();
+        for name in [&used, &seen] {
+            submit(&before, name, "alice", "open", open_room()).await.unwrap().outcome.unwrap();
+        }
+        let (rooms, metrics) = over();
+        assert!(rooms.ask(&used, |standing| standing.state.is_open()).await.unwrap());
+        assert!(rooms.look(&seen, |standing| standing.state.is_open()).await.unwrap());
+        assert_eq!(rooms.len(), 2);
+        let started = Instant::now();
+        while rooms.len() > 1 {
+            assert!(started.elapsed() < PATIENCE, "what was looked at stays in memory");
+            actix_rt::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(rooms.look(&used, |standing| standing.state.is_open()).await.unwrap());
+        assert_eq!(metrics.loaded_from_start.get(), 2, "what was used is there still");
+    });
+}
+
+#[test]
 fn a_hub_forgets_rooms_that_nobody_follows() {
     System::new().block_on(async {
         let log = Arc::new(MemoryLog::new(Arc::new(SystemClock)));

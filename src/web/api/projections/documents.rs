@@ -62,7 +62,7 @@ pub(in crate::web::api) async fn one(
     query: web::Query<DocumentQuery>,
 ) -> HttpResponse {
     let DocumentQuery { key, as_of, as_of_time, build, min_position } = query.into_inner();
-    let found = match past(&api, as_of, as_of_time.as_deref()).await {
+    let found = match past(&api, as_of, ("as_of_time", as_of_time.as_deref())).await {
         Err((code, why)) => return problem(code, why),
         Ok(Some(_)) if build.is_some() || min_position.is_some() => {
             return problem(ErrorCode::Malformed, "as_of goes with neither build nor min_position");
@@ -158,7 +158,7 @@ pub(in crate::web::api) struct DocumentsQuery {
     after: Option<String>,
     /// In this build instead of the live one.
     build: Option<String>,
-    /// Documents at the most, 1 to 500.
+    /// Documents at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
     /// Wait until the read model has got to this position.
@@ -217,7 +217,7 @@ pub(in crate::web::api) struct WhyQuery {
     /// Only events past this position.
     #[param(value_type = Option<String>)]
     after: Option<Position>,
-    /// Events at the most, 1 to 500.
+    /// Events at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
 }

@@ -79,7 +79,7 @@ pub(in crate::web::api) async fn as_of(
     name: web::Path<String>,
     query: web::Query<AsOfQuery>,
 ) -> HttpResponse {
-    let as_of = match past(&api, query.position, query.time.as_deref()).await {
+    let as_of = match past(&api, query.position, ("time", query.time.as_deref())).await {
         Ok(Some(as_of)) => as_of,
         Ok(None) => return problem(ErrorCode::Malformed, "either position or time says as of when"),
         Err((code, why)) => return problem(code, why),
@@ -98,14 +98,14 @@ pub(in crate::web::api) async fn as_of(
 pub(super) async fn past(
     api: &Api,
     position: Option<MinPosition>,
-    time: Option<&str>,
+    (named, time): (&str, Option<&str>),
 ) -> Result<Option<AsOf>, (ErrorCode, String)> {
     let malformed = |why: String| (ErrorCode::Malformed, why);
     match (position, time) {
         (Some(_), Some(_)) => Err(malformed("give a position or a time, not both".to_owned())),
         (Some(position), None) => position.check(api).map(|position| Some(AsOf::Position(position))),
         (None, Some(time)) => {
-            let time = parse_time(time).map_err(malformed)?;
+            let time = parse_time(time).map_err(|why| malformed(format!("{named}: {why}")))?;
             let (log, now) = (&*api.stage.log, SystemClock.now());
             if time > now && time > last_recorded(log).await.unwrap_or(now) {
                 let now = time_text(now);

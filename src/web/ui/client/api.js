@@ -45,7 +45,10 @@ export class Api {
     return this.request(`/api/me?${query}`);
   }
 
-  /** One page of the rooms, the most recently active first: `{ rooms, next? }`. */
+  /**
+   * One page of the rooms that this person may follow, the most recently active first: `{ rooms, next? }`. It may hold
+   * fewer than asked for, even none, and the list goes on after it as long as there is a `next`.
+   */
   rooms({ order = "activity", limit = 100, after } = {}) {
     const query = new URLSearchParams({ order, limit: String(limit), ...(after && { after }) });
     return this.request(`/api/rooms?${query}`);

@@ -1,0 +1,125 @@
+//! Rooms where there are tokens: what a page of their list holds, who reads one, and what stays in memory of that.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+#[path = "support/guarded.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared as the support module is")]
+mod guarded;
+mod support;
+
+use guarded::{Guarded, mint, start};
+use serde_json::{Value, json};
+use support::Client;
+
+/// More than are looked at for one page, and fewer than for two.
+const OTHERS: usize = 1_050;
+
+fn token(guarded: &Guarded, user: &str) -> String {
+    mint(&guarded.key, &["--user", user, "--for", "1h"])
+}
+
+fn client(guarded: &Guarded, token: &str) -> Client {
+    let mut client = guarded.hello(&json!({"type": "hello", "token": token, "session": "s", "rooms": []}));
+    client.receive_type("ready");
+    client
+}
+
+/// Opens rooms for those who are invited; the position of the last.
+fn open(client: &mut Client, rooms: impl Iterator<Item = String>) -> String {
+    let data = |room: &str| json!({"title": format!("The {room}"), "visibility": "invited"});
+    let asked = rooms.map(|room| client.command(&room, "open_room", &data(&room))).count();
+    let positions =
+        (0..asked).map(|_| client.receive_type("ack")["position"].as_str().unwrap().parse::<u64>());
+    positions.map(Result::unwrap).max().unwrap().to_string()
+}
+
+/// The rooms of a page, and where the next one begins.
+fn page(guarded: &Guarded, token: &str, query: &str) -> (Vec<String>, Option<String>) {
+    let (status, page) = guarded.request(&format!("GET /api/rooms?{query}"), token, "");
+    assert_eq!(status, 200, "{page}");
+    let rooms =
+        page["rooms"].as_array().unwrap().iter().map(|room| room["room"].as_str().unwrap().to_owned());
+    (rooms.collect(), page["next"].as_str().map(str::to_owned))
+}
+
+#[test]
+fn a_page_is_filled_from_behind_rooms_of_others() {
+    let guarded = start(&[]);
+    let (alice, bob) = (token(&guarded, "alice"), token(&guarded, "bob"));
+    let mut own = client(&guarded, &bob);
+    for number in 0..3 {
+        open(&mut own, std::iter::once(format!("of-bob-{number}")));
+    }
+    let mut others = client(&guarded, &alice);
+    let position = open(&mut others, (0..150).map(|number| format!("of-alice-{number}")));
+    let wait = format!("min_position={position}");
+    let all = ["of-bob-2", "of-bob-1", "of-bob-0", "lobby"];
+    assert_eq!(page(&guarded, &bob, &wait), (all.map(str::to_owned).to_vec(), None));
+    for (order, limit, all) in [
+        ("activity", 1, all),
+        ("activity", 3, all),
+        ("title", 2, ["of-bob-0", "of-bob-1", "of-bob-2", "lobby"]),
+    ] {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        loop {
+            let (rooms, next) = page(&guarded, &bob, &format!("order={order}&limit={limit}{after}"));
+            assert!(rooms.len() == limit || next.is_none(), "a page of {limit} is full: {rooms:?}");
+            seen.extend(rooms);
+            let Some(next) = next else { break };
+            after = format!("&after={}", next.replace(' ', "%20"));
+        }
+        assert_eq!(seen, all, "{order}, {limit} at a time");
+    }
+
+    // Past so many the rest is left to the next page.
+    let position = open(&mut others, (150..OTHERS).map(|number| format!("of-alice-{number}")));
+    let (rooms, next) = page(&guarded, &bob, &format!("min_position={position}"));
+    assert!(rooms.is_empty(), "{rooms:?}");
+    let (rooms, next) = page(&guarded, &bob, &format!("after={}", next.expect("there are more")));
+    assert_eq!((rooms, next), (all.map(str::to_owned).to_vec(), None));
+}
+
+#[test]
+fn a_room_that_never_was_is_not_looked_for_in_memory() {
+    let guarded = start(&[]);
+    let (alice, ops) = (token(&guarded, "alice"), token(&guarded, "integration:ops"));
+    let in_memory = || {
+        let (_, text) = guarded.request("GET /metrics", &ops, "");
+        let text = text.as_str().unwrap().to_owned();
+        text.lines().find(|line| line.starts_with("dramatis_entities ")).unwrap().to_owned()
+    };
+    let before = in_memory();
+    for number in 0..20 {
+        assert_eq!(guarded.request(&format!("GET /api/rooms/never-{number}"), &alice, "").0, 404);
+    }
+    assert_eq!(in_memory(), before);
+}
+
+#[test]
+fn who_was_removed_reads_nothing_from_the_answer_on() {
+    let guarded = start(&[]);
+    let (alice, bob) = (token(&guarded, "alice"), token(&guarded, "bob"));
+    let (mut owner, mut member) = (client(&guarded, &alice), client(&guarded, &bob));
+    open(&mut owner, std::iter::once("den".to_owned()));
+    for round in 0..3 {
+        owner.ask("den", "invite_member", &json!({"member": "bob"}));
+        let ack = member.ask("den", "join", &json!({}));
+        let position = ack["position"].as_str().unwrap();
+        let listed = page(&guarded, &bob, &format!("min_position={position}"));
+        assert_eq!(listed.0.len(), 2, "{listed:?}");
+        assert_eq!(guarded.request("GET /api/rooms/den/timeline", &bob, "").0, 200);
+        assert_eq!(owner.ask("den", "remove_member", &json!({"member": "bob"}))["type"], "ack");
+        for path in ["", "/timeline", "/members"] {
+            let (status, told) = guarded.request(&format!("GET /api/rooms/den{path}"), &bob, "");
+            assert_eq!(status, 403, "{round}: {told}");
+        }
+        assert_eq!(page(&guarded, &bob, "").0, ["lobby"], "{round}");
+    }
+    let (_, all): (u16, Value) = guarded.request("GET /api/rooms", &alice, "");
+    assert_eq!(all["rooms"].as_array().unwrap().len(), 2);
+}
