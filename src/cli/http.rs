@@ -14,6 +14,8 @@ use super::{Failure, ServerUrl};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take before it is looked whether anybody is there, and how long that may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of an answer is read, bytes: pages of documents and events end far before that.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How much of an error's body is read, bytes.
 const PROBLEM_BYTES_MAX: u64 = 64 * 1024;
 
@@ -47,7 +49,7 @@ fn dressed<Any>(mut request: RequestBuilder<Any>, query: &[(&str, String)]) -> R
 }
 
 fn whole(mut body: Body) -> anyhow::Result<String> {
-    body.read_to_string().context("cannot read the answer")
+    body.with_config().limit(ANSWER_BYTES_MAX).read_to_string().context("cannot read the answer")
 }
 
 /// Waits for an answer as long as it takes, and only while the server tells of its health meanwhile: what
@@ -228,6 +230,13 @@ mod tests {
         assert!(health.recv().unwrap() && health.recv().unwrap(), "it is asked for its health alone");
         done.send("done").unwrap();
         assert_eq!(waits.join().unwrap().unwrap(), "done");
+    }
+
+    #[test]
+    fn a_long_answer_is_read_whole() {
+        let long: &str = "x".repeat(11 << 20).leak();
+        let url = taking(|_| Some(long));
+        assert!(get(&url, "/api/projections", &[]).unwrap() == long);
     }
 
     #[test]
