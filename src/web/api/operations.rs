@@ -19,6 +19,7 @@ pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
     reasons.extend(api.stage.log.warnings());
+    reasons.extend(api.invitations.borrow().clone());
     let store = api.read_models.health();
     reasons.extend(store.trouble.map(|why| format!("the read-model store does not answer: {why}")));
     let projections = api.projector.status();
