@@ -73,7 +73,7 @@ pub struct ServerConfig {
     pub insecure_listen_anywhere: bool,
     /// Worker threads; 0 is one for each core.
     pub workers: usize,
-    /// Connections open at once.
+    /// Sockets open at once, with what stands in for them, and HTTP connections of each worker.
     pub connections_max: usize,
     /// Web origins besides the server's own host.
     pub allowed_origins: Vec<WebOrigin>,

@@ -72,12 +72,13 @@ pub trait EventLog: Send + Sync + 'static {
     /// Why appends fail until a restart, if they do.
     fn poisoned(&self) -> Option<String>;
 
-    /// What operators must know although appends go on, or why they are refused for now.
+    /// What operators must know although appends go on, or why they are refused for now. It may ask the
+    /// disk: to be called where that may be waited for.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What it takes on the disk, as far as an engine knows.
+    /// What it takes on the disk, as far as an engine knows. It may ask the disk, likewise.
     fn usage(&self) -> Usage {
         Usage::default()
     }

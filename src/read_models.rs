@@ -77,7 +77,9 @@ pub trait ReadModels: Send + Sync + 'static {
     /// Documents whose text fields hold what is asked, the best first.
     fn search(&self, collection: &str, search: Search) -> Answer<Vec<Document>>;
 
-    /// Documents past a key, in key order: page by page the canonical dump of the build.
+    /// Documents past a key, in key order: page by page the canonical dump of the build. A page may end
+    /// before it holds `limit` of them, by the one with which they come to [`SCAN_BYTES_MAX`]: the end is
+    /// where a page is empty.
     fn scan(&self, collection: &str, after: Option<String>, limit: usize) -> Answer<Vec<Document>>;
 
     /// How many documents there are.
@@ -236,6 +238,9 @@ pub struct Search {
 
 /// The most documents that a search leaves out: what is further down nobody pages to.
 pub const SEARCH_SKIP_MAX: usize = 10_000;
+
+/// A page of a scan ends by the document with which it comes to about so many bytes.
+pub const SCAN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The most documents that one query answers.
 pub const FIND_MAX: usize = 1_000;

@@ -280,6 +280,37 @@ fn keys_are_listed_and_read_with_or_without_their_zeros() {
 }
 
 #[test]
+fn large_documents_and_their_events_are_read_in_pages_that_are_not() {
+    const MESSAGES: usize = 200;
+    let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__ROOM__TEXT_CHARS_MAX", "60000")]);
+    let line = format!("[12:00] <alice> {}\n", "x".repeat(60_000));
+    let log = file(logs.path(), "2010-03-08.txt", line.repeat(MESSAGES));
+    imported(&server, &[log], &["--room", "den"]);
+    caught_up(&server);
+    let lines = |arguments: &[&str]| {
+        let output = server.run(&[&["projections"], arguments].concat());
+        assert!(output.status.success(), "{}", told(&output));
+        output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count()
+    };
+    assert_eq!(lines(&["keys", "timeline"]), MESSAGES);
+    assert_eq!(lines(&["keys", "timeline", "--json"]), MESSAGES);
+    assert_eq!(lines(&["keys", "timeline", "--limit", "150"]), 150);
+    assert_eq!(lines(&["why", "rooms", "room-main.den", "--json"]), MESSAGES + 2);
+    let page = |query: &str| {
+        let (status, body) = server.get(&format!("/api/projections/timeline/documents?limit=500{query}"));
+        assert_eq!(status, 200, "{body}");
+        (body.len(), serde_json::from_str::<serde_json::Value>(&body).unwrap())
+    };
+    let (bytes, first) = page("");
+    assert!(bytes < 5 * 1024 * 1024 && first["more"] == true, "{bytes} bytes");
+    let (bytes, bare) = page("&bodies=false");
+    assert!(bytes < line.len() && bare["more"] == true, "{bytes} bytes");
+    let count = |page: &serde_json::Value| page["documents"].as_array().unwrap().len();
+    assert_eq!(count(&bare), count(&first));
+}
+
+#[test]
 fn what_cannot_be_selected_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

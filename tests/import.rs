@@ -10,13 +10,15 @@
 mod support;
 
 use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 
 use serde_json::Value;
 use support::imports::{
     assert_each_once, assert_whole, caught_up, chat_log, file, head, import, imported, summary,
 };
-use support::{Server, irc_logs};
+use support::{Server, dramatis, irc_logs};
 
 /// Midnight of the log below.
 const MIDNIGHT_MS: i64 = 1_268_006_400_000;
@@ -196,6 +198,44 @@ fn a_longer_log_is_continued_where_a_shorter_one_ended() {
     let at_once = imported(&fresh, &[logs.path().join("den-2010-03-08.txt")], &[]);
     assert_eq!(at_once["recorded"], earlier["recorded"] + later["recorded"]);
     assert_eq!(room(&server, "den-2010-03-08"), room(&fresh, "den-2010-03-08"));
+}
+
+#[test]
+fn a_proxy_whose_server_is_away_is_asked_again() {
+    let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path());
+    let (proxy, behind) = (TcpListener::bind("127.0.0.1:0").unwrap(), server.address);
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut away = ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"].into_iter();
+        for client in proxy.incoming() {
+            let mut client = client.unwrap();
+            if let Some(status) = away.next() {
+                let head = BufReader::new(client.try_clone().unwrap());
+                head.lines().map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+                write!(client, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                    .unwrap();
+                continue;
+            }
+            let server = TcpStream::connect(behind).unwrap();
+            for (mut from, mut to) in
+                [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+            {
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            }
+        }
+    });
+    let log = file(logs.path(), "den-2010-03-08.log", DEN);
+    let import = |more: &[&str]| {
+        let arguments = ["import", "irc", log.to_str().unwrap(), "--url", &url];
+        dramatis().args(arguments).args(more).output().unwrap()
+    };
+    let output = import(&[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("502 Bad Gateway"), "{said}");
+    let output = import(&["--retry-for", "60"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(room(&server, "den-2010-03-08"), DEN_EVENTS);
 }
 
 #[test]

@@ -306,6 +306,21 @@ fn a_connection_too_many_is_told_so() {
 }
 
 #[test]
+fn who_is_turned_away_and_says_goodbye_is_not_kept() {
+    let (_data, server) = start(&[("DRAMATIS__SERVER__CONNECTIONS_MAX", "1")]);
+    let _only = server.client("alice", &json!([]));
+    let started = std::time::Instant::now();
+    // Each would be waited for if nobody heard its answer: together for longer than there is patience.
+    for _ in 0..20 {
+        let mut next = Client::connect(server.address);
+        next.send(&json!({"type": "hello", "user": "carol", "session": "s", "rooms": []}));
+        assert_eq!(next.closed(), 4505);
+        assert_eq!(next.closed(), 1005, "the server ends what was said goodbye to on both sides");
+        assert!(started.elapsed() < PATIENCE, "each is kept until it is given up");
+    }
+}
+
+#[test]
 fn a_room_too_many_is_refused_and_those_followed_stay() {
     let (_data, server) = start(&[("DRAMATIS__SOCKET__ROOMS_PER_SESSION_MAX", "1")]);
     server.open_room("lobby", "alice");

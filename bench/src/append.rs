@@ -61,7 +61,7 @@ const PERCENTILES: [Percentile; 4] = [Percentile::P50, Percentile::P99, Percenti
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check()?;
+    options.common.check(&["writers-512", "writers-1", "batched", "sockets-512", "hot-room-64"])?;
     let mut results = Results::new();
     for round in 0..options.common.rounds {
         port::round(options, &mut results)?;

@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use crate::Common;
 use crate::link::Address;
 use crate::report::{Latencies, Percentile, Report};
-use crate::server::ServerOptions;
+use crate::server::{ServerOptions, Who};
 use crate::stage::{self, Client, Stopwatch};
 
 /// Options of `connect`.
@@ -39,7 +39,7 @@ const PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percenti
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check()?;
+    options.common.check(&Who::ALL.map(|who| format!("{}hello", who.prefix())))?;
     ensure!(options.connections > 0 && options.at_once > 0, "connections, at-once: expected at least 1 each");
     let pinning = options.server.pin();
     let who = options.server.who();

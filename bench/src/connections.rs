@@ -63,7 +63,7 @@ const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check()?;
+    options.common.check(&Who::ALL.map(|who| format!("{}idle", who.prefix())))?;
     ensure!(options.connections > 0, "connections: expected at least 1, got 0");
     ensure!((1..=2).contains(&options.rooms), "rooms: expected 1 or 2, got {}", options.rooms);
     ensure!(options.idle_seconds > 0, "idle-seconds: expected at least 1, got 0");

@@ -84,7 +84,7 @@ const CLOSED_LOOP_MEMBERS_MAX: usize = 1_000;
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check()?;
+    options.common.check(&variants(&options.members))?;
     ensure!(options.members.iter().all(|members| *members > 0), "members: expected at least 1 each");
     let pinning = options.server.pin();
     let (mut results, who) = (Results::new(), options.server.who());
@@ -134,13 +134,29 @@ fn tell(
     };
     let followers = if kind == "coalesced" { rooms_of(members) * members } else { members };
     let extra = [("connections", followers.to_string()), ("in_flight", in_flight)];
-    let variant = format!("{}{kind}-{members}", who.prefix());
+    let variant = variant(who, kind, members);
     report.values(&variant, "deliveries/s", &measured.rates, peer, &extra);
     report.values(&format!("{variant}-cpu"), "us/delivery", &measured.busy_us, peer_busy, &extra);
     if !measured.latencies.is_empty() {
         report.latencies(&variant, &measured.latencies, &PERCENTILES, &extra)?;
     }
     Ok(())
+}
+
+/// The kinds of load on a room of so many.
+fn kinds(members: usize) -> Vec<&'static str> {
+    let closed = ["single", "saturated"].into_iter().filter(|_| members <= CLOSED_LOOP_MEMBERS_MAX);
+    closed.chain(["coalesced"]).collect()
+}
+
+fn variant(who: Who, kind: &str, members: usize) -> String {
+    format!("{}{kind}-{members}", who.prefix())
+}
+
+fn variants(members: &[usize]) -> Vec<String> {
+    let of =
+        |members: usize, who: Who| kinds(members).into_iter().map(move |kind| variant(who, kind, members));
+    members.iter().flat_map(|members| Who::ALL.into_iter().flat_map(move |who| of(*members, who))).collect()
 }
 
 /// One round of a room's size: the limit, then every kind of load on every server.
@@ -151,10 +167,8 @@ fn one_size(
     who: &[Who],
     results: &mut Results,
 ) -> anyhow::Result<()> {
-    let closed = ["single", "saturated"].into_iter().filter(|_| members <= CLOSED_LOOP_MEMBERS_MAX);
-    let kinds: Vec<_> = closed.chain(["coalesced"]).collect();
-    let name = |who: Who, kind: &str| format!("{}{kind}-{members}", who.prefix());
-    let wanted = |who: Who, kind: &str| options.common.wants(&name(who, kind));
+    let kinds = kinds(members);
+    let wanted = |who: Who, kind: &str| options.common.wants(&variant(who, kind, members));
     if kinds.iter().any(|kind| *kind != "coalesced" && wanted(Who::Dramatis, kind)) {
         for (kind, in_turn) in [("send", false), ("send-in-turn", true)] {
             let sent = stage::block_on(send_rate(options, pinning, members, in_turn))?;
@@ -215,7 +229,8 @@ async fn load(
     let outcome = offered.deliver(server.address, meanwhile).await?;
     if outcome.missing > 0 {
         ensure!(who != Who::Dramatis, "{} deliveries did not come", outcome.missing);
-        eprintln!("{}{kind}-{members}: {} deliveries had not come 10 s later", who.prefix(), outcome.missing);
+        let variant = variant(who, kind, members);
+        eprintln!("{variant}: {} deliveries had not come 10 s later", outcome.missing);
     }
     measured.rates.push(outcome.rate);
     measured.latencies.push(outcome.latencies);

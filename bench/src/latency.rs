@@ -20,13 +20,13 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use tokio::task::JoinSet;
 
-use crate::Common;
 use crate::limits::{Blocks, Checksum, synced_writes};
 use crate::link::{Address, Message};
 use crate::pace::{Load, send_for};
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
+use crate::{Common, NO_VARIANTS};
 
 /// Options of `latency`.
 #[derive(Debug, Clone, Args)]
@@ -59,7 +59,7 @@ const PERCENTILES: [Percentile; 4] = [Percentile::P50, Percentile::P99, Percenti
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check()?;
+    options.common.check(NO_VARIANTS)?;
     ensure!(options.rate > 0 && options.rooms > 0, "rate and rooms: expected at least 1 each");
     let pinning = options.server.pin();
     let (mut sent, mut acks, mut events, mut floor) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

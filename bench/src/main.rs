@@ -84,6 +84,9 @@ enum Question {
     RawSend(fanout::raw_send::Options),
 }
 
+/// Of a question that is asked in one way.
+const NO_VARIANTS: &[&str] = &[];
+
 /// What every question takes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Common {
@@ -105,10 +108,20 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    fn check(&self) -> anyhow::Result<()> {
+    /// Refuses what cannot be measured; these are the variants there are.
+    fn check(&self, variants: &[impl AsRef<str>]) -> anyhow::Result<()> {
         ensure!(self.rounds > 0, "rounds: expected at least 1, got 0: leave it out for 5");
         let seconds = self.seconds;
         ensure!((0.05..=3_600.0).contains(&seconds), "seconds: expected 0.05 to 3600, got {seconds}");
+        let variants: Vec<_> = variants.iter().map(AsRef::as_ref).collect();
+        for only in &self.only {
+            ensure!(
+                !variants.is_empty(),
+                "only: expected nothing here, where all is one variant, got {only:?}"
+            );
+            let known = variants.contains(&only.as_str());
+            ensure!(known, "only: expected some of {}, got {only:?}", variants.join(", "));
+        }
         Ok(())
     }
 
@@ -147,5 +160,28 @@ fn main() -> anyhow::Result<()> {
         Question::ResumeStorm(options) => resume_storm::run(&options),
         Question::SlowClient(options) => slow_client::run(&options),
         Question::RawSend(options) => fanout::raw_send::run(&options),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_variant_is_refused_with_those_there_are() {
+        let common = |only: &str| Common {
+            json: false,
+            rounds: 1,
+            seconds: 1.0,
+            only: vec![only.to_owned()],
+            dir: None,
+        };
+        assert!(common("fold").check(&["fold", "sqlite"]).is_ok());
+        let told =
+            |refused: anyhow::Result<()>| refused.err().map(|error| error.to_string()).unwrap_or_default();
+        let refused = told(common("flod").check(&["fold", "sqlite"]));
+        assert!(refused.contains("expected some of fold, sqlite, got \"flod\""), "{refused}");
+        let refused = told(common("fold").check(NO_VARIANTS));
+        assert!(refused.contains("expected nothing here"), "{refused}");
     }
 }

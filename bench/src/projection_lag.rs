@@ -76,7 +76,7 @@ const TIMELINE: &str = "timeline";
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check()?;
+    options.common.check(&["sqlite", "mongodb"])?;
     ensure!(options.rate > 0 && options.rooms > 0, "rate and rooms: expected at least 1 each");
     ensure!(options.query_every > 0, "query-every: expected at least 1, got 0");
     let pinning = options.server.pin();

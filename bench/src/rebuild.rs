@@ -59,7 +59,7 @@ pub(crate) struct Options {
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check()?;
+    options.common.check(&["fold", "sqlite", "mongodb"])?;
     ensure!(options.rooms > 0, "rooms: expected at least 1, got 0");
     let scratch = options.common.scratch()?;
     // One thread, as a server has for its rebuilds; log and stores have their own besides.

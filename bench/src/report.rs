@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -156,6 +156,11 @@ impl Report {
 
     /// Prints the table, or with `json` the lines.
     pub(crate) fn print(&self, json: bool) -> anyhow::Result<()> {
+        ensure!(
+            !self.rows.is_empty(),
+            "{}: nothing was measured of what was asked for: see above",
+            self.bench
+        );
         let mut out = std::io::stdout().lock();
         if json {
             for row in &self.rows {

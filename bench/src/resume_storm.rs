@@ -18,12 +18,12 @@ use clap::Args;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::oneshot;
 
-use crate::Common;
 use crate::link::{Address, Inbox, Link, Message};
 use crate::offered::{Offered, Outcome};
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
 use crate::stage::{self, Client, Composer, Stopwatch, stamp};
+use crate::{Common, NO_VARIANTS};
 
 /// Options of `resume-storm`.
 #[derive(Debug, Clone, Args)]
@@ -59,7 +59,7 @@ const PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percenti
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check()?;
+    options.common.check(NO_VARIANTS)?;
     ensure!(options.connections > 0 && options.rooms > 0, "connections and rooms: expected at least 1 each");
     let pinning = options.server.pin();
     let (mut seconds, mut rates, mut clients, mut bystanders) =

@@ -13,13 +13,13 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 
-use crate::Common;
 use crate::link::{Address, Inbox, Link, Message};
 use crate::offered::Offered;
 use crate::pinning::Pinning;
 use crate::report::{Latencies, Percentile, Report};
 use crate::server::ServerOptions;
 use crate::stage::{self, Stopwatch, stamp};
+use crate::{Common, NO_VARIANTS};
 
 /// Options of `slow-client`.
 #[derive(Debug, Clone, Args)]
@@ -50,7 +50,7 @@ const PERCENTILES: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percenti
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check()?;
+    options.common.check(NO_VARIANTS)?;
     ensure!(
         options.members > 0 && options.events_per_second > 0,
         "members, events: expected at least 1 each"

@@ -76,6 +76,7 @@ fn take(limiter: Option<&Limiter>, cells: NonZeroU32) -> Result<(), Duration> {
 pub struct Meters {
     config: LimitsConfig,
     users: Book<MemberId>,
+    integrations: Book<MemberId>,
     addresses: Book<IpAddr>,
 }
 
@@ -87,6 +88,7 @@ impl Meters {
         Self {
             config,
             users: Book::new(book_len_max, refilled_after),
+            integrations: Book::new(book_len_max, refilled_after),
             addresses: Book::new(book_len_max, refilled_after),
         }
     }
@@ -94,12 +96,12 @@ impl Meters {
     /// The account of a user, of any kind.
     pub fn user(&self, user: &MemberId) -> Arc<Account> {
         let LimitsConfig { user: of_user, integration, burst_s, .. } = &self.config;
-        let (rate, connections, rooms) = if user.kind() == MemberKind::Integration {
-            (*integration, 0, 0)
+        let (book, rate, connections, rooms) = if user.kind() == MemberKind::Integration {
+            (&self.integrations, *integration, 0, 0)
         } else {
-            (of_user.rate(), of_user.connections_max, of_user.rooms_max)
+            (&self.users, of_user.rate(), of_user.connections_max, of_user.rooms_max)
         };
-        self.users.open(user, || Account::new(Pace::new(rate, *burst_s), connections, rooms))
+        book.open(user, || Account::new(Pace::new(rate, *burst_s), connections, rooms))
     }
 
     /// The account of an address; none of one that is not limited. Whoever has an IPv6 network
@@ -134,6 +136,7 @@ fn network(address: IpAddr) -> IpAddr {
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn a_meter_takes_its_burst_and_then_says_when() {
@@ -154,6 +157,17 @@ mod tests {
         assert!(wait > Duration::from_secs(9) && wait <= Duration::from_secs(10), "{wait:?}");
         let free = Meter::new(RateConfig { commands_per_s: 0, bytes_per_s: 0 }, 10);
         assert!((0..10_000).all(|_| free.take(1_000_000).is_ok()));
+    }
+
+    #[test]
+    fn newcomers_past_a_full_book_share_an_account_of_their_kind() {
+        let limits = Config::defaults().unwrap().limits;
+        let meters = Meters::new(LimitsConfig { accounts_max: 1, ..limits });
+        let of = |user: &str| meters.user(&MemberId::parse(user).unwrap());
+        let _held = [of("alice"), of("integration:import")];
+        let (user, integration) = (of("bob"), of("integration:search"));
+        assert!(Arc::ptr_eq(&user, &of("carol")) && Arc::ptr_eq(&integration, &of("integration:export")));
+        assert!(!Arc::ptr_eq(&user, &integration));
     }
 
     #[test]

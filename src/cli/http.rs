@@ -14,6 +14,8 @@ use super::{Failure, ServerUrl};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take before it is looked whether anybody is there, and how long that may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of an answer is read, bytes: pages of documents and events end far before that.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How much of an error's body is read, bytes.
 const PROBLEM_BYTES_MAX: u64 = 64 * 1024;
 
@@ -47,7 +49,7 @@ fn dressed<Any>(mut request: RequestBuilder<Any>, query: &[(&str, String)]) -> R
 }
 
 fn whole(mut body: Body) -> anyhow::Result<String> {
-    body.read_to_string().context("cannot read the answer")
+    body.with_config().limit(ANSWER_BYTES_MAX).read_to_string().context("cannot read the answer")
 }
 
 /// Waits for an answer as long as it takes, and only while the server tells of its health meanwhile: what
@@ -101,11 +103,27 @@ fn answered(url: &ServerUrl, result: Result<Response<Body>, ureq::Error>) -> any
     }
     let text =
         body.with_config().limit(PROBLEM_BYTES_MAX).read_to_string().context("cannot read the answer")?;
+    if let Some(reason) = from_proxy(status)
+        && !is_ours(&text)
+    {
+        return Err(Failure::NoServer { url: url.clone(), reason }.into());
+    }
     let told = told(status, &text);
     if status == StatusCode::UNAUTHORIZED {
         anyhow::bail!("{told}. {}", super::token::remedy(super::token::shown().is_some()));
     }
     Err(anyhow::anyhow!(told))
+}
+
+/// What is said by a proxy whose server is not there, as while that restarts; `None` for other answers.
+pub(super) fn from_proxy(status: StatusCode) -> Option<String> {
+    let gone = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+    gone.contains(&status).then(|| format!("what stands before it answered {status}"))
+}
+
+/// Whether it is a server of ours that says so: its problems have a code.
+fn is_ours(body: &str) -> bool {
+    serde_json::from_str::<Problem>(body).is_ok_and(|problem| problem.code.is_some())
 }
 
 /// A problem as RFC 9457 has it, as far as it is shown.
@@ -189,6 +207,13 @@ mod tests {
 
     /// Takes every connection, and answers where `answer` gives something.
     fn taking(answer: impl Fn(&str) -> Option<&'static str> + Send + 'static) -> ServerUrl {
+        saying("200 OK", answer)
+    }
+
+    fn saying(
+        status: &'static str,
+        answer: impl Fn(&str) -> Option<&'static str> + Send + 'static,
+    ) -> ServerUrl {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         std::thread::spawn(move || {
@@ -199,7 +224,7 @@ mod tests {
                 if let Some(body) = answer(&line) {
                     let length = body.len();
                     let head =
-                        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+                        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
                     client.write_all((head + body).as_bytes()).unwrap();
                 }
                 clients.push(client);
@@ -228,6 +253,30 @@ mod tests {
         assert!(health.recv().unwrap() && health.recv().unwrap(), "it is asked for its health alone");
         done.send("done").unwrap();
         assert_eq!(waits.join().unwrap().unwrap(), "done");
+    }
+
+    #[test]
+    fn a_long_answer_is_read_whole() {
+        let long: &str = "x".repeat(11 << 20).leak();
+        let url = taking(|_| Some(long));
+        assert!(get(&url, "/api/projections", &[]).unwrap() == long);
+    }
+
+    #[test]
+    fn a_proxy_without_its_server_is_no_server() {
+        let ours = r#"{"code":"unavailable","title":"unavailable","detail":"rooms is not kept"}"#;
+        for (status, body, is_none) in [
+            ("502 Bad Gateway", "<html>", true),
+            ("503 Service Unavailable", "{}", true),
+            ("504 Gateway Timeout", "", true),
+            ("503 Service Unavailable", ours, false),
+            ("500 Internal Server Error", "", false),
+        ] {
+            let url = saying(status, move |_| Some(body));
+            let error = get(&url, "/api/projections", &[]).unwrap_err();
+            let none = matches!(error.downcast_ref(), Some(Failure::NoServer { .. }));
+            assert!(none == is_none && error.to_string().contains(status), "{status}: {error}");
+        }
     }
 
     #[test]

@@ -357,7 +357,8 @@ fn keys(of: &Of, after: Option<String>, limit: Option<u64>, build: Option<&str>)
     let mut left = limit.unwrap_or(u64::MAX);
     let mut after = after.map(|key| of.whole_key(&key).into_owned());
     loop {
-        let mut query = vec![("limit", left.min(PAGE).to_string())];
+        // JSON shows the documents, too.
+        let mut query = vec![("limit", left.min(PAGE).to_string()), ("bodies", of.json.to_string())];
         query.extend(after.take().map(|after| ("after", after)));
         query.extend(build.map(|build| ("build", build.to_owned())));
         let page = of.get("/documents", &query)?;

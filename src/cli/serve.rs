@@ -166,6 +166,7 @@ async fn serve(
     let (ending, ended) = watch::channel(false);
     let checkpoint = Checkpoint::at(config.data.dir.join("reactors").join("invitations.json"));
     let invitations = Invitations::new(log.clone(), stage.users.clone(), checkpoint)?;
+    let of_invitations = invitations.trouble();
     let reacting = actix_rt::spawn(invitations.run(ended));
     let connections_max = config.server.connections_max;
     let left = files::left_for(connections_max);
@@ -177,7 +178,8 @@ async fn serve(
         guard: guard(&config),
         proxies: Proxies::new(&config.server.proxies),
     };
-    let api = Api { stage: stage.clone(), read_models, projector: projector.clone() };
+    let api =
+        Api { stage: stage.clone(), read_models, projector: projector.clone(), invitations: of_invitations };
     let listening = listener.try_clone().context("the listener cannot be held twice")?;
     let (server, address) = server::serve(listener, &stage, &api, &server_options)?;
     let handle = server.handle();

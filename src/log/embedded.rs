@@ -400,11 +400,15 @@ impl EventLog for EmbeddedLog {
     }
 
     fn usage(&self) -> Usage {
-        let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
-        let closed: u64 = state.closed.iter().map(|closed| closed.facts.end).sum();
+        // Nobody waits for the disk that is asked below.
+        let (segments, stored_bytes) = {
+            let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            let closed: u64 = state.closed.iter().map(|closed| closed.facts.end).sum();
+            (to_u64(state.closed.len()) + 1, closed + state.open.end)
+        };
         Usage {
-            segments: to_u64(state.closed.len()) + 1,
-            stored_bytes: closed + state.open.end,
+            segments,
+            stored_bytes,
             free_bytes: self.shared.storage.space().map_or(0, |space| space.free),
             relaxed: self.durability != Durability::Sync,
         }

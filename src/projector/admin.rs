@@ -395,7 +395,7 @@ impl Projector {
         key: &str,
         after: Option<Position>,
         limit: usize,
-    ) -> Result<Vec<Cause>, AdminError> {
+    ) -> Result<(Vec<Cause>, bool), AdminError> {
         history::causes_past(&self.shared, self.running(projection)?.projection, key, after, limit).await
     }
 

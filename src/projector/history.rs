@@ -19,6 +19,9 @@ const EVENTS_HELD_MAX: usize = 200_000;
 /// The most bytes of their data.
 const BYTES_HELD_MAX: usize = 64 * 1024 * 1024;
 
+/// The most bytes of data of the events that are told of at once, but for a single one.
+const BYTES_TOLD_MAX: usize = 4 * 1024 * 1024;
+
 /// As of when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {
@@ -133,14 +136,15 @@ async fn causes(
     Ok(causes)
 }
 
-/// So many of the events that changed the document of a key, past a position, in log order.
+/// So many of the events that changed the document of a key at the most, past a position, in log order,
+/// and whether there are more.
 pub(super) async fn causes_past(
     shared: &Shared,
     projection: &'static dyn DynProjection,
     key: &str,
     after: Option<Position>,
     limit: usize,
-) -> Result<Vec<Cause>, AdminError> {
+) -> Result<(Vec<Cause>, bool), AdminError> {
     let streams = projection.streams_of(key);
     if streams.is_empty() {
         return Err(AdminError::WholeLog { projection: projection.name(), key: key.to_owned() });
@@ -149,8 +153,9 @@ pub(super) async fn causes_past(
     let (mut causes, mut read) = (Vec::new(), 0_u64);
     for stream in streams {
         let mut from = revision_past(shared, &stream, after).await.map_err(RunError::Log)?;
-        let enough = causes.len().saturating_add(limit);
-        while causes.len() < enough {
+        // One more than is told of tells that there are more.
+        let (enough, mut bytes) = (causes.len().saturating_add(limit), 0);
+        while causes.len() <= enough && bytes <= BYTES_TOLD_MAX {
             let page = shared.log.read_stream(&stream, from, shared.options.page).await;
             let page = page.map_err(RunError::Log)?;
             let Some(last) = page.last() else { break };
@@ -159,12 +164,26 @@ pub(super) async fn causes_past(
             if read > EVENTS_MAX {
                 return Err(AdminError::TooMuch { key: key.to_owned(), projection: projection.name() });
             }
-            causes.extend(page.into_iter().filter_map(|event| cause(projection, key, event, &skipped)));
+            for cause in page.into_iter().filter_map(|event| cause(projection, key, event, &skipped)) {
+                bytes += cause.recorded.envelope.data.len();
+                causes.push(cause);
+            }
         }
     }
     causes.sort_by_key(|cause| cause.recorded.position);
-    causes.truncate(limit);
-    Ok(causes)
+    let told = told_at_once(&causes, limit);
+    let more = told < causes.len();
+    causes.truncate(told);
+    Ok((causes, more))
+}
+
+fn told_at_once(causes: &[Cause], limit: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |cause: &&Cause| {
+        bytes += cause.recorded.envelope.data.len();
+        bytes <= BYTES_TOLD_MAX
+    };
+    causes.iter().take(limit).take_while(fits).count().max(1)
 }
 
 /// The revision of a stream's first event past a position, found by halving.

@@ -11,7 +11,10 @@
 use dramatis_events::{Epoch, Position};
 use dramatis_projections::{DeadLetter, Field, FieldKind, Index, Stored, Write};
 
-use super::{Batch, Checkpoint, Direction, Lease, NewBuild, Place, Query, ReadModelError, ReadModels, Value};
+use super::{
+    Batch, Checkpoint, Direction, Lease, NewBuild, Place, Query, ReadModelError, ReadModels, SCAN_BYTES_MAX,
+    Value,
+};
 
 mod leases;
 mod search;
@@ -62,6 +65,7 @@ pub(crate) async fn run(store: &dyn ReadModels) {
     set_backs(store).await;
     epochs_and_dead_letters(store).await;
     queries(store).await;
+    scans(store).await;
     upkeep::run(store).await;
     leases::run(store).await;
 }
@@ -161,6 +165,22 @@ async fn guards(store: &dyn ReadModels) {
     for (key, body) in [("a", "3"), ("b", "2"), ("d", "4")] {
         assert_eq!(store.get("guards@1", key).await.unwrap().unwrap().body, body, "{key}");
     }
+}
+
+/// A page of large documents is a short one.
+async fn scans(store: &dyn ReadModels) {
+    store.create(new_build("large@1")).await.unwrap();
+    let body = format!("{:?}", "x".repeat(SCAN_BYTES_MAX / 2));
+    let large = ["a", "b", "c"].map(|key| (key, 1, Some(&*body)));
+    store.write("large@1", batch(&large[..2], 1).into()).await.unwrap();
+    store.write("large@1", batch(&large[2..], 1).into()).await.unwrap();
+    for (after, limit, wanted) in
+        [(None, 9, &["a", "b"][..]), (None, 1, &["a"]), (Some("b"), 9, &["c"]), (Some("c"), 9, &[])]
+    {
+        let found = store.scan("large@1", after.map(str::to_owned), limit).await.unwrap();
+        assert_eq!(keys_of(&found), wanted, "after {after:?}");
+    }
+    store.drop_build("large@1").await.unwrap();
 }
 
 /// A store that lost what it had acknowledged tells so, once.

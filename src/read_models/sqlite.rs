@@ -17,8 +17,8 @@ use dramatis_projections::{DeadLetter, Stored};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
 use super::{
-    Answer, Batch, Build, Checkpoint, Document, Lease, NewBuild, Query, ReadModelError, ReadModels, Search,
-    StoreHealth, names,
+    Answer, Batch, Build, Checkpoint, Document, Lease, NewBuild, Query, ReadModelError, ReadModels,
+    SCAN_BYTES_MAX, Search, StoreHealth, names,
 };
 use crate::dirs;
 use crate::priority::READ_MODELS;
@@ -133,12 +133,21 @@ impl SqliteReadModels {
         worker: &Worker,
         sql: String,
         values: Vec<rusqlite::types::Value>,
+        bytes_max: usize,
     ) -> Answer<Vec<Document>> {
         let place = self.place.clone();
         worker.ask(move |connection| {
             let found = || -> rusqlite::Result<Vec<Row>> {
                 let mut statement = connection.prepare_cached(&sql)?;
-                statement.query_map(params_from_iter(values), row)?.collect()
+                let mut found = statement.query_map(params_from_iter(values), row)?;
+                let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+                while bytes < bytes_max
+                    && let Some(row) = found.next().transpose()?
+                {
+                    bytes = bytes.saturating_add(row.2.as_ref().map_or(0, String::len));
+                    rows.push(row);
+                }
+                Ok(rows)
             };
             let rows = found().map_err(|e| failed(&place, &e))?;
             rows.into_iter().map(|row| document(&place, row)).collect()
@@ -356,14 +365,14 @@ impl ReadModels for SqliteReadModels {
 
     fn find(&self, collection: &str, query: Query) -> Answer<Vec<Document>> {
         match schema::select(collection, &query) {
-            Ok((sql, values)) => self.documents(self.reader(), sql, values),
+            Ok((sql, values)) => self.documents(self.reader(), sql, values, usize::MAX),
             Err(error) => Self::refuse(error),
         }
     }
 
     fn search(&self, collection: &str, search: Search) -> Answer<Vec<Document>> {
         match schema::search(collection, &search) {
-            Ok(Some((sql, values))) => self.documents(&self.searcher, sql, values),
+            Ok(Some((sql, values))) => self.documents(&self.searcher, sql, values, usize::MAX),
             Ok(None) => Box::pin(async { Ok(Vec::new()) }),
             Err(error) => Self::refuse(error),
         }
@@ -371,8 +380,11 @@ impl ReadModels for SqliteReadModels {
 
     fn scan(&self, collection: &str, after: Option<String>, limit: usize) -> Answer<Vec<Document>> {
         match schema::scan(collection, limit) {
-            // No key is empty.
-            Ok(sql) => self.documents(self.reader(), sql, vec![after.unwrap_or_default().into()]),
+            Ok(sql) => {
+                // No key is empty.
+                let after = vec![after.unwrap_or_default().into()];
+                self.documents(self.reader(), sql, after, SCAN_BYTES_MAX)
+            }
             Err(error) => Self::refuse(error),
         }
     }

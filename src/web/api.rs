@@ -9,7 +9,7 @@ use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, UPGRADE};
 use actix_web::{HttpRequest, HttpResponse, Route, error, guard, web};
 use dramatis_events::{CommandId, StreamId};
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::body::{cut, too_large};
 use super::{fallback, poll, sse};
@@ -49,6 +49,8 @@ pub struct Api {
     pub read_models: Arc<dyn ReadModels>,
     /// What keeps them.
     pub projector: Arc<Projector>,
+    /// Why notices of invitations cannot go on, if they cannot.
+    pub invitations: watch::Receiver<Option<String>>,
 }
 
 /// The largest request body, in bytes.

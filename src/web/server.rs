@@ -41,9 +41,10 @@ use crate::protocol::ErrorCode;
 pub struct Options {
     /// Worker threads.
     pub workers: usize,
-    /// Connections that each of them may have open at a time, sockets and HTTP together.
+    /// HTTP connections that each of them may have open at a time, sockets up to their upgrade among
+    /// them; while all have so many nobody is accepted.
     pub connections_per_worker_max: usize,
-    /// The places of sockets.
+    /// The places of sockets, and of what stands in for them.
     pub connections: Arc<Places>,
     /// Which `Host` and `Origin` may come in.
     pub guard: Guard,

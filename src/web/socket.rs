@@ -19,7 +19,7 @@ use actix_http::header::{self, HeaderMap, HeaderValue};
 use actix_http::{ConnectionType, HttpMessage as _, Request, Response, StatusCode, h1, ws};
 use actix_rt::net::TcpStream;
 use bytes::BytesMut;
-use futures_util::{SinkExt as _, Stream};
+use futures_util::{SinkExt as _, Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::api::{PROBLEM_TYPE, problem_text};
@@ -167,6 +167,8 @@ fn open(door: &Door, io: TcpStream, early: &[u8], arrival: Arrival, entry: Entry
     let patience = Patience::new(Duration::from_millis(limits.write_timeout_ms), drain.successor());
     let inbound = carry(io, early, &outbox, limits, patience, door.rooms.unfinished(), places);
     if outbox.is_closing() {
+        // Who is turned away is heard until they have said goodbye too, and nothing else of what they say.
+        actix_rt::spawn(inbound.for_each(|_| std::future::ready(())));
         return;
     }
     let connection = connection_id();

@@ -1,4 +1,4 @@
-//! Accounts by key, forgotten when that changes nothing.
+//! Accounts of one kind by key, forgotten when that changes nothing.
 
 use std::collections::HashMap;
 use std::hash::Hash;

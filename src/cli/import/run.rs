@@ -23,7 +23,7 @@ use super::importer::Importer;
 use super::plan::Command;
 use super::report::{Progress, Report};
 use super::window::{TRIES_MAX, Verdict, Window};
-use crate::cli::{Failure, ServerUrl};
+use crate::cli::{Failure, ServerUrl, http};
 
 /// The protocol it speaks.
 const SUBPROTOCOL: &str = "dramatis.v1.json";
@@ -129,10 +129,13 @@ impl Run {
         })?;
         let (mut socket, _) = opened.map_err(|error| match error {
             SocketError::Io(error) => Ended::NoServer(error.to_string()),
-            SocketError::Http(answer) => Ended::Stop(anyhow::anyhow!(
-                "{url} does not open a socket at /socket: it answered {}",
-                answer.status()
-            )),
+            SocketError::Http(answer) => match http::from_proxy(answer.status()) {
+                Some(reason) => Ended::NoServer(reason),
+                None => Ended::Stop(anyhow::anyhow!(
+                    "{url} does not open a socket at /socket: it answered {}",
+                    answer.status()
+                )),
+            },
             error => Ended::Stop(anyhow::Error::new(error).context(format!("{url}/socket"))),
         })?;
         let hello = self.importer.hello(&self.session);

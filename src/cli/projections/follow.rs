@@ -119,8 +119,10 @@ mod tests {
     use super::*;
     use crate::cli::Target;
 
-    /// Serves these answers, one a connection.
-    fn serving(answers: &'static [&'static str]) -> (Of, std::thread::JoinHandle<()>) {
+    /// Serves these answers, one a connection; a number is the status of one without a body.
+    fn serving(
+        answers: impl IntoIterator<Item = &'static str> + Send + 'static,
+    ) -> (Of, std::thread::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let serves = std::thread::spawn(move || {
@@ -134,10 +136,11 @@ mod tests {
                 if answer.is_empty() {
                     continue;
                 }
-                let length = answer.len();
+                let (status, body) = answer.parse().map_or((200, answer), |status: u16| (status, ""));
+                let length = body.len();
                 write!(
                     client,
-                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{answer}"
+                    "HTTP/1.1 {status} \r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
                 )
                 .unwrap();
             }
@@ -147,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_server_that_has_just_started_may_not_know_of_the_build_yet() {
-        let (of, serves) = serving(&[
+        let (of, serves) = serving([
             r#"{"state":"catching_up"}"#,
             r#"{"state":"live"}"#,
             r#"{"state":"live","job":{"state":"building"}}"#,
@@ -160,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_check_whose_parked_keys_alone_differ_names_them() {
-        let (of, serves) = serving(&[
+        let (of, serves) = serving([
             r#"{"job":{"purpose":"verify","state":"done","difference":{"documents":0,"parked":2}}}"#,
         ]);
         let error = follow(&of, None).unwrap_err();
@@ -182,14 +185,18 @@ mod tests {
 
     #[test]
     fn a_server_that_answered_may_go_and_come_back() {
-        let (of, serves) = serving(&[r#"{"job":{"state":"building"}}"#, "", r#"{"job":{"state":"done"}}"#]);
-        follow(&of, None).unwrap();
-        serves.join().unwrap();
+        // By itself, and behind a proxy that says so.
+        for gone in ["", "502", "503", "504"] {
+            let building = r#"{"job":{"state":"building"}}"#;
+            let (of, serves) = serving([building, gone, r#"{"job":{"state":"done"}}"#]);
+            follow(&of, None).unwrap();
+            serves.join().unwrap();
+        }
     }
 
     #[test]
     fn what_was_ordered_is_followed_and_no_build_before_it() {
-        let (of, serves) = serving(&[
+        let (of, serves) = serving([
             r#"{"job":{"build":"rooms@2","state":"cancelled"}}"#,
             r#"{"job":{"build":"rooms@3","state":"building"}}"#,
             r#"{"job":{"build":"rooms@3","state":"done"}}"#,

@@ -25,6 +25,18 @@ pub enum OpenError {
         /// What the owner wrote into the lock file.
         owner: String,
     },
+    /// Its file system has no locks, or not here.
+    #[error(
+        "{} cannot be locked ({error}), and without that two processes might write there: choose a directory on a \
+         file system that has locks",
+        dir.display()
+    )]
+    NoLocks {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Acknowledged bytes do not read back.
     #[error(
         "{file} is damaged at byte {offset}: {reason}; what was acknowledged is never cut silently: `dramatis log verify` lists all damage, restore the file from a backup or see `dramatis log repair --help`"

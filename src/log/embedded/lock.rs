@@ -36,7 +36,11 @@ fn lock_cold(dir: &Path) -> Result<Lock, OpenError> {
 }
 
 fn take(dir: &Path, mut file: File) -> Result<Lock, OpenError> {
-    let held = file.try_lock().map_err(|_| in_use()).and_then(|()| hold(dir));
+    let held = match file.try_lock() {
+        Ok(()) => hold(dir),
+        Err(TryLockError::WouldBlock) => Err(in_use()),
+        Err(TryLockError::Error(error)) => return Err(OpenError::NoLocks { dir: dir.to_owned(), error }),
+    };
     if held.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
         let mut owner = String::new();
         let _ = file.read_to_string(&mut owner);
@@ -78,4 +82,25 @@ fn hold(dir: &Path) -> io::Result<File> {
 
 fn in_use() -> io::Error {
     ErrorKind::WouldBlock.into()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests may fail loudly")]
+mod tests {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    use rustix::fs::OFlags;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_locked_is_not_said_to_be_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        // Names a file and nothing more: it takes a lock as little as one of some file systems.
+        let flags = i32::try_from(OFlags::PATH.bits()).unwrap();
+        let file = File::options().read(true).custom_flags(flags).open(dir.path()).unwrap();
+        let Err(error) = take(dir.path(), file) else { panic!("it was locked") };
+        let told = error.to_string();
+        assert!(matches!(error, OpenError::NoLocks { .. }) && told.contains("cannot be locked"), "{told}");
+    }
 }

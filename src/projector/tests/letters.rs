@@ -118,7 +118,7 @@ async fn a_skipped_event_is_left_out_by_later_builds_too() {
     projector.order("rooms", builds::REBUILD).await.unwrap();
     builds::job_in(&projector, "rooms", JobState::Done).await;
     assert_eq!(room(store.as_ref(), "room-main.lobby").await, lobby);
-    let skipped = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap();
+    let (skipped, _) = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap();
     assert_eq!(skipped.iter().filter(|cause| cause.skipped).count(), 1);
     projector.stop().await;
 }
@@ -337,19 +337,19 @@ async fn documents_are_shown_as_they_were_and_why() {
         assert_eq!(projector.position_at(by_time).await.unwrap(), position_before_next(&log, &event));
     }
     let key = "room-main.lobby/00000000000000000003";
-    let why = projector.why("timeline", key, None, 9).await.unwrap();
+    let (why, more) = projector.why("timeline", key, None, 9).await.unwrap();
     let names: Vec<_> = why.iter().map(|cause| cause.recorded.envelope.name.to_string()).collect();
-    assert_eq!(names, ["MessagePosted", "MessageEdited"]);
+    assert_eq!((&*names, more), (&["MessagePosted", "MessageEdited"].map(str::to_owned)[..], false));
     let none = projector.why("timeline", "nonsense", None, 9).await;
     assert!(matches!(none, Err(AdminError::WholeLog { .. })));
     // Page by page they are the same, wherever a page begins.
-    let all = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap();
+    let (all, _) = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap();
     let positions: Vec<_> = all.iter().map(|cause| cause.recorded.position).collect();
     for after in (0..60).map(Position::from_engine) {
-        let page = projector.why("rooms", "room-main.lobby", Some(after), 2).await.unwrap();
+        let (page, more) = projector.why("rooms", "room-main.lobby", Some(after), 2).await.unwrap();
         let page: Vec<_> = page.iter().map(|cause| cause.recorded.position).collect();
-        let past = positions.iter().copied().filter(|position| *position > after);
-        assert_eq!(page, past.take(2).collect::<Vec<_>>(), "after {after}");
+        let past: Vec<_> = positions.iter().copied().filter(|position| *position > after).collect();
+        assert_eq!((&*page, more), (&past[..past.len().min(2)], past.len() > 2), "after {after}");
     }
 
     // The whole read model as of a position is a build of its own.

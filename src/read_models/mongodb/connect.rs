@@ -153,10 +153,31 @@ impl Store {
         filter: Document,
         options: FindOptions,
     ) -> Result<Vec<RawDocumentBuf>, Trouble> {
+        self.found_within(collection, filter, options, usize::MAX).await
+    }
+
+    /// The same, up to the one with which they come to so many bytes.
+    pub(super) async fn found_within(
+        &self,
+        collection: &str,
+        filter: Document,
+        options: FindOptions,
+        bytes_max: usize,
+    ) -> Result<Vec<RawDocumentBuf>, Trouble> {
         let find = |database: Database| {
             let collection = database.collection::<RawDocumentBuf>(collection);
             let (filter, options) = (filter.clone(), options.clone());
-            async move { collection.find(filter).with_options(options).await?.try_collect().await }
+            async move {
+                let mut cursor = collection.find(filter).with_options(options).await?;
+                let (mut found, mut bytes) = (Vec::new(), 0_usize);
+                while bytes < bytes_max
+                    && let Some(document) = cursor.try_next().await?
+                {
+                    bytes = bytes.saturating_add(document.as_bytes().len());
+                    found.push(document);
+                }
+                Ok(found)
+            }
         };
         Ok(self.attempt(find).await?.0)
     }

@@ -7,7 +7,8 @@ use mongodb::options::FindOptions;
 use super::errors::{self, Trouble};
 use super::{Store, body};
 use crate::read_models::{
-    Direction, Document, FIND_MAX, Query, ReadModelError, SEARCH_SKIP_MAX, Search, Value, names, text,
+    Direction, Document, FIND_MAX, Query, ReadModelError, SCAN_BYTES_MAX, SEARCH_SKIP_MAX, Search, Value,
+    names, text,
 };
 
 /// So many documents are counted one by one.
@@ -104,7 +105,8 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Document>, Trouble> {
         let filter = doc! {"_id": {"$gt": after.unwrap_or_default()}, "latest.body": {"$exists": true}};
-        self.page(collection, filter, page_of(doc! {"_id": 1}, shown(), 0, limit.min(FIND_MAX))).await
+        let options = page_of(doc! {"_id": 1}, shown(), 0, limit.min(FIND_MAX));
+        self.page_within(collection, filter, options, SCAN_BYTES_MAX).await
     }
 
     /// Counts keys and tombstones, both by an index alone; of very many, what the server believes
@@ -141,11 +143,21 @@ impl Store {
         filter: Bson,
         options: FindOptions,
     ) -> Result<Vec<Document>, Trouble> {
+        self.page_within(collection, filter, options, usize::MAX).await
+    }
+
+    async fn page_within(
+        &self,
+        collection: &str,
+        filter: Bson,
+        options: FindOptions,
+        bytes_max: usize,
+    ) -> Result<Vec<Document>, Trouble> {
         // To the server that would be no limit.
         if options.limit == Some(0) {
             return Ok(Vec::new());
         }
-        let found = self.found(collection, filter, options).await?;
+        let found = self.found_within(collection, filter, options, bytes_max).await?;
         self.unless_lost(collection)?;
         self.unless_gone(collection, found.is_empty()).await?;
         let documents = found.iter().map(|raw| stored(collection, raw).map(document));

@@ -1,5 +1,6 @@
 //! What waits for the store's thread. Loads go first: an entity waits for them, for a save
-//! nobody does. Saves are bounded by number and bytes; past that they are dropped.
+//! nobody does. Loads are bounded by number, saves by bytes too; past that they are dropped. So is a
+//! load that nobody waits for any more when its turn comes.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,8 @@ use tokio::sync::oneshot;
 
 use crate::snapshots::{Key, Snapshot};
 
+/// Snapshots that may wait to be loaded. Past that a stream is read sooner without its snapshot.
+const LOADS_MAX: usize = 16_384;
 /// Snapshots that may wait to be saved.
 const SAVES_MAX: usize = 4_096;
 /// Bytes of state that may wait to be saved, unless it is a single one.
@@ -17,6 +20,15 @@ const SAVE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(super) enum Job {
     Load { key: Key, answer: oneshot::Sender<Option<Snapshot>> },
     Save { key: Key, snapshot: Snapshot, answer: oneshot::Sender<bool> },
+}
+
+impl Job {
+    fn is_awaited(&self) -> bool {
+        match self {
+            Self::Load { answer, .. } => !answer.is_closed(),
+            Self::Save { .. } => true,
+        }
+    }
 }
 
 /// See the module.
@@ -42,6 +54,7 @@ impl Queue {
             return;
         }
         match &job {
+            Job::Load { .. } if waiting.loads.len() >= LOADS_MAX => return,
             Job::Load { .. } => waiting.loads.push_back(job),
             Job::Save { snapshot, .. } => {
                 let bytes = waiting.save_bytes.saturating_add(snapshot.state.len());
@@ -61,8 +74,10 @@ impl Queue {
     pub(super) fn next(&self) -> Option<Job> {
         let mut waiting = self.lock();
         loop {
-            if let Some(load) = waiting.loads.pop_front() {
-                return Some(load);
+            while let Some(load) = waiting.loads.pop_front() {
+                if load.is_awaited() {
+                    return Some(load);
+                }
             }
             if let Some(save) = waiting.saves.pop_front() {
                 if let Job::Save { snapshot, .. } = &save {
@@ -99,13 +114,35 @@ mod tests {
         answered
     }
 
+    fn load(queue: &Queue, stream: &str) -> oneshot::Receiver<Option<Snapshot>> {
+        let (answer, answered) = oneshot::channel();
+        queue.add(Job::Load { key: key(stream), answer });
+        answered
+    }
+
+    #[test]
+    fn loads_are_bounded_and_those_that_nobody_waits_for_are_left_out() {
+        let queue = Queue::default();
+        let mut waiting: Vec<_> = (0..LOADS_MAX).map(|_| load(&queue, "room-main.a")).collect();
+        let last = waiting.pop();
+        assert!(
+            load(&queue, "room-main.b").try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed)
+        );
+        drop(waiting);
+        assert!(matches!(queue.next(), Some(Job::Load { answer, .. }) if !answer.is_closed()));
+        drop(last);
+        let _awaited = load(&queue, "room-main.b");
+        assert!(matches!(queue.next(), Some(Job::Load { key, .. }) if key.stream.id() == "b"));
+        queue.close();
+        assert!(queue.next().is_none());
+    }
+
     #[test]
     fn loads_go_first_and_saves_are_bounded() {
         let queue = Queue::default();
         let _kept: Vec<_> = (0..SAVES_MAX).map(|_| save(&queue, 1)).collect();
         assert!(save(&queue, 1).try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed));
-        let (answer, _answered) = oneshot::channel();
-        queue.add(Job::Load { key: key("room-main.a"), answer });
+        let _awaited = load(&queue, "room-main.a");
         assert!(matches!(queue.next(), Some(Job::Load { .. })));
         assert!(matches!(queue.next(), Some(Job::Save { .. })));
         assert!(save(&queue, 1).try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Empty));

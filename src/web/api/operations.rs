@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Api;
 use super::times::ahead_of;
 use crate::clock::{Clock as _, SystemClock};
+use crate::log::EventLog;
 use crate::projector::{Health, Status, another_log, kept_elsewhere};
 use crate::telemetry::metrics::OfProjection;
 
@@ -18,7 +19,8 @@ const LAG_MS_MAX: u64 = 10_000;
 pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     let mut reasons = Vec::new();
     reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
-    reasons.extend(api.stage.log.warnings());
+    reasons.extend(of_the_log(&api, |log| log.warnings()).await.unwrap_or_default());
+    reasons.extend(api.invitations.borrow().clone());
     let store = api.read_models.health();
     reasons.extend(store.trouble.map(|why| format!("the read-model store does not answer: {why}")));
     let projections = api.projector.status();
@@ -74,7 +76,8 @@ pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     if let Some(head) = *api.stage.log.head().borrow() {
         metrics.log_head.set(i64::try_from(head.to_engine()).unwrap_or(i64::MAX));
     }
-    let (usage, number) = (api.stage.log.usage(), |number| i64::try_from(number).unwrap_or(i64::MAX));
+    let usage = of_the_log(&api, |log| log.usage()).await.unwrap_or_default();
+    let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
     metrics.log_segments.set(number(usage.segments));
     metrics.log_stored_bytes.set(number(usage.stored_bytes));
     metrics.log_free_bytes.set(number(usage.free_bytes));
@@ -85,6 +88,12 @@ pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
         .body(metrics.encode())
+}
+
+/// What the log answers on a thread that may wait for its disk.
+async fn of_the_log<T: Send + 'static>(api: &Api, ask: fn(&dyn EventLog) -> T) -> Option<T> {
+    let log = api.stage.log.clone();
+    tokio::task::spawn_blocking(move || ask(&*log)).await.ok()
 }
 
 fn of_projections(api: &Api) {

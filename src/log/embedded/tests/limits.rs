@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::disk::{Disk, Fault};
 use super::histories::{batches, files};
 use super::storage::Space;
+use super::wrapped::Wrapped;
 use super::*;
 use crate::log::Expected;
 use crate::log::contract::{append, event, everything, fill, stream};
@@ -192,6 +193,28 @@ async fn a_file_that_was_cut_short_is_named() {
         disk.change(&name, |bytes| *bytes = whole);
         assert_eq!(all(&log).await, before);
     }
+}
+
+/// A disk that takes its time to say how full it is holds up only who wants to know.
+#[tokio::test]
+async fn nobody_waits_for_how_full_the_disk_is() {
+    const GUARD: Duration = Duration::from_mins(1);
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Arc::new(Wrapped::new(dir.path(), None));
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    let clock = Arc::new(ManualClock::default());
+    let log =
+        EmbeddedLog::open_storage(storage.clone(), Vec::new(), &options, clock, Closer::beside).unwrap();
+    let log = Arc::new(log);
+    let (hears, release) = storage.hold_space();
+    let asked = log.clone();
+    let usage = tokio::task::spawn_blocking(move || asked.usage());
+    tokio::task::spawn_blocking(move || hears.recv()).await.unwrap().unwrap();
+    let room = stream("room-main.lobby");
+    let appended = append(&*log, &room, Expected::Any, vec![event("Said", "1")]);
+    tokio::time::timeout(GUARD, appended).await.expect("it waits for the disk").unwrap();
+    drop(release);
+    assert_eq!(usage.await.unwrap().segments, 1);
 }
 
 /// Whoever is refused for lack of space finds it in the log's health, with what would help.

@@ -17,6 +17,8 @@ pub(in crate::log::embedded) struct Wrapped {
     gate: Mutex<Option<Gate>>,
     /// The same of a file with this name that is to be opened.
     door: Mutex<Option<(String, Gate)>>,
+    /// The same of who asks how full the disk is.
+    asked: Mutex<Option<Gate>>,
 }
 
 type Gate = (mpsc::Sender<()>, mpsc::Receiver<()>);
@@ -31,7 +33,8 @@ fn pass(gate: Option<Gate>) {
 impl Wrapped {
     pub(in crate::log::embedded) fn new(hot: &Path, cold: Option<&Path>) -> Self {
         let inner = Directory::new(hot, cold);
-        Self { inner, unread: Mutex::new(BTreeSet::new()), gate: Mutex::new(None), door: Mutex::new(None) }
+        let (unread, door) = (Mutex::new(BTreeSet::new()), Mutex::new(None));
+        Self { inner, unread, gate: Mutex::new(None), door, asked: Mutex::new(None) }
     }
 
     pub(in crate::log::embedded) fn without(self, name: &str) -> Self {
@@ -44,6 +47,13 @@ impl Wrapped {
         let ((entered, hears), (release, go)) = (mpsc::channel(), mpsc::channel());
         *self.gate.lock().unwrap() = Some((entered, go));
         (self, hears, release)
+    }
+
+    /// Holds whoever asks how full the disk is next, likewise.
+    pub(in crate::log::embedded) fn hold_space(&self) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let ((entered, hears), (release, go)) = (mpsc::channel(), mpsc::channel());
+        *self.asked.lock().unwrap() = Some((entered, go));
+        (hears, release)
     }
 
     /// Holds whoever opens this file next, likewise.
@@ -78,6 +88,8 @@ impl Storage for Wrapped {
         self.inner.sync_names()
     }
     fn space(&self) -> io::Result<Space> {
+        let held = self.asked.lock().unwrap().take();
+        pass(held);
         self.inner.space()
     }
     fn cool(&self, name: &str) -> io::Result<bool> {

@@ -13,7 +13,7 @@ use super::refused;
 use crate::projector::{AdminError, AsOf, Cause};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::of_live;
-use crate::read_models::{Answer, ReadModelError};
+use crate::read_models::{Answer, Document, ReadModelError};
 
 /// Which document, as of when.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -40,7 +40,8 @@ struct DocumentView {
     key: String,
     /// The event that changed it last.
     position: Option<Position>,
-    document: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Box<RawValue>>,
     /// Why later events are not in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     parked: Option<Parked>,
@@ -142,7 +143,7 @@ fn view(
     let document = RawValue::from_string(body).map_err(|error| {
         store(ReadModelError::Damaged { place: format!("document {key:?}"), reason: error.to_string() })
     })?;
-    Ok(DocumentView { key: key.to_owned(), position, document, parked })
+    Ok(DocumentView { key: key.to_owned(), position, document: Some(document), parked })
 }
 
 fn store(error: ReadModelError) -> AdminError {
@@ -161,9 +162,16 @@ pub(in crate::web::api) struct DocumentsQuery {
     /// Documents at the most, 1 to 500; more is taken as 500.
     #[serde(default = "limit_default", deserialize_with = "limit")]
     limit: u16,
+    /// Whether each comes with its document, or with its key and position alone.
+    #[serde(default = "with_bodies")]
+    bodies: bool,
     /// Wait until the read model has got to this position.
     #[param(value_type = Option<String>)]
     min_position: Option<MinPosition>,
+}
+
+const fn with_bodies() -> bool {
+    true
 }
 
 #[derive(Debug, Serialize)]
@@ -174,18 +182,18 @@ struct Page {
 
 /// The documents of a build in the order of their keys.
 #[utoipa::path(get, path = "/api/projections/{name}/documents", params(("name" = String, Path), DocumentsQuery),
-    responses((status = 200, description = "`{documents: [{key, position, document}], more}`"),
+    responses((status = 200, description = "`{documents: [{key, position, document?}], more}`: fewer than asked for where they are large; with `more` it goes on `after` the last key"),
     (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
 pub(in crate::web::api) async fn all(
     api: web::Data<Api>,
     name: web::Path<String>,
     query: web::Query<DocumentsQuery>,
 ) -> HttpResponse {
-    let DocumentsQuery { after, build, limit, min_position } = query.into_inner();
+    let DocumentsQuery { after, build, limit, bodies, min_position } = query.into_inner();
     if let Err(answer) = wait_as_operator(&api, &name, min_position).await {
         return answer;
     }
-    match page(&api, &name, build, after, page_len(limit)).await {
+    match page(&api, &name, build, after, page_len(limit), bodies).await {
         Ok(page) => HttpResponse::Ok().json(page),
         Err(error) => refused(&error),
     }
@@ -197,13 +205,30 @@ async fn page(
     build: Option<String>,
     after: Option<String>,
     limit: usize,
+    bodies: bool,
 ) -> Result<Page, AdminError> {
     api.projector.job(name)?;
-    let scan = |build: &str| api.read_models.scan(build, after.clone(), limit + 1);
-    let mut found = of(api, name, build, scan).await?.unwrap_or_default();
-    let more = found.len() > limit;
+    let scan = async |after: Option<String>, limit| {
+        let scan = |build: &str| api.read_models.scan(build, after.clone(), limit);
+        Ok::<_, AdminError>(of(api, name, build.clone(), scan).await?.unwrap_or_default())
+    };
+    // One more than asked for tells whether there is a next page.
+    let mut found = scan(after, limit + 1).await?;
+    let more = match found.last() {
+        None => false,
+        Some(_) if found.len() > limit => true,
+        // It may have ended for its bytes.
+        Some(last) => !scan(Some(last.key.clone()), 1).await?.is_empty(),
+    };
     found.truncate(limit);
-    let documents = found.into_iter().map(|found| view(&found.key, Some(found.position), found.body, None));
+    let documents = found.into_iter().map(|Document { key, position, body }| {
+        let position = Some(position);
+        if bodies {
+            view(&key, position, body, None)
+        } else {
+            Ok(DocumentView { key, position, document: None, parked: None })
+        }
+    });
     Ok(Page { documents: documents.collect::<Result<_, _>>()?, more })
 }
 
@@ -245,7 +270,7 @@ struct CauseView {
 
 /// The events that made a document what it is, in log order.
 #[utoipa::path(get, path = "/api/projections/{name}/why", params(("name" = String, Path), WhyQuery),
-    responses((status = 200, description = "`{events: [{position, stream, revision, name, author, recorded_at, data}], more}`"),
+    responses((status = 200, description = "`{events: [{position, stream, revision, name, author, recorded_at, data}], more}`: fewer than asked for where they are large; with `more` it goes on `after` the last position"),
     (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
 pub(in crate::web::api) async fn why(
     api: web::Data<Api>,
@@ -253,12 +278,9 @@ pub(in crate::web::api) async fn why(
     query: web::Query<WhyQuery>,
 ) -> HttpResponse {
     let WhyQuery { key, after, limit } = query.into_inner();
-    let limit = page_len(limit);
-    // One more than asked for tells whether there is a next page.
-    match api.projector.why(&name, &key, after, limit + 1).await {
-        Ok(causes) => {
-            let events = causes.iter().take(limit).map(CauseView::of).collect();
-            HttpResponse::Ok().json(Causes { events, more: causes.len() > limit })
+    match api.projector.why(&name, &key, after, page_len(limit)).await {
+        Ok((causes, more)) => {
+            HttpResponse::Ok().json(Causes { events: causes.iter().map(CauseView::of).collect(), more })
         }
         Err(error) => refused(&error),
     }
