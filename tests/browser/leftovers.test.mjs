@@ -129,6 +129,28 @@ describe("a room in the background", () => {
   });
 });
 
+describe("a room on show in a tab that is hidden", () => {
+  test("is drawn all the same, and held as far as before, though a frame was due when it was hidden", async () => {
+    await owner.command("hidden-tab", "open_room", { title: "Hidden tab" });
+    const alice = await come("alice", { room: "hidden-tab" });
+    await alice.page.locator("#room-about", { hasText: "here" }).waitFor();
+    await alice.page.evaluate(() => new Promise((resolve) => {
+      requestAnimationFrame(() => requestAnimationFrame(() => {
+        window.requestAnimationFrame = () => 0; // held back from now on
+        window.dispatchEvent(new Event("focus")); // draws what is in sight
+        Object.defineProperty(document, "hidden", { value: true, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+        resolve();
+      }));
+    }));
+    await Promise.all(Array.from({ length: 600 }, (_, number) => owner.command("hidden-tab", "post_message", { text: `line ${number}` })));
+    await owner.command("hidden-tab", "post_message", { text: "the last" });
+    await alice.hears("the last");
+    const count = await alice.message("").count();
+    assert.ok(count <= 500, `${count} are held`);
+  });
+});
+
 describe("small things", () => {
   test("a title with marks on its letters proposes an id that can be read", async () => {
     const alice = await come("alice");
