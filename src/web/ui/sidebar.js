@@ -1,6 +1,7 @@
 // The rooms: list, search, opening one, and the drawer that holds them on a phone.
 
-import { OWN_STREAM, arrange, bareId, byId, idProblem, make, personal, recall, remember, say, shortTime } from "./dom.js";
+import { OWN_STREAM, arrange, bareId, byId, idProblem, make, personal, say, shortTime } from "./dom.js";
+import { SeenCounts } from "./seen-counts.js";
 import { seen } from "./words.js";
 
 const REFRESH_MS = 10_000;
@@ -32,8 +33,7 @@ export class Sidebar {
     this.current = null;
     this.refreshedAt = 0;
     this.timer = null;
-    this.countsKey = `seen-counts:${client.user}`;
-    this.counts = new Map(Object.entries(JSON.parse(recall("localStorage", this.countsKey) ?? "{}")));
+    this.counts = new SeenCounts(client.user);
     this.wireDrawer();
     this.wireForm();
     this.search = byId("room-search");
@@ -159,7 +159,7 @@ export class Sidebar {
     if (this.entries.size > this.rooms.length) this.forget();
     say(byId("rooms-note"), this.note(wanted, shown.length));
     say(byId("drawer-news"), news > 0 ? short(news) : "");
-    remember("localStorage", this.countsKey, JSON.stringify(Object.fromEntries(this.counts)));
+    this.counts.keep();
   }
 
   note(wanted, count) {
@@ -179,17 +179,18 @@ export class Sidebar {
   // as it was not read elsewhere.
   fresh({ room, message_count, last_message }) {
     const isInSight = room === this.current && !document.hidden;
-    if (isInSight || !this.counts.has(room)) this.counts.set(room, message_count);
+    if (isInSight) this.counts.seen(room, message_count);
+    else this.counts.listed(room, message_count);
     const counted = this.on.unread(room);
     if (isInSight) return 0;
     if (counted !== null) return counted;
     const read = this.on.read(room);
     const isKnown = read !== null && last_message;
     if (last_message?.by === this.client.user || (isKnown && read >= last_message.revision)) {
-      this.counts.set(room, message_count);
+      this.counts.seen(room, message_count);
       return 0;
     }
-    return Math.max(isKnown ? 1 : 0, message_count - this.counts.get(room));
+    return Math.max(isKnown ? 1 : 0, this.counts.since(room, message_count));
   }
 
   // Its element stays the same while the list is drawn anew, so that a press on it meets its release.
