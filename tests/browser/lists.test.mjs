@@ -1,9 +1,115 @@
-// What the chat page holds of much, without a page: what was seen of rooms.
+// What the chat page holds of much, without a page: the list of rooms, and what was seen of them.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
+import { PAGE_LEN, RoomList } from "../../src/web/ui/room-list.js";
 import { KEPT_MAX, SeenCounts } from "../../src/web/ui/seen-counts.js";
+
+/** A server's list; `hidden` are rooms that count as places and are not for this person to read. */
+class Listing {
+  constructor(count) {
+    this.rooms = Array.from({ length: count }, (_, number) => `room-${number}`);
+    this.hidden = new Set();
+    this.asked = 0;
+  }
+
+  page({ limit, after }) {
+    this.asked += 1;
+    const from = after === undefined ? 0 : this.rooms.indexOf(after) + 1;
+    const places = this.rooms.slice(from, from + limit);
+    const isMore = from + limit < this.rooms.length;
+    return { rooms: places.filter((room) => !this.hidden.has(room)).map((room) => ({ room })), ...(isMore && { next: places.at(-1) }) };
+  }
+
+  rise(room) {
+    this.rooms = [room, ...this.rooms.filter((other) => other !== room)];
+  }
+
+  get shown() {
+    return this.rooms.filter((room) => !this.hidden.has(room));
+  }
+}
+
+const names = ({ rooms }) => rooms.map(({ room }) => room);
+
+async function held(count, depth) {
+  const server = new Listing(count);
+  const list = new RoomList(async (page) => server.page(page));
+  await list.refresh();
+  while (list.depth < depth) await list.more(PAGE_LEN);
+  return { server, list };
+}
+
+describe("the list of rooms", () => {
+  test("is as the question asked last has it, whichever is answered last", async () => {
+    const questions = [];
+    const list = new RoomList(() => new Promise((resolve, reject) => { questions.push({ resolve, reject }); }));
+    const told = [list.refresh(), list.refresh(), list.refresh()];
+    questions[1].resolve({ rooms: [{ room: "newer" }] });
+    await told[1];
+    questions[0].resolve({ rooms: [{ room: "older" }] });
+    await told[0];
+    assert.deepEqual(names(list), ["newer"]);
+    questions[2].reject(new Error("no answer"));
+    await assert.rejects(told[2]);
+    assert.deepEqual([names(list), list.hasFailed], [["newer"], true]);
+  });
+
+  test("is not said to fail by a question that another one overtook", async () => {
+    const questions = [];
+    const list = new RoomList(() => new Promise((resolve, reject) => { questions.push({ resolve, reject }); }));
+    const told = [list.refresh(), list.refresh()];
+    questions[1].resolve({ rooms: [] });
+    await told[1];
+    questions[0].reject(new Error("no answer"));
+    await assert.rejects(told[0]);
+    assert.equal(list.hasFailed, false);
+  });
+
+  test("has no room that vanished from it, wherever it stood", async () => {
+    const { server, list } = await held(650, 400);
+    for (const room of ["room-3", "room-99", "room-100", "room-250", "room-399"]) server.hidden.add(room);
+    const { asked } = server;
+    for (let page = 0; page < 3; page += 1) {
+      await list.refresh();
+      assert.ok(await list.review());
+    }
+    assert.deepEqual(names(list), server.shown.slice(0, 395));
+    assert.equal(server.asked - asked, 6, "of one page each");
+    while (await list.more(PAGE_LEN));
+    assert.deepEqual(names(list), server.shown);
+    assert.ok(list.isWhole);
+  });
+
+  test("has each room once that comes to its top while the rest is looked at again", async () => {
+    const { server, list } = await held(650, 400);
+    for (const room of ["room-350", "room-600", "room-20"]) {
+      await list.review();
+      server.rise(room);
+      await list.refresh();
+    }
+    assert.deepEqual([...names(list)].sort(), server.rooms.filter((room) => names(list).includes(room)).sort());
+    assert.deepEqual(names(list).slice(0, PAGE_LEN), server.rooms.slice(0, PAGE_LEN));
+    assert.ok(names(list).length >= 400);
+  });
+
+  test("is no longer than its first page where nobody asked for more", async () => {
+    const { server, list } = await held(300, PAGE_LEN);
+    server.rise("room-250");
+    await list.refresh();
+    assert.deepEqual(names(list), server.rooms.slice(0, PAGE_LEN));
+    assert.equal(await list.review(), false);
+    await list.more(PAGE_LEN);
+    assert.deepEqual(names(list), server.rooms.slice(0, 2 * PAGE_LEN));
+  });
+
+  test("is told once of a page that is asked for twice at a time", async () => {
+    const { server, list } = await held(300, PAGE_LEN);
+    assert.deepEqual(await Promise.all([list.more(PAGE_LEN), list.more(PAGE_LEN)]), [true, true]);
+    assert.equal(server.asked, 2);
+  });
+});
 
 describe("what was seen of rooms", () => {
   /** A browser's storage that counts what is written. */
