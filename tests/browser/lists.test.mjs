@@ -1,10 +1,12 @@
-// What the chat page holds of much, without a page: the list of rooms, and what was seen of them.
+// What the chat page holds of much, without a page: the list of rooms, what was seen of them, and what
+// happened to messages that are not held.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { PAGE_LEN, RoomList } from "../../src/web/ui/room-list.js";
 import { KEPT_MAX, SeenCounts } from "../../src/web/ui/seen-counts.js";
+import { ITEMS_MAX, Window } from "../../src/web/ui/window.js";
 
 /** A server's list; `hidden` are rooms that count as places and are not for this person to read. */
 class Listing {
@@ -175,6 +177,55 @@ describe("what was seen of rooms", () => {
       const counts = new SeenCounts("alice");
       counts.listed("den", 5);
       assert.equal(counts.since("den", 5), 0, text);
+    }
+  });
+});
+
+describe("what happens to a message that is not held", () => {
+  /** A window, far from whose end its first message is; `tell` folds one more event. */
+  function far() {
+    const window = new Window("r");
+    let revision = 0;
+    const event = (name, data, by) => ({ name, data, by, revision: revision++, recorded_at: 0 });
+    const tell = (name, data, by = "bob") => window.append(event(name, data, by), true);
+    const first = event("MessagePosted", { text: "the first" }, "bob");
+    for (let number = 0; number < ITEMS_MAX; number += 1) tell("MessagePosted", { text: `line ${number}` });
+    return { window, tell, first };
+  }
+
+  const eventsOf = ({ changes }) => [...changes.values()].reduce((sum, kept) => sum + (kept.size ?? kept.length), 0);
+
+  test("is held as far as it counts, however often it changes, and applied when the message is", () => {
+    const { window, tell, first } = far();
+    for (let time = 0; time < 20_000; time += 1) {
+      tell("ReactionAdded", { target: 0, emoji: "👍" });
+      tell("ReactionRemoved", { target: 0, emoji: "👍" });
+      tell("MessageEdited", { target: 0, text: `wording ${time}` });
+    }
+    tell("ReactionAdded", { target: 0, emoji: "🎉" }, "carol");
+    assert.equal(eventsOf(window), 3);
+    window.isDetached = false;
+    window.prepend([first], false);
+    const [item] = window.items;
+    assert.deepEqual([item.text, [...item.reactions.keys()]], ["wording 19999", ["🎉"]]);
+  });
+
+  test("is bounded where it happens to many, or in many ways to one", () => {
+    for (const target of [() => 0, (number) => -number]) {
+      const { window, tell } = far();
+      for (let number = 0; number < 30_000; number += 1) tell("ReactionAdded", { target: target(number), emoji: "👍" }, `m-${number}`);
+      assert.ok(eventsOf(window) <= 10_000, `${eventsOf(window)} are held`);
+    }
+  });
+
+  test("is nothing after its removal, in whatever order both are told", () => {
+    for (const names of [["ReactionAdded", "MessageEdited", "MessageRedacted"], ["MessageRedacted", "MessageEdited", "ReactionAdded"]]) {
+      const { window, tell, first } = far();
+      for (const name of names) tell(name, { target: 0, text: "another", ...(name === "ReactionAdded" && { emoji: "👍" }) });
+      assert.equal(eventsOf(window), 1);
+      window.prepend([first], false);
+      const [item] = window.items;
+      assert.deepEqual([item.isRemoved, item.reactions.size], [true, 0]);
     }
   });
 });
