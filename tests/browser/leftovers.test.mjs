@@ -189,6 +189,24 @@ describe("small things", () => {
     }
   });
 
+  test("the page of the HTTP API offers to stop what is sent anew while it is read", async () => {
+    const { page } = await come("alice");
+    await page.goto(`${server.url}/docs`);
+    const operation = page.locator(".operation", { has: page.locator(".path", { hasText: /^\/api\/events$/ }) }).first();
+    await operation.locator("summary").click();
+    for (const [name, value] of [["room", "background"], ["name", "RoomOpened"], ["follow", "true"]]) {
+      await operation.getByLabel(name, { exact: true }).fill(value);
+    }
+    const stop = operation.getByRole("button", { name: "Stop reading" });
+    for (let time = 0; time < 2; time += 1) {
+      await operation.getByRole("button", { name: "Send" }).click();
+      await operation.locator("pre", { hasText: "RoomOpened" }).waitFor();
+    }
+    assert.ok(await stop.isVisible());
+    await stop.click();
+    await stop.waitFor({ state: "hidden" });
+  });
+
   test("the types' own imports name files, as Node's way to find modules asks for", async () => {
     const text = await readFile(new URL("../../src/web/ui/client.d.ts", import.meta.url), "utf8");
     const paths = [...text.matchAll(/from "(\.[^"]+)"/g)].map(([, path]) => path);
