@@ -46,6 +46,8 @@ const FILES: &[File] = files! {
     "/ui/message-list.js": SCRIPT "message-list.js",
     "/ui/panel.js": SCRIPT "panel.js",
     "/ui/refusals.js": SCRIPT "refusals.js",
+    "/ui/room-list.js": SCRIPT "room-list.js",
+    "/ui/seen-counts.js": SCRIPT "seen-counts.js",
     "/ui/sidebar.js": SCRIPT "sidebar.js",
     "/ui/standing.js": SCRIPT "standing.js",
     "/ui/status.js": SCRIPT "status.js",

@@ -192,6 +192,30 @@ test("documents are counted once the server answers", async () => {
   await closed(own);
 });
 
+test("how read models stand is shown, and acted upon, while their documents are counted", async () => {
+  const own = await browser.newPage();
+  let [counting, most] = [0, 0];
+  let release;
+  const released = new Promise((resolve) => { release = resolve; });
+  await own.route("**/api/projections?counts=true", async (route) => {
+    counting += 1;
+    most = Math.max(most, counting);
+    await released;
+    counting -= 1;
+    await route.continue();
+  });
+  await own.goto(`${server.url}/admin`);
+  const members = own.locator(".model", { has: own.locator("h2", { hasText: /^members$/ }) });
+  const documents = members.locator(".figures dd").first();
+  await documents.filter({ hasText: "–" }).waitFor();
+  await members.getByRole("button", { name: "Check" }).click();
+  await members.locator(".job .state", { hasText: "the same" }).waitFor();
+  release();
+  await documents.filter({ hasText: "1" }).waitFor();
+  assert.equal(most, 1, "they are counted once at a time");
+  await closed(own);
+});
+
 test("where there are tokens the page asks for an integration's, and acts with it", async () => {
   const guarded = await Server.start({
     prepare: async (made) => {

@@ -129,6 +129,28 @@ describe("a room in the background", () => {
   });
 });
 
+describe("a room on show in a tab that is hidden", () => {
+  test("is drawn all the same, and held as far as before, though a frame was due when it was hidden", async () => {
+    await owner.command("hidden-tab", "open_room", { title: "Hidden tab" });
+    const alice = await come("alice", { room: "hidden-tab" });
+    await alice.page.locator("#room-about", { hasText: "here" }).waitFor();
+    await alice.page.evaluate(() => new Promise((resolve) => {
+      requestAnimationFrame(() => requestAnimationFrame(() => {
+        window.requestAnimationFrame = () => 0; // held back from now on
+        window.dispatchEvent(new Event("focus")); // draws what is in sight
+        Object.defineProperty(document, "hidden", { value: true, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+        resolve();
+      }));
+    }));
+    await Promise.all(Array.from({ length: 600 }, (_, number) => owner.command("hidden-tab", "post_message", { text: `line ${number}` })));
+    await owner.command("hidden-tab", "post_message", { text: "the last" });
+    await alice.hears("the last");
+    const count = await alice.message("").count();
+    assert.ok(count <= 500, `${count} are held`);
+  });
+});
+
 describe("small things", () => {
   test("a title with marks on its letters proposes an id that can be read", async () => {
     const alice = await come("alice");
@@ -165,6 +187,24 @@ describe("small things", () => {
       const body = JSON.parse(await operation.locator("textarea").inputValue());
       assert.equal(typeof body.type, "string", path);
     }
+  });
+
+  test("the page of the HTTP API offers to stop what is sent anew while it is read", async () => {
+    const { page } = await come("alice");
+    await page.goto(`${server.url}/docs`);
+    const operation = page.locator(".operation", { has: page.locator(".path", { hasText: /^\/api\/events$/ }) }).first();
+    await operation.locator("summary").click();
+    for (const [name, value] of [["room", "background"], ["name", "RoomOpened"], ["follow", "true"]]) {
+      await operation.getByLabel(name, { exact: true }).fill(value);
+    }
+    const stop = operation.getByRole("button", { name: "Stop reading" });
+    for (let time = 0; time < 2; time += 1) {
+      await operation.getByRole("button", { name: "Send" }).click();
+      await operation.locator("pre", { hasText: "RoomOpened" }).waitFor();
+    }
+    assert.ok(await stop.isVisible());
+    await stop.click();
+    await stop.waitFor({ state: "hidden" });
   });
 
   test("the types' own imports name files, as Node's way to find modules asks for", async () => {

@@ -88,6 +88,19 @@ describe("more rooms than a page of the list", () => {
     });
   });
 
+  test("are shown as far as there is room for them, though most of the list is not for this person to read", async () => {
+    const alice = await come("alice");
+    await alice.page.route("**/api/rooms?*", async (route) => {
+      const response = await route.fetch();
+      const page = await response.json();
+      await route.fulfill({ response, json: { ...page, rooms: page.rooms.filter(({ room }) => room === "needle-in-the-hay") } });
+    });
+    await alice.page.reload();
+    await alice.page.locator('[data-room="needle-in-the-hay"]').waitFor();
+    assert.equal(await alice.page.locator("#rooms-note").isVisible(), false);
+    await alice.page.unrouteAll({ behavior: "ignoreErrors" });
+  });
+
   test("keep their elements while the list is drawn anew, so that a press is a click", async () => {
     await open("pressed");
     const alice = await come("alice");

@@ -200,6 +200,24 @@ describe("a copy of a tab, where no line can be shared,", () => {
   });
 });
 
+describe("a browser that does not say which tabs live", () => {
+  test("has a line, and complains of nothing", async () => {
+    const context = await person();
+    const faults = [];
+    context.on("weberror", (error) => faults.push(error.error().message));
+    const page = await tab(context, {
+      prepare: () => { navigator.locks.query = () => Promise.reject(new Error("not to be had")); },
+    });
+    await isReady(page);
+    const room = await openRoom();
+    await follow(page, room);
+    await say(room, "all the same");
+    await hears(page, "all the same");
+    assert.equal(await role(page), "leader");
+    assert.deepEqual(faults, []);
+  });
+});
+
 describe("two browsers that hold the same session, as copies of one machine do,", () => {
   test("have a line each after the first exchange", async () => {
     const one = await person();

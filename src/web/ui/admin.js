@@ -38,6 +38,7 @@ const outcomes = new Map(); // what came of a key that was tried again, by read 
 const moves = new Map(); // how far builds were, and since when
 const cards = new Map();
 let countedAt = -Infinity;
+let isCounting = false;
 
 const figure = (value) => (typeof value === "number" ? number.format(value) : value ?? "–");
 const several = (count, what) => `${number.format(count)} ${what}${count === 1 ? "" : "s"}`;
@@ -357,17 +358,27 @@ function together(standings, reasons) {
   return { once, lines };
 }
 
+// Asked for beside how the read models stand, which waits for no count; once at a time.
+async function count() {
+  if (isCounting || performance.now() - countedAt < COUNT_EVERY_MS) return;
+  isCounting = true;
+  try {
+    for (const { name, documents } of await ask("/api/projections?counts=true")) {
+      if (documents !== undefined) counts.set(name, documents);
+    }
+    countedAt = performance.now();
+  } catch { /* the next look asks again, and says what is wrong */ }
+  isCounting = false;
+}
+
 async function refresh() {
-  const count = performance.now() - countedAt > COUNT_EVERY_MS;
-  const standings = await ask(`/api/projections?counts=${count}`);
-  if (count) countedAt = performance.now();
+  const standings = await ask("/api/projections?counts=false");
+  count();
   const health = await ask("/api/health");
   const { once, lines } = together(standings, health.reasons ?? []);
   byId("health").className = health.status === "ok" ? "health" : "health bad";
   byId("health").textContent = health.status === "ok" ? "All is well" : lines.join(" · ") || health.status;
   for (const standing of standings) {
-    if (standing.documents !== undefined) counts.set(standing.name, standing.documents);
-    delete standing.documents;
     delete standing.events;
     if (standing.parked === 0) letters.delete(standing.name);
     else await readLetters(standing.name);

@@ -222,7 +222,7 @@ export class Conversation extends Emitter {
       type: "message", key: `pending-${id}`, id, by: this.me, at: new Date(createdAt), text: wordsOf(name, data), kind: data.kind ?? "text",
       name, target: this.isOf(epoch) ? data.target : undefined, isWriting: data.text !== undefined, expiredBy, replyTo,
       threadRoot: this.window.byRevision.get(replyTo)?.threadRoot ?? replyTo,
-      version: 0, reactions: new Map(), changes: [], state,
+      version: 0, reactions: new Map(), changes: new Map(), state,
     };
   }
 

@@ -123,7 +123,8 @@ class Operation {
 
   async send() {
     this.ending?.abort();
-    this.ending = new AbortController();
+    const ending = new AbortController();
+    this.ending = ending;
     const { url, init } = this.request();
     const output = make("pre", "", "…");
     const line = make("p", "", `${init.method} ${url}`);
@@ -131,18 +132,18 @@ class Operation {
     this.stop.hidden = false;
     const startedAt = performance.now();
     try {
-      const answer = await fetch(url, { ...init, signal: this.ending.signal });
+      const answer = await fetch(url, { ...init, signal: ending.signal });
       const took = Math.round(performance.now() - startedAt);
       line.replaceChildren(make("span", answer.ok ? "status-good" : "status-bad", `${answer.status} ${answer.statusText}`),
         ` in ${took} ms · ${answer.headers.get("content-type") ?? "no body"}`);
-      await this.show(answer, output);
+      await this.show(answer, output, ending);
     } catch (error) {
       if (error.name !== "AbortError") output.textContent = `Not answered: ${error.message}`;
     }
-    this.stop.hidden = true;
+    if (this.ending === ending) this.stop.hidden = true; // else it stops what was sent since
   }
 
-  async show(answer, output) {
+  async show(answer, output, ending) {
     const isJson = /json\b/.test(answer.headers.get("content-type") ?? "") && !/ndjson/.test(answer.headers.get("content-type"));
     output.textContent = "";
     const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
@@ -151,7 +152,7 @@ class Operation {
       text += part.value;
       output.textContent = text;
       if (text.length > SHOWN_CHARS_MAX) {
-        this.ending.abort();
+        ending.abort();
         output.textContent = `${text.slice(0, SHOWN_CHARS_MAX)}\n… cut off here`;
         return;
       }

@@ -1,17 +1,22 @@
 // The rooms: list, search, opening one, and the drawer that holds them on a phone.
 
-import { OWN_STREAM, arrange, bareId, byId, idProblem, make, personal, recall, remember, say, shortTime } from "./dom.js";
+import { OWN_STREAM, arrange, bareId, byId, idProblem, make, personal, say, shortTime } from "./dom.js";
+import { PAGE_LEN, RoomList } from "./room-list.js";
+import { SeenCounts } from "./seen-counts.js";
 import { seen } from "./words.js";
 
 const REFRESH_MS = 10_000;
 const REFRESH_GAP_MS = 1_000;
 const UNAUTHORIZED = 401;
-const PAGE_LEN = 100;
 /** Pages are larger where all rooms are asked for, because one is looked for. */
 const SEARCHED_PAGE_LEN = 500;
 const SEARCHED_PAGES_MAX = 40;
 /** So far from the end of the list the next page is asked for. */
 const NEXT_PX = 300;
+/** Little of the list may be for this person to read: so deep it is gone through by itself, */
+const FILLED_DEPTH_MAX = 2_000;
+/** and so much deeper with each scroll. */
+const SCROLLED_DEPTH_MAX = 1_000;
 
 export class Sidebar {
   /**
@@ -23,18 +28,14 @@ export class Sidebar {
   constructor(client, on) {
     this.client = client;
     this.on = on;
-    this.rooms = []; // in the server's order, as far as it was asked for them
-    this.next = undefined; // where the list goes on
-    this.hasGoneOn = false; // past the first page
-    this.isLoading = false;
+    this.list = new RoomList((page) => client.api.rooms(page));
     this.isSearching = false;
     this.isPressed = false;
     this.entries = new Map(); // room -> { element, signature }
     this.current = null;
     this.refreshedAt = 0;
     this.timer = null;
-    this.countsKey = `seen-counts:${client.user}`;
-    this.counts = new Map(Object.entries(JSON.parse(recall("localStorage", this.countsKey) ?? "{}")));
+    this.counts = new SeenCounts(client.user);
     this.wireDrawer();
     this.wireForm();
     this.search = byId("room-search");
@@ -43,7 +44,7 @@ export class Sidebar {
       this.findAll();
     });
     this.scroller = byId("rooms").parentElement;
-    this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
+    this.scroller.addEventListener("scroll", () => this.fill(this.list.depth + SCROLLED_DEPTH_MAX), { passive: true });
     this.search.addEventListener("keydown", (event) => this.searchKey(event));
     byId("rooms").addEventListener("click", (event) => {
       const room = event.target.closest("button")?.dataset.room;
@@ -52,8 +53,12 @@ export class Sidebar {
     byId("rooms").addEventListener("keydown", (event) => this.moveFocus(event));
     byId("rooms").addEventListener("pointerdown", ({ button: which }) => { this.isPressed = which === 0; });
     for (const name of ["pointerup", "pointercancel", "blur"]) window.addEventListener(name, () => this.isPressed && setTimeout(() => this.released()));
-    setInterval(() => document.hidden || this.refresh(), REFRESH_MS);
+    setInterval(() => document.hidden || this.keepUp(), REFRESH_MS);
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
+  }
+
+  get rooms() {
+    return this.list.rooms;
   }
 
   released() {
@@ -95,52 +100,42 @@ export class Sidebar {
     this.timer = null;
     this.refreshedAt = Date.now();
     try {
-      const { rooms, next } = await this.client.api.rooms({ limit: PAGE_LEN });
-      // What was asked for beyond the first page stays behind it.
-      const isNew = new Set(rooms.map(({ room }) => room));
-      const rest = next === undefined ? [] : this.rooms.filter(({ room }) => !isNew.has(room));
-      if (next === undefined || !this.hasGoneOn) this.next = next;
-      this.rooms = [...rooms, ...rest];
-      this.hasFailed = false;
+      await this.list.refresh();
     } catch ({ status }) {
       // The banner tells of the connection; the list stays as it was.
-      this.hasFailed = true;
       if (status === UNAUTHORIZED) this.on.unauthorized();
     }
     this.draw();
     this.on.listed();
-    this.findAll();
+    if (this.search.value.trim() !== "") this.findAll();
+    else this.fill(FILLED_DEPTH_MAX);
   }
 
-  // The next rooms of the list; false when there are none, or none to be had now.
+  // Where more than the first page is held, the rest is looked at again as well, if not as often.
+  async keepUp() {
+    await this.refresh();
+    if (!await this.list.review()) return;
+    this.draw();
+    this.on.listed();
+  }
+
   async more(limit) {
-    if (this.isLoading || this.next === undefined) return false;
-    this.isLoading = this.hasGoneOn = true;
-    try {
-      const { rooms, next } = await this.client.api.rooms({ limit, after: this.next });
-      const known = new Set(this.rooms.map(({ room }) => room));
-      this.rooms.push(...rooms.filter(({ room }) => !known.has(room)));
-      this.next = next;
-      return true;
-    } catch {
-      return false;
-    } finally {
-      this.isLoading = false;
-      this.draw();
-    }
+    const isMore = await this.list.more(limit);
+    this.draw();
+    return isMore;
   }
 
-  async scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    if (scrollHeight - scrollTop - clientHeight < NEXT_PX) await this.more(PAGE_LEN);
+  // As far as the list is in sight, and a little beyond.
+  async fill(depthMax) {
+    const isEndNear = () => this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight < NEXT_PX;
+    while (!this.list.isWhole && this.list.depth < depthMax && isEndNear() && await this.more(PAGE_LEN));
   }
 
-  // A room that is looked for may be anywhere in the list; and where there are very many that this person may not
-  // follow, a page holds few of those that they may, or none.
+  // A room that is looked for may be anywhere in the list.
   async findAll() {
     if (this.isSearching) return;
     this.isSearching = true;
-    const wantsMore = () => this.search.value.trim() !== "" || this.rooms.length < PAGE_LEN;
+    const wantsMore = () => this.search.value.trim() !== "";
     for (let page = 0; page < SEARCHED_PAGES_MAX && wantsMore(); page += 1) {
       if (!await this.more(SEARCHED_PAGE_LEN)) break;
     }
@@ -162,16 +157,16 @@ export class Sidebar {
     if (this.entries.size > this.rooms.length) this.forget();
     say(byId("rooms-note"), this.note(wanted, shown.length));
     say(byId("drawer-news"), news > 0 ? short(news) : "");
-    remember("localStorage", this.countsKey, JSON.stringify(Object.fromEntries(this.counts)));
+    this.counts.keep();
   }
 
   note(wanted, count) {
     if (count > 0) return "";
-    if (this.isSearching || this.hasFailed === undefined) return "Looking through the rooms…";
-    if (this.hasFailed && (this.rooms.length === 0 || this.next !== undefined)) return "The list of rooms is not to be had now.";
-    if (wanted === "" && this.next === undefined) return "No rooms yet. Open the first one with ＋.";
-    if (wanted === "") return "None of the latest rooms is yours to read. Look for one, or open one with ＋.";
-    return this.next === undefined ? `No room of this name: “${wanted}”.` : `No room of this name among the ${this.rooms.length} latest.`;
+    const { hasFailed, isWhole } = this.list;
+    if (this.isSearching || hasFailed === undefined) return "Looking through the rooms…";
+    if (hasFailed && (this.rooms.length === 0 || !isWhole)) return "The list of rooms is not to be had now.";
+    if (wanted === "") return isWhole ? "No rooms yet. Open the first one with ＋." : "None of the latest rooms is yours to read. Look for one, or open one with ＋.";
+    return isWhole ? `No room of this name: “${wanted}”.` : `No room of this name among the ${this.rooms.length} latest.`;
   }
 
   forget() {
@@ -183,17 +178,18 @@ export class Sidebar {
   // as it was not read elsewhere.
   fresh({ room, message_count, last_message }) {
     const isInSight = room === this.current && !document.hidden;
-    if (isInSight || !this.counts.has(room)) this.counts.set(room, message_count);
+    if (isInSight) this.counts.seen(room, message_count);
+    else this.counts.listed(room, message_count);
     const counted = this.on.unread(room);
     if (isInSight) return 0;
     if (counted !== null) return counted;
     const read = this.on.read(room);
     const isKnown = read !== null && last_message;
     if (last_message?.by === this.client.user || (isKnown && read >= last_message.revision)) {
-      this.counts.set(room, message_count);
+      this.counts.seen(room, message_count);
       return 0;
     }
-    return Math.max(isKnown ? 1 : 0, message_count - this.counts.get(room));
+    return Math.max(isKnown ? 1 : 0, this.counts.since(room, message_count));
   }
 
   // Its element stays the same while the list is drawn anew, so that a press on it meets its release.

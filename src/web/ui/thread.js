@@ -82,7 +82,7 @@ export class Thread {
 }
 
 function copyOf(item) {
-  return { ...item, changes: [], reactions: new Map([...item.reactions].map(([emoji, members]) => [emoji, new Set(members)])) };
+  return { ...item, changes: new Map(), reactions: new Map([...item.reactions].map(([emoji, members]) => [emoji, new Set(members)])) };
 }
 
 // A message as the server's lists give it.
@@ -90,7 +90,7 @@ function itemOf({ revision, by, posted_at: at, kind, text, reply_to, thread_root
   // The server keeps those of a removed message, which shows none.
   const given = redacted === undefined ? Object.entries(reactions) : [];
   return {
-    type: "message", key: revision, revision, by, at: new Date(at), version: 0, changes: [], kind, text: personal(text),
+    type: "message", key: revision, revision, by, at: new Date(at), version: 0, changes: new Map(), kind, text: personal(text),
     replyTo: reply_to ?? null, threadRoot: thread_root ?? reply_to ?? null,
     isEdited: edited_at !== undefined, isRemoved: redacted !== undefined, removedBy: redacted?.by,
     reactions: new Map(given.map(([emoji, members]) => [emoji, new Set(members)])),

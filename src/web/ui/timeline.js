@@ -5,6 +5,7 @@ import { MessageList } from "./message-list.js";
 
 const BOTTOM_PX = 48;
 const HISTORY_PX = 400;
+const HIDDEN_MS = 500;
 
 export class Timeline {
   /** @param {object} on those of a `MessageList`, and `atBottom()`: the newest is in sight */
@@ -21,6 +22,8 @@ export class Timeline {
     this.pill.addEventListener("click", () => this.toLatest());
     const observer = new ResizeObserver(() => this.isAtBottom && this.stick());
     for (const element of [this.scroller, ...this.scroller.children]) observer.observe(element);
+    // A frame that was asked for is held back for as long as the page is hidden.
+    document.addEventListener("visibilitychange", () => this.isDue && this.plan());
     this.atMidnight();
   }
 
@@ -45,9 +48,14 @@ export class Timeline {
   due() {
     if (this.isDue) return;
     this.isDue = true;
-    // A hidden page gets no frames; it draws now and then, so that it does not pile up.
-    if (document.hidden) setTimeout(() => this.draw(), 500);
-    else requestAnimationFrame(() => this.draw());
+    this.plan();
+  }
+
+  // A hidden page gets no frames; it draws now and then, so that it does not pile up.
+  plan() {
+    const draw = () => this.isDue && this.draw();
+    if (document.hidden) setTimeout(draw, HIDDEN_MS);
+    else requestAnimationFrame(draw);
   }
 
   arrived() {

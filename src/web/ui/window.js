@@ -7,7 +7,8 @@
 import { bareId, personal } from "./dom.js";
 
 export const ITEMS_MAX = 500;
-const CHANGES_MAX = 5_000;
+/** Of all messages outside the window together, each folded. */
+const CHANGES_MAX = 10_000;
 /** The most different reactions to one message, and of all of them: what is given past that changes nothing, as on the server. */
 const REACTIONS_MAX = 100;
 const REACTED_MAX = 10_000;
@@ -26,7 +27,8 @@ export class Window {
   clear() {
     this.items = []; // ascending by revision
     this.byRevision = new Map();
-    this.changes = new Map(); // target -> events, for targets outside the window
+    this.changes = new Map(); // target -> its changes, for targets outside the window
+    this.changesCount = 0; // of all of them
     this.isInvited = null; // whether only the invited may come, as far as the events tell
     this.told = new Set(); // members whose coming and going the events told
     this.oldest = null; // the lowest revision folded in
@@ -153,18 +155,26 @@ export class Window {
 
   forget(item) {
     this.byRevision.delete(item.revision);
-    if (item.changes.length > 0) this.keep(item.revision, item.changes);
+    if (item.changes.size > 0) this.keep(item.revision, item.changes.values());
   }
 
   keep(target, events) {
-    this.changes.set(target, [...(this.changes.get(target) ?? []), ...events]);
-    if (this.changes.size > CHANGES_MAX) this.changes.delete(this.changes.keys().next().value);
+    const kept = this.take(target);
+    for (const event of events) foldChange(kept, event);
+    this.changes.set(target, kept);
+    this.changesCount += kept.size;
+    while (this.changesCount > CHANGES_MAX) this.take(this.changes.keys().next().value);
+  }
+
+  take(target) {
+    const kept = this.changes.get(target) ?? new Map();
+    this.changes.delete(target);
+    this.changesCount -= kept.size;
+    return kept;
   }
 
   applyKept(item) {
-    const kept = this.changes.get(item.revision);
-    if (!kept) return;
-    this.changes.delete(item.revision);
+    const kept = [...this.take(item.revision).values()];
     kept.sort((one, other) => one.revision - other.revision);
     for (const event of kept) this.apply(item, event);
   }
@@ -177,7 +187,7 @@ export class Window {
   }
 
   apply(item, event) {
-    item.changes.push(event);
+    foldChange(item.changes, event);
     item.version += 1;
     if (item.isRemoved) return; // for good: it shows no reactions and takes none
     const { emoji } = event.data;
@@ -244,7 +254,7 @@ export class Window {
       by: event.by,
       at: new Date(event.occurred_at ?? event.recorded_at),
       version: 0,
-      changes: [],
+      changes: new Map(),
       reactions: new Map(),
     };
     if (event.name !== "MessagePosted") {
@@ -277,6 +287,15 @@ export class Window {
       default: return `${this.nameOf(by)}: ${name}`; // a newer server may say more
     }
   }
+}
+
+// The last wording counts, the last of each reaction of each member, and of a removed message only that it is removed.
+function foldChange(changes, event) {
+  const { name, by, revision, data: { emoji } } = event;
+  if (changes.has("MessageRedacted")) return;
+  if (name === "MessageRedacted") changes.clear();
+  const what = emoji === undefined ? name : `${by} ${emoji}`;
+  if (!(changes.get(what)?.revision > revision)) changes.set(what, event);
 }
 
 function takesReaction({ reactions }, emoji) {

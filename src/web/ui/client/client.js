@@ -374,10 +374,12 @@ export class Client extends Emitter {
     this.#outbox.adopt((owner) => owner === tab || !this.#isShared);
   }
 
-  // What tabs left behind that are gone is this tab's to send, as it holds the line.
+  // What tabs left behind that are gone is this tab's to send, as it holds the line. Where the browser does not
+  // say which are, it stays stored until the next one goes.
   async #adoptOrphans(space) {
-    const { held = [] } = await navigator.locks.query();
-    const alive = new Set(held.map(({ name }) => name));
+    const locks = await navigator.locks.query().catch(() => null);
+    if (locks === null) return;
+    const alive = new Set((locks.held ?? []).map(({ name }) => name));
     await this.#outbox.adopt((owner) => !alive.has(`${space}:tab:${owner}`));
   }
 
