@@ -178,6 +178,21 @@ describe("small things", () => {
     }), "🇩🇪");
   });
 
+  test("the last words of a room have the list's width where no number is beside them", async () => {
+    await owner.command("wide", "open_room", { title: "Wide" });
+    await owner.command("wide", "post_message", { text: "words without end ".repeat(20) });
+    const alice = await come("alice");
+    const right = async (part) => {
+      const { x, width } = await alice.page.locator(`[data-room="wide"] ${part}`).boundingBox();
+      return x + width;
+    };
+    assert.ok(await right(".room-last") >= await right(".room-at") - 1);
+    await owner.command("wide", "post_message", { text: "more of them ".repeat(20) });
+    const count = alice.page.locator('[data-room="wide"] .count');
+    await count.waitFor();
+    assert.ok(await right(".room-last") <= (await count.boundingBox()).x);
+  });
+
   test("the page of the HTTP API proposes bodies that are messages", async () => {
     const alice = await come("alice");
     await alice.page.goto(`${server.url}/docs`);
