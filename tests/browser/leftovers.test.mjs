@@ -193,6 +193,19 @@ describe("small things", () => {
     assert.ok(await right(".room-last") <= (await count.boundingBox()).x);
   });
 
+  test("a long text that was refused leaves the screen to what others say", async () => {
+    await owner.command("refused-long", "open_room", { title: "Refused, long" });
+    const alice = await come("alice", { room: "refused-long" });
+    await alice.join();
+    await owner.command("refused-long", "post_message", { text: "said before" });
+    await alice.hears("said before");
+    await alice.say("x".repeat(9_000));
+    const refused = alice.page.locator(".message.refused");
+    await refused.waitFor();
+    assert.ok((await refused.boundingBox()).height < 300);
+    assert.ok(await alice.message("said before").evaluate((element) => element.getBoundingClientRect().top > 0));
+  });
+
   test("the page of the HTTP API proposes bodies that are messages", async () => {
     const alice = await come("alice");
     await alice.page.goto(`${server.url}/docs`);
