@@ -206,6 +206,17 @@ describe("small things", () => {
     assert.ok(await alice.message("said before").evaluate((element) => element.getBoundingClientRect().top > 0));
   });
 
+  test("a member with a long name is told all the same which of the members is meant", async () => {
+    await owner.command("long-name", "open_room", { title: "Long name" });
+    const alice = await come("alice", { room: "long-name" });
+    await alice.join();
+    await alice.say("/nick Alice of the Wonderland with a rather long name indeed");
+    await alice.page.click("#members-open");
+    const about = alice.page.locator(".member .dim", { hasText: "you · alice" });
+    await about.waitFor();
+    assert.ok(await about.evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth));
+  });
+
   test("the page of the HTTP API proposes bodies that are messages", async () => {
     const alice = await come("alice");
     await alice.page.goto(`${server.url}/docs`);
