@@ -178,6 +178,45 @@ describe("small things", () => {
     }), "🇩🇪");
   });
 
+  test("the last words of a room have the list's width where no number is beside them", async () => {
+    await owner.command("wide", "open_room", { title: "Wide" });
+    await owner.command("wide", "post_message", { text: "words without end ".repeat(20) });
+    const alice = await come("alice");
+    const right = async (part) => {
+      const { x, width } = await alice.page.locator(`[data-room="wide"] ${part}`).boundingBox();
+      return x + width;
+    };
+    assert.ok(await right(".room-last") >= await right(".room-at") - 1);
+    await owner.command("wide", "post_message", { text: "more of them ".repeat(20) });
+    const count = alice.page.locator('[data-room="wide"] .count');
+    await count.waitFor();
+    assert.ok(await right(".room-last") <= (await count.boundingBox()).x);
+  });
+
+  test("a long text that was refused leaves the screen to what others say", async () => {
+    await owner.command("refused-long", "open_room", { title: "Refused, long" });
+    const alice = await come("alice", { room: "refused-long" });
+    await alice.join();
+    await owner.command("refused-long", "post_message", { text: "said before" });
+    await alice.hears("said before");
+    await alice.say("x".repeat(9_000));
+    const refused = alice.page.locator(".message.refused");
+    await refused.waitFor();
+    assert.ok((await refused.boundingBox()).height < 300);
+    assert.ok(await alice.message("said before").evaluate((element) => element.getBoundingClientRect().top > 0));
+  });
+
+  test("a member with a long name is told all the same which of the members is meant", async () => {
+    await owner.command("long-name", "open_room", { title: "Long name" });
+    const alice = await come("alice", { room: "long-name" });
+    await alice.join();
+    await alice.say("/nick Alice of the Wonderland with a rather long name indeed");
+    await alice.page.click("#members-open");
+    const about = alice.page.locator(".member .dim", { hasText: "you · alice" });
+    await about.waitFor();
+    assert.ok(await about.evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth));
+  });
+
   test("the page of the HTTP API proposes bodies that are messages", async () => {
     const alice = await come("alice");
     await alice.page.goto(`${server.url}/docs`);
