@@ -12,9 +12,11 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 
 use self::claims::{Audience, Shown};
 pub use self::claims::{Claims, Kind};
+pub use self::seal::Seal;
 
 mod claims;
 mod hs256;
+mod seal;
 
 /// The fewest bytes of a key: as many as the digest has (RFC 7518, 3.2).
 pub const KEY_BYTES_MIN: usize = 32;
@@ -138,6 +140,7 @@ pub struct Keys {
     validation: Validation,
     /// What a token names that is for this server, if it says whom it is for.
     audience: Option<String>,
+    seal: Seal,
 }
 
 impl fmt::Debug for Keys {
@@ -169,7 +172,13 @@ impl Keys {
             decoding: DecodingKey::from_secret(secret),
             validation,
             audience: None,
+            seal: Seal::of(secret),
         }
+    }
+
+    /// Seals what clients are to hand back and not to read.
+    pub fn seal(&self) -> &Seal {
+        &self.seal
     }
 
     /// The same, for tokens too that name this as whom they are for; empty for none.

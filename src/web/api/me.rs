@@ -7,7 +7,7 @@ use dramatis_events::{EntityId, MemberId, Revision, StreamId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::reading::{PageQuery, answer, marked_where, pack_number};
+use super::reading::{PageQuery, answer, marked_where, pack_number, sealed_place};
 use super::{Api, refused};
 use crate::auth::Pass;
 use crate::domain::user::{Profile, UserState};
@@ -88,6 +88,7 @@ pub(super) async fn me(
         let read = |id: &EntityId| read.get(id).copied();
         let rooms = joined.into_iter().filter(|joined| opens(&joined.id));
         let rooms = rooms.map(|Joined { id, room, member }| Mine { room, member, read: read(&id) }).collect();
+        let next = next.and_then(|next| sealed_place(&api, next));
         HttpResponse::Ok().json(Me { user, profile, invitations, rooms, next })
     });
     OF.into_iter().fold(answer, |answer, projection| marked_where(&api, projection, concerned, answer))

@@ -1,5 +1,6 @@
 //! What all queries share: how much a page holds, waiting for one's own write, places in pages.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -261,7 +262,7 @@ impl PageQuery {
         api: &Api,
         projections: &[&str],
     ) -> Result<(Option<Place>, usize), HttpResponse> {
-        let place = self.place().map_err(|why| problem(ErrorCode::Malformed, why))?;
+        let place = self.place(api).map_err(|why| problem(ErrorCode::Malformed, why))?;
         for projection in projections {
             wait(api, projection, self.min_position).await?;
         }
@@ -274,13 +275,14 @@ impl PageQuery {
         api: &Api,
         projection: &str,
     ) -> Result<(Option<Place>, usize), HttpResponse> {
-        let place = self.place().map_err(|why| problem(ErrorCode::Malformed, why))?;
+        let place = self.place(api).map_err(|why| problem(ErrorCode::Malformed, why))?;
         wait_as_operator(api, projection, self.min_position).await?;
         Ok(place)
     }
 
-    fn place(&self) -> Result<(Option<Place>, usize), String> {
-        let after = self.after.as_deref().map(unpack_number).transpose()?;
+    fn place(&self, api: &Api) -> Result<(Option<Place>, usize), String> {
+        let after = self.after.as_deref().map(|after| opened_place(api, after));
+        let after = after.map(|place| unpack_number(&place)).transpose()?;
         Ok((after, page_len(self.limit)))
     }
 }
@@ -295,6 +297,27 @@ pub(super) fn page(
         Ok((items, next))
     });
     answer(packed, |(items, next)| then(items, next))
+}
+
+/// What a place begins with that is sealed: none does that is not.
+const SEALED: char = '.';
+
+/// Where a list goes on that not all may read all of: what stands there may be what this reader may not, so
+/// where there are tokens nobody can read it.
+pub(super) fn sealed_place(api: &Api, place: String) -> Option<String> {
+    match &api.stage.keys {
+        Some(keys) => keys.seal().seal(&place).map(|sealed| format!("{SEALED}{sealed}")),
+        None => Some(place),
+    }
+}
+
+/// The place that a client handed back; one that was sealed by somebody else stays as it is.
+pub(super) fn opened_place<'a>(api: &Api, place: &'a str) -> Cow<'a, str> {
+    let sealed = place.strip_prefix(SEALED).zip(api.stage.keys.as_ref());
+    match sealed.and_then(|(sealed, keys)| keys.seal().open(sealed)) {
+        Some(opened) => opened.into(),
+        None => place.into(),
+    }
 }
 
 /// A place in a list that is sorted by a number, as clients hand it back.

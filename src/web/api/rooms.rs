@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::reading::{
-    MinPosition, absent, answer, limit, limit_default, marked, marked_where, nowhere, page_len, wait,
+    MinPosition, absent, answer, limit, limit_default, marked, marked_where, nowhere, opened_place, page_len,
+    sealed_place, wait,
 };
 use super::{Api, ask, problem, titled};
 use crate::actors::answer::Accepted;
@@ -142,7 +143,8 @@ pub(super) async fn list(
         Order::Activity => RoomOrder::Activity,
         Order::Title => RoomOrder::Title,
     };
-    let after = match query.after.as_deref().map(|text| unpack(text, order)).transpose() {
+    let after = query.after.as_deref().map(|after| opened_place(&api, after));
+    let after = match after.map(|place| unpack(&place, order)).transpose() {
         Ok(after) => after,
         Err(why) => return problem(ErrorCode::Malformed, why),
     };
@@ -153,7 +155,7 @@ pub(super) async fn list(
         None => queries::rooms(&*api.read_models, "main", order, after, limit).await,
     };
     let answer = answer(found, |Listing { items, next }| {
-        let page = Rooms { rooms: items, next: next.map(|place| pack(&place)) };
+        let page = Rooms { rooms: items, next: next.and_then(|place| sealed_place(&api, pack(&place))) };
         HttpResponse::Ok().json(page)
     });
     marked_where(&api, "rooms", |_| true, answer)
