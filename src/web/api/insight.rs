@@ -23,8 +23,8 @@ struct Page {
     next: Option<String>,
 }
 
-fn activity(found: Result<Listing, ReadModelError>) -> HttpResponse {
-    page(found, |activity, next| HttpResponse::Ok().json(Page { activity, next }))
+fn activity(api: &Api, found: Result<Listing, ReadModelError>) -> HttpResponse {
+    page(api, found, |activity, next| HttpResponse::Ok().json(Page { activity, next }))
 }
 
 /// What members did in a room, the one who did something last first; those who left, too.
@@ -45,7 +45,7 @@ pub(super) async fn of_room(
     if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
         return answer;
     }
-    let answer = activity(found);
+    let answer = activity(&api, found);
     marked(&api, "activity", stream.as_str(), answer)
 }
 
@@ -65,10 +65,13 @@ pub(super) async fn of_user(
         Err(answer) => return answer,
     };
     let found = insight::activity_of_member(&*api.read_models, "main", &user, after, limit).await;
-    let answer = activity(found.map(|found| match request.extensions().get::<Pass>() {
-        Some(pass) => opened(pass, found),
-        None => found,
-    }));
+    let answer = activity(
+        &api,
+        found.map(|found| match request.extensions().get::<Pass>() {
+            Some(pass) => opened(pass, found),
+            None => found,
+        }),
+    );
     // Whole rooms that wait, and this member in one.
     let concerned = |key: &str| key.split_once('/').is_none_or(|(_, member)| member == user.as_str());
     marked_where(&api, "activity", concerned, answer)
@@ -135,7 +138,7 @@ pub(super) async fn statistics(
     if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
         return answer;
     }
-    let answer = answer(found, |Listing { items, next }| {
+    let answer = answer(&api, found, |Listing { items, next }| {
         HttpResponse::Ok().json(Hours { hours: items, more: next.is_some() })
     });
     marked(&api, "statistics", stream.as_str(), answer)
