@@ -290,6 +290,7 @@ fn user_limits(config: &Config) -> UserLimits {
         avatar_chars_max: config.user.avatar_chars_max,
         device_chars_max: config.user.device_chars_max,
         invitations_max: config.user.invitations_max,
+        invitations_per_inviter_max: config.user.invitations_per_inviter_max,
     }
 }
 
