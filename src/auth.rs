@@ -22,6 +22,8 @@ mod seal;
 pub const KEY_BYTES_MIN: usize = 32;
 /// A token is taken this much before its time, seconds: who mints one for now may have a clock that is ahead.
 const NOT_BEFORE_LEEWAY_S: u64 = 10;
+/// What a token may say that it is (RFC 7519, 5.1; RFC 9068, 2.1).
+const TYPES: [&str; 2] = ["JWT", "at+jwt"];
 /// What stands for the own stream of a token's user among the rooms that it names. No room is called so.
 const OWN: &str = "me";
 /// The most rooms that a token may name.
@@ -94,6 +96,12 @@ pub enum TokenError {
          server says"
     )]
     Audience,
+    /// It asks for what only those may leave out who know it (RFC 7515, 4.1.11); nothing of it is known here.
+    #[error("the token's header has crit, and this server knows no extension: leave it out")]
+    Critical,
+    /// It says that it is something else, signed with this key for another purpose.
+    #[error("the token's header has another typ than JWT or at+jwt: leave it out, or say one of these")]
+    Type,
     /// None was shown.
     #[error("a token is wanted here, and none came")]
     Missing,
@@ -192,8 +200,8 @@ impl Keys {
         // An unknown algorithm is no matter of claims.
         jsonwebtoken::decode_header(token).map_err(|_| TokenError::Bad)?;
         let read = jsonwebtoken::decode::<Shown>(token, &self.decoding, &self.validation);
-        let Shown { claims: Claims { sub, exp, kind, rooms }, nbf, aud } = match read {
-            Ok(read) => read.claims,
+        let (header, Shown { claims: Claims { sub, exp, kind, rooms }, nbf, aud }) = match read {
+            Ok(read) => (read.header, read.claims),
             Err(error) => {
                 return Err(match error.kind() {
                     ErrorKind::Json(_) | ErrorKind::MissingRequiredClaim(_) => TokenError::Claims,
@@ -201,6 +209,13 @@ impl Keys {
                 });
             }
         };
+        if header.crit.is_some() {
+            return Err(TokenError::Critical);
+        }
+        let is_ours = |typ: &String| TYPES.iter().any(|ours| ours.eq_ignore_ascii_case(typ));
+        if !header.typ.as_ref().is_none_or(is_ours) {
+            return Err(TokenError::Type);
+        }
         let of_sub = Kind::of(&sub).ok_or(TokenError::Claims)?;
         let too_many = rooms.as_ref().is_some_and(|rooms| rooms.len() > ROOMS_MAX);
         if kind.unwrap_or(Kind::User) != of_sub || too_many {
@@ -317,6 +332,30 @@ mod tests {
             assert_eq!(check(audience, serde_json::json!({"aud": aud})), taken, "{audience:?} {aud}");
         }
         assert_eq!(check("chat", serde_json::json!({})), Ok(()), "it says nothing of whom it is for");
+    }
+
+    #[test]
+    fn a_token_of_another_type_or_with_what_is_critical_is_not_taken() {
+        let keys = keys("one secret");
+        let check = |header: Header| {
+            let token = jsonwebtoken::encode(&header, &claims("alice", None), &keys.encoding).unwrap();
+            keys.verify(&token, NOW).map(drop)
+        };
+        let plain = || Header::new(Algorithm::HS256);
+        for (typ, taken) in [
+            (None, Ok(())),
+            (Some("JWT"), Ok(())),
+            (Some("jwt"), Ok(())),
+            (Some("at+JWT"), Ok(())),
+            (Some("application/at+jwt"), Err(TokenError::Type)),
+            (Some("logout+jwt"), Err(TokenError::Type)),
+            (Some(""), Err(TokenError::Type)),
+        ] {
+            assert_eq!(check(Header { typ: typ.map(str::to_owned), ..plain() }), taken, "{typ:?}");
+        }
+        for crit in [vec![], vec!["exp".to_owned()]] {
+            assert_eq!(check(Header { crit: Some(crit), ..plain() }), Err(TokenError::Critical));
+        }
     }
 
     #[test]

@@ -144,7 +144,14 @@ pub struct Target {
     /// The server's address
     ///
     /// Where it wants tokens `DRAMATIS_TOKEN` holds that of an integration.
-    #[arg(long, env = "DRAMATIS_URL", default_value = "http://127.0.0.1:7400", value_name = "URL")]
+    #[arg(
+        long,
+        env = "DRAMATIS_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7400",
+        value_name = "URL",
+        value_parser = server_url::Parser
+    )]
     url: ServerUrl,
 }
 

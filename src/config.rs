@@ -235,6 +235,8 @@ pub struct UserConfig {
     pub device_chars_max: usize,
     /// Invitations of one user that wait for an answer.
     pub invitations_max: usize,
+    /// Those of them that come from one person.
+    pub invitations_per_inviter_max: usize,
     /// How long reading is gathered before it is recorded, milliseconds.
     pub seen_every_ms: u64,
     /// Time without a command before a user leaves memory, milliseconds.

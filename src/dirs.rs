@@ -41,6 +41,11 @@ pub fn make_file(path: &Path) -> io::Result<()> {
     File::options().write(true).create(true).truncate(false).mode(FILE_MODE).open(path).map(drop)
 }
 
+/// Makes a file to be read and written, empty even if it is there.
+pub fn create_file(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(path)
+}
+
 /// Puts a small file in place as a whole, for its owner alone. It is not synced: for what does no harm
 /// if an older one is there after a crash.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

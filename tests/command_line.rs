@@ -44,6 +44,31 @@ fn no_server_is_said_with_what_to_do() {
     }
 }
 
+#[test]
+fn a_password_is_not_told_in_a_mistake() {
+    let (_held, url) = nobody();
+    let place = tempfile::tempdir().unwrap();
+    let with_password = url.replace("http://", "http://me:s3cret@");
+    let secure = with_password.replace("http:", "https:");
+    let config = file(place.path(), "my.toml", "[read_models.mongodb]\nuri = \"mongodb://app:s3cret@db/\n");
+    let config = config.to_str().unwrap();
+    for (command, part) in [
+        (["events", "read", "--url", with_password.as_str()].as_slice(), url.as_str()),
+        (&["events", "read", "--url", secure.as_str()], "expected http://host:port"),
+        (&["serve"], "unknown key read_models.mongodb.url (from environment variable"),
+        (&["log", "info"], "unknown key read_models.mongodb.url (from environment variable"),
+        (&["log", "info", "--config", config], "my.toml is no valid TOML: line 2, column "),
+        (&["events", "read", "--help"], "[env: DRAMATIS_URL]"),
+    ] {
+        let mut process = dramatis();
+        process.args(command).current_dir(place.path()).env("DRAMATIS_URL", &with_password);
+        process.env("DRAMATIS__READ_MODELS__MONGODB__URL", "mongodb://app:s3cret@db/");
+        let output = process.output().unwrap();
+        let said = told(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(part) && !said.contains("s3cret"), "{command:?}: {said}");
+    }
+}
+
 /// It takes connections, as the kernel does for whoever listens, and reads none.
 #[test]
 fn a_port_that_says_nothing_is_no_server() {
@@ -147,9 +172,7 @@ fn bad_settings_are_named_with_value_origin_and_what_is_allowed() {
     let unknown = file(dir.path(), "b.toml", "[socket]\nheart_beat_ms = 5000\n");
     let path = unknown.to_str().unwrap();
     let told = serve(&["--config", path], &[]);
-    assert!(
-        told.starts_with(&format!("dramatis: unknown key socket.heart_beat_ms = 5000 (from file {path}): "))
-    );
+    assert!(told.starts_with(&format!("dramatis: unknown key socket.heart_beat_ms (from file {path}): ")));
     assert!(told.contains(" heartbeat_ms"), "{told}");
 
     let missing = dir.path().join("missing.toml");

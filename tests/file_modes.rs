@@ -18,6 +18,14 @@ use serde_json::json;
 use support::imports::imported_by_days;
 use support::{Server, dramatis};
 
+/// Files below this directory that are not for their owner alone, wherever they are moved to.
+fn open_files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    files(dir, true, &mut found);
+    let mode = |path: &PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    found.into_iter().map(|(path, _)| path).filter(|path| mode(path) != 0o600).collect()
+}
+
 /// A directory that others may read.
 fn open_dir(parent: &Path, name: &str) -> PathBuf {
     let dir = parent.join(name);
@@ -88,6 +96,10 @@ fn nothing_is_readable_for_others_in_a_directory_that_is() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&segments[0], bytes).unwrap();
+    for dir in [&data, &store, &into] {
+        let open = open_files(dir);
+        assert!(open.is_empty() && std::fs::read_dir(dir).unwrap().next().is_some(), "{dir:?}: {open:?}");
+    }
     // As a log that an administrator copied there may be.
     std::fs::set_permissions(data.join("log"), Permissions::from_mode(0o755)).unwrap();
     run(&["log", "repair", "--cut", "--data", data_text]);

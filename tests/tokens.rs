@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use guarded::{briefly, hello, mint, start};
 use serde_json::{Value, json};
-use support::{Server, dramatis};
+use support::{Client, Server, dramatis, serve};
 
 #[test]
 fn a_client_is_who_its_token_says() {
@@ -36,6 +36,26 @@ fn a_client_is_who_its_token_says() {
     ] {
         assert_eq!(guarded.hello(&bad).closed(), 4501, "{bad}");
     }
+    let operator = mint(&guarded.key, &["--user", "integration:metrics", "--for", "1h"]);
+    let metrics = guarded.request("GET /metrics", &operator, "").1;
+    let counted = r#"dramatis_refusals_total{of="message",code="forbidden"} 3"#;
+    assert!(metrics.as_str().unwrap().contains(counted), "{metrics}");
+}
+
+#[test]
+fn whoever_has_no_token_writes_nothing_to_the_log() {
+    let guarded = start(&[]);
+    let (data, said) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let mut command = serve(data.path());
+    command.env("DRAMATIS__AUTH__TOKEN_KEY_FILE", &guarded.key).env_remove("RUST_LOG");
+    let started = command.stderr(said.reopen().unwrap()).spawn().unwrap();
+    let server = Server::once_it_listens(started).unwrap();
+    let mut client = Client::connect(server.address);
+    client.send(&hello("no-token"));
+    assert_eq!(client.closed(), 4501);
+    assert_eq!(server.terminate(), Some(0));
+    let said = std::fs::read_to_string(said.path()).unwrap();
+    assert!(!said.is_empty() && !said.contains("hello"), "{said}");
 }
 
 #[test]

@@ -12,9 +12,12 @@
 mod guarded;
 mod support;
 
+use std::time::Instant;
+
 use guarded::{Guarded, briefly, mint, start};
 use serde_json::{Value, json};
 use support::http::{Answer, Events, Request};
+use support::{PATIENCE, nobody};
 
 /// A token is asked for anew from the start on, and does not outlive its time by much.
 const SHORT: [(&str, &str); 2] =
@@ -317,6 +320,37 @@ fn metrics_are_for_integrations_unless_they_are_opened() {
     assert_eq!(guarded.server.get("/api/health").0, 200);
     let open = start(&[("DRAMATIS__AUTH__OPEN_METRICS", "true")]);
     assert_eq!(read(&open, None), 200);
+}
+
+#[test]
+fn what_is_wrong_inside_is_told_to_integrations_alone() {
+    let (_held, nobody) = nobody();
+    let address = nobody.trim_start_matches("http://");
+    let uri = format!("mongodb://{address}/");
+    let guarded = start(&[
+        ("DRAMATIS__READ_MODELS__ENGINE", "mongodb"),
+        ("DRAMATIS__READ_MODELS__MONGODB__URI", &uri),
+        ("DRAMATIS__READ_MODELS__MONGODB__CONNECT_TIMEOUT_MS", "100"),
+    ]);
+    let token = |arguments: &[&str]| mint(&guarded.key, &[arguments, &["--for", "1h"]].concat());
+    let (alice, operator) = (token(&["--user", "alice"]), token(&["--user", "integration:ops"]));
+    let narrow = token(&["--user", "integration:ops", "--room", "lobby"]);
+    let asked = |path: &str, token: &str| {
+        let answer = ask(&guarded, "GET", path, Some(token).filter(|token| !token.is_empty()), &Value::Null);
+        (answer.status, answer.json().unwrap().to_string())
+    };
+    let started = Instant::now();
+    while !asked("/api/health", &operator).1.contains(address) {
+        assert!(started.elapsed() < PATIENCE, "{}", asked("/api/health", &operator).1);
+    }
+    for token in ["", "no-token", &alice, &narrow] {
+        let (status, health) = asked("/api/health", token);
+        let part = r#""the read-model store does not answer""#;
+        assert!(status == 200 && health.contains("degraded") && health.contains(part), "{health}");
+        assert!(!health.contains(address), "{health}");
+    }
+    let (status, problem) = asked("/api/me", &alice);
+    assert!(status == 503 && problem.contains("unavailable") && !problem.contains(address), "{problem}");
 }
 
 #[test]

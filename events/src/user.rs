@@ -81,7 +81,7 @@ pub enum InvitationOutcome {
     Declined,
     /// The room took it back.
     Withdrawn,
-    /// The user put it away and told nobody.
+    /// The user put it away and told nobody, or it gave way to later ones of who invited.
     Dismissed,
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use dramatis_events::UnixMillis;
 use serde::Deserialize;
 
-use super::{Failure, ServerUrl, Target, http};
+use super::{Failure, ServerUrl, Target, http, output};
 use crate::auth::Claims;
 use crate::clock::{Clock as _, SystemClock, parse_time};
 
@@ -69,7 +69,7 @@ pub(super) fn run(command: Events) -> anyhow::Result<()> {
     };
     let url = &selection.target.url;
     let asked = http::stream(url, "/api/events", &query(&selection, follow));
-    let copied = asked.and_then(|body| copy(&mut body.into_reader(), std::io::stdout().lock()));
+    let copied = asked.and_then(|body| copy(&mut body.into_reader(), output::stdout()));
     copied.map_err(|error| {
         let cut_short = match (error.downcast_ref::<Cut>(), error.downcast_ref()) {
             (Some(_), _) if token_ran_out() => return anyhow::anyhow!(RAN_OUT),

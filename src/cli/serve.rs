@@ -292,6 +292,7 @@ fn user_limits(config: &Config) -> UserLimits {
         avatar_chars_max: config.user.avatar_chars_max,
         device_chars_max: config.user.device_chars_max,
         invitations_max: config.user.invitations_max,
+        invitations_per_inviter_max: config.user.invitations_per_inviter_max,
     }
 }
 
@@ -323,12 +324,7 @@ fn workers(configured: usize) -> usize {
 
 fn guard(config: &Config) -> Guard {
     let server = &config.server;
-    let host = match server.listen {
-        std::net::SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
-        std::net::SocketAddr::V4(v4) => v4.ip().to_string(),
-    };
-    let open = !server.listen.ip().is_loopback();
-    Guard::new(&host, &server.allowed_hosts, &server.allowed_origins, open)
+    Guard::new(server.listen.ip(), &server.allowed_hosts, &server.allowed_origins)
 }
 
 fn room_limits(config: &RoomConfig) -> RoomLimits {

@@ -1,8 +1,12 @@
 //! Where a server is, and what is said when none is there.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 
 /// The address of a running server: `http://host:port`, perhaps with a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +37,32 @@ impl ServerUrl {
     }
 }
 
+/// As it is told: without the name and the password that it may hold.
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let rest = self.0.trim_start_matches("http://");
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        write!(f, "http://{}{path}", authority.rsplit('@').next().unwrap_or_default())
+    }
+}
+
+/// Reads the argument; a password in what is no URL is not told either.
+#[derive(Debug, Clone)]
+pub(super) struct Parser;
+
+impl TypedValueParser for Parser {
+    type Value = ServerUrl;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<ServerUrl, clap::Error> {
+        value.to_string_lossy().parse::<ServerUrl>().map_err(|reason| {
+            let message = format!("invalid value for '--url <URL>': {reason}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
     }
 }
 
@@ -44,9 +71,13 @@ impl FromStr for ServerUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
+            let scheme = text.find("://").map_or("", |end| text.get(..end + 3).unwrap_or_default());
+            // Of what is no URL nobody knows where a password begins and ends.
+            let shown =
+                text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("{scheme}{host}"));
             format!(
                 "expected http://host:port, as http://127.0.0.1:7400 (plain http only: for a server behind \
-                 https name its own address); got {text:?}"
+                 https name its own address); got {shown:?}"
             )
         };
         let rest = text.strip_prefix("http://").ok_or_else(error)?.trim_end_matches('/');
@@ -90,7 +121,15 @@ mod tests {
                 format!("http://{host}:{port}/").parse::<ServerUrl>().unwrap_err();
             }
         }
-        "http://me:secret@[::1]:7400/below".parse::<ServerUrl>().unwrap();
+        let url: ServerUrl = "http://me:s3@cret@[::1]:7400/below".parse().unwrap();
+        assert_eq!(url.to_string(), "http://[::1]:7400/below");
+        assert_eq!(url.http("/api"), "http://me:s3@cret@[::1]:7400/below/api");
+        let below: ServerUrl = "http://[::1]:7400/a@b".parse().unwrap();
+        assert_eq!(below.to_string(), "http://[::1]:7400/a@b");
+        for bad in ["https://me:s3cret@host", "http://me:s3/cret@host?", "me:s3cret@host:80"] {
+            let error = bad.parse::<ServerUrl>().unwrap_err();
+            assert!(error.contains("host") && !error.contains("cret"), "{error}");
+        }
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl Allowed {
             "room.text_chars_max"
             | "room.invitations_max"
             | "user.invitations_max"
+            | "user.invitations_per_inviter_max"
             | "socket.rooms_per_session_max"
             | "projections.batch_events" => Self::Integer(1, 100_000),
             "room.title_chars_max"

@@ -81,16 +81,14 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         origin: Origin,
-        /// What the parser said, with the line.
+        /// What the parser said and where, without the line itself: that may hold a secret.
         reason: String,
     },
-    /// There is no such key.
-    #[error("unknown key {key} = {value} (from {origin}): {known}")]
+    /// There is no such key. Its value is shown nowhere: it may be a secret under another name.
+    #[error("unknown key {key} (from {origin}): {known}")]
     UnknownKey {
         /// The key, dotted.
         key: String,
-        /// Its value.
-        value: String,
         /// Where it came from.
         origin: Origin,
         /// Which keys there are.
@@ -189,12 +187,7 @@ impl Layers {
             return Ok(());
         }
         let (Some(allowed), true) = (Allowed::of(key), self.values.contains_key(key)) else {
-            return Err(ConfigError::UnknownKey {
-                key: key.to_owned(),
-                value: value.to_string(),
-                origin,
-                known: self.known(key),
-            });
+            return Err(ConfigError::UnknownKey { key: key.to_owned(), origin, known: self.known(key) });
         };
         if !allowed.admits(&value) {
             return Err(ConfigError::BadValue {
@@ -242,11 +235,20 @@ fn shown(key: &str, value: &Value) -> String {
 fn leaves(origin: &Origin, text: &str) -> Result<Vec<(String, Value)>, ConfigError> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
         origin: origin.clone(),
-        reason: error.to_string().trim_end().to_owned(),
+        reason: match error.span().and_then(|span| text.get(..span.start)) {
+            Some(before) => format!("{}: {}", place_after(before), error.message()),
+            None => error.message().to_owned(),
+        },
     })?;
     let mut found = Vec::new();
     collect("", table, &mut found);
     Ok(found)
+}
+
+/// Line and column of what comes after this.
+fn place_after(before: &str) -> String {
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    format!("line {}, column {}", before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 fn collect(prefix: &str, table: Table, found: &mut Vec<(String, Value)>) {

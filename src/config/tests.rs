@@ -87,10 +87,10 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
     };
     check(
         from_file("[telemetry]\nlevle = 5"),
-        "unknown key telemetry.levle = 5 (from file my.toml): [telemetry] has format, level",
+        "unknown key telemetry.levle (from file my.toml): [telemetry] has format, level",
     );
     let section = from_file("[sockets]\nheartbeat_ms = 5").unwrap_err().to_string();
-    let wanted = "unknown key sockets.heartbeat_ms = 5 (from file my.toml): the sections are ";
+    let wanted = "unknown key sockets.heartbeat_ms (from file my.toml): the sections are ";
     assert!(section.starts_with(wanted) && section.contains(", socket, socket."), "{section}");
     check(
         from_file("[socket]\nheartbeat_ms = '5s'"),
@@ -103,7 +103,7 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
     );
     check(
         from_environment("DRAMATIS__ENTITY__SIZE", "0"),
-        "unknown key entity.size = \"0\" (from environment variable DRAMATIS__ENTITY__SIZE): [entity] has \
+        "unknown key entity.size (from environment variable DRAMATIS__ENTITY__SIZE): [entity] has \
          idle_timeout_ms, pending_commands_max, snapshot_every_events",
     );
     check(
@@ -118,7 +118,7 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
     );
     check(
         from_file("entity = 5"),
-        "unknown key entity = 5 (from file my.toml): [entity] has idle_timeout_ms, pending_commands_max, \
+        "unknown key entity (from file my.toml): [entity] has idle_timeout_ms, pending_commands_max, \
          snapshot_every_events",
     );
     check(
@@ -130,7 +130,8 @@ fn errors_name_key_value_origin_and_what_is_allowed() {
         "limits.user.bytes_per_s must be 0, or enough that limits.burst_s seconds of it hold a message of \
          socket.message_bytes_max; got 6000 (from file my.toml)",
     );
-    assert!(from_file("[socket").unwrap_err().to_string().contains("file my.toml is no valid TOML"));
+    let broken = from_file("[server]\nworkers = 2\n[socket").unwrap_err().to_string();
+    assert!(broken.starts_with("file my.toml is no valid TOML: line 3, column 8: "), "{broken}");
     let missing = Config::load(Some(Path::new("/nowhere/x.toml")), [], Vec::new()).unwrap_err().to_string();
     assert!(missing.starts_with("the config file /nowhere/x.toml cannot be read: "), "{missing}");
 }
@@ -161,6 +162,29 @@ fn a_connection_string_is_shown_nowhere() {
     assert!(!toml::to_string(&config).unwrap().contains("s3cret"));
     let refused = from_file("[read_models.mongodb]\nuri = ['s3cret']").unwrap_err().to_string();
     assert!(!refused.contains("s3cret") && refused.contains("read_models.mongodb.uri"), "{refused}");
+}
+
+#[test]
+fn no_secret_is_shown_because_its_key_is_mistaken_or_its_line_broken() {
+    let uri = "mongodb://app:s3cret@db/";
+    let of_variables = ["READ_MODELS__MONGODB__URL", "READ_MODELS__MONGODB", "AUTH__TOKEN_KEY"]
+        .map(|name| from_environment(&format!("DRAMATIS__{name}"), uri));
+    let section = "[read_models.mongodb]";
+    let of_files = [
+        format!("{section}\nurl = '{uri}'"),
+        format!("read_models.mongodb = '{uri}'"),
+        format!("{section}\nuri = \"{uri}"),
+        format!("{section}\nuri = {uri}"),
+        format!("{section}\nuri = '{uri}' s3cret"),
+        format!("{section}\nuri '{uri}'"),
+        format!("{section}\nuri = '{uri}'\nuri = '{uri}'"),
+    ]
+    .map(|text| from_file(&text));
+    for refused in of_variables.into_iter().chain(of_files) {
+        let said = refused.unwrap_err().to_string();
+        let says_where = said.contains("(from ") || said.contains(": line ");
+        assert!(says_where && !said.contains("s3cret"), "{said}");
+    }
 }
 
 #[test]

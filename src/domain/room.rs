@@ -67,13 +67,15 @@ impl Decider for Room {
         let room = match (&state.phase, command) {
             (Phase::NotOpened, RoomCommand::OpenRoom(asked)) => return rules::open(context, asked),
             (Phase::NotOpened, _) => return Err(RoomRejection::RoomNotFound),
-            (Phase::Closed(_), _) => return Err(RoomRejection::RoomClosed),
-            (Phase::Open(room), _) => room,
+            (Phase::Closed(room), _) if room.reading(context.author).may_read() => {
+                return Err(RoomRejection::RoomClosed);
+            }
+            (Phase::Open(room) | Phase::Closed(room), _) => room,
         };
         // Whatever else the caller read, only the event that the command names counts.
         let target = context.target.filter(|target| Some(target.revision) == command.target());
         let rules = Rules { room, author: context.author, target, limits: context.limits };
-        match command {
+        let decision = match command {
             RoomCommand::OpenRoom(_) => Err(RoomRejection::RoomExists),
             RoomCommand::RenameRoom(asked) => rules.rename_room(asked),
             RoomCommand::CloseRoom(asked) => rules.close_room(asked),
@@ -90,7 +92,9 @@ impl Decider for Room {
             RoomCommand::RedactMessage(asked) => rules.redact_message(asked),
             RoomCommand::AddReaction(asked) => rules.add_reaction(asked),
             RoomCommand::RemoveReaction(asked) => rules.remove_reaction(asked),
-        }
+        };
+        // Who may not read the room is refused as by an open one: whether it was closed is not theirs to know.
+        if state.is_open() { decision } else { Err(decision.err().unwrap_or(RoomRejection::RoomClosed)) }
     }
 
     fn evolve(state: &mut RoomState, event: &RoomEvent) -> Result<(), IllegalEvent> {

@@ -44,6 +44,8 @@ pub struct UserLimits {
     pub device_chars_max: usize,
     /// The most invitations that wait for an answer at a time; further ones are not noticed.
     pub invitations_max: usize,
+    /// The most of them that come from one person or persona; of more the oldest gives way.
+    pub invitations_per_inviter_max: usize,
 }
 
 impl Default for UserLimits {
@@ -53,13 +55,14 @@ impl Default for UserLimits {
             avatar_chars_max: 500,
             device_chars_max: 100,
             invitations_max: 1_000,
+            invitations_per_inviter_max: 20,
         }
     }
 }
 
 impl Decider for User {
     const NAME: &'static str = "user";
-    const STATE_VERSION: u32 = 1;
+    const STATE_VERSION: u32 = 2;
 
     type Command = UserCommand;
     type Event = UserEvent;

@@ -175,6 +175,14 @@ pub(super) async fn may_follow(stage: &Stage, pass: &Pass, room: &EntityId) -> b
     }
 }
 
+/// Whether who asks is told what is wrong inside, in the words of the system and of other servers, with
+/// their addresses: where there are tokens, integrations that all rooms are open to.
+pub(super) fn looks_after(stage: &Stage, request: &HttpRequest) -> bool {
+    let Some(keys) = &stage.keys else { return true };
+    let pass = bearer(request).and_then(|token| keys.verify(token, SystemClock.now()).ok());
+    pass.is_some_and(|pass| pass.user.kind() == MemberKind::Integration && pass.opens_all())
+}
+
 fn may_use(pass: &Pass, path: &str, query: &str) -> Result<(), Refusal> {
     let of_operators = OPERATORS.iter().any(|start| path.starts_with(start));
     if of_operators && pass.user.kind() != MemberKind::Integration {

@@ -113,7 +113,11 @@ impl Session {
         let verified =
             token.ok_or(TokenError::Missing).and_then(|t| keys.verify(t.secret(), SystemClock.now()));
         let pass = verified.map_err(|error| {
-            tracing::info!(%error, "a hello without a good token");
+            // Anybody may send as many as their address may: they are counted, and fill no log.
+            tracing::debug!(%error, "a hello without a good token");
+            let code =
+                if error == TokenError::Expired { ErrorCode::TokenExpired } else { ErrorCode::Forbidden };
+            self.stage.metrics.message_refused(code.as_str());
             CloseCode::Token
         })?;
         if user.is_some_and(|user| user != pass.user) {

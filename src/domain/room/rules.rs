@@ -11,7 +11,7 @@ use dramatis_events::room::{
 use dramatis_events::{MemberId, MemberKind, Personal, Revision};
 
 use super::state::Details;
-use super::words::{check_emoji, check_line, check_reason, check_text};
+use super::words::{check_emoji, check_line, check_reason, check_shown, check_text};
 use super::{
     AddReaction, CloseRoom, EditMessage, Field, Join, Leave, OpenRoom, PostMessage, RedactMessage,
     RemoveMember, RemoveReaction, RenameMember, RenameRoom, Room, RoomLimits, RoomRejection,
@@ -148,6 +148,7 @@ impl Rules<'_> {
 
     pub(super) fn add_reaction(&self, asked: &AddReaction) -> Decision {
         self.check_reaction(asked.target, &asked.emoji)?;
+        check_shown(&asked.emoji, self.limits)?;
         Ok(one(ReactionAdded { target: asked.target, emoji: asked.emoji.clone() }))
     }
 

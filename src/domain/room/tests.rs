@@ -219,8 +219,12 @@ fn messages_are_edited_redacted_and_reacted_to() {
     let emoji = "\u{1f44d}\u{1f3fd}";
     let added = ReactionAdded { target, emoji: emoji.into() };
     check(&given, OWNER, ("add_reaction", json!({"target": 3, "emoji": emoji})), &[added.into()]);
-    let removed = ReactionRemoved { target, emoji: emoji.into() };
-    check(&given, OWNER, ("remove_reaction", json!({"target": 3, "emoji": emoji})), &[removed.into()]);
+    let removed = |emoji: &str| RoomEvent::from(ReactionRemoved { target, emoji: emoji.into() });
+    check(&given, OWNER, ("remove_reaction", json!({"target": 3, "emoji": emoji})), &[removed(emoji)]);
+    for odd in ["\u{202e}", "+\u{200b}", "\u{2066}+", "\u{feff}"] {
+        check_rejected(&given, OWNER, ("add_reaction", json!({"target": 3, "emoji": odd})), "emoji_invalid");
+        check(&given, OWNER, ("remove_reaction", json!({"target": 3, "emoji": odd})), &[removed(odd)]);
+    }
 }
 
 /// One acceptable example of every command, for a room with a message at revision 3.

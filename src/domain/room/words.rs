@@ -5,7 +5,7 @@
 use dramatis_events::room::MessageKind;
 
 use super::{Field, RoomLimits, RoomRejection};
-use crate::domain::line::{self, LineFault};
+use crate::domain::line::{self, LineFault, fits_a_line};
 
 /// A title or a name: one line of visible text.
 pub(super) fn check_line(field: Field, line: &str, max: usize) -> Result<(), RoomRejection> {
@@ -39,6 +39,17 @@ pub(super) fn check_emoji(emoji: &str, limits: &RoomLimits) -> Result<(), RoomRe
     }
     let shown = max.saturating_add(1);
     Err(RoomRejection::EmojiInvalid { max, got: emoji.chars().take(shown).collect() })
+}
+
+/// Whether a reaction shows what it is: nothing turns the text around it, and no two look the same but for
+/// what is invisible. What is recorded already may be of before this rule, and is taken back without it.
+pub(super) fn check_shown(emoji: &str, limits: &RoomLimits) -> Result<(), RoomRejection> {
+    let is_invisible =
+        |c| matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}' | '\u{feff}');
+    if emoji.chars().all(|c| fits_a_line(c) && !is_invisible(c)) {
+        return Ok(());
+    }
+    Err(RoomRejection::EmojiInvalid { max: limits.emoji_chars_max, got: emoji.to_owned() })
 }
 
 fn check_filled(field: Field, text: &str) -> Result<(), RoomRejection> {

@@ -4,7 +4,7 @@ use dramatis_events::user::{
     InvitationEnded, InvitationOutcome, InvitationReceived, ProfileChanged, ReadMarkerMoved, SessionStarted,
     UserEvent,
 };
-use dramatis_events::{EntityId, Personal};
+use dramatis_events::{EntityId, MemberKind, Personal};
 
 use super::{
     DismissInvitation, MoveReadMarker, ReceiveInvitation, SetProfile, StartSession, UserLimits,
@@ -61,17 +61,30 @@ fn check_locale(locale: &str) -> Result<(), UserRejection> {
     Err(UserRejection::LocaleInvalid { max: LOCALE_CHARS_MAX })
 }
 
+/// Nobody keeps a user from hearing of others by inviting to ever more rooms.
 pub(super) fn receive_invitation(
     state: &UserState,
     limits: &UserLimits,
     asked: &ReceiveInvitation,
 ) -> Decision {
     let ReceiveInvitation { room, title, by } = asked;
+    let mut from_inviter = match by.kind() {
+        MemberKind::User | MemberKind::Persona => state.invited_by(by),
+        MemberKind::Integration | MemberKind::System => Vec::new(),
+    };
+    from_inviter.retain(|other| *other != room);
+    let give_way = (from_inviter.len() + 1).saturating_sub(limits.invitations_per_inviter_max);
     let max = limits.invitations_max;
-    if state.invitation(room).is_none() && state.invitations().count() >= max {
+    let others = state.invitations().filter(|(other, _)| *other != room).count();
+    if others.saturating_sub(give_way) >= max {
         return Err(UserRejection::TooManyInvitations { max });
     }
-    Ok(vec![InvitationReceived { room: room.clone(), title: title.clone(), by: by.clone() }.into()])
+    let ended = from_inviter.into_iter().take(give_way).map(|room| {
+        let outcome = InvitationOutcome::Dismissed;
+        UserEvent::from(InvitationEnded { room: room.clone(), outcome })
+    });
+    let received = InvitationReceived { room: room.clone(), title: title.clone(), by: by.clone() };
+    Ok(ended.chain([received.into()]).collect())
 }
 
 /// An invitation may have been dismissed before its room ends it.

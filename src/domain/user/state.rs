@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct UserState {
     profile: Profile,
-    invitations: BTreeMap<EntityId, Invitation>,
+    invitations: BTreeMap<EntityId, Waiting>,
+    /// How many invitations ever came.
+    received: u64,
     markers: BTreeMap<EntityId, Marker>,
     /// How often any marker has moved.
     moves: u64,
@@ -46,6 +48,14 @@ pub struct Invitation {
     pub by: MemberId,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waiting {
+    invitation: Invitation,
+    /// Which of those that ever came it was.
+    came: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Marker {
@@ -66,12 +76,20 @@ impl UserState {
 
     /// The invitations that wait for an answer, by room.
     pub fn invitations(&self) -> impl Iterator<Item = (&EntityId, &Invitation)> {
-        self.invitations.iter()
+        self.invitations.iter().map(|(room, waiting)| (room, &waiting.invitation))
+    }
+
+    /// The rooms that this one invites to, the one that has waited longest first.
+    pub(super) fn invited_by(&self, inviter: &MemberId) -> Vec<&EntityId> {
+        let of_inviter = self.invitations.iter().filter(|(_, waiting)| waiting.invitation.by == *inviter);
+        let mut of_inviter: Vec<_> = of_inviter.map(|(room, waiting)| (waiting.came, room)).collect();
+        of_inviter.sort_unstable();
+        of_inviter.into_iter().map(|(_, room)| room).collect()
     }
 
     /// The invitation to this room, if it waits for an answer.
     pub fn invitation(&self, room: &EntityId) -> Option<&Invitation> {
-        self.invitations.get(room)
+        self.invitations.get(room).map(|waiting| &waiting.invitation)
     }
 
     /// How far the user has read in this room.
@@ -103,7 +121,8 @@ impl UserState {
             }
             UserEvent::InvitationReceived(received) => {
                 let invitation = Invitation { title: received.title.clone(), by: received.by.clone() };
-                self.invitations.insert(received.room.clone(), invitation);
+                self.received = self.received.saturating_add(1);
+                self.invitations.insert(received.room.clone(), Waiting { invitation, came: self.received });
             }
             UserEvent::InvitationEnded(ended) => {
                 self.invitations.remove(&ended.room);

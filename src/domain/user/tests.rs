@@ -17,7 +17,13 @@ fn room(id: &str) -> EntityId {
 }
 
 fn limits() -> UserLimits {
-    UserLimits { display_name_chars_max: 6, avatar_chars_max: 10, device_chars_max: 5, invitations_max: 2 }
+    UserLimits {
+        display_name_chars_max: 6,
+        avatar_chars_max: 10,
+        device_chars_max: 5,
+        invitations_max: 3,
+        invitations_per_inviter_max: 2,
+    }
 }
 
 fn plain(text: &str) -> Personal {
@@ -25,7 +31,15 @@ fn plain(text: &str) -> Personal {
 }
 
 fn invited(id: &str) -> UserEvent {
-    InvitationReceived { room: room(id), title: "Den".into(), by: MemberId::parse("alice").unwrap() }.into()
+    invited_by("alice", id)
+}
+
+fn invited_by(by: &str, id: &str) -> UserEvent {
+    InvitationReceived { room: room(id), title: "Den".into(), by: MemberId::parse(by).unwrap() }.into()
+}
+
+fn receive(by: &str, id: &str) -> ReceiveInvitation {
+    ReceiveInvitation { room: room(id), title: "Den".into(), by: MemberId::parse(by).unwrap() }
 }
 
 fn ended(id: &str, outcome: InvitationOutcome) -> UserEvent {
@@ -101,18 +115,34 @@ fn a_profile_is_told_as_a_whole() {
 
 #[test]
 fn invitations_are_noticed_and_end() {
-    let receive =
-        |id| ReceiveInvitation { room: room(id), title: "Den".into(), by: MemberId::parse("alice").unwrap() };
     let dismiss = |id| UserCommand::from(DismissInvitation { room: room(id) });
     let accept = |id| EndInvitation { room: room(id), outcome: InvitationOutcome::Accepted };
-    check(&[], receive("den"), &[invited("den")]);
+    check(&[], receive("alice", "den"), &[invited("den")]);
     check(&[invited("den")], accept("den"), &[ended("den", InvitationOutcome::Accepted)]);
     check(&[], accept("den"), &[]);
     check(&[invited("den")], dismiss("den"), &[ended("den", InvitationOutcome::Dismissed)]);
     check_rejected(&[], &dismiss("den"), "invitation_not_found");
-    let full = [invited("den"), invited("attic")];
-    check_rejected(&full, &receive("hall").into(), "too_many_invitations");
-    check(&full, receive("den"), &[invited("den")]);
+    let full = [invited("den"), invited("attic"), invited_by("carol", "hall")];
+    check_rejected(&full, &receive("dave", "yard").into(), "too_many_invitations");
+    check(&full, receive("alice", "den"), &[invited("den")]);
+}
+
+#[test]
+fn of_very_many_from_one_inviter_the_oldest_gives_way() {
+    let gone = |id| ended(id, InvitationOutcome::Dismissed);
+    let from_alice = [invited("hall"), invited("attic")];
+    check(&from_alice, receive("alice", "den"), &[gone("hall"), invited("den")]);
+    check(&from_alice, receive("alice", "attic"), &[invited("attic")]);
+    check(&from_alice, receive("carol", "den"), &[invited_by("carol", "den")]);
+    let again = [invited("hall"), invited("attic"), invited("hall")];
+    check(&again, receive("alice", "den"), &[gone("attic"), invited("den")]);
+    // What was recorded before there was such a limit stands, until more comes from there.
+    let before = ["hall", "attic", "den", "yard"].map(invited);
+    assert_eq!(fold(&before).invitations().count(), 4);
+    let more = [gone("hall"), gone("attic"), gone("den"), invited("loft")];
+    check(&before, receive("alice", "loft"), &more);
+    let program = ["hall", "attic"].map(|id| invited_by("integration:hr", id));
+    check(&program, receive("integration:hr", "den"), &[invited_by("integration:hr", "den")]);
 }
 
 #[test]
@@ -187,7 +217,7 @@ fn the_form_changes_only_with_the_version() {
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<UserState>(&text).unwrap(), state);
     let pinned = format!("{} {} {text}", User::NAME, User::STATE_VERSION);
-    insta::assert_snapshot!(pinned, @r#"user 1 {"profile":{"display_name":{"$sealed":{"key":"bob.1","nonce":"AA==","ciphertext":"AAEC"}},"locale":"pt-BR"},"invitations":{"den":{"title":"Den","by":"alice"}},"markers":{"den":{"revision":3,"moved":1}},"moves":1}"#);
+    insta::assert_snapshot!(pinned, @r#"user 2 {"profile":{"display_name":{"$sealed":{"key":"bob.1","nonce":"AA==","ciphertext":"AAEC"}},"locale":"pt-BR"},"invitations":{"den":{"invitation":{"title":"Den","by":"alice"},"came":1}},"received":2,"markers":{"den":{"revision":3,"moved":1}},"moves":1}"#);
     let names: BTreeSet<_> = history.iter().map(Event::name).collect();
     assert_eq!(names, UserEvent::NAMES.iter().map(|(name, _)| *name).collect(), "everything happens in it");
 }
@@ -207,6 +237,7 @@ fn any_command() -> impl Strategy<Value = UserCommand> {
         1 => a_room().prop_map(|room| {
             ReceiveInvitation { room, title: "T".into(), by: MemberId::parse("alice").unwrap() }.into()
         }),
+        1 => ("[b-e]", "[a-e]").prop_map(|(by, id)| receive(&by, &id).into()),
         1 => (a_room(), outcome()).prop_map(|(room, outcome)| EndInvitation { room, outcome }.into()),
         4 => (a_room(), 0..20_u64).prop_map(|(room, revision)| {
             MoveReadMarker { room, revision: Revision::new(revision) }.into()
@@ -233,6 +264,10 @@ proptest! {
                 history.push(event);
             }
             prop_assert!(state.invitations().count() <= limits().invitations_max);
+            for (_, invitation) in state.invitations() {
+                let from_inviter = state.invited_by(&invitation.by).len();
+                prop_assert!(from_inviter <= limits().invitations_per_inviter_max);
+            }
             // Asked again at once, what only says how things stand has nothing more to say.
             if matches!(command, UserCommand::SetProfile(_) | UserCommand::MoveReadMarker(_) | UserCommand::EndInvitation(_)) {
                 prop_assert_eq!(decide(&state, command).unwrap_or_default(), Vec::new());

@@ -196,7 +196,7 @@ fn sync_dir(dir: &Path) -> Result<(), BackupError> {
 fn put(path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
     use std::io::Write as _;
     let staged = path.with_extension("tmp");
-    let mut file = std::fs::File::create(&staged).map_err(at(&staged))?;
+    let mut file = dirs::create_file(&staged).map_err(at(&staged))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(&staged))?;
     std::fs::rename(&staged, path).map_err(at(path))
 }

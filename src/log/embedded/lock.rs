@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::Path;
 
 use super::{OpenError, tier};
+use crate::dirs;
 
 /// What is locked until this is dropped.
 pub(super) struct Lock {
@@ -16,7 +17,8 @@ pub(super) struct Lock {
 /// Takes the directory, or says who has it.
 fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("LOCK");
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let made = dirs::make_file(&path);
+    let file = made.and_then(|()| File::options().read(true).write(true).open(&path));
     take(dir, file.map_err(OpenError::io(path.display()))?)
 }
 

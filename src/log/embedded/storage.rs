@@ -134,8 +134,9 @@ fn staging(staged: &Path, put: impl FnOnce() -> io::Result<()>) -> io::Result<()
 fn move_over(from: &Path, to: &Path, name: &str) -> io::Result<()> {
     let (here, there, staged) = (from.join(name), to.join(name), to.join(format!("{name}.tmp")));
     staging(&staged, || {
-        std::fs::copy(&here, &staged)?;
-        File::open(&staged)?.sync_all()?;
+        let mut copied = dirs::create_file(&staged)?;
+        io::copy(&mut File::open(&here)?, &mut copied)?;
+        copied.sync_all()?;
         std::fs::rename(&staged, &there)
     })?;
     dirs::sync(to)?;
@@ -167,14 +168,13 @@ impl Storage for Directory {
     fn create(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
         // What cannot be made durable is not begun.
         self.names()?;
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).clone();
-        Ok(Arc::new(options.open(self.hot.join(name))?))
+        Ok(Arc::new(dirs::create_file(&self.hot.join(name))?))
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let staged = self.hot.join(format!("{name}.tmp"));
         staging(&staged, || {
-            let mut file = File::create(&staged)?;
+            let mut file = dirs::create_file(&staged)?;
             for piece in bytes.chunks(PIECE_BYTES) {
                 file.write_all(piece)?;
                 file.sync_data()?;
@@ -324,6 +324,27 @@ mod tests {
             file.write_all(&[7; 60]).unwrap();
             assert_eq!(read_up_to(&Cut(file, 40), offset, len).unwrap(), vec![7; read]);
         }
+    }
+
+    #[test]
+    fn files_are_their_owners_alone_wherever_they_are_made() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let dir = tempfile::tempdir().unwrap();
+        let (hot, cold) = (dir.path().join("hot"), dir.path().join("cold"));
+        for path in [&hot, &cold] {
+            std::fs::create_dir(path).unwrap();
+        }
+        // As earlier releases made them.
+        std::fs::write(hot.join("old"), "bytes").unwrap();
+        std::fs::set_permissions(hot.join("old"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let storage = Directory::new(&hot, Some(&cold));
+        storage.create("segment").unwrap();
+        storage.replace("chain", b"lines").unwrap();
+        storage.cool("old").unwrap();
+        for path in [hot.join("segment"), hot.join("chain"), cold.join("old")] {
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600, "{path:?}");
+        }
+        assert_eq!(std::fs::read(cold.join("old")).unwrap(), b"bytes");
     }
 
     #[test]

@@ -25,7 +25,7 @@ struct Page {
 }
 
 fn activity(api: &Api, found: Result<Listing, ReadModelError>) -> HttpResponse {
-    page(found, |activity, next| {
+    page(api, found, |activity, next| {
         let next = next.and_then(|next| sealed_place(api, next));
         HttpResponse::Ok().json(Page { activity, next })
     })
@@ -142,7 +142,7 @@ pub(super) async fn statistics(
     if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
         return answer;
     }
-    let answer = answer(found, |Listing { items, next }| {
+    let answer = answer(&api, found, |Listing { items, next }| {
         HttpResponse::Ok().json(Hours { hours: items, more: next.is_some() })
     });
     marked(&api, "statistics", stream.as_str(), answer)

@@ -82,7 +82,7 @@ pub(super) async fn me(
     // Whole rooms that wait, and this member in one.
     let who = user.to_string();
     let concerned = |key: &str| key.split_once('/').is_none_or(|(_, member)| member == who);
-    let answer = answer(found, |(joined, next)| {
+    let answer = answer(&api, found, |(joined, next)| {
         let Known { profile, mut invitations, read } = known;
         invitations.retain(|invitation| opens(&invitation.room));
         let read = |id: &EntityId| read.get(id).copied();

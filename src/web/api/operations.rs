@@ -1,6 +1,8 @@
 //! Health and metrics.
 
-use actix_web::{HttpResponse, web};
+use std::fmt;
+
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::Api;
@@ -9,24 +11,32 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::log::EventLog;
 use crate::projector::{Health, Status, another_log, kept_elsewhere};
 use crate::telemetry::metrics::OfProjection;
+use crate::web::caller;
 
 /// A projection that is behind for longer than this is said so, milliseconds.
 const LAG_MS_MAX: u64 = 10_000;
 
 /// `{"status":"ok"}`, or `degraded` with the reasons; `notes` tell what is no failure: what the
-/// read-model store cannot keep at all, and that the log is ahead of the clock.
+/// read-model store cannot keep at all, and that the log is ahead of the clock. Where there are tokens
+/// only an integration's tells more than which part it is.
 #[utoipa::path(method(get, head), path = "/api/health", responses((status = 200, description = "`{status, reasons?, notes?}`")))]
-pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
+pub(super) async fn health(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     let mut reasons = Vec::new();
-    reasons.extend(api.stage.log.poisoned().map(|why| format!("the log takes no appends: {why}")));
-    reasons.extend(of_the_log(&api, |log| log.warnings()).await.unwrap_or_default());
-    reasons.extend(api.invitations.borrow().clone());
+    let poisoned = api.stage.log.poisoned();
+    reasons.extend(poisoned.map(|why| Finding::because("the log takes no appends", why)));
+    let whole = |part: &'static str| move |full| Finding { part: part.to_owned(), full };
+    let warnings = of_the_log(&api, |log| log.warnings()).await.unwrap_or_default();
+    reasons.extend(warnings.into_iter().map(whole("the log is in trouble")));
+    reasons.extend(api.invitations.borrow().clone().map(whole("invitations are not passed on")));
     let store = api.read_models.health();
-    reasons.extend(store.trouble.map(|why| format!("the read-model store does not answer: {why}")));
+    reasons.extend(store.trouble.map(|why| Finding::because("the read-model store does not answer", why)));
     let projections = api.projector.status();
     reasons.extend(projections.iter().flat_map(troubles));
     let mut notes: Vec<_> = projections.iter().filter_map(note).collect();
-    notes.extend(ahead_of(&*api.stage.log, SystemClock.now()).await);
+    let ahead = ahead_of(&*api.stage.log, SystemClock.now()).await;
+    notes.extend(ahead.map(|full| Finding { part: "the log is ahead of the clock".to_owned(), full }));
+    let fully = caller::looks_after(&api.stage, &request);
+    let [reasons, notes] = [reasons, notes].map(|found| told(found, fully));
     let mut health = json!({"status": if reasons.is_empty() { "ok" } else { "degraded" }});
     for (name, said) in [("reasons", reasons), ("notes", notes)] {
         if let (Some(health), false) = (health.as_object_mut(), said.is_empty()) {
@@ -36,11 +46,43 @@ pub(super) async fn health(api: web::Data<Api>) -> HttpResponse {
     HttpResponse::Ok().json(health)
 }
 
-fn note(status: &Status) -> Option<String> {
-    status.unsupported().map(|reason| format!("projection {} is not kept: {reason}", status.projection))
+/// Something to be told of.
+struct Finding {
+    /// Which part it is about, in words of this server alone.
+    part: String,
+    /// All of it.
+    full: String,
 }
 
-fn troubles(status: &Status) -> Vec<String> {
+impl Finding {
+    fn because(part: impl Into<String>, why: impl fmt::Display) -> Self {
+        let part = part.into();
+        Self { full: format!("{part}: {why}"), part }
+    }
+}
+
+impl From<String> for Finding {
+    fn from(part: String) -> Self {
+        Self { full: part.clone(), part }
+    }
+}
+
+fn told(found: Vec<Finding>, fully: bool) -> Vec<String> {
+    let mut told: Vec<_> =
+        found.into_iter().map(|Finding { part, full }| if fully { full } else { part }).collect();
+    told.dedup();
+    told
+}
+
+fn note(status: &Status) -> Option<Finding> {
+    status.unsupported().map(|reason| not_kept(status, reason))
+}
+
+fn not_kept(status: &Status, why: impl fmt::Display) -> Finding {
+    Finding::because(format!("projection {} is not kept", status.projection), why)
+}
+
+fn troubles(status: &Status) -> Vec<Finding> {
     let name = status.projection;
     let parked = status.parked.len();
     let parked = match parked {
@@ -54,18 +96,17 @@ fn troubles(status: &Status) -> Vec<String> {
     });
     let failing = match &status.health {
         Health::Retrying { error, failures } => {
-            Some(format!("projection {} failed {failures} times in a row: {error}", status.projection))
+            Some(Finding::because(format!("projection {name} failed {failures} times in a row"), error))
         }
-        Health::Frozen { reason } => Some(format!("projection {}: {reason}", status.projection)),
-        Health::Foreign { epoch } => {
-            Some(format!("projection {} is not kept: {}", status.projection, another_log(*epoch)))
-        }
-        Health::Standby { holder } => {
-            Some(format!("projection {} is not kept: {}", status.projection, kept_elsewhere(holder)))
-        }
+        Health::Frozen { reason } => Some(Finding {
+            part: format!("projection {name} is frozen"),
+            full: format!("projection {name}: {reason}"),
+        }),
+        Health::Foreign { epoch } => Some(not_kept(status, another_log(*epoch))),
+        Health::Standby { holder } => Some(not_kept(status, kept_elsewhere(holder))),
         Health::CatchingUp | Health::Live | Health::Unsupported { .. } | Health::Stopped => None,
     };
-    failing.into_iter().chain(parked).chain(late).collect()
+    failing.into_iter().chain([parked, late].into_iter().flatten().map(Finding::from)).collect()
 }
 
 /// What is counted, as `OpenMetrics` text.

@@ -1,7 +1,8 @@
 //! What all queries share: how much a page holds, waiting for one's own write, places in pages.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -25,6 +26,8 @@ const MIN_POSITION_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a query waits for the live build to be found.
 const FOUND_WITHIN: Duration = Duration::from_secs(5);
+/// How often a failure to read is logged.
+const SAY_EVERY: Duration = Duration::from_mins(1);
 /// When to ask again for what is built anew, at the least and at the most, milliseconds.
 const BUILT_WITHIN_MS: (u64, u64) = (1_000, 60_000);
 
@@ -51,12 +54,55 @@ pub(super) fn page_len(limit: u16) -> usize {
 
 /// The answer to a query, or that the store does not answer now.
 pub(super) fn answer<T>(
+    api: &Api,
     found: Result<T, ReadModelError>,
     then: impl FnOnce(T) -> HttpResponse,
 ) -> HttpResponse {
     match found {
         Ok(found) => then(found),
-        Err(error) => problem(ErrorCode::Unavailable, error.to_string()),
+        Err(error) => {
+            // A store that does not answer says so itself, once for all who ask.
+            if api.read_models.health().trouble.is_none() && is_worth_saying() {
+                tracing::warn!(%error, "documents cannot be read");
+            }
+            let told = "the documents cannot be read now".to_owned();
+            Hindrance { code: ErrorCode::Unavailable, told, why: Some(error.to_string()) }.for_readers(api)
+        }
+    }
+}
+
+/// Whether an answer that failed is worth a line: who asks decides how many there are.
+fn is_worth_saying() -> bool {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let worth = said.is_none_or(|said| said.elapsed() >= SAY_EVERY);
+    if worth {
+        *said = Some(Instant::now());
+    }
+    worth
+}
+
+/// Why documents are not to be had now.
+struct Hindrance {
+    code: ErrorCode,
+    /// What anybody is told.
+    told: String,
+    /// In the words of whoever said it, with the addresses of other servers.
+    why: Option<String>,
+}
+
+impl Hindrance {
+    /// The answer to people, who are told why in local mode alone.
+    fn for_readers(self, api: &Api) -> HttpResponse {
+        if api.stage.keys.is_none() {
+            return self.for_operators();
+        }
+        problem(self.code, self.told)
+    }
+
+    fn for_operators(self) -> HttpResponse {
+        let why = self.why.map(|why| format!(": {why}")).unwrap_or_default();
+        problem(self.code, self.told + &why)
     }
 }
 
@@ -68,7 +114,8 @@ pub(super) async fn wait(
     projection: &str,
     position: Option<MinPosition>,
 ) -> Result<(), HttpResponse> {
-    wait_as_operator(api, projection, position).await?;
+    found(api, projection).await.map_err(|hindrance| hindrance.for_readers(api))?;
+    reached(api, projection, position).await?;
     let history = api.projector.watch(projection).map(|status| status.borrow().history);
     if api.stage.keys.is_none() || history.is_none_or(|history| history == History::Present) {
         return Ok(());
@@ -109,7 +156,11 @@ pub(super) async fn wait_as_operator(
     projection: &str,
     position: Option<MinPosition>,
 ) -> Result<(), HttpResponse> {
-    found(api, projection).await?;
+    found(api, projection).await.map_err(Hindrance::for_operators)?;
+    reached(api, projection, position).await
+}
+
+async fn reached(api: &Api, projection: &str, position: Option<MinPosition>) -> Result<(), HttpResponse> {
     let Some(position) = position else { return Ok(()) };
     let position = position.check(api).map_err(|(code, why)| problem(code, why))?;
     api.projector
@@ -119,21 +170,23 @@ pub(super) async fn wait_as_operator(
 }
 
 /// Waits until it is known what the live build is: before, it may be any log's.
-async fn found(api: &Api, projection: &str) -> Result<(), HttpResponse> {
+async fn found(api: &Api, projection: &str) -> Result<(), Hindrance> {
     let Some(mut status) = api.projector.watch(projection) else {
         let unknown = AdminError::Unknown(projection.to_owned());
-        return Err(problem(ErrorCode::NotFound, unknown.to_string()));
+        return Err(Hindrance { code: ErrorCode::NotFound, told: unknown.to_string(), why: None });
     };
     // What came of it is looked at whether it came in time or not.
     let _ = tokio::time::timeout(FOUND_WITHIN, status.wait_for(Status::is_settled)).await;
     let status = status.borrow();
-    let why = match (&status.health, status.refuses()) {
-        (_, Some(why)) => format!("{projection} is not kept: {why}"),
+    let (told, why) = match (&status.health, status.refuses()) {
+        (_, Some(why)) => (format!("{projection} is not kept"), Some(why)),
         _ if !status.collection.is_empty() => return Ok(()),
-        (Health::Retrying { error, .. }, None) => error.clone(),
-        _ => format!("the live build of {projection} is not found yet: ask again"),
+        (Health::Retrying { error, .. }, None) => {
+            (format!("the live build of {projection} is not found"), Some(error.clone()))
+        }
+        _ => (format!("the live build of {projection} is not found yet: ask again"), None),
     };
-    Err(problem(ErrorCode::Unavailable, why))
+    Err(Hindrance { code: ErrorCode::Unavailable, told, why })
 }
 
 /// A position that a client hands in: alone, or with its epoch and a colon before it, and then it
@@ -289,6 +342,7 @@ impl PageQuery {
 
 /// The answer to such a query: the documents, and where the next page begins.
 pub(super) fn page(
+    api: &Api,
     found: Result<Listing, ReadModelError>,
     then: impl FnOnce(Vec<Box<RawValue>>, Option<String>) -> HttpResponse,
 ) -> HttpResponse {
@@ -296,7 +350,7 @@ pub(super) fn page(
         let next = next.as_ref().map(pack_number).transpose()?;
         Ok((items, next))
     });
-    answer(packed, |(items, next)| then(items, next))
+    answer(api, packed, |(items, next)| then(items, next))
 }
 
 /// What a place begins with that is sealed: none does that is not.

@@ -154,7 +154,7 @@ pub(super) async fn list(
         Some(pass) => readable(&api, &pass, order, after, limit).await,
         None => queries::rooms(&*api.read_models, "main", order, after, limit).await,
     };
-    let answer = answer(found, |Listing { items, next }| {
+    let answer = answer(&api, found, |Listing { items, next }| {
         let page = Rooms { rooms: items, next: next.and_then(|place| sealed_place(&api, pack(&place))) };
         HttpResponse::Ok().json(page)
     });
@@ -267,7 +267,7 @@ pub(super) async fn one(
     }
     let stream = StreamId::room(&room);
     let found = queries::room(&*api.read_models, &stream).await;
-    answer(found, |found| match found {
+    answer(&api, found, |found| match found {
         Some(room) => marked(&api, "rooms", stream.as_str(), HttpResponse::Ok().json(room)),
         None => absent(&api, "rooms", stream.as_str(), &format!("room {room}")),
     })
@@ -312,7 +312,7 @@ pub(super) async fn timeline(
     if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
         return answer;
     }
-    answer(found, |Listing { mut items, next }| {
+    answer(&api, found, |Listing { mut items, next }| {
         items.reverse();
         let page = HttpResponse::Ok().json(Messages { messages: items, more: next.is_some() });
         marked(&api, "timeline", stream.as_str(), page)
@@ -359,7 +359,7 @@ pub(super) async fn members(
     if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
         return answer;
     }
-    answer(found, |Listing { items, next }| {
+    answer(&api, found, |Listing { items, next }| {
         let page = HttpResponse::Ok().json(Members { members: items, more: next.is_some() });
         marked(&api, "members", stream.as_str(), page)
     })

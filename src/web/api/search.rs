@@ -89,7 +89,7 @@ pub(super) async fn messages(api: web::Data<Api>, query: web::Query<SearchQuery>
     {
         return answer;
     }
-    let answer = answer(found, |(messages, more)| HttpResponse::Ok().json(Messages { messages, more }));
+    let answer = answer(&api, found, |(messages, more)| HttpResponse::Ok().json(Messages { messages, more }));
     match stream {
         Some(stream) => marked(&api, "search", stream.as_str(), answer),
         None => marked_where(&api, "search", |_| true, answer),

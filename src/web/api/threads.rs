@@ -38,7 +38,7 @@ pub(super) async fn list(
     if let Some(answer) = nowhere(&api, &room, &found, Listing::is_empty).await {
         return answer;
     }
-    let answer = page(found, |threads, next| HttpResponse::Ok().json(Threads { threads, next }));
+    let answer = page(&api, found, |threads, next| HttpResponse::Ok().json(Threads { threads, next }));
     marked(&api, "threads", stream.as_str(), answer)
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn one(
         let messages = threads::messages(store, &stream, first, after, page_len(query.limit)).await?;
         Ok((threads::thread(store, &stream, first).await?, messages))
     };
-    let answer = answer(reading.await, |(thread, Listing { items, next })| {
+    let answer = answer(&api, reading.await, |(thread, Listing { items, next })| {
         if items.is_empty() && after < Some(first) {
             return problem(ErrorCode::NotFound, format!("room {room} has no message {first}"));
         }

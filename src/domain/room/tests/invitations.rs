@@ -47,6 +47,21 @@ fn only_who_is_invited_comes_into_a_hidden_room() {
 }
 
 #[test]
+fn whether_a_hidden_room_was_closed_is_told_to_those_alone_who_may_know_of_it() {
+    let mut given = with(hidden());
+    given.push(invited("persona:zeno"));
+    let mut ended = given.clone();
+    ended.push(closed());
+    for (name, data) in examples() {
+        let asked = || (name, data.clone());
+        let of_open = decide(&given, GUEST, asked()).unwrap_err();
+        check_rejected(&ended, GUEST, asked(), of_open.word());
+        check_rejected(&ended, MEMBER, asked(), "room_closed");
+    }
+    check_rejected(&ended, "persona:zeno", ("join", json!({})), "room_closed");
+}
+
+#[test]
 fn members_invite_people_and_personas() {
     check(&room(), MEMBER, invite(GUEST), &[invited(GUEST)]);
     check(&room(), MEMBER, invite("persona:zeno"), &[invited("persona:zeno")]);

@@ -11,6 +11,7 @@ use dramatis_events::{Epoch, Position, UnixMillis};
 
 use super::manifest::{SEGMENTS, STAGED, is_name, is_there, lacks_its_manifest};
 use super::{BackupError, Manifest, Part, Progress, at, make_dir, sync_dir};
+use crate::dirs;
 use crate::log::embedded::bytes::{to_u64, to_usize};
 use crate::log::embedded::chain::Chain;
 use crate::log::embedded::format::{index_name, parse_segment_name, segment_name};
@@ -416,7 +417,7 @@ fn part(file: PathBuf, facts: &Facts, hash: &blake3::Hash) -> Part {
 /// Copies the first `bytes` of a log's file and syncs them; gives their hash.
 fn copy(source: &Source, name: &str, bytes: u64, to: &Path) -> Result<blake3::Hash, BackupError> {
     let from = source.open(name)?;
-    let (mut file, mut hasher) = (File::create(to).map_err(at(to))?, blake3::Hasher::new());
+    let (mut file, mut hasher) = (dirs::create_file(to).map_err(at(to))?, blake3::Hasher::new());
     let (mut chunk, mut done) = (Vec::new(), 0);
     while done < bytes {
         chunk.resize(to_usize(CHUNK_BYTES.min(bytes - done)), 0);

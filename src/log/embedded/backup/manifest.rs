@@ -9,6 +9,7 @@ use dramatis_events::{Epoch, Position, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use super::{BackupError, Progress, at, put, sync_dir};
+use crate::dirs;
 use crate::log::embedded::chain::{Chain, Sum, sum};
 use crate::log::embedded::epoch::APART_BY_MAX;
 
@@ -91,7 +92,7 @@ impl Manifest {
             [(CHAIN, chain.text()), (FILE, &text)].map(|(file, text)| line(text.as_bytes(), file)).concat();
         // Whoever finds the sums without it or the manifest knows that one was there.
         let staged = own.join(STAGED);
-        File::create(&staged).map_err(at(&staged))?;
+        dirs::create_file(&staged).map_err(at(&staged))?;
         put(&own.join(CHAIN), chain.text().as_bytes())?;
         put(&own.join(SUMS), sums.as_bytes())?;
         sync_dir(&own)?;
