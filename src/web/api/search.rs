@@ -59,7 +59,7 @@ struct Messages {
 
 /// Messages whose words hold what is asked.
 #[utoipa::path(get, path = "/api/search", params(SearchQuery), responses(
-    (status = 200, description = "`{messages: […], more}`"),
+    (status = 200, description = "`{messages: […], more}`: to go on, skip as many as came"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn messages(api: web::Data<Api>, query: web::Query<SearchQuery>) -> HttpResponse {
     let SearchQuery { q, room, by, order, skip, limit, min_position } = query.into_inner();
