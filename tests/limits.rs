@@ -15,6 +15,9 @@ mod support;
 #[allow(dead_code, unreachable_pub, reason = "a part of it is used")]
 mod wire;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
 use http::Request;
 use serde_json::{Value, json};
 use support::{Client, PATIENCE, Server};
@@ -468,4 +471,26 @@ fn answers_that_are_not_taken_are_few() {
         std::thread::yield_now();
     }
     drop(two);
+}
+
+#[test]
+fn searches_of_one_are_made_few_at_a_time() {
+    let (_data, server) = start(&[
+        ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),
+        ("DRAMATIS__LIMITS__ADDRESS__SEARCHES_MAX", "1"),
+    ]);
+    let (path, begun, refused) = ("/api/search?q=cat", Instant::now(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !refused.load(Ordering::SeqCst) && begun.elapsed() < PATIENCE {
+                    let answer = asked(&server, path);
+                    assert!([(200, None), (429, Some(1))].contains(&answer), "{answer:?}");
+                    refused.fetch_or(answer.0 == 429, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert!(refused.into_inner(), "two at a time were made");
+    assert_eq!(asked(&server, path).0, 200);
 }

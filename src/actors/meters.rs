@@ -97,8 +97,8 @@ impl Meters {
         let (rate, held) = if user.kind() == MemberKind::Integration {
             (*integration, Held::default())
         } else {
-            let UserLimitsConfig { connections_max, rooms_max, requests_max, .. } = *of_user;
-            (of_user.rate(), Held { connections_max, rooms_max, requests_max })
+            let UserLimitsConfig { connections_max, rooms_max, requests_max, searches_max, .. } = *of_user;
+            (of_user.rate(), Held { connections_max, rooms_max, requests_max, searches_max })
         };
         self.users.open(user, || Account::new(Pace::new(rate, *burst_s), held))
     }
@@ -110,8 +110,8 @@ impl Meters {
         if address.to_canonical().is_loopback() && !of_address.loopback {
             return None;
         }
-        let AddressLimitsConfig { connections_max, requests_max, .. } = *of_address;
-        let held = Held { connections_max, rooms_max: 0, requests_max };
+        let AddressLimitsConfig { connections_max, requests_max, searches_max, .. } = *of_address;
+        let held = Held { connections_max, rooms_max: 0, requests_max, searches_max };
         let account = || Account::new(Pace::new(of_address.rate(), *burst_s), held);
         Some(self.addresses.open(&network(address), account))
     }

@@ -122,6 +122,8 @@ pub struct UserLimitsConfig {
     pub rooms_max: usize,
     /// HTTP requests answered at a time; 0 is no limit.
     pub requests_max: usize,
+    /// Searches made at a time; 0 is no limit.
+    pub searches_max: usize,
 }
 
 /// `[limits.address]`
@@ -136,6 +138,8 @@ pub struct AddressLimitsConfig {
     pub connections_max: usize,
     /// HTTP requests without a token answered at a time; 0 is no limit.
     pub requests_max: usize,
+    /// Searches without a token made at a time; 0 is no limit.
+    pub searches_max: usize,
     /// Whether loopback addresses are limited too.
     pub loopback: bool,
 }

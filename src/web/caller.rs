@@ -130,6 +130,12 @@ pub(super) fn may_be_answered(stage: &Stage, request: &HttpRequest) -> Result<Op
     payer.map(|account| account.answer().ok_or(Refusal::TooMany("requests"))).transpose()
 }
 
+/// The same of searches, which are made one after the other.
+pub(super) fn may_search(stage: &Stage, request: &HttpRequest) -> Result<Option<Permit>, Refusal> {
+    let payer = payer(stage, request);
+    payer.map(|account| account.search().ok_or(Refusal::TooMany("searches"))).transpose()
+}
+
 /// Whose account a request counts in: its user's, if a token says who that is, or its address's, if
 /// that is limited.
 fn payer(stage: &Stage, request: &HttpRequest) -> Option<Arc<Account>> {

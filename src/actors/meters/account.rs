@@ -47,6 +47,8 @@ pub struct Account {
     rooms: Count,
     /// Requests answered at a time.
     requests: Count,
+    /// Searches made at a time.
+    searches: Count,
 }
 
 /// What an account may hold at a time; 0 is no limit.
@@ -55,6 +57,7 @@ pub(super) struct Held {
     pub(super) connections_max: usize,
     pub(super) rooms_max: usize,
     pub(super) requests_max: usize,
+    pub(super) searches_max: usize,
 }
 
 impl Account {
@@ -65,6 +68,7 @@ impl Account {
             connections: Count::to(held.connections_max),
             rooms: Count::to(held.rooms_max),
             requests: Count::to(held.requests_max),
+            searches: Count::to(held.searches_max),
         }
     }
 
@@ -92,6 +96,11 @@ impl Account {
     /// Takes one of the requests that may be answered at a time; `None` if as many are.
     pub fn answer(self: &Arc<Self>) -> Option<Permit> {
         self.permit(|account| &account.requests)
+    }
+
+    /// Takes one of the searches that may be made at a time; `None` if as many are.
+    pub fn search(self: &Arc<Self>) -> Option<Permit> {
+        self.permit(|account| &account.searches)
     }
 
     fn permit(self: &Arc<Self>, of: fn(&Self) -> &Count) -> Option<Permit> {
@@ -227,13 +236,16 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_counted_and_given_back() {
-        let held = Held { requests_max: 2, ..Held::default() };
+    fn requests_and_searches_are_counted_apart_and_given_back() {
+        let held = Held { requests_max: 2, searches_max: 1, ..Held::default() };
         let account = Arc::new(Account::new(Pace::new(UNLIMITED, 1), held));
         let (one, _two) = (account.answer().unwrap(), account.answer().unwrap());
-        assert!(account.answer().is_none());
+        let search = account.search().unwrap();
+        assert!(account.answer().is_none() && account.search().is_none());
         drop(one);
-        assert!(account.answer().is_some());
+        assert!(account.search().is_none() && account.answer().is_some());
+        drop(search);
+        assert!(account.search().is_some());
     }
 
     #[test]
