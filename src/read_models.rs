@@ -218,7 +218,8 @@ pub struct Query {
 }
 
 /// Which documents to search for, in which order. Paged by `skip`: scores change with every
-/// document, so there is no place to go on from.
+/// document, so there is no place to go on from. Where a key prefix is asked for, they do not depend on documents
+/// beside it: who may not read those learns nothing about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
     /// What must occur, each part in any text field: see [`text::phrases`].

@@ -7,13 +7,20 @@
     reason = "tests may fail loudly"
 )]
 
+#[path = "support/http.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared as the support module is")]
+mod http;
 mod support;
 #[path = "support/raw.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part of it is used")]
 mod wire;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use http::Request;
 use serde_json::{Value, json};
-use support::{Client, Server};
+use support::{Client, PATIENCE, Server};
 use wire::{Raw, TEXT, put_frame};
 
 /// Limits that suit people, and that a test can reach.
@@ -430,4 +437,60 @@ fn what_is_refused_is_counted_by_how_it_came() {
     ] {
         assert_eq!(server.metric(name), count, "{name}");
     }
+}
+
+/// A request's answer: its status, and when to come again.
+fn asked(server: &Server, path: &str) -> (u16, Option<u64>) {
+    let request = Request { method: "GET", path, headers: &[], body: "" };
+    let answer = request.send(server.address).unwrap();
+    let after = answer.head.lines().find_map(|line| line.strip_prefix("retry-after: "));
+    (answer.status, after.map(|after| after.trim().parse().unwrap()))
+}
+
+#[test]
+fn answers_that_are_not_taken_are_few() {
+    let (_data, server) = start(&[
+        ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),
+        ("DRAMATIS__LIMITS__ADDRESS__REQUESTS_MAX", "2"),
+    ]);
+    // They have no end.
+    let followed = Request { method: "GET", path: "/api/events?follow=true", headers: &[], body: "" };
+    let one = followed.send(server.address).unwrap();
+    let two = followed.send(server.address).unwrap();
+    assert_eq!((one.status, two.status), (200, 200));
+    assert_eq!(asked(&server, "/api/rooms"), (429, Some(1)));
+    assert_eq!(asked(&server, "/").0, 200, "a page takes no memory");
+    let hello = json!({"type": "hello", "user": "bob", "session": "s", "rooms": []}).to_string();
+    let headers = &[("Content-Type", "application/json")];
+    let streamed = Request { method: "POST", path: "/api/stream", headers, body: &hello };
+    assert_eq!(streamed.send(server.address).unwrap().status, 200, "it has a place as a connection");
+    let polled = Request { path: "/api/poll", ..streamed };
+    assert_eq!(polled.send(server.address).unwrap().status, 429, "it has an answer");
+    drop(one);
+    while asked(&server, "/api/rooms").0 != 200 {
+        std::thread::yield_now();
+    }
+    drop(two);
+}
+
+#[test]
+fn searches_of_one_are_made_few_at_a_time() {
+    let (_data, server) = start(&[
+        ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),
+        ("DRAMATIS__LIMITS__ADDRESS__SEARCHES_MAX", "1"),
+    ]);
+    let (path, begun, refused) = ("/api/search?q=cat", Instant::now(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !refused.load(Ordering::SeqCst) && begun.elapsed() < PATIENCE {
+                    let answer = asked(&server, path);
+                    assert!([(200, None), (429, Some(1))].contains(&answer), "{answer:?}");
+                    refused.fetch_or(answer.0 == 429, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert!(refused.into_inner(), "two at a time were made");
+    assert_eq!(asked(&server, path).0, 200);
 }

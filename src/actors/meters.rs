@@ -15,14 +15,14 @@ use governor::clock::MonotonicClock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{InsufficientCapacity, Quota, RateLimiter};
 
-use crate::config::{LimitsConfig, RateConfig};
+use crate::config::{AddressLimitsConfig, LimitsConfig, RateConfig, UserLimitsConfig};
 
 mod account;
 mod book;
 mod toll;
 
-pub use account::{Account, Seat, SessionSeat};
-use account::{Pace, UNLIMITED};
+pub use account::{Account, Permit, Seat, SessionSeat};
+use account::{Held, Pace, UNLIMITED};
 use book::Book;
 pub use toll::{Taken, Toll};
 
@@ -96,12 +96,13 @@ impl Meters {
     /// The account of a user, of any kind.
     pub fn user(&self, user: &MemberId) -> Arc<Account> {
         let LimitsConfig { user: of_user, integration, burst_s, .. } = &self.config;
-        let (book, rate, connections, rooms) = if user.kind() == MemberKind::Integration {
-            (&self.integrations, *integration, 0, 0)
+        let (book, rate, held) = if user.kind() == MemberKind::Integration {
+            (&self.integrations, *integration, Held::default())
         } else {
-            (&self.users, of_user.rate(), of_user.connections_max, of_user.rooms_max)
+            let UserLimitsConfig { connections_max, rooms_max, requests_max, searches_max, .. } = *of_user;
+            (&self.users, of_user.rate(), Held { connections_max, rooms_max, requests_max, searches_max })
         };
-        book.open(user, || Account::new(Pace::new(rate, *burst_s), connections, rooms))
+        book.open(user, || Account::new(Pace::new(rate, *burst_s), held))
     }
 
     /// The account of an address; none of one that is not limited. Whoever has an IPv6 network
@@ -111,7 +112,9 @@ impl Meters {
         if address.to_canonical().is_loopback() && !of_address.loopback {
             return None;
         }
-        let account = || Account::new(Pace::new(of_address.rate(), *burst_s), of_address.connections_max, 0);
+        let AddressLimitsConfig { connections_max, requests_max, searches_max, .. } = *of_address;
+        let held = Held { connections_max, rooms_max: 0, requests_max, searches_max };
+        let account = || Account::new(Pace::new(of_address.rate(), *burst_s), held);
         Some(self.addresses.open(&network(address), account))
     }
 

@@ -120,6 +120,10 @@ pub struct UserLimitsConfig {
     pub connections_max: usize,
     /// Rooms followed by all of them together; 0 is no limit.
     pub rooms_max: usize,
+    /// HTTP requests answered at a time; 0 is no limit.
+    pub requests_max: usize,
+    /// Searches made at a time; 0 is no limit.
+    pub searches_max: usize,
 }
 
 /// `[limits.address]`
@@ -132,6 +136,10 @@ pub struct AddressLimitsConfig {
     pub bytes_per_s: u32,
     /// Sockets open at a time; 0 is no limit.
     pub connections_max: usize,
+    /// HTTP requests without a token answered at a time; 0 is no limit.
+    pub requests_max: usize,
+    /// Searches without a token made at a time; 0 is no limit.
+    pub searches_max: usize,
     /// Whether loopback addresses are limited too.
     pub loopback: bool,
 }

@@ -8,10 +8,11 @@ use super::{Answer, Direction, Document, Place, Query, ReadModelError, ReadModel
 
 pub mod insight;
 pub mod me;
+pub mod pages;
 pub mod search;
 pub mod threads;
 
-/// Some documents, and where to go on.
+/// Some documents, and where to go on. They may be fewer than were asked for: see [`pages`].
 #[derive(Debug, Clone)]
 pub struct Listing {
     /// The documents, canonical JSON.
@@ -126,10 +127,15 @@ async fn page(
     let limit = query.limit.min(super::FIND_MAX - 1);
     query.limit = limit + 1;
     let found = of_live(store, projection, |build| store.find(build, query.clone())).await?;
-    let mut documents = found.unwrap_or_default();
-    let more = documents.len() > limit;
-    documents.truncate(limit);
-    Ok((documents, more))
+    Ok(cut(found.unwrap_or_default(), limit))
+}
+
+/// What of these documents is one page of so many at the most, and whether there are more.
+fn cut(mut documents: Vec<Document>, limit: usize) -> (Vec<Document>, bool) {
+    let held = pages::fitting(documents.iter().take(limit).map(|document| document.body.len()));
+    let more = documents.len() > held;
+    documents.truncate(held);
+    (documents, more)
 }
 
 fn text(field: &'static str, value: &str) -> (Field, Value) {

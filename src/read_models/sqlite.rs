@@ -26,6 +26,7 @@ use errors::{damaged, failed, is_full};
 use mover::{Calls, Mover};
 use worker::Worker;
 
+mod best;
 mod count;
 mod create;
 mod errors;
@@ -371,6 +372,12 @@ impl ReadModels for SqliteReadModels {
     }
 
     fn search(&self, collection: &str, search: Search) -> Answer<Vec<Document>> {
+        if search.sort.is_none() && search.key_prefix.is_some() {
+            let (place, collection) = (self.place.clone(), collection.to_owned());
+            let best =
+                move |connection: &mut Connection| best::documents(connection, &place, &collection, &search);
+            return self.searcher.ask(best);
+        }
         match schema::search(collection, &search) {
             Ok(Some((sql, values))) => self.documents(&self.searcher, sql, values, usize::MAX),
             Ok(None) => Box::pin(async { Ok(Vec::new()) }),

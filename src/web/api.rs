@@ -110,6 +110,27 @@ fn of_projections(config: &mut web::ServiceConfig) {
         .route("/api/projections/{name}/why", get().to(documents::why));
 }
 
+/// From when on a request counts among those of its user that are answered at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Before it is looked into.
+    FromTheStart,
+    /// Once there is an answer: it may wait for that for long, and has a place as a connection meanwhile.
+    OnceAnswered,
+    /// Not at all: it has a place of its own all the time, or is a page, which is in memory once for all.
+    Not,
+}
+
+/// How a request to this path counts.
+pub(super) fn counted(path: &str) -> Counted {
+    match path {
+        "/api/stream" => Counted::Not,
+        "/api/poll" => Counted::OnceAnswered,
+        path if path.starts_with("/api/") || path == "/metrics" => Counted::FromTheStart,
+        _ => Counted::Not,
+    }
+}
+
 /// By `GET`, and by `HEAD` for who asks about it alone: not for what has no end, or is gone once it was got.
 pub(super) fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))

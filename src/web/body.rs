@@ -133,22 +133,31 @@ impl Watched {
     where
         B: MessageBody + 'static,
     {
-        match self.0 {
-            Some(held) if held.was_cut.get() => answer.map_body(|_, body| {
-                EitherBody::right(BoxBody::new(Holding { body: Box::pin(body), _held: held.body }))
-            }),
-            _ => answer.map_into_left_body(),
-        }
+        let held = self.0.filter(|held| held.was_cut.get());
+        holding(answer.map_into_left_body(), held.map(|held| held.body))
     }
 }
 
-/// An answer, and what is to be there for as long.
-struct Holding<B> {
-    body: Pin<Box<B>>,
-    _held: Rc<RefCell<Payload>>,
+/// Has an answer hold this until it has gone out, or is given up.
+pub(super) fn holding<B, H>(
+    answer: ServiceResponse<EitherBody<B>>,
+    held: Option<H>,
+) -> ServiceResponse<EitherBody<B>>
+where
+    B: MessageBody + 'static,
+    H: Unpin + 'static,
+{
+    let Some(held) = held else { return answer };
+    answer.map_body(|_, body| EitherBody::right(BoxBody::new(Holding { body: Box::pin(body), _held: held })))
 }
 
-impl<B: MessageBody> MessageBody for Holding<B> {
+/// An answer, and what is to be there for as long.
+struct Holding<B, H> {
+    body: Pin<Box<B>>,
+    _held: H,
+}
+
+impl<B: MessageBody, H: Unpin> MessageBody for Holding<B, H> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {

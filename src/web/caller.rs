@@ -16,7 +16,7 @@ use super::api::{answer_with, refused};
 use super::body::Payers;
 use super::peer::{ClientAddress, Proxies};
 use crate::actors::Stage;
-use crate::actors::meters::Account;
+use crate::actors::meters::{Account, Permit};
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::room::Reading;
@@ -33,11 +33,16 @@ const SEARCH: &str = "/api/search";
 /// Theirs unless it is opened to all.
 const METRICS: &str = "/metrics";
 
+/// When to come again if as much as may be is being done.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+
 /// Why a request is not taken.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// Too fast; it may come again after this.
     TooFast(Duration),
+    /// So much of this at a time.
+    TooMany(&'static str),
     /// Without a good token.
     Unauthorized(TokenError),
     /// Not with this token.
@@ -60,6 +65,13 @@ impl Refusal {
                 let message =
                     "too many requests: send it again after the time told, and not more than limits allow";
                 Reject::new(id, ErrorCode::RateLimited, message).after(after)
+            }
+            Self::TooMany(what) => {
+                let message = format!(
+                    "as many {what} of this user or address are being answered as may be at a time: take their \
+                     answers, and send it again then"
+                );
+                Reject::new(id, ErrorCode::RateLimited, message).after(BUSY_FOR)
             }
             Self::Unauthorized(error) => Reject::new(id, ErrorCode::Forbidden, error.to_string()),
             Self::Forbidden(why) => Reject::new(id, ErrorCode::Forbidden, why),
@@ -109,6 +121,29 @@ pub(super) fn admit_user(stage: &Stage, request: &ServiceRequest) -> Result<(), 
     pays(request, user);
     request.extensions_mut().insert(pass);
     Ok(())
+}
+
+/// Takes one of the requests that its user, or without a token its address, may have answered at a time. It is
+/// held until the answer has gone out: one that nobody takes stays in memory.
+pub(super) fn may_be_answered(stage: &Stage, request: &HttpRequest) -> Result<Option<Permit>, Refusal> {
+    let payer = payer(stage, request);
+    payer.map(|account| account.answer().ok_or(Refusal::TooMany("requests"))).transpose()
+}
+
+/// The same of searches, which are made one after the other.
+pub(super) fn may_search(stage: &Stage, request: &HttpRequest) -> Result<Option<Permit>, Refusal> {
+    let payer = payer(stage, request);
+    payer.map(|account| account.search().ok_or(Refusal::TooMany("searches"))).transpose()
+}
+
+/// Whose account a request counts in: its user's, if a token says who that is, or its address's, if
+/// that is limited.
+fn payer(stage: &Stage, request: &HttpRequest) -> Option<Arc<Account>> {
+    let extensions = request.extensions();
+    match extensions.get::<Pass>() {
+        Some(pass) => Some(stage.meters.user(&pass.user)),
+        None => extensions.get::<ClientAddress>().and_then(|client| stage.meters.address(client.0)),
+    }
 }
 
 /// Whether this user may act in this room by this request: with tokens only as who the token

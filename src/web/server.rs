@@ -14,14 +14,14 @@ use actix_http::{HttpService, Request, ResponseHead, h1};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
 use actix_service::{ServiceFactoryExt as _, fn_factory, fn_service, map_config};
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, web};
+use actix_web::{App, Error, HttpRequest, web};
 use rustix::net::sockopt;
 
-use super::api::{self, Api, times};
+use super::api::{self, Api, Counted, times};
 use super::body::{self, Max};
 use super::caller;
 use super::cross_origin;
@@ -207,7 +207,7 @@ fn app(
 
 async fn guarded<B: MessageBody + 'static>(
     door: &Door,
-    mut request: ServiceRequest,
+    request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody + use<B>>, Error> {
     let elsewhere = door.guard.page_elsewhere(request.headers());
@@ -215,11 +215,7 @@ async fn guarded<B: MessageBody + 'static>(
         Ok(()) if elsewhere.is_some() && cross_origin::is_preflight(request.request()) => {
             request.into_response(cross_origin::preflight()).map_into_right_body()
         }
-        Ok(()) => {
-            let within = Duration::from_millis(door.stage.limits.body_timeout_ms);
-            let watched = body::watch(&mut request, &door.rooms, within);
-            watched.held_by(next.call(request).await?)
-        }
+        Ok(()) => answered(door, request, next).await?,
         Err(refusal) => request.into_response(refusal.answer()).map_into_right_body(),
     };
     if let Some(code) = answer.response().extensions().get::<ErrorCode>() {
@@ -232,6 +228,33 @@ async fn guarded<B: MessageBody + 'static>(
         end_by_close(answer.response_mut().head_mut());
     }
     Ok(answer)
+}
+
+/// Has the handlers answer, and counts the answer until it is taken.
+async fn answered<B: MessageBody + 'static>(
+    door: &Door,
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let counted = api::counted(request.match_info().get_ref().path());
+    let take = |request: &HttpRequest| caller::may_be_answered(&door.stage, request);
+    let mut permit = None;
+    if counted == Counted::FromTheStart {
+        match take(request.request()) {
+            Ok(taken) => permit = taken,
+            Err(refusal) => return Ok(request.into_response(refusal.answer()).map_into_right_body()),
+        }
+    }
+    let within = Duration::from_millis(door.stage.limits.body_timeout_ms);
+    let watched = body::watch(&mut request, &door.rooms, within);
+    let answer = watched.held_by(next.call(request).await?);
+    if counted == Counted::OnceAnswered {
+        match take(answer.request()) {
+            Ok(taken) => permit = taken,
+            Err(refusal) => return Ok(answer.into_response(refusal.answer()).map_into_right_body()),
+        }
+    }
+    Ok(body::holding(answer, permit))
 }
 
 /// Before HTTP/1.1 there were no chunks: a body of no known length ends with its connection.

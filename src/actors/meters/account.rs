@@ -45,12 +45,31 @@ pub struct Account {
     connections: Count,
     /// Rooms followed at a time, by all connections together.
     rooms: Count,
+    /// Requests answered at a time.
+    requests: Count,
+    /// Searches made at a time.
+    searches: Count,
+}
+
+/// What an account may hold at a time; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Held {
+    pub(super) connections_max: usize,
+    pub(super) rooms_max: usize,
+    pub(super) requests_max: usize,
+    pub(super) searches_max: usize,
 }
 
 impl Account {
-    /// Of so many connections and rooms at a time; 0 is no limit.
-    pub(super) fn new(pace: Pace, connections_max: usize, rooms_max: usize) -> Self {
-        Self { pace, connections: Count::to(connections_max), rooms: Count::to(rooms_max) }
+    /// Nothing is held yet.
+    pub(super) fn new(pace: Pace, held: Held) -> Self {
+        Self {
+            pace,
+            connections: Count::to(held.connections_max),
+            rooms: Count::to(held.rooms_max),
+            requests: Count::to(held.requests_max),
+            searches: Count::to(held.searches_max),
+        }
     }
 
     /// Pays for one message or request of so many bytes; else says when it would be taken.
@@ -72,6 +91,32 @@ impl Account {
     /// Takes one of the connections that there may be; `None` if there are as many.
     pub fn connect(self: &Arc<Self>) -> Option<Seat> {
         self.connections.add().then(|| Seat { account: self.clone(), rooms: 0 })
+    }
+
+    /// Takes one of the requests that may be answered at a time; `None` if as many are.
+    pub fn answer(self: &Arc<Self>) -> Option<Permit> {
+        self.permit(|account| &account.requests)
+    }
+
+    /// Takes one of the searches that may be made at a time; `None` if as many are.
+    pub fn search(self: &Arc<Self>) -> Option<Permit> {
+        self.permit(|account| &account.searches)
+    }
+
+    fn permit(self: &Arc<Self>, of: fn(&Self) -> &Count) -> Option<Permit> {
+        of(self).add().then(|| Permit { account: self.clone(), of })
+    }
+}
+
+/// One of what an account may do at a time; given back when dropped.
+pub struct Permit {
+    account: Arc<Account>,
+    of: fn(&Account) -> &Count,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        (self.of)(&self.account).remove(1);
     }
 }
 
@@ -158,7 +203,8 @@ mod tests {
     #[test]
     fn what_a_connection_takes_is_given_back_with_it() {
         let pace = Pace::new(RateConfig { commands_per_s: 0, bytes_per_s: 0 }, 10);
-        let account = Arc::new(Account::new(pace, 2, 5));
+        let held = Held { connections_max: 2, rooms_max: 5, ..Held::default() };
+        let account = Arc::new(Account::new(pace, held));
         let (mut one, mut two) = (account.connect().unwrap(), account.connect().unwrap());
         assert!(account.connect().is_none());
         assert_eq!((one.take_rooms(4), two.take_rooms(4)), (4, 1));
@@ -172,7 +218,8 @@ mod tests {
     #[test]
     fn a_seat_that_is_handed_over_is_counted_once() {
         let pace = Pace::new(RateConfig { commands_per_s: 0, bytes_per_s: 0 }, 10);
-        let account = Arc::new(Account::new(pace, 1, 3));
+        let held = Held { connections_max: 1, rooms_max: 3, ..Held::default() };
+        let account = Arc::new(Account::new(pace, held));
         let (earlier, later) = (SessionSeat::default(), SessionSeat::default());
         earlier.fill(account.connect().unwrap());
         assert_eq!(earlier.take_rooms(3), 3);
@@ -189,8 +236,22 @@ mod tests {
     }
 
     #[test]
+    fn requests_and_searches_are_counted_apart_and_given_back() {
+        let held = Held { requests_max: 2, searches_max: 1, ..Held::default() };
+        let account = Arc::new(Account::new(Pace::new(UNLIMITED, 1), held));
+        let (one, _two) = (account.answer().unwrap(), account.answer().unwrap());
+        let search = account.search().unwrap();
+        assert!(account.answer().is_none() && account.search().is_none());
+        drop(one);
+        assert!(account.search().is_none() && account.answer().is_some());
+        drop(search);
+        assert!(account.search().is_some());
+    }
+
+    #[test]
     fn the_first_hello_of_a_user_costs_no_memory_and_the_others_are_paid_for() {
-        let account = Account::new(Pace::new(RateConfig { commands_per_s: 1, bytes_per_s: 0 }, 2), 0, 0);
+        let pace = Pace::new(RateConfig { commands_per_s: 1, bytes_per_s: 0 }, 2);
+        let account = Account::new(pace, Held::default());
         assert!(account.take_hello(100).is_ok() && account.pace.meter.get().is_none());
         assert!(account.take_hello(100).is_ok() && account.take_hello(100).is_ok());
         assert!(account.take_hello(100).is_err());

@@ -80,12 +80,13 @@ impl<Key: Eq + Hash> Accounts<Key> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
-    use super::super::Pace;
+    use super::super::{Held, Pace};
     use super::*;
     use crate::config::RateConfig;
 
     fn account() -> Account {
-        Account::new(Pace::new(RateConfig { commands_per_s: 1, bytes_per_s: 0 }, 10), 0, 0)
+        let pace = Pace::new(RateConfig { commands_per_s: 1, bytes_per_s: 0 }, 10);
+        Account::new(pace, Held::default())
     }
 
     #[test]

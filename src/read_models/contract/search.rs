@@ -58,6 +58,7 @@ pub(super) async fn run(store: &dyn ReadModels) {
 
     finds(store).await;
     orders(store).await;
+    ranks_a_part_by_itself(store).await;
     follows_changes(store).await;
 }
 
@@ -144,6 +145,34 @@ async fn orders(store: &dyn ReadModels) {
         paged.extend(store.search("texts@1", page).await.unwrap());
     }
     assert_eq!(paged, best, "page by page");
+    let within = |skip, limit| Search { key_prefix: Some("r/".into()), skip, limit, ..words("mat") };
+    let best = store.search("texts@1", within(0, 9)).await.unwrap();
+    assert_eq!((keys_of(&best)[0], best.len()), ("r/4", 3), "the same in a part");
+    let mut paged = Vec::new();
+    for skip in 0..4 {
+        paged.extend(store.search("texts@1", within(skip, 1)).await.unwrap());
+    }
+    assert_eq!(paged, best, "page by page");
+}
+
+/// Whatever else there is: how rare a word is elsewhere would tell of what is said there.
+async fn ranks_a_part_by_itself(store: &dyn ReadModels) {
+    store.create(NewBuild { text: TEXT, ..new_build("ranks@1") }).await.unwrap();
+    let said = |body: &str| serde_json::json!({"title": "", "body": body}).to_string();
+    let (one, other, cat, dog) = (said("cat cat dog"), said("cat dog dog"), said("cat"), said("dog"));
+    let writes = [("r/1", 1, Some(one.as_str())), ("r/2", 2, Some(other.as_str()))];
+    store.write("ranks@1", batch(&writes, 2).into()).await.unwrap();
+    let asked = || Search { key_prefix: Some("r/".into()), ..words("cat dog") };
+    let alone = store.search("ranks@1", asked()).await.unwrap();
+    assert_eq!(alone.len(), 2);
+    for (from, count, body) in [(100, 50, &cat), (200, 200, &dog)] {
+        let keys: Vec<_> = (from..from + count).map(|at| (format!("s/{at}"), at)).collect();
+        let writes: Vec<_> = keys.iter().map(|(key, at)| (key.as_str(), *at, Some(body.as_str()))).collect();
+        store.write("ranks@1", batch(&writes, from + count).into()).await.unwrap();
+        let found = store.search("ranks@1", asked()).await.unwrap();
+        assert_eq!(keys_of(&found), keys_of(&alone), "{count} times {body} elsewhere");
+    }
+    store.drop_build("ranks@1").await.unwrap();
 }
 
 async fn follows_changes(store: &dyn ReadModels) {

@@ -5,7 +5,7 @@ use dramatis_projections::{Projection as _, Search as Words};
 
 use serde_json::value::RawValue;
 
-use super::{number, of_live, raw, text};
+use super::{cut, number, of_live, raw, text};
 use crate::read_models::{Direction, Document, FIND_MAX, ReadModelError, ReadModels, Search};
 
 /// How found messages are sorted.
@@ -56,9 +56,7 @@ pub async fn messages(
         limit: limit + 1,
     };
     let found = of_live(store, Words::NAME, |build| store.search(build, search.clone())).await?;
-    let mut found = found.unwrap_or_default();
-    let more = found.len() > limit;
-    found.truncate(limit);
+    let (found, more) = cut(found.unwrap_or_default(), limit);
     let items = found.into_iter().map(|Document { key, body, .. }| raw(&key, body));
     Ok((items.collect::<Result<_, _>>()?, more))
 }

@@ -6,6 +6,7 @@ use dramatis_events::{Revision, StreamId};
 use dramatis_projections::{Projection as _, Replies, Reply, Threads, Timeline};
 use serde_json::value::RawValue;
 
+use super::pages::PAGE_BYTES_MAX;
 use super::{Listing, number, of_live, one, page, raw, text, unreadable};
 use crate::read_models::{Direction, Document, Place, Query, ReadModelError, ReadModels};
 
@@ -52,7 +53,7 @@ pub async fn messages(
     let mut wanted = Vec::new();
     wanted.extend((after < Some(first)).then(|| Timeline::key(room, first)));
     let full = limit + wanted.len();
-    let (mut items, mut last, mut more) = (Vec::new(), None, true);
+    let (mut items, mut bytes, mut last, mut more) = (Vec::new(), 0_usize, None, true);
     let mut after = after.map(|after| Replies::key(room, first, after));
     for _ in 0..PAGES_MAX {
         let query = Query {
@@ -70,10 +71,13 @@ pub async fn messages(
         }
         let mut bodies = of_timeline(store, wanted.clone()).await?;
         for key in wanted.drain(..) {
-            if let Some(body) = bodies.remove(&key) {
-                items.push(raw(&key, body)?);
-                last = Some(Place { value: None, key });
+            let Some(body) = bodies.remove(&key) else { continue };
+            bytes = bytes.saturating_add(body.len());
+            if bytes > PAGE_BYTES_MAX && !items.is_empty() {
+                return Ok(Listing { items, next: last });
             }
+            items.push(raw(&key, body)?);
+            last = Some(Place { value: None, key });
         }
         (after, more) = (replies.last().map(|reply| reply.key.clone()), further);
         if !more || items.len() >= full {

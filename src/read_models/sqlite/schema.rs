@@ -5,7 +5,7 @@
 //! collection, and one of their words if it is searched. Fields are indexed by
 //! expression, so that a document is stored once.
 
-use dramatis_projections::{Field, Index};
+use dramatis_projections::{Field, Index, TextField};
 use rusqlite::Connection;
 
 use crate::read_models::{
@@ -96,14 +96,26 @@ fn create_words(build: &NewBuild) -> Result<Vec<String>, ReadModelError> {
     let words = words_table(&build.collection)?;
     let fields = build.text.iter().map(|field| Ok(format!("{WORDS_OF}{}", names::field(field.name)?)));
     let fields = fields.collect::<Result<Vec<_>, ReadModelError>>()?.join(", ");
-    let weights = build.text.iter().map(|field| format!("{}.0", field.weight)).collect::<Vec<_>>().join(", ");
+    let rank = rank(build.text);
     Ok(vec![
         format!(
             "CREATE VIRTUAL TABLE IF NOT EXISTS {words} USING fts5({fields}, content='',
                 contentless_delete=1, tokenize=\"unicode61 remove_diacritics 0 categories '{CATEGORIES}'\")"
         ),
-        format!("INSERT INTO {words} ({words}, rank) VALUES ('rank', 'bm25({weights})')"),
+        format!("INSERT INTO {words} ({words}, rank) VALUES ('rank', '{rank}')"),
     ])
+}
+
+/// How the full-text index ranks: it keeps how much a word in each of its fields counts.
+fn rank(fields: &[TextField]) -> String {
+    let weights: Vec<_> = fields.iter().map(|field| format!("{}.0", field.weight)).collect();
+    format!("bm25({})", weights.join(", "))
+}
+
+/// Reads what [`rank`] wrote.
+pub(super) fn weights(rank: &str) -> Vec<f64> {
+    let weights = rank.trim_start_matches("bm25(").trim_end_matches(')').split(", ");
+    weights.map(|weight| weight.parse().unwrap_or(1.0)).collect()
 }
 
 fn column(field: Field) -> Result<String, ReadModelError> {
@@ -168,11 +180,34 @@ pub(super) fn select(
     Ok((sql, values))
 }
 
+/// A statement and its parameters.
+type Statement = (String, Vec<rusqlite::types::Value>);
+
 /// A search as a statement and its parameters; `None` if it asks for no word.
-pub(super) fn search(
-    collection: &str,
-    search: &Search,
-) -> Result<Option<(String, Vec<rusqlite::types::Value>)>, ReadModelError> {
+pub(super) fn search(collection: &str, search: &Search) -> Result<Option<Statement>, ReadModelError> {
+    let Some((matching, values)) = matches(collection, search)? else { return Ok(None) };
+    let order = match search.sort {
+        None => "rank, key DESC".to_owned(),
+        Some((field, direction)) => {
+            let order = if direction == Direction::Ascending { "ASC" } else { "DESC" };
+            format!("{} {order}, key {order}", column(field)?)
+        }
+    };
+    let (limit, skip) = (search.limit.min(FIND_MAX), search.skip.min(SEARCH_SKIP_MAX));
+    let sql = format!("SELECT key, position, body {matching} ORDER BY {order} LIMIT {limit} OFFSET {skip}");
+    Ok(Some((sql, values)))
+}
+
+/// The numbers of the documents that a search finds, those with the largest keys first: as many as anybody
+/// pages to.
+pub(super) fn matching(collection: &str, search: &Search) -> Result<Option<Statement>, ReadModelError> {
+    let Some((matching, values)) = matches(collection, search)? else { return Ok(None) };
+    let limit = SEARCH_SKIP_MAX + FIND_MAX;
+    Ok(Some((format!("SELECT id {matching} ORDER BY key DESC LIMIT {limit}"), values)))
+}
+
+/// The documents that a search finds, as the rest of a statement from `FROM` on.
+fn matches(collection: &str, search: &Search) -> Result<Option<Statement>, ReadModelError> {
     let phrases = text::phrases(&search.text)?;
     if phrases.is_empty() {
         return Ok(None);
@@ -182,20 +217,9 @@ pub(super) fn search(
     let mut conditions = vec![format!("{words} MATCH ?")];
     let mut values = vec![phrases.join(" ").into()];
     filter(search.key_prefix.as_ref(), &search.equal, &mut conditions, &mut values)?;
-    let order = match search.sort {
-        None => "rank, key DESC".to_owned(),
-        Some((field, direction)) => {
-            let order = if direction == Direction::Ascending { "ASC" } else { "DESC" };
-            format!("{} {order}, key {order}", column(field)?)
-        }
-    };
-    let (conditions, limit) = (conditions.join(" AND "), search.limit.min(FIND_MAX));
-    let skip = search.skip.min(SEARCH_SKIP_MAX);
+    let conditions = conditions.join(" AND ");
     // The documents first: if the build is gone, its error names them.
-    let sql = format!(
-        "SELECT key, position, body FROM {table} JOIN {words} ON {words}.rowid = {table}.id
-            WHERE {conditions} ORDER BY {order} LIMIT {limit} OFFSET {skip}"
-    );
+    let sql = format!("FROM {table} JOIN {words} ON {words}.rowid = {table}.id WHERE {conditions}");
     Ok(Some((sql, values)))
 }
 

@@ -1,6 +1,6 @@
 //! What a batch does to the tables.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::Value;
 
 use super::errors::failed;
@@ -81,8 +81,11 @@ fn goes_on_from(collection: &str, stored: Checkpoint, batch: &Batch) -> Result<(
 }
 
 /// The fields whose words a collection indexes; `None` if it is not searched.
-fn fields_searched(transaction: &Transaction<'_>, collection: &str) -> rusqlite::Result<Option<Vec<String>>> {
-    let mut columns = transaction.prepare_cached("SELECT name FROM pragma_table_info('words ' || ?)")?;
+pub(super) fn fields_searched(
+    connection: &Connection,
+    collection: &str,
+) -> rusqlite::Result<Option<Vec<String>>> {
+    let mut columns = connection.prepare_cached("SELECT name FROM pragma_table_info('words ' || ?)")?;
     let columns = columns.query_map([collection], |row| row.get::<_, String>(0))?;
     let columns = columns.collect::<rusqlite::Result<Vec<_>>>()?;
     let fields = columns.iter().filter_map(|column| column.strip_prefix(schema::WORDS_OF));

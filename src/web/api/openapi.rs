@@ -13,7 +13,7 @@ use utoipa::{Modify, OpenApi};
 #[openapi(
     info(
         title = "dramatis",
-        description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket, or by /api/stream, /api/poll, /api/frames and /api/commands where there can be no socket; all carry the same messages. What GET answers HEAD does too, without the body, but for events, streams and polls. An answer with the header dramatis-parked-from lacks what was recorded from that position on of a key that is parked: its fold failed, and an administrator has to retry it or skip the event."
+        description = "Rooms, timelines, members, events and projections. Live traffic goes over the socket at /socket, or by /api/stream, /api/poll, /api/frames and /api/commands where there can be no socket; all carry the same messages. What GET answers HEAD does too, without the body, but for events, streams and polls. A page of large documents ends after about 1 MiB, with fewer than were asked for: whether there is another one, `next` or `more` tells. An answer with the header dramatis-parked-from lacks what was recorded from that position on of a key that is parked: its fold failed, and an administrator has to retry it or skip the event."
     ),
     paths(
         super::me::me,

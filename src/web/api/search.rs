@@ -1,6 +1,8 @@
 //! Searching messages by their words.
 
-use actix_web::{HttpResponse, web};
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
 use dramatis_events::{EntityId, MemberId, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -10,9 +12,11 @@ use super::reading::{
     MinPosition, answer, limit, limit_default, marked, marked_where, nowhere, page_len, wait,
 };
 use super::{Api, problem};
+use crate::actors::meters::Permit;
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::search::{self, Asked};
-use crate::read_models::{SEARCH_SKIP_MAX, text};
+use crate::read_models::{ReadModelError, ReadModels, SEARCH_SKIP_MAX, text};
+use crate::web::caller;
 
 /// What to search for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -59,9 +63,13 @@ struct Messages {
 
 /// Messages whose words hold what is asked.
 #[utoipa::path(get, path = "/api/search", params(SearchQuery), responses(
-    (status = 200, description = "`{messages: […], more}`"),
+    (status = 200, description = "`{messages: […], more}`: to go on, skip as many as came"),
     (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
-pub(super) async fn messages(api: web::Data<Api>, query: web::Query<SearchQuery>) -> HttpResponse {
+pub(super) async fn messages(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    query: web::Query<SearchQuery>,
+) -> HttpResponse {
     let SearchQuery { q, room, by, order, skip, limit, min_position } = query.into_inner();
     match text::phrases(&q) {
         Ok(phrases) if phrases.is_empty() => {
@@ -74,6 +82,10 @@ pub(super) async fn messages(api: web::Data<Api>, query: web::Query<SearchQuery>
         let why = format!("skip must be at most {SEARCH_SKIP_MAX}, got {skip}: search for more words");
         return problem(ErrorCode::Malformed, why);
     }
+    let permit = match caller::may_search(&api.stage, &request) {
+        Ok(permit) => permit,
+        Err(refusal) => return refusal.answer(),
+    };
     if let Err(answer) = wait(&api, "search", min_position).await {
         return answer;
     }
@@ -83,7 +95,7 @@ pub(super) async fn messages(api: web::Data<Api>, query: web::Query<SearchQuery>
     };
     let (stream, within) = (room.as_ref().map(StreamId::room), room.clone());
     let asked = Asked { text: q, room, by, order, skip, limit: page_len(limit) };
-    let found = search::messages(&*api.read_models, "main", asked).await;
+    let found = to_the_end(api.read_models.clone(), asked, permit).await;
     if let Some(room) = within
         && let Some(answer) = nowhere(&api, &room, &found, |(messages, _)| messages.is_empty()).await
     {
@@ -94,4 +106,19 @@ pub(super) async fn messages(api: web::Data<Api>, query: web::Query<SearchQuery>
         Some(stream) => marked(&api, "search", stream.as_str(), answer),
         None => marked_where(&api, "search", |_| true, answer),
     }
+}
+
+/// Searches, and gives the permit back then and not before: the store goes on, or has the search in its queue,
+/// though whoever asked has gone.
+async fn to_the_end(
+    store: Arc<dyn ReadModels>,
+    asked: Asked,
+    permit: Option<Permit>,
+) -> Result<(Vec<Box<RawValue>>, bool), ReadModelError> {
+    let searching = actix_web::rt::spawn(async move {
+        let found = search::messages(&*store, "main", asked).await;
+        drop(permit);
+        found
+    });
+    searching.await.unwrap_or_else(|error| Err(ReadModelError::Failure { reason: error.to_string() }))
 }

@@ -71,13 +71,13 @@ export class Api {
     return members;
   }
 
-  /** A page of a room's messages as they read now, oldest first: `{ messages, more }`. */
+  /** A page of a room's messages as they read now, oldest first: `{ messages, more }`. Of long ones it holds fewer than asked for. */
   timeline(room, { before, limit = 100 } = {}) {
     const query = new URLSearchParams({ limit: String(limit), ...(before !== undefined && { before: String(before) }) });
     return this.request(`/api/rooms/${encodeURIComponent(room)}/timeline?${query}`);
   }
 
-  /** A page of a thread's messages as they read now, from its first on, oldest first: `{ thread, messages, more }`. */
+  /** The same of a thread, from its first message on: `{ thread, messages, more }`. */
   thread(room, root, { after, limit = 100, minPosition } = {}) {
     const place = { ...(after !== undefined && { after: String(after) }), ...(minPosition !== undefined && { min_position: minPosition }) };
     const query = new URLSearchParams({ limit: String(limit), ...place });
