@@ -134,21 +134,28 @@ impl Watched {
         B: MessageBody + 'static,
     {
         match self.0 {
-            Some(held) if held.was_cut.get() => answer.map_body(|_, body| {
-                EitherBody::right(BoxBody::new(Holding { body: Box::pin(body), _held: held.body }))
-            }),
+            Some(held) if held.was_cut.get() => {
+                answer.map_body(|_, body| EitherBody::right(BoxBody::new(Holding::new(body, held.body))))
+            }
             _ => answer.map_into_left_body(),
         }
     }
 }
 
 /// An answer, and what is to be there for as long.
-struct Holding<B> {
+pub(super) struct Holding<B, Held> {
     body: Pin<Box<B>>,
-    _held: Rc<RefCell<Payload>>,
+    _held: Held,
 }
 
-impl<B: MessageBody> MessageBody for Holding<B> {
+impl<B, Held> Holding<B, Held> {
+    /// Drops `held` once the answer has ended, or nobody takes it any more.
+    pub(super) fn new(body: B, held: Held) -> Self {
+        Self { body: Box::pin(body), _held: held }
+    }
+}
+
+impl<B: MessageBody, Held: Unpin> MessageBody for Holding<B, Held> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {
