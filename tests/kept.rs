@@ -1,4 +1,5 @@
-//! Connections that are answered and go on: how long what is still to come over them is waited for.
+//! Connections that are answered and go on: how long what is still to come over them is waited for, and how
+//! many of them an address has.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,11 +15,12 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Instant;
 
 use raw::{Raw, TEXT, put_frame};
 use serde_json::json;
 use support::http::{Answer, Events, Request};
-use support::{PATIENCE, Server};
+use support::{Client, PATIENCE, Server};
 use tempfile::TempDir;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -117,4 +119,58 @@ fn what_is_under_way_is_waited_for() {
         socket.read_exact(&mut byte).expect("the socket goes on");
         heard.push(byte[0]);
     }
+}
+
+/// Asks for a stream of events that does not end.
+fn follow(server: &Server, headers: &[(&str, &str)]) -> Answer {
+    Request { method: "GET", path: "/api/events?follow=true", headers, body: "" }
+        .send(server.address)
+        .unwrap()
+}
+
+/// Does this until it comes to something: who has left may not be noticed at once.
+fn until<T>(mut done: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(done) = done() {
+            return done;
+        }
+        assert!(began.elapsed() < PATIENCE, "there is no place");
+    }
+}
+
+fn follow_once_there_is_room(server: &Server) -> Answer {
+    until(|| Some(follow(server, &[])).filter(|answer| answer.status == 200))
+}
+
+const TWO: [(&str, &str); 2] = [
+    ("DRAMATIS__LIMITS__ADDRESS__LOOPBACK", "true"),
+    ("DRAMATIS__LIMITS__ADDRESS__HTTP_CONNECTIONS_MAX", "2"),
+];
+
+#[test]
+fn an_address_has_so_many_connections_whatever_it_asks() {
+    let (_data, server) = start(&TWO);
+    let mut held = vec![follow_once_there_is_room(&server), follow_once_there_is_room(&server)];
+    // It is told before it says anything.
+    let heard = heard_after(&connect(&server), "");
+    assert!(heard.starts_with("HTTP/1.1 503 ") && heard.contains("\"unavailable\""), "{heard}");
+    assert_eq!(follow(&server, &[]).status, 503);
+    held.pop();
+    held.push(follow_once_there_is_room(&server));
+}
+
+#[test]
+fn a_socket_is_no_connection_of_http() {
+    let (_data, server) = start(&TWO);
+    let open: Vec<_> = (0..6).map(|_| until(|| Client::try_connect(server.address, &[]).ok())).collect();
+    let _held = follow_once_there_is_room(&server);
+    drop(open);
+}
+
+#[test]
+fn connections_of_a_proxy_are_those_of_everyone() {
+    let (_data, server) = start(&[&TWO[..], &[("DRAMATIS__SERVER__PROXIES__TRUSTED", "127.0.0.1")]].concat());
+    let held: Vec<_> = (0..6).map(|_| follow(&server, &[("X-Forwarded-For", "203.0.113.1")])).collect();
+    assert!(held.iter().all(|answer| answer.status == 200));
 }

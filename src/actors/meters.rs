@@ -21,7 +21,7 @@ mod account;
 mod book;
 mod toll;
 
-pub use account::{Account, Seat, SessionSeat};
+pub use account::{Account, HttpSeat, Seat, SessionSeat};
 use account::{Pace, UNLIMITED};
 use book::Book;
 pub use toll::{Taken, Toll};
@@ -109,7 +109,10 @@ impl Meters {
         if address.to_canonical().is_loopback() && !of_address.loopback {
             return None;
         }
-        let account = || Account::new(Pace::new(of_address.rate(), *burst_s), of_address.connections_max, 0);
+        let account = || {
+            let pace = Pace::new(of_address.rate(), *burst_s);
+            Account::new(pace, of_address.connections_max, 0).with_http(of_address.http_connections_max)
+        };
         Some(self.addresses.open(&network(address), account))
     }
 

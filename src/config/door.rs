@@ -130,8 +130,10 @@ pub struct AddressLimitsConfig {
     pub commands_per_s: u32,
     /// Their bytes.
     pub bytes_per_s: u32,
-    /// Sockets open at a time; 0 is no limit.
+    /// Sockets, streams and polled sessions at a time; 0 is no limit.
     pub connections_max: usize,
+    /// Connections of HTTP open at a time; 0 is no limit.
+    pub http_connections_max: usize,
     /// Whether loopback addresses are limited too.
     pub loopback: bool,
 }

@@ -1,4 +1,5 @@
-//! Connections of HTTP, for as long as they are kept: what is still to come over one that was answered.
+//! Connections of HTTP, for as long as they are kept: how many an address has, and what is still to come
+//! over one that was answered.
 //!
 //! The HTTP dispatcher times a connection's first head, and one over which nothing comes after an answer.
 //! Where a piece of a further head has come, or the rest of a body that nobody reads has not, it would wait
@@ -7,17 +8,24 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_rt::net::TcpStream;
+use actix_web::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::stalled::Watched;
-use crate::config::SocketConfig;
+use super::api::{PROBLEM_TYPE, problem_text};
+use super::fallback::refusal;
+use super::peer::Proxies;
+use super::stalled::{Watched, try_anyway};
+use crate::actors::Stage;
+use crate::actors::meters::{Account, HttpSeat};
+use crate::protocol::CloseCode;
 
 /// How long a connection is kept over which nothing comes after an answer.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(5);
@@ -54,25 +62,42 @@ impl Drop for UnderWay {
     }
 }
 
-/// A connection that is closed when the next request does not come in its time.
+/// A connection that is counted for its address, and closed when the next request does not come in its time.
 pub(super) struct Kept {
     io: Watched,
     turns: Turns,
     next_within: Duration,
     /// When the next request has to be there.
     due: Option<Pin<Box<Sleep>>>,
+    _seat: Option<HttpSeat>,
 }
 
 impl Kept {
-    /// Nobody has asked anything over it yet.
-    pub(super) fn new(io: TcpStream, limits: &SocketConfig) -> Self {
+    /// Takes a connection, unless its address has as many as it may: then it is told so and let go. Behind a
+    /// proxy that is trusted is everyone, and so its own are not counted.
+    pub(super) fn take(
+        io: TcpStream,
+        peer: Option<SocketAddr>,
+        stage: &Stage,
+        proxies: &Proxies,
+    ) -> Option<Self> {
+        let client = peer.map(|peer| peer.ip()).filter(|address| !proxies.trusts(*address));
+        let account = client.and_then(|address| stage.meters.address(address));
+        let seat = account.as_ref().map(Account::connect_http);
+        if matches!(seat, Some(None)) {
+            // Who cannot take so few bytes at once goes without.
+            let _ = try_anyway(&io, full(stage).as_bytes());
+            return None;
+        }
+        let limits = &stage.limits;
         let write_timeout = Duration::from_millis(limits.write_timeout_ms);
-        Self {
+        Some(Self {
             io: Watched::new(io, limits.send_buffer_bytes, write_timeout),
             turns: Turns(Rc::new(Cell::new(Turn::Server))),
             next_within: KEPT_FOR + Duration::from_millis(limits.head_timeout_ms),
             due: None,
-        }
+            _seat: seat.flatten(),
+        })
     }
 
     /// Its turns, for who answers.
@@ -97,6 +122,17 @@ impl Kept {
         }
         self.due.as_mut().is_some_and(|due| due.as_mut().poll(cx).is_ready())
     }
+}
+
+/// The answer to a connection that is too many.
+fn full(stage: &Stage) -> String {
+    let reject = refusal(CloseCode::TooManyConnections);
+    stage.metrics.request_refused(reject.code.as_str());
+    let body = problem_text(StatusCode::SERVICE_UNAVAILABLE, reject);
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: {PROBLEM_TYPE}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 impl AsyncRead for Kept {

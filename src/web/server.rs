@@ -3,13 +3,14 @@
 
 use std::cell::OnceCell;
 use std::future::ready;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::Framed;
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, Request, ResponseHead, h1};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
@@ -91,7 +92,7 @@ pub fn serve(
             let (stage, entrance, api, fallbacks) =
                 (stage.clone(), entrance.clone(), api.clone(), fallbacks.clone());
             let (of_app, of_drain) = (door(&stage, &entrance), stage.clone());
-            let limits = stage.limits.clone();
+            let at_door = of_app.clone();
             let http = HttpService::build()
                 // Connections without a request are closed then, the others behind their answer.
                 .graceful_shutdown_signal(move || {
@@ -117,7 +118,8 @@ pub fn serve(
                 .h1(map_config(app(&api, &of_app, fallbacks), |()| AppConfig::default()));
             fn_service(move |io: TcpStream| {
                 let peer = io.peer_addr().ok();
-                ready(Ok((Kept::new(io, &limits), peer)))
+                let kept = Kept::take(io, peer, &at_door.stage, &at_door.proxies);
+                ready(kept.map(|io| (io, peer)).ok_or(DispatchError::Io(ErrorKind::ConnectionRefused.into())))
             })
             .and_then(http)
         })?

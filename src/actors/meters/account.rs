@@ -45,12 +45,20 @@ pub struct Account {
     connections: Count,
     /// Rooms followed at a time, by all connections together.
     rooms: Count,
+    /// Connections of HTTP open at a time, whoever they are of.
+    http: Count,
 }
 
 impl Account {
     /// Of so many connections and rooms at a time; 0 is no limit.
     pub(super) fn new(pace: Pace, connections_max: usize, rooms_max: usize) -> Self {
-        Self { pace, connections: Count::to(connections_max), rooms: Count::to(rooms_max) }
+        let (connections, rooms) = (Count::to(connections_max), Count::to(rooms_max));
+        Self { pace, connections, rooms, http: Count::to(0) }
+    }
+
+    /// The same of so many connections of HTTP besides; 0 is no limit.
+    pub(super) fn with_http(self, connections_max: usize) -> Self {
+        Self { http: Count::to(connections_max), ..self }
     }
 
     /// Pays for one message or request of so many bytes; else says when it would be taken.
@@ -72,6 +80,20 @@ impl Account {
     /// Takes one of the connections that there may be; `None` if there are as many.
     pub fn connect(self: &Arc<Self>) -> Option<Seat> {
         self.connections.add().then(|| Seat { account: self.clone(), rooms: 0 })
+    }
+
+    /// The same of the connections of HTTP.
+    pub fn connect_http(self: &Arc<Self>) -> Option<HttpSeat> {
+        self.http.add().then(|| HttpSeat(self.clone()))
+    }
+}
+
+/// One connection of HTTP; given back when dropped.
+pub struct HttpSeat(Arc<Account>);
+
+impl Drop for HttpSeat {
+    fn drop(&mut self) {
+        self.0.http.remove(1);
     }
 }
 
