@@ -149,6 +149,8 @@ pub struct SocketConfig {
     pub send_buffer_bytes: usize,
     /// Time without one byte drained before the close, milliseconds.
     pub write_timeout_ms: u64,
+    /// Time in which a request's head has to come, milliseconds.
+    pub head_timeout_ms: u64,
     /// Time in which a request's body, or a message on a socket, has to come, milliseconds.
     pub body_timeout_ms: u64,
     /// Malformed messages a minute before the close.

@@ -6,6 +6,7 @@ mod caller;
 mod cross_origin;
 mod fallback;
 pub mod guard;
+mod kept;
 pub mod peer;
 mod poll;
 pub mod server;

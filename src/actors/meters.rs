@@ -100,7 +100,11 @@ impl Meters {
             (&self.integrations, *integration, Held::default())
         } else {
             let UserLimitsConfig { connections_max, rooms_max, requests_max, searches_max, .. } = *of_user;
-            (&self.users, of_user.rate(), Held { connections_max, rooms_max, requests_max, searches_max })
+            (
+                &self.users,
+                of_user.rate(),
+                Held { connections_max, rooms_max, requests_max, searches_max, ..Held::default() },
+            )
         };
         book.open(user, || Account::new(Pace::new(rate, *burst_s), held))
     }
@@ -112,8 +116,9 @@ impl Meters {
         if address.to_canonical().is_loopback() && !of_address.loopback {
             return None;
         }
-        let AddressLimitsConfig { connections_max, requests_max, searches_max, .. } = *of_address;
-        let held = Held { connections_max, rooms_max: 0, requests_max, searches_max };
+        let AddressLimitsConfig { connections_max, requests_max, searches_max, http_connections_max, .. } =
+            *of_address;
+        let held = Held { connections_max, rooms_max: 0, requests_max, searches_max, http_connections_max };
         let account = || Account::new(Pace::new(of_address.rate(), *burst_s), held);
         Some(self.addresses.open(&network(address), account))
     }

@@ -85,7 +85,7 @@ impl Allowed {
             "socket.in_flight_commands_max" => Self::Integer(1, 65_536),
             "socket.reconnect.base_ms" | "log.sync_interval_ms" => Self::Integer(1, 60_000),
             "socket.reconnect.cap_ms" | "user.seen_every_ms" => Self::Integer(1, 600_000),
-            "projections.lease_ms" => Self::Integer(1_000, 600_000),
+            "projections.lease_ms" | "socket.head_timeout_ms" => Self::Integer(1_000, 600_000),
             "projections.warm_ms" => Self::Integer(0, 86_400_000),
             "projections.retention_ms" => Self::Integer(0, 31_536_000_000),
             "projections.rebuild_share_percent" => Self::Integer(1, 100),

@@ -134,12 +134,14 @@ pub struct AddressLimitsConfig {
     pub commands_per_s: u32,
     /// Their bytes.
     pub bytes_per_s: u32,
-    /// Sockets open at a time; 0 is no limit.
+    /// Sockets, streams and polled sessions at a time; 0 is no limit.
     pub connections_max: usize,
     /// HTTP requests without a token answered at a time; 0 is no limit.
     pub requests_max: usize,
     /// Searches without a token made at a time; 0 is no limit.
     pub searches_max: usize,
+    /// Connections of HTTP open at a time; 0 is no limit.
+    pub http_connections_max: usize,
     /// Whether loopback addresses are limited too.
     pub loopback: bool,
 }

@@ -148,13 +148,20 @@ where
     H: Unpin + 'static,
 {
     let Some(held) = held else { return answer };
-    answer.map_body(|_, body| EitherBody::right(BoxBody::new(Holding { body: Box::pin(body), _held: held })))
+    answer.map_body(|_, body| EitherBody::right(BoxBody::new(Holding::new(body, held))))
 }
 
 /// An answer, and what is to be there for as long.
-struct Holding<B, H> {
+pub(super) struct Holding<B, H> {
     body: Pin<Box<B>>,
     _held: H,
+}
+
+impl<B, H> Holding<B, H> {
+    /// Drops `held` once the answer has ended, or nobody takes it any more.
+    pub(super) fn new(body: B, held: H) -> Self {
+        Self { body: Box::pin(body), _held: held }
+    }
 }
 
 impl<B: MessageBody, H: Unpin> MessageBody for Holding<B, H> {

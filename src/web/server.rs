@@ -3,13 +3,14 @@
 
 use std::cell::OnceCell;
 use std::future::ready;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::Framed;
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, Request, ResponseHead, h1};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
@@ -22,14 +23,14 @@ use actix_web::{App, Error, HttpRequest, web};
 use rustix::net::sockopt;
 
 use super::api::{self, Api, Counted, times};
-use super::body::{self, Max};
+use super::body::{self, Holding, Max};
 use super::caller;
 use super::cross_origin;
 use super::fallback::Fallbacks;
 use super::guard::Guard;
+use super::kept::{KEPT_FOR, Kept, Turns};
 use super::peer::Proxies;
 use super::socket::{Door, take_over};
-use super::stalled::Watched;
 use super::ui;
 use crate::actors::Stage;
 use crate::actors::hub::Hub;
@@ -52,8 +53,6 @@ pub struct Options {
     pub proxies: Proxies,
 }
 
-/// How long a client may take to send a request's head.
-const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long requests in flight have when the process ends, in seconds.
 const SHUTDOWN_SECONDS: u64 = 1;
 /// A connection over which nothing was sent for so long is asked for by the system, so often until it
@@ -82,8 +81,7 @@ pub fn serve(
         proxies: Arc::new(options.proxies.clone()),
         connections: options.connections.clone(),
     };
-    let (send_buffer_bytes, write_timeout) =
-        (stage.limits.send_buffer_bytes, Duration::from_millis(stage.limits.write_timeout_ms));
+    let head_within = Duration::from_millis(stage.limits.head_timeout_ms);
     let (stage, api, log) = (stage.clone(), api.clone(), stage.log.clone());
     let fallbacks = web::Data::new(Fallbacks::default());
     let server = Server::build()
@@ -95,13 +93,16 @@ pub fn serve(
             let (stage, entrance, api, fallbacks) =
                 (stage.clone(), entrance.clone(), api.clone(), fallbacks.clone());
             let (of_app, of_drain) = (door(&stage, &entrance), stage.clone());
+            let at_door = of_app.clone();
             let http = HttpService::build()
                 // Connections without a request are closed then, the others behind their answer.
                 .graceful_shutdown_signal(move || {
                     let stage = of_drain.clone();
                     async move { stage.drain.closes().await }
                 })
-                .client_request_timeout(REQUEST_HEAD_WITHIN)
+                .client_request_timeout(head_within)
+                .keep_alive(KEPT_FOR)
+                .on_connect_ext(|io: &Kept, of_connection| drop(of_connection.insert(io.turns())))
                 // Who sends nothing more has gone: an answer that waits for something to say, such as a
                 // followed stream of a quiet room, would find out by its next word only, if ever.
                 .h1_allow_half_closed(false)
@@ -109,7 +110,7 @@ pub fn serve(
                     let door = door(&stage, &entrance);
                     async move {
                         Ok::<_, ()>(fn_service(
-                            move |(request, framed): (Request, Framed<Watched, h1::Codec>)| {
+                            move |(request, framed): (Request, Framed<Kept, h1::Codec>)| {
                                 take_over(door.clone(), request, framed)
                             },
                         ))
@@ -118,7 +119,8 @@ pub fn serve(
                 .h1(map_config(app(&api, &of_app, fallbacks), |()| AppConfig::default()));
             fn_service(move |io: TcpStream| {
                 let peer = io.peer_addr().ok();
-                ready(Ok((Watched::new(io, send_buffer_bytes, write_timeout), peer)))
+                let kept = Kept::take(io, peer, &at_door.stage, &at_door.proxies);
+                ready(kept.map(|io| (io, peer)).ok_or(DispatchError::Io(ErrorKind::ConnectionRefused.into())))
             })
             .and_then(http)
         })?
@@ -210,6 +212,7 @@ async fn guarded<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody + use<B>>, Error> {
+    let under_way = request.conn_data::<Turns>().map(Turns::begin);
     let elsewhere = door.guard.page_elsewhere(request.headers());
     let mut answer = match admitted(door, &request).await {
         Ok(()) if elsewhere.is_some() && cross_origin::is_preflight(request.request()) => {
@@ -227,7 +230,7 @@ async fn guarded<B: MessageBody + 'static>(
     if answer.request().version() < Version::HTTP_11 && answer.response().body().size() == BodySize::Stream {
         end_by_close(answer.response_mut().head_mut());
     }
-    Ok(answer)
+    Ok(answer.map_body(|_, body| Holding::new(body, under_way)))
 }
 
 /// Has the handlers answer, and counts the answer until it is taken.

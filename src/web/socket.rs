@@ -24,8 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::api::{PROBLEM_TYPE, problem_text};
 use super::guard::Guard;
+use super::kept::Kept;
 use super::peer::Proxies;
-use super::stalled::Watched;
 use crate::actors::Stage;
 use crate::actors::directory::Arrival;
 use crate::actors::hub::Rooms;
@@ -83,7 +83,7 @@ impl From<TakeOverError> for Response<BoxBody> {
 pub(super) async fn take_over(
     door: Rc<Door>,
     request: Request,
-    framed: Framed<Watched, h1::Codec>,
+    framed: Framed<Kept, h1::Codec>,
 ) -> Result<(), TakeOverError> {
     if let Err(refusal) = admit(&door, &request) {
         return refuse(framed, refusal).await;
@@ -237,7 +237,7 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
 }
 
 async fn refuse(
-    mut framed: Framed<Watched, h1::Codec>,
+    mut framed: Framed<Kept, h1::Codec>,
     Refusal { status, why, after }: Refusal,
 ) -> Result<(), TakeOverError> {
     let code = match status {

@@ -49,6 +49,8 @@ pub struct Account {
     requests: Count,
     /// Searches made at a time.
     searches: Count,
+    /// Connections of HTTP open at a time, whoever they are of.
+    http: Count,
 }
 
 /// What an account may hold at a time; 0 is no limit.
@@ -58,6 +60,7 @@ pub(super) struct Held {
     pub(super) rooms_max: usize,
     pub(super) requests_max: usize,
     pub(super) searches_max: usize,
+    pub(super) http_connections_max: usize,
 }
 
 impl Account {
@@ -69,6 +72,7 @@ impl Account {
             rooms: Count::to(held.rooms_max),
             requests: Count::to(held.requests_max),
             searches: Count::to(held.searches_max),
+            http: Count::to(held.http_connections_max),
         }
     }
 
@@ -103,12 +107,17 @@ impl Account {
         self.permit(|account| &account.searches)
     }
 
+    /// Takes one of the connections of HTTP that may be open at a time; `None` if as many are.
+    pub fn connect_http(self: &Arc<Self>) -> Option<Permit> {
+        self.permit(|account| &account.http)
+    }
+
     fn permit(self: &Arc<Self>, of: fn(&Self) -> &Count) -> Option<Permit> {
         of(self).add().then(|| Permit { account: self.clone(), of })
     }
 }
 
-/// One of what an account may do at a time; given back when dropped.
+/// One of what an account may have at a time; given back when dropped.
 pub struct Permit {
     account: Arc<Account>,
     of: fn(&Account) -> &Count,
