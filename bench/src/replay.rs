@@ -59,7 +59,7 @@ const PLAIN_FILE: &str = "raw-plain-file";
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    options.common.check(&[&["raw", "decoded", "typed", PLAIN_FILE], PEERS].concat())?;
+    options.common.check(&[&["raw", "decoded", "typed", PLAIN_FILE][..], PEERS].concat())?;
     let scratch = options.common.scratch()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let log = engine::open(&scratch.path().join("log"))?;
