@@ -124,9 +124,10 @@ pub(super) enum Counted {
 /// How a request to this path counts.
 pub(super) fn counted(path: &str) -> Counted {
     match path {
-        "/api/stream" => Counted::Not,
         "/api/poll" => Counted::OnceAnswered,
-        path if path.starts_with("/api/") || path == "/metrics" => Counted::FromTheStart,
+        path if path != "/api/stream" && (path.starts_with("/api/") || path == "/metrics") => {
+            Counted::FromTheStart
+        }
         _ => Counted::Not,
     }
 }

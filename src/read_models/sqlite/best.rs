@@ -15,7 +15,7 @@ use crate::read_models::{Document, FIND_MAX, ReadModelError, SEARCH_SKIP_MAX, Se
 /// come after them.
 const LOOKED_INTO_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How soon more of the same word counts for little, and how much a long text is held against it: as
-/// SQLite's `bm25` has them.
+/// `SQLite` has them in its `bm25`.
 const SATURATION: f64 = 1.2;
 const LENGTH_COUNTS: f64 = 0.75;
 /// A text of so many words is neither short nor long. `bm25` takes the mean of all documents.
