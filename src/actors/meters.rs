@@ -103,7 +103,13 @@ impl Meters {
             (
                 &self.users,
                 of_user.rate(),
-                Held { connections_max, rooms_max, requests_max, searches_max, ..Held::default() },
+                Held {
+                    connections: connections_max,
+                    rooms: rooms_max,
+                    requests: requests_max,
+                    searches: searches_max,
+                    http: 0,
+                },
             )
         };
         book.open(user, || Account::new(Pace::new(rate, *burst_s), held))
@@ -118,7 +124,13 @@ impl Meters {
         }
         let AddressLimitsConfig { connections_max, requests_max, searches_max, http_connections_max, .. } =
             *of_address;
-        let held = Held { connections_max, rooms_max: 0, requests_max, searches_max, http_connections_max };
+        let held = Held {
+            connections: connections_max,
+            rooms: 0,
+            requests: requests_max,
+            searches: searches_max,
+            http: http_connections_max,
+        };
         let account = || Account::new(Pace::new(of_address.rate(), *burst_s), held);
         Some(self.addresses.open(&network(address), account))
     }

@@ -56,11 +56,11 @@ pub struct Account {
 /// What an account may hold at a time; 0 is no limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Held {
-    pub(super) connections_max: usize,
-    pub(super) rooms_max: usize,
-    pub(super) requests_max: usize,
-    pub(super) searches_max: usize,
-    pub(super) http_connections_max: usize,
+    pub(super) connections: usize,
+    pub(super) rooms: usize,
+    pub(super) requests: usize,
+    pub(super) searches: usize,
+    pub(super) http: usize,
 }
 
 impl Account {
@@ -68,11 +68,11 @@ impl Account {
     pub(super) fn new(pace: Pace, held: Held) -> Self {
         Self {
             pace,
-            connections: Count::to(held.connections_max),
-            rooms: Count::to(held.rooms_max),
-            requests: Count::to(held.requests_max),
-            searches: Count::to(held.searches_max),
-            http: Count::to(held.http_connections_max),
+            connections: Count::to(held.connections),
+            rooms: Count::to(held.rooms),
+            requests: Count::to(held.requests),
+            searches: Count::to(held.searches),
+            http: Count::to(held.http),
         }
     }
 
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn what_a_connection_takes_is_given_back_with_it() {
         let pace = Pace::new(RateConfig { commands_per_s: 0, bytes_per_s: 0 }, 10);
-        let held = Held { connections_max: 2, rooms_max: 5, ..Held::default() };
+        let held = Held { connections: 2, rooms: 5, ..Held::default() };
         let account = Arc::new(Account::new(pace, held));
         let (mut one, mut two) = (account.connect().unwrap(), account.connect().unwrap());
         assert!(account.connect().is_none());
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_seat_that_is_handed_over_is_counted_once() {
         let pace = Pace::new(RateConfig { commands_per_s: 0, bytes_per_s: 0 }, 10);
-        let held = Held { connections_max: 1, rooms_max: 3, ..Held::default() };
+        let held = Held { connections: 1, rooms: 3, ..Held::default() };
         let account = Arc::new(Account::new(pace, held));
         let (earlier, later) = (SessionSeat::default(), SessionSeat::default());
         earlier.fill(account.connect().unwrap());
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn requests_and_searches_are_counted_apart_and_given_back() {
-        let held = Held { requests_max: 2, searches_max: 1, ..Held::default() };
+        let held = Held { requests: 2, searches: 1, ..Held::default() };
         let account = Arc::new(Account::new(Pace::new(UNLIMITED, 1), held));
         let (one, _two) = (account.answer().unwrap(), account.answer().unwrap());
         let search = account.search().unwrap();

@@ -25,7 +25,7 @@ pub(super) async fn health(api: web::Data<Api>, request: HttpRequest) -> HttpRes
     let poisoned = api.stage.log.poisoned();
     reasons.extend(poisoned.map(|why| Finding::because("the log takes no appends", why)));
     let whole = |part: &'static str| move |full| Finding { part: part.to_owned(), full };
-    let warnings = of_the_log(&api, |log| log.warnings()).await.unwrap_or_default();
+    let warnings = of_the_log(&api, EventLog::warnings).await.unwrap_or_default();
     reasons.extend(warnings.into_iter().map(whole("the log is in trouble")));
     reasons.extend(api.invitations.borrow().clone().map(whole("invitations are not passed on")));
     let store = api.read_models.health();
@@ -117,7 +117,7 @@ pub(super) async fn metrics(api: web::Data<Api>) -> HttpResponse {
     if let Some(head) = *api.stage.log.head().borrow() {
         metrics.log_head.set(i64::try_from(head.to_engine()).unwrap_or(i64::MAX));
     }
-    let usage = of_the_log(&api, |log| log.usage()).await.unwrap_or_default();
+    let usage = of_the_log(&api, EventLog::usage).await.unwrap_or_default();
     let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
     metrics.log_segments.set(number(usage.segments));
     metrics.log_stored_bytes.set(number(usage.stored_bytes));
