@@ -7,9 +7,6 @@
     reason = "tests may fail loudly"
 )]
 
-#[path = "support/http.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared as the support module is")]
-mod http;
 mod support;
 #[path = "support/raw.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part of it is used")]
@@ -18,8 +15,8 @@ mod wire;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use http::Request;
 use serde_json::{Value, json};
+use support::http::Request;
 use support::{Client, PATIENCE, Server};
 use wire::{Raw, TEXT, put_frame};
 
