@@ -11,6 +11,7 @@ use super::run::RunError;
 use super::{AdminError, Shared};
 use crate::log::{LogError, ReadLimit};
 use crate::read_models::ReadModelError;
+use crate::read_models::queries::pages::fitting;
 
 /// The most events read to fold one document: a build as of a position reads more.
 const EVENTS_MAX: u64 = 2_000_000;
@@ -171,19 +172,11 @@ pub(super) async fn causes_past(
         }
     }
     causes.sort_by_key(|cause| cause.recorded.position);
-    let told = told_at_once(&causes, limit);
+    let lengths = causes.iter().take(limit).map(|cause| cause.recorded.envelope.data.len());
+    let told = fitting(lengths, BYTES_TOLD_MAX);
     let more = told < causes.len();
     causes.truncate(told);
     Ok((causes, more))
-}
-
-fn told_at_once(causes: &[Cause], limit: usize) -> usize {
-    let mut bytes = 0;
-    let fits = |cause: &&Cause| {
-        bytes += cause.recorded.envelope.data.len();
-        bytes <= BYTES_TOLD_MAX
-    };
-    causes.iter().take(limit).take_while(fits).count().max(1)
 }
 
 /// The revision of a stream's first event past a position, found by halving.

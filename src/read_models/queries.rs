@@ -132,7 +132,10 @@ async fn page(
 
 /// What of these documents is one page of so many at the most, and whether there are more.
 fn cut(mut documents: Vec<Document>, limit: usize) -> (Vec<Document>, bool) {
-    let held = pages::fitting(documents.iter().take(limit).map(|document| document.body.len()));
+    let held = pages::fitting(
+        documents.iter().take(limit).map(|document| document.body.len()),
+        pages::PAGE_BYTES_MAX,
+    );
     let more = documents.len() > held;
     documents.truncate(held);
     (documents, more)

@@ -61,7 +61,7 @@ pub struct SqliteReadModels {
     searcher: Worker,
     counter: Worker,
     next_reader: AtomicUsize,
-    /// The last to close the file.
+    /// The last to close the file: it ends after the connection that calls it.
     _mover: Mover,
 }
 
@@ -72,8 +72,7 @@ impl SqliteReadModels {
         let path = path.as_ref();
         let place = path.display().to_string();
         let mover = Mover::start(path.to_owned());
-        let mover = mover.map_err(|e| ReadModelError::Failure { reason: e.to_string() })?;
-        let calls = mover.calls();
+        let (mover, calls) = mover.map_err(|e| ReadModelError::Failure { reason: e.to_string() })?;
         let connection = match open_writer(path, calls.clone()) {
             Err(error) if is_full(&error) => {
                 tracing::warn!(%place, %error, "read models are not opened until there is room");
@@ -161,7 +160,7 @@ impl SqliteReadModels {
 }
 
 /// The connection that writes; the error within is whose file it is if it is not ours.
-fn open_writer(path: &Path, calls: Option<Calls>) -> rusqlite::Result<Result<Connection, String>> {
+fn open_writer(path: &Path, calls: Calls) -> rusqlite::Result<Result<Connection, String>> {
     // The write-ahead log gets the mode of this file. If it cannot be made, opening says why.
     let _ = dirs::make_file(path);
     let mut connection = Connection::open(path)?;
@@ -178,9 +177,7 @@ fn open_writer(path: &Path, calls: Option<Calls>) -> rusqlite::Result<Result<Con
     tune(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    if let Some(calls) = calls {
-        calls.follow(&mut connection)?;
-    }
+    calls.follow(&mut connection)?;
     schema::create(&connection)?;
     Ok(Ok(connection))
 }

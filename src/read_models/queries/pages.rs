@@ -3,13 +3,13 @@
 /// Bytes of documents at which a page ends.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
-/// How many documents of these lengths in bytes, in their order, one page holds: one at the least, so that whoever
+/// How many of these lengths in bytes, in their order, one page of so many holds: one at the least, so that whoever
 /// goes on from the last one gets to the end.
-pub fn fitting(lengths: impl IntoIterator<Item = usize>) -> usize {
+pub fn fitting(lengths: impl IntoIterator<Item = usize>, bytes_max: usize) -> usize {
     let mut bytes = 0_usize;
     let fits = |(number, length): &(usize, usize)| {
         bytes = bytes.saturating_add(*length);
-        *number == 0 || bytes <= PAGE_BYTES_MAX
+        *number == 0 || bytes <= bytes_max
     };
     lengths.into_iter().enumerate().take_while(fits).count()
 }
@@ -30,7 +30,7 @@ mod tests {
             (&[PAGE_BYTES_MAX + 1], 1),
             (&[usize::MAX, usize::MAX], 1),
         ] {
-            assert_eq!(fitting(lengths.iter().copied()), expected, "{lengths:?}");
+            assert_eq!(fitting(lengths.iter().copied(), PAGE_BYTES_MAX), expected, "{lengths:?}");
         }
     }
 }

@@ -24,37 +24,28 @@ pub(super) const PAGES_MAX: u32 = 16_384;
 const PASSES_MAX: usize = 8;
 
 /// The thread that moves.
-pub(super) struct Mover {
-    calls: Option<Calls>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Mover(Option<JoinHandle<()>>);
 
 /// Calls it.
 #[derive(Clone)]
 pub(super) struct Calls(SyncSender<()>);
 
 impl Mover {
-    /// Starts it for this file, which may not be there yet.
-    pub(super) fn start(path: PathBuf) -> std::io::Result<Self> {
+    /// Starts it for this file, which may not be there yet; it ends once nobody is left to call it.
+    pub(super) fn start(path: PathBuf) -> std::io::Result<(Self, Calls)> {
         let (calls, called) = sync_channel(1);
         let named = std::thread::Builder::new().name("read-models-move".to_owned());
         let thread = named.spawn(move || {
             step_back(READ_MODELS);
             move_when_called(&path, &called);
         });
-        Ok(Self { calls: Some(Calls(calls)), thread: Some(thread?) })
-    }
-
-    /// For connections that write.
-    pub(super) fn calls(&self) -> Option<Calls> {
-        self.calls.clone()
+        Ok((Self(Some(thread?)), Calls(calls)))
     }
 }
 
 impl Drop for Mover {
     fn drop(&mut self) {
-        self.calls.take();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.0.take() {
             let _ = thread.join();
         }
     }

@@ -74,7 +74,7 @@ fn a_room_that_is_only_looked_at_leaves_however_long_others_may_stay() {
         let started = Instant::now();
         while rooms.len() > 1 {
             assert!(started.elapsed() < PATIENCE, "what was looked at stays in memory");
-            actix_rt::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
         assert!(rooms.look(&used, |standing| standing.state.is_open()).await.unwrap());
         assert_eq!(metrics.loaded_from_start.get(), 2, "what was used is there still");
