@@ -13,7 +13,7 @@
 mod raw;
 mod support;
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -119,6 +119,39 @@ fn what_is_under_way_is_waited_for() {
         socket.read_exact(&mut byte).expect("the socket goes on");
         heard.push(byte[0]);
     }
+}
+
+/// So many requests at once.
+fn requests(server: &Server, count: usize) -> String {
+    head(server, "GET /ui/icon.svg", "").repeat(count)
+}
+
+#[test]
+fn many_requests_at_once_are_all_answered() {
+    let (_data, server) = start(&[]);
+    let mut stream = connect(&server);
+    let asked = 5_000;
+    let last = head(&server, "GET /ui/icon.svg", "Connection: close\r\n");
+    let requests = requests(&server, asked - 1) + &last;
+    let mut writing = stream.try_clone().unwrap();
+    let heard = std::thread::scope(|scope| {
+        scope.spawn(move || writing.write_all(requests.as_bytes()).unwrap());
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).expect("the server closes it");
+        heard
+    });
+    assert_eq!(heard.matches("HTTP/1.1 200 OK").count(), asked);
+}
+
+#[test]
+fn who_sends_more_than_is_kept_behind_a_stream_is_let_go() {
+    let (_data, server) = start(&[]);
+    let mut stream = connect(&server);
+    let said = head(&server, "GET /api/events?follow=true", "") + &requests(&server, 50_000);
+    // It may be closed before all of that is taken.
+    let _ = stream.write_all(said.as_bytes());
+    let closed = stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert!(matches!(closed, Ok(_) | Err(ErrorKind::ConnectionReset)), "{closed:?}");
 }
 
 /// Asks for a stream of events that does not end.

@@ -4,7 +4,7 @@
 //! The HTTP dispatcher times a connection's first head, and one over which nothing comes after an answer.
 //! Where a piece of a further head has come, or the rest of a body that nobody reads has not, it would wait
 //! for ever. So from an answer on there is a time here in which the next request has to begin and its head
-//! to come, whole.
+//! to come, whole. And who sends more behind a request that is under way than is kept is let go.
 
 use std::cell::Cell;
 use std::io;
@@ -29,6 +29,11 @@ use crate::protocol::CloseCode;
 
 /// How long a connection is kept over which nothing comes after an answer.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(5);
+
+/// How often the dispatcher may come by without reading or writing. Where a client has sent more behind a
+/// request than is kept, it neither reads nor waits, but comes by again and again for as long as that
+/// request is under way: of a stream, for ever.
+const IDLE_ROUNDS_MAX: u32 = 4_096;
 
 /// Whose turn it is on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +74,8 @@ pub(super) struct Kept {
     next_within: Duration,
     /// When the next request has to be there.
     due: Option<Pin<Box<Sleep>>>,
+    /// How often the dispatcher has come by since it last read or wrote.
+    idle_rounds: u32,
     _seat: Option<Permit>,
 }
 
@@ -96,6 +103,7 @@ impl Kept {
             turns: Turns(Rc::new(Cell::new(Turn::Server))),
             next_within: KEPT_FOR + Duration::from_millis(limits.head_timeout_ms),
             due: None,
+            idle_rounds: 0,
             _seat: seat.flatten(),
         })
     }
@@ -143,6 +151,7 @@ impl AsyncRead for Kept {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let kept = self.get_mut();
+        kept.idle_rounds = 0;
         if kept.poll_over(cx) {
             return Poll::Ready(Ok(()));
         }
@@ -152,12 +161,18 @@ impl AsyncRead for Kept {
 
 impl AsyncWrite for Kept {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+        let kept = self.get_mut();
+        kept.idle_rounds = 0;
+        Pin::new(&mut kept.io).poll_write(cx, bytes)
     }
 
     /// The dispatcher comes here once all was written: from then on it is the client's turn.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let kept = self.get_mut();
+        kept.idle_rounds += 1;
+        if kept.idle_rounds > IDLE_ROUNDS_MAX {
+            return Poll::Ready(Err(io::Error::other("more came behind a request than is kept")));
+        }
         ready!(Pin::new(&mut kept.io).poll_flush(cx))?;
         if kept.turns.0.get() == Turn::Answered {
             kept.turns.0.set(Turn::Client);
