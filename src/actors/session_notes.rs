@@ -4,14 +4,18 @@
 //! from the name, and a command is known for ever. So coming back is one lookup, starts no
 //! entity and records nothing.
 //!
-//! Nobody waits for a note, so only some are made at a time: when very many say hello at once, what
-//! somebody waits for has the processor, the log and the read models to itself.
+//! Nobody waits for a note, so they are made in rounds, some at a time with a rest between: when very many
+//! say hello at once, what somebody waits for has the processor, the log and the read models nearly to
+//! itself, and the notes of a round share the log's writes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use dramatis_events::{CommandId, ContentHash, MemberId, StreamId, UserId};
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use super::Stage;
 use super::answer::ReplyTo;
@@ -20,7 +24,9 @@ use crate::domain::user::{StartSession, UserCommand};
 use crate::log::CommandRef;
 
 /// Notes that are made at a time, in the whole process.
-pub(super) const AT_ONCE: usize = 4;
+pub(super) const ROUND: usize = 32;
+/// The rest after that.
+const REST: Duration = Duration::from_millis(50);
 /// Notes that wait; the next hello of what finds no room says it again.
 const WAITING_MAX: usize = 65_536;
 
@@ -38,29 +44,27 @@ pub struct SessionNotes(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     hellos: VecDeque<Hello>,
-    /// How many are being noted.
-    in_hand: usize,
+    /// Whether somebody has them in hand.
+    in_hand: bool,
 }
 
 impl SessionNotes {
-    /// Whether somebody else is to take them in hand.
+    /// Whether somebody is to take them in hand.
     fn add(&self, hello: Hello) -> bool {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.hellos.len() < WAITING_MAX {
             waiting.hellos.push_back(hello);
         }
-        let is_called = waiting.in_hand < AT_ONCE;
-        waiting.in_hand += usize::from(is_called);
-        is_called
+        !std::mem::replace(&mut waiting.in_hand, true)
     }
 
-    /// The next one; `None` ends whoever takes them in hand.
-    fn next(&self) -> Option<Hello> {
+    /// The next round; none ends whoever has them in hand.
+    fn next(&self) -> Vec<Hello> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = waiting.hellos.pop_front();
-        if next.is_none() {
-            waiting.hellos = VecDeque::new();
-            waiting.in_hand = waiting.in_hand.saturating_sub(1);
+        let round = waiting.hellos.len().min(ROUND);
+        let next: Vec<_> = waiting.hellos.drain(..round).collect();
+        if next.is_empty() {
+            *waiting = Waiting::default();
         }
         next
     }
@@ -76,8 +80,13 @@ impl Stage {
         }
         let stage = self.clone();
         actix_rt::spawn(async move {
-            while let Some(hello) = stage.session_notes.next() {
-                stage.note(hello).await;
+            loop {
+                let round = stage.session_notes.next();
+                if round.is_empty() {
+                    break;
+                }
+                join_all(round.into_iter().map(|hello| stage.note(hello))).await;
+                sleep(REST).await;
             }
         });
     }
@@ -101,7 +110,7 @@ impl Stage {
             tracing::debug!(%stream, "a new session is not noted: too much waits at the user's stream");
             return;
         }
-        // Whatever it is, the next one's turn has come.
+        // Whatever it is, the next round's turn has come.
         let _ = answered.await;
     }
 }

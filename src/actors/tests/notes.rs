@@ -1,4 +1,4 @@
-//! Very many hellos of new sessions: few are noted at a time, and all in the end.
+//! Very many hellos of new sessions: they are noted in rounds, and all in the end.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use tokio::task::yield_now;
 
 use super::race::scripted::{Holds, ScriptedLog};
 use super::{limits, stage_over};
-use crate::actors::session_notes::AT_ONCE;
+use crate::actors::session_notes::ROUND;
 use crate::log::EventLog as _;
 
 const SESSIONS: u64 = 200;
 
 #[test]
-fn some_are_noted_at_a_time_and_all_in_the_end() {
+fn they_are_noted_in_rounds_and_all_in_the_end() {
     System::new().block_on(async {
         let log = Arc::new(ScriptedLog::new(Holds::Before));
         let stage = stage_over(log.clone(), limits());
@@ -25,7 +25,7 @@ fn some_are_noted_at_a_time_and_all_in_the_end() {
         for _ in 0..1_000 {
             yield_now().await;
         }
-        assert_eq!(log.gate().waiting(), AT_ONCE, "others wait until these are noted");
+        assert_eq!(log.gate().waiting(), ROUND, "others wait until these are noted");
         log.gate().open();
         let last = Position::from_engine(SESSIONS - 1);
         while *log.head().borrow() != Some(last) {
