@@ -14,10 +14,14 @@ use super::{
 };
 use crate::clock::Clock;
 
+/// What an append ends with all the same, after recording it where that is `true`.
+pub type Failing = dyn Fn(&Append) -> Option<(bool, AppendError)> + Send + Sync;
+
 /// A log that is gone with its process.
 pub struct MemoryLog {
     clock: Arc<dyn Clock>,
     epoch: Epoch,
+    failing: Option<Box<Failing>>,
     state: Mutex<State>,
     head: watch::Sender<Option<Position>>,
 }
@@ -33,7 +37,17 @@ impl MemoryLog {
     /// An empty log.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let log = uuid::Uuid::new_v4().as_u64_pair().0;
-        Self { clock, epoch: Epoch::first(log), state: Mutex::default(), head: watch::Sender::new(None) }
+        let (epoch, head) = (Epoch::first(log), watch::Sender::new(None));
+        Self { clock, epoch, failing: None, state: Mutex::default(), head }
+    }
+
+    /// The same, of which some appends fail.
+    pub fn failing(
+        mut self,
+        fails: impl Fn(&Append) -> Option<(bool, AppendError)> + Send + Sync + 'static,
+    ) -> Self {
+        self.failing = Some(Box::new(fails));
+        self
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,7 +114,13 @@ fn take<'a>(events: impl Iterator<Item = &'a Arc<Recorded>>, limit: ReadLimit) -
 
 impl EventLog for MemoryLog {
     fn append(&self, append: Append) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, AppendError>> {
-        ready(self.append_now(append)).boxed()
+        let fails = self.failing.as_ref().and_then(|fails| fails(&append));
+        let appended = match fails {
+            Some((false, error)) => Err(error),
+            Some((true, error)) => self.append_now(append).and(Err(error)),
+            None => self.append_now(append),
+        };
+        ready(appended).boxed()
     }
 
     fn read_stream(

@@ -9,93 +9,15 @@ mod snapshots;
 use std::sync::Mutex;
 
 use dramatis_events::room::Visibility;
-use dramatis_events::{Epoch, Position};
-use futures_util::future::BoxFuture;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::actors::registry::{EntityOptions, Registry};
 use crate::clock::SystemClock;
 use crate::domain::room::{OpenRoom, Room, RoomCommand, RoomLimits};
 use crate::log::memory::MemoryLog;
-use crate::log::{CommandOutcome, CommandRef, Filter, LogError, Page, ReadLimit};
 use crate::snapshots::NoSnapshots;
 use crate::telemetry::metrics::Metrics;
-
-/// A log whose next appends end as scripted, after recording all the same where that is `true`.
-struct Scripted {
-    log: MemoryLog,
-    next: Mutex<VecDeque<(bool, AppendError)>>,
-}
-
-type Appended = Result<Vec<Arc<Recorded>>, AppendError>;
-
-impl EventLog for Scripted {
-    fn append(&self, append: Append) -> BoxFuture<'static, Appended> {
-        match self.next.lock().unwrap().pop_front() {
-            None => self.log.append(append),
-            Some((recorded, error)) => {
-                let appending = recorded.then(|| self.log.append(append));
-                Box::pin(async move {
-                    if let Some(appending) = appending {
-                        appending.await?;
-                    }
-                    Err(error)
-                })
-            }
-        }
-    }
-
-    fn read_stream(
-        &self,
-        stream: &StreamId,
-        from: Revision,
-        limit: ReadLimit,
-    ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
-        self.log.read_stream(stream, from, limit)
-    }
-
-    fn read_stream_backwards(
-        &self,
-        stream: &StreamId,
-        before: Option<Revision>,
-        limit: ReadLimit,
-    ) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, LogError>> {
-        self.log.read_stream_backwards(stream, before, limit)
-    }
-
-    fn read_all(
-        &self,
-        after: Option<Position>,
-        filter: Filter,
-        limit: ReadLimit,
-    ) -> BoxFuture<'static, Result<Page, LogError>> {
-        self.log.read_all(after, filter, limit)
-    }
-
-    fn stream_head(&self, stream: &StreamId) -> BoxFuture<'static, Result<Option<Revision>, LogError>> {
-        self.log.stream_head(stream)
-    }
-
-    fn find_command(
-        &self,
-        command: CommandRef,
-    ) -> BoxFuture<'static, Result<Option<CommandOutcome>, LogError>> {
-        self.log.find_command(command)
-    }
-
-    fn head(&self) -> watch::Receiver<Option<Position>> {
-        self.log.head()
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.log.epoch()
-    }
-
-    fn poisoned(&self) -> Option<String> {
-        None
-    }
-}
 
 /// Rooms over this log and these snapshots, and what they count.
 fn rooms_over(
@@ -150,9 +72,10 @@ fn open_room() -> RoomCommand {
 /// Opens a room so many times; each answer's code, or whether it was a duplicate.
 fn asked(script: Vec<(bool, AppendError)>, times: usize) -> Vec<Result<bool, ErrorCode>> {
     System::new().block_on(async move {
-        let log = MemoryLog::new(Arc::new(SystemClock));
-        let log = Arc::new(Scripted { log, next: Mutex::new(script.into()) });
-        let (rooms, _) = rooms_over(log, Arc::new(NoSnapshots), 0, Duration::from_mins(1));
+        // The next appends end as scripted.
+        let script = Mutex::new(VecDeque::from(script));
+        let log = MemoryLog::new(Arc::new(SystemClock)).failing(move |_| script.lock().unwrap().pop_front());
+        let (rooms, _) = rooms_over(Arc::new(log), Arc::new(NoSnapshots), 0, Duration::from_mins(1));
         let mut answers = Vec::new();
         for _ in 0..times {
             let answer = submit(&rooms, &room("lobby"), "alice", "open", open_room());

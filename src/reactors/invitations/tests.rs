@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use dramatis_events::room::MemberInvited;
-use dramatis_events::{Envelope, Epoch, EventId, Revision};
-use futures_util::future::BoxFuture;
+use dramatis_events::{Envelope, EventId, Revision};
 
 use super::*;
 use crate::actors::entity::Surroundings;
@@ -14,70 +13,14 @@ use crate::actors::registry::EntityOptions;
 use crate::clock::SystemClock;
 use crate::domain::user::UserLimits;
 use crate::log::memory::MemoryLog;
-use crate::log::{Append, AppendError, CommandOutcome, CommandRef, Expected};
+use crate::log::{Append, AppendError, Expected};
 use crate::snapshots::NoSnapshots;
 use crate::telemetry::metrics::Metrics;
 
 /// A log that takes nothing for bob while he is away.
 struct Log {
-    log: MemoryLog,
-    bob_is_away: AtomicBool,
-}
-
-type Events = Result<Vec<Arc<Recorded>>, LogError>;
-
-impl EventLog for Log {
-    fn append(&self, append: Append) -> BoxFuture<'static, Result<Vec<Arc<Recorded>>, AppendError>> {
-        if append.stream == of("bob") && self.bob_is_away.load(Ordering::SeqCst) {
-            return Box::pin(async { Err(AppendError::Unavailable { reason: "bob is away".to_owned() }) });
-        }
-        self.log.append(append)
-    }
-
-    fn read_stream(&self, stream: &StreamId, from: Revision, limit: ReadLimit) -> BoxFuture<'static, Events> {
-        self.log.read_stream(stream, from, limit)
-    }
-
-    fn read_stream_backwards(
-        &self,
-        stream: &StreamId,
-        before: Option<Revision>,
-        limit: ReadLimit,
-    ) -> BoxFuture<'static, Events> {
-        self.log.read_stream_backwards(stream, before, limit)
-    }
-
-    fn read_all(
-        &self,
-        after: Option<Position>,
-        filter: Filter,
-        limit: ReadLimit,
-    ) -> BoxFuture<'static, Result<Page, LogError>> {
-        self.log.read_all(after, filter, limit)
-    }
-
-    fn stream_head(&self, stream: &StreamId) -> BoxFuture<'static, Result<Option<Revision>, LogError>> {
-        self.log.stream_head(stream)
-    }
-
-    fn find_command(
-        &self,
-        command: CommandRef,
-    ) -> BoxFuture<'static, Result<Option<CommandOutcome>, LogError>> {
-        self.log.find_command(command)
-    }
-
-    fn head(&self) -> watch::Receiver<Option<Position>> {
-        self.log.head()
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.log.epoch()
-    }
-
-    fn poisoned(&self) -> Option<String> {
-        None
-    }
+    log: Arc<MemoryLog>,
+    bob_is_away: Arc<AtomicBool>,
 }
 
 fn of(user: &str) -> StreamId {
@@ -86,8 +29,13 @@ fn of(user: &str) -> StreamId {
 
 impl Log {
     fn new(bob_is_away: bool) -> Arc<Self> {
-        let log = MemoryLog::new(Arc::new(SystemClock));
-        Arc::new(Self { log, bob_is_away: bob_is_away.into() })
+        let bob_is_away = Arc::new(AtomicBool::new(bob_is_away));
+        let is_away = bob_is_away.clone();
+        let log = MemoryLog::new(Arc::new(SystemClock)).failing(move |append| {
+            let fails = append.stream == of("bob") && is_away.load(Ordering::SeqCst);
+            fails.then(|| (false, AppendError::Unavailable { reason: "bob is away".to_owned() }))
+        });
+        Arc::new(Self { log: Arc::new(log), bob_is_away })
     }
 
     /// Records an invitation in the form of this version.
@@ -136,7 +84,7 @@ impl Works {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("invitations.json");
         let around = Surroundings {
-            log: log.clone(),
+            log: log.log.clone(),
             snapshots: Arc::new(NoSnapshots),
             snapshot_every_events: 0,
             limits: UserLimits::default(),
@@ -144,7 +92,7 @@ impl Works {
         };
         let options = EntityOptions { pending_max: 16, idle_timeout: Duration::from_mins(1) };
         let users = Registry::new(around, options, Vec::new());
-        let invitations = Invitations::new(log.clone(), users, Checkpoint::at(file.clone())).unwrap();
+        let invitations = Invitations::new(log.log.clone(), users, Checkpoint::at(file.clone())).unwrap();
         let (trouble, (ending, ended)) = (invitations.trouble(), watch::channel(false));
         let ended = actix_rt::spawn(invitations.run(ended));
         Self { trouble, ending, ended, checkpoint: Checkpoint::at(file), log: log.clone(), _folder: folder }
@@ -154,7 +102,7 @@ impl Works {
     async fn end(self) -> Option<Position> {
         self.ending.send_replace(true);
         self.ended.await.unwrap();
-        self.checkpoint.load(self.log.epoch())
+        self.checkpoint.load(self.log.log.epoch())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dramatis_events::EventId;
+use futures_util::future::BoxFuture;
 
 use super::leaving::gone;
 use super::*;
