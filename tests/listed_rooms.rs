@@ -125,3 +125,29 @@ fn who_was_removed_reads_nothing_from_the_answer_on() {
     let (_, all): (u16, Value) = guarded.request("GET /api/rooms", &alice, "");
     assert_eq!(all["rooms"].as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn ones_own_rooms_are_those_that_one_may_follow_whatever_a_read_model_says() {
+    let guarded = start(&[]);
+    let (alice, bob) = (token(&guarded, "alice"), token(&guarded, "bob"));
+    let (mut owner, mut member) = (client(&guarded, &alice), client(&guarded, &bob));
+    open(&mut owner, std::iter::once("den".to_owned()));
+    owner.ask("den", "invite_member", &json!({"member": "bob"}));
+    let own = |ack: &Value| {
+        let position = ack["position"].as_str().unwrap();
+        let (status, me) = guarded.request(&format!("GET /api/me?min_position={position}"), &bob, "");
+        assert_eq!(status, 200, "{me}");
+        me["rooms"].as_array().unwrap().clone()
+    };
+    let joined = own(&member.ask("den", "join", &json!({})));
+    assert_eq!(joined[0]["room"]["room"], "den", "{joined:?}");
+    let removed = owner.ask("den", "remove_member", &json!({"member": "bob"}));
+    assert!(own(&removed).is_empty());
+    // As if `members` had stopped before that.
+    let store = rusqlite::Connection::open(guarded.data.path().join("read-models.sqlite")).unwrap();
+    let sql = r#"UPDATE "documents members@1" SET body = ?1 WHERE key = 'room-main.den/bob'"#;
+    assert_eq!(store.execute(sql, [joined[0]["member"].to_string()]).unwrap(), 1);
+    let posted = owner.ask("den", "post_message", &json!({"text": "he is gone"}));
+    let rooms = own(&posted);
+    assert!(rooms.is_empty(), "{rooms:?}");
+}

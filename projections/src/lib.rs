@@ -30,7 +30,7 @@ pub use replies::{Replies, Reply};
 pub use rooms::{LastMessage, Room, Rooms};
 pub use search::{Found, Search};
 pub use sessions::{Sessions, UserSession};
-pub use statistics::{Hour, Statistics};
+pub use statistics::{AUTHORS_MAX, Hour, Statistics};
 pub use threads::{REPLIERS_MAX, Thread, Threads};
 pub use timeline::{Message, Redaction, Timeline};
 pub use working_set::{DeadLetter, Fold, Folded, Skipped, Stored, WorkingSet, Write};

@@ -36,7 +36,7 @@ pub struct Search;
 
 impl Projection for Search {
     const NAME: &'static str = "search";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const KEY: &'static [KeyPart] = &[KeyPart::Revision("MESSAGE")];
     const EVENTS: &'static [&'static str] = &["MessagePosted", "MessageEdited", "MessageRedacted"];
     const INDEXES: &'static [Index] = &[Index {

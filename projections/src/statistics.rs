@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::key::KeyPart;
 use crate::projection::{FoldError, Index, Projection, happened_at};
 
+/// How many authors an hour names. A room that all the world talks in has more, and each message in it is a
+/// write of its hour.
+pub const AUTHORS_MAX: usize = 1_000;
+
 const HOUR_MS: i64 = 3_600_000;
 
 /// One hour of a room, by when things happened by their authors' accounts.
@@ -30,8 +34,10 @@ pub struct Hour {
     pub replies: u64,
     /// Characters in them, as first posted; sealed words do not count.
     pub characters: u64,
-    /// Messages by author.
+    /// Messages by author, of the first [`AUTHORS_MAX`] of them.
     pub by: BTreeMap<MemberId, u64>,
+    /// Whether there were others.
+    pub more_authors: bool,
     /// Edits.
     pub edits: u64,
     /// Redactions.
@@ -58,7 +64,7 @@ impl Statistics {
 
 impl Projection for Statistics {
     const NAME: &'static str = "statistics";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KEY: &'static [KeyPart] = &[KeyPart::Text("YYYY-MM-DDTHH")];
     const EVENTS: &'static [&'static str] = &[
         "MemberJoined",
@@ -139,6 +145,7 @@ impl Hour {
             replies: 0,
             characters: 0,
             by: BTreeMap::new(),
+            more_authors: false,
             edits: 0,
             redactions: 0,
             reactions: 0,
@@ -153,8 +160,12 @@ impl Hour {
         self.actions = self.actions.saturating_add(u64::from(posted.kind == MessageKind::Action));
         self.replies = self.replies.saturating_add(u64::from(posted.reply_to.is_some()));
         self.characters = self.characters.saturating_add(u64::try_from(characters).unwrap_or(u64::MAX));
-        let by = self.by.entry(author.clone()).or_default();
-        *by = by.saturating_add(1);
+        if self.by.len() < AUTHORS_MAX || self.by.contains_key(author) {
+            let by = self.by.entry(author.clone()).or_default();
+            *by = by.saturating_add(1);
+        } else {
+            self.more_authors = true;
+        }
     }
 }
 
@@ -183,8 +194,20 @@ mod tests {
     fn an_hour_counts_what_happened_in_it() {
         assert_eq!(
             document::<Statistics>("room-main.lobby/1970-01-01T00", &history(LINES)).unwrap(),
-            r#"{"tenant":"main","room":"lobby","hour":0,"messages":2,"actions":1,"replies":1,"characters":10,"by":{"alice":1,"bob":1},"edits":1,"redactions":1,"reactions":1,"joins":1,"leaves":1}"#,
+            r#"{"tenant":"main","room":"lobby","hour":0,"messages":2,"actions":1,"replies":1,"characters":10,"by":{"alice":1,"bob":1},"more_authors":false,"edits":1,"redactions":1,"reactions":1,"joins":1,"leaves":1}"#,
         );
+    }
+
+    #[test]
+    fn an_hour_names_so_many_authors_and_counts_what_others_say() {
+        let lines: String = (0..=AUTHORS_MAX)
+            .chain([0])
+            .map(|number| format!("user-{number} MessagePosted {{\"kind\":\"text\",\"text\":\"hi\"}}\n"))
+            .collect();
+        let shown = document::<Statistics>("room-main.lobby/1970-01-01T00", &history(&lines)).unwrap();
+        let hour: Hour = serde_json::from_str(&shown).unwrap();
+        assert_eq!((hour.by.len(), hour.more_authors), (AUTHORS_MAX, true));
+        assert_eq!((hour.messages, hour.by[&MemberId::parse("user-0").unwrap()]), (1_002, 2));
     }
 
     #[test]

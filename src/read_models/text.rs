@@ -103,7 +103,9 @@ pub(super) fn not_searched(collection: &str) -> ReadModelError {
 }
 
 fn letters(text: &str) -> impl Iterator<Item = char> {
-    text.nfkd().filter(|letter| !is_optional(*letter)).flat_map(char::to_lowercase).nfc()
+    let letters = text.nfkd().filter(|letter| !is_optional(*letter)).flat_map(char::to_lowercase);
+    // A sigma at the end of a word is the same letter, and has no capital of its own.
+    letters.map(|letter| if letter == 'ς' { 'σ' } else { letter }).nfc()
 }
 
 /// What a word is the same without. Of the marks over Arabic letters, hamza and madda make others of them.
@@ -159,6 +161,7 @@ mod tests {
             ("don't foo_bar x-1.5", "don t foo bar x 1 5"),
             ("Crème BRÛLÉE, Ångström, Ёлка", "creme brulee angstrom елка"),
             ("ﬁne ①", "fine 1"),
+            ("ο δρόμος ΔΡΟΜΟΣ", "ο δρομοσ δρομοσ"),
             ("私は日本人abc", "私 は 日 本 人 abc"),
             ("हिन्दी में", "हिन्दी में"),
             ("a😂b", "a emoji1f602 b"),

@@ -1,5 +1,6 @@
 //! One room's new events: encoded once, joined once, shared by all who follow.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ pub(super) struct Batch {
     text: Bytes,
     /// Where each frame ends in it.
     ends: Vec<usize>,
-    /// Who is told the commands of their own events, in order. Every follower is looked for.
+    /// Who is told the commands of their own events, in the order of [`by_length`]. Every follower is looked for.
     authors: Vec<MemberId>,
     /// Whose rights they change.
     changes: Changes,
@@ -70,7 +71,7 @@ impl Batch {
         };
         let authors = frames.iter().filter(|frame| frame.has_command()).map(|frame| frame.author.clone());
         let mut authors: Vec<_> = authors.collect();
-        authors.sort_unstable();
+        authors.sort_unstable_by(by_length);
         authors.dedup();
         let mut changes = Changes::default();
         for event in events {
@@ -123,7 +124,7 @@ impl Batch {
     /// Pushes the frames from one on up to another, shared but for those that the reader is the author of.
     fn push(&self, known: usize, to: usize, follow: &Follow) {
         let mut from = known;
-        if self.authors.binary_search(&follow.reader).is_ok() {
+        if self.authors.binary_search_by(|author| by_length(author, &follow.reader)).is_ok() {
             for (index, frame) in self.frames.iter().enumerate().take(to).skip(known) {
                 if !frame.has_command() || frame.author != follow.reader {
                     continue;
@@ -152,4 +153,10 @@ impl Batch {
             frame.checked_sub(1).map(|before| self.ends.get(before).map_or(self.text.len(), |end| end + 1));
         before.unwrap_or(0)
     }
+}
+
+/// Names of different lengths differ without a look at them, which lie elsewhere for each follower.
+fn by_length(one: &MemberId, other: &MemberId) -> Ordering {
+    let (one, other) = (one.as_str(), other.as_str());
+    one.len().cmp(&other.len()).then_with(|| one.cmp(other))
 }

@@ -51,6 +51,8 @@ pub(super) async fn run(store: &dyn ReadModels) {
         ),
         // Apart by a sign of Devanagari that Unicode calls a diacritic.
         ("u/4", document("\u{915}\u{94d}\u{915}", "", 15)),
+        // A word that ends with another sign for the same letter where it is written small.
+        ("u/5", document("ΔΡΟΜΟΣ", "δρόμος", 16)),
     ];
     let writes: Vec<_> =
         (1..).zip(&documents).map(|(at, (key, body))| (*key, at, Some(body.as_str()))).collect();
@@ -63,7 +65,7 @@ pub(super) async fn run(store: &dyn ReadModels) {
 }
 
 async fn finds(store: &dyn ReadModels) {
-    let cases: [(&str, &[&str]); 43] = [
+    let cases: [(&str, &[&str]); 45] = [
         ("cat", &["r/1", "s/6"]),
         ("CATS", &["r/1", "r/2"]),
         ("cats dog", &["r/2"]),
@@ -105,6 +107,8 @@ async fn finds(store: &dyn ReadModels) {
         ("\u{6a9}\u{62a}\u{627}\u{628}", &["u/3"]),
         ("\u{915}\u{915}", &[]),
         ("\u{915}\u{94d}\u{915}", &["u/4"]),
+        ("δρόμος", &["u/5"]),
+        ("\"ΔΡΌΜΟΣ δρομοσ\"", &[]),
         ("-cat", &["r/1", "s/6"]),
         ("?! \"\"", &[]),
     ];

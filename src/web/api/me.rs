@@ -4,15 +4,18 @@ use std::collections::HashMap;
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use dramatis_events::{EntityId, MemberId, Revision, StreamId};
+use futures_util::StreamExt as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::reading::{PageQuery, answer, marked_where, pack_number, sealed_place};
+use super::rooms::ASKED_AT_ONCE;
 use super::{Api, refused};
 use crate::auth::Pass;
 use crate::domain::user::{Profile, UserState};
 use crate::protocol::Reject;
 use crate::read_models::queries::me::{Joined, rooms_of_member};
+use crate::web::caller::may_follow;
 use crate::web::fallback::caller;
 
 /// The read models that it is put together of.
@@ -77,7 +80,10 @@ pub(super) async fn me(
     };
     let pass = request.extensions().get::<Pass>().cloned();
     let opens = |room: &EntityId| pass.as_ref().is_none_or(|pass| pass.opens(room));
-    let found = rooms_of_member(&*api.read_models, "main", &user, after, limit).await;
+    let mut found = rooms_of_member(&*api.read_models, "main", &user, after, limit).await;
+    if let (Some(pass), Ok((joined, _))) = (&pass, &mut found) {
+        *joined = followed(&api, pass, std::mem::take(joined)).await;
+    }
     let found = found.and_then(|(joined, next)| Ok((joined, next.as_ref().map(pack_number).transpose()?)));
     // Whole rooms that wait, and this member in one.
     let who = user.to_string();
@@ -86,12 +92,22 @@ pub(super) async fn me(
         let Known { profile, mut invitations, read } = known;
         invitations.retain(|invitation| opens(&invitation.room));
         let read = |id: &EntityId| read.get(id).copied();
-        let rooms = joined.into_iter().filter(|joined| opens(&joined.id));
+        let rooms = joined.into_iter();
         let rooms = rooms.map(|Joined { id, room, member }| Mine { room, member, read: read(&id) }).collect();
         let next = next.and_then(|next| sealed_place(&api, next));
         HttpResponse::Ok().json(Me { user, profile, invitations, rooms, next })
     });
     OF.into_iter().fold(answer, |answer, projection| marked_where(&api, projection, concerned, answer))
+}
+
+/// Those of the rooms that the token's user may still follow: the read models may be behind, and say that
+/// they are in one that they were removed from.
+async fn followed(api: &Api, pass: &Pass, joined: Vec<Joined>) -> Vec<Joined> {
+    let asked = joined
+        .into_iter()
+        .map(|joined| async move { may_follow(&api.stage, pass, &joined.id).await.then_some(joined) });
+    let answers = futures_util::stream::iter(asked).buffered(ASKED_AT_ONCE);
+    answers.filter_map(std::future::ready).collect().await
 }
 
 /// What the user's own stream says. Only people have one.

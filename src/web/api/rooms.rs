@@ -166,7 +166,7 @@ const LOOKED_AT_MAX: usize = 1_000;
 /// Rooms that are read at a time to be looked at, at the least.
 const READ_AT_ONCE_MIN: usize = 100;
 /// Rooms that are asked at a time who may read them.
-const ASKED_AT_ONCE: usize = 32;
+pub(super) const ASKED_AT_ONCE: usize = 32;
 
 fn sees_all(pass: &Pass) -> bool {
     pass.user.kind() == MemberKind::Integration && pass.opens_all()
