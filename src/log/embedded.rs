@@ -15,7 +15,7 @@
 //! from memory if it is recent, else from the files. A failed write poisons the writer: it is
 //! never tried again on the same file; reads go on; a restart recovers by scan.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -215,6 +215,7 @@ impl EmbeddedLog {
             end,
             closer: closer(Work::new(shared.clone(), lines, options)).map_err(OpenError::io(THREADS))?,
             heads: HashMap::with_hasher(RandomState::default()),
+            unsure: HashSet::default(),
             poisoned: None,
             sync_at: None,
             roll_at: None,

@@ -47,6 +47,11 @@ pub(super) struct Draft {
 const METADATA_BYTES: usize = 192;
 
 impl Draft {
+    /// The commands that its events come from, as the index holds them.
+    pub(super) fn commands(&self) -> impl Iterator<Item = [u8; 16]> {
+        self.parts.iter().filter_map(|part| part.command)
+    }
+
     /// Encodes an append whose sizes were checked.
     pub(super) fn of(append: &Append) -> Self {
         let payload: usize = append.envelopes.iter().map(|envelope| envelope.data.len()).sum();

@@ -7,7 +7,7 @@
 
 mod rolling;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -84,6 +84,8 @@ pub(super) struct Writer {
     /// The next revision of streams, what waits to be written included.
     pub(super) heads: HashMap<StreamId, u64, RandomState>,
     pub(super) poisoned: Option<String>,
+    /// The commands of what failed, which may be recorded: that is known after a restart.
+    pub(super) unsure: HashSet<[u8; 16], RandomState>,
     /// When what was answered must be synced, in the relaxed mode.
     pub(super) sync_at: Option<Instant>,
     /// When the next segment is tried again, if it could not be made.
@@ -200,8 +202,12 @@ impl Writer {
 
     /// Checks an append and puts its events into the batch.
     fn take(&mut self, draft: &mut Draft) -> Result<Placed, AppendError> {
-        if let Some(reason) = &self.poisoned {
-            return Err(AppendError::Unavailable { reason: reason.clone() });
+        if let Some(reason) = self.poisoned.clone() {
+            let is_unsure = draft.commands().any(|command| self.unsure.contains(&command));
+            return Err(match is_unsure {
+                true => AppendError::Failure { reason },
+                false => AppendError::Unavailable { reason },
+            });
         }
         let next = self.next_revision(draft)?;
         let fits = match draft.expected {
@@ -323,10 +329,7 @@ impl Writer {
                 batch.refuse(&reason.unwrap_or_default());
                 return batch.answer();
             }
-            (_, Some(reason)) => {
-                batch.fail(&reason);
-                return batch.answer();
-            }
+            (_, Some(reason)) => return self.tell_unsure(batch, &reason),
         }
         if self.in_flight.is_empty() {
             self.end.synced();
@@ -376,13 +379,18 @@ impl Writer {
     }
 
     /// A write failed: whether the batch is recorded is not known, and nothing more is written.
-    fn fail(&mut self, mut batch: Batch, error: &std::io::Error) {
+    fn fail(&mut self, batch: Batch, error: &std::io::Error) {
         let reason = self.give_up(error);
-        batch.fail(&reason);
-        batch.answer();
+        self.tell_unsure(batch, &reason);
         let mut rest = self.taken();
         rest.refuse(&reason);
         rest.answer();
+    }
+
+    fn tell_unsure(&mut self, mut batch: Batch, reason: &str) {
+        self.unsure.extend(batch.waiting.iter().flat_map(|waiting| waiting.request.draft.commands()));
+        batch.fail(reason);
+        batch.answer();
     }
 
     fn give_up(&mut self, error: &std::io::Error) -> String {
