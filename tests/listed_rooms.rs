@@ -12,9 +12,13 @@
 mod guarded;
 mod support;
 
+use std::io::Write as _;
+use std::net::TcpStream;
+
 use guarded::{Guarded, mint, start};
 use serde_json::{Value, json};
-use support::Client;
+use support::http::{Answer, Request};
+use support::{Client, PATIENCE};
 
 /// More than are looked at for one page, and fewer than for two.
 const OTHERS: usize = 1_050;
@@ -150,4 +154,42 @@ fn ones_own_rooms_are_those_that_one_may_follow_whatever_a_read_model_says() {
     let posted = owner.ask("den", "post_message", &json!({"text": "he is gone"}));
     let rooms = own(&posted);
     assert!(rooms.is_empty(), "{rooms:?}");
+}
+
+#[test]
+fn who_is_removed_while_an_answer_waits_for_a_position_reads_nothing_of_what_came_then() {
+    let guarded = start(&[]);
+    let (alice, bob) = (token(&guarded, "alice"), token(&guarded, "bob"));
+    let (mut owner, mut member) = (client(&guarded, &alice), client(&guarded, &bob));
+    open(&mut owner, std::iter::once("den".to_owned()));
+    owner.ask("den", "invite_member", &json!({"member": "bob"}));
+    let joined = member.ask("den", "join", &json!({}));
+    let wait = format!("min_position={}", joined["position"].as_str().unwrap());
+    assert_eq!(guarded.request(&format!("GET /api/rooms/den/timeline?{wait}"), &bob, "").0, 200);
+    // Until that is let go, no read model gets on.
+    let store = rusqlite::Connection::open(guarded.data.path().join("read-models.sqlite")).unwrap();
+    store.busy_timeout(PATIENCE).unwrap();
+    store.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = owner.ask("den", "post_message", &json!({"text": "held"}));
+    let path = format!("/api/rooms/den/timeline?min_position={}", held["position"].as_str().unwrap());
+    let authorization = format!("Bearer {bob}");
+    let headers = [("Authorization", authorization.as_str())];
+    let address = guarded.server.address;
+    let asked = Request { method: "GET", path: &path, headers: &headers, body: "" }.text(address);
+    let waiting: Vec<_> = (0..10)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(asked.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    owner.ask("den", "remove_member", &json!({"member": "bob"}));
+    owner.ask("den", "post_message", &json!({"text": "among us"}));
+    store.execute_batch("ROLLBACK").unwrap();
+    for stream in waiting {
+        let answer = Answer::read(stream).unwrap();
+        let (status, body) = (answer.status, answer.body().unwrap());
+        assert_eq!(status, 403, "{body}");
+    }
 }

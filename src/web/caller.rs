@@ -109,7 +109,7 @@ fn pays(request: &ServiceRequest, account: Arc<Account>) {
 /// Checks the token of a request whose path asks for one. A good one's [`Pass`] is in the request's
 /// extensions from then on.
 pub(super) fn admit_user(stage: &Stage, request: &ServiceRequest) -> Result<(), Refusal> {
-    let path = routed_path(request);
+    let path = routed_path(request.request());
     let guarded = if path == METRICS { !stage.auth.open_metrics } else { path.starts_with("/api/") };
     let Some(keys) = stage.keys.as_ref().filter(|_| guarded && !OPEN.contains(&path)) else { return Ok(()) };
     let token = bearer(request.request()).ok_or(TokenError::Missing);
@@ -169,7 +169,7 @@ pub(super) fn act(
 /// Whether a person may read what this asks for: where there are tokens, documents follow the
 /// rights that the socket keeps to. A room's are for those who may follow it, a user's for
 /// themselves, and a search over all rooms is for integrations whose token opens all of them.
-pub(super) async fn may_read(stage: &Stage, request: &ServiceRequest) -> Result<(), Refusal> {
+pub(super) async fn may_read(stage: &Stage, request: &HttpRequest) -> Result<(), Refusal> {
     let pass = request.extensions().get::<Pass>().cloned();
     let Some(pass) = pass.filter(|pass| pass.user.kind() != MemberKind::Integration) else { return Ok(()) };
     let path = routed_path(request);
@@ -188,6 +188,11 @@ pub(super) async fn may_read(stage: &Stage, request: &ServiceRequest) -> Result<
         Some(_) => Err(not_opened(path)),
         None => Ok(()),
     }
+}
+
+/// The same of an answer that may have waited for a position, and tells what came meanwhile.
+pub(super) async fn may_still_read(stage: &Stage, request: &HttpRequest) -> Result<(), Refusal> {
+    if request.query_string().contains("min_position") { may_read(stage, request).await } else { Ok(()) }
 }
 
 /// Whether the token's user may follow a room, as its entity knows it now. One that was never opened is
@@ -251,7 +256,7 @@ fn rooms_asked(query: &str) -> Vec<Result<EntityId, ()>> {
 
 /// The path that routes are matched with. That of the request line may have any letter of it
 /// percent-encoded, and would pass by what is checked here.
-fn routed_path(request: &ServiceRequest) -> &str {
+fn routed_path(request: &HttpRequest) -> &str {
     request.match_info().get_ref().path()
 }
 

@@ -251,6 +251,9 @@ async fn answered<B: MessageBody + 'static>(
     let within = Duration::from_millis(door.stage.limits.body_timeout_ms);
     let watched = body::watch(&mut request, &door.rooms, within);
     let answer = watched.held_by(next.call(request).await?);
+    if let Err(refusal) = caller::may_still_read(&door.stage, answer.request()).await {
+        return Ok(answer.into_response(refusal.answer()).map_into_right_body());
+    }
     if counted == Counted::OnceAnswered {
         match take(answer.request()) {
             Ok(taken) => permit = taken,
@@ -280,7 +283,7 @@ async fn admitted(door: &Door, request: &ServiceRequest) -> Result<(), caller::R
     caller::admit_user(stage, request)?;
     // What an answer would have been tells of what is there, too.
     let reads = [Method::GET, Method::HEAD].contains(request.method());
-    if reads { caller::may_read(stage, request).await } else { Ok(()) }
+    if reads { caller::may_read(stage, request.request()).await } else { Ok(()) }
 }
 
 #[cfg(test)]
