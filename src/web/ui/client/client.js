@@ -66,7 +66,10 @@ export class Client extends Emitter {
       send: (frame) => this.#line.send(frame),
     });
     this.#outbox.on("settled", ({ entry: { frame }, ack }) => ack && ENTERING.includes(frame.name) && this.#rooms.get(frame.room)?.entered());
-    this.#outbox.on("changed", () => this.emit("pending", this.pending));
+    this.#outbox.on("changed", () => {
+      this.#askEpoch();
+      this.emit("pending", this.pending);
+    });
     for (const name of ["settled", "expired"]) this.#outbox.on(name, (value) => this.emit(name, value));
     this.#outbox.on("storage", (error) => this.emit("problem", error));
     this.#whose();
@@ -314,17 +317,18 @@ export class Client extends Emitter {
     }
     for (const { frame } of this.#requests.values()) this.#line.send(frame);
     const [epoch] = (message.rooms ?? []).map((entry) => entry.epoch).filter(Boolean);
+    this.#epochAsked = null;
     this.#outbox.ready(epoch ?? null);
     if (epoch !== undefined) this.#epoch = epoch;
     else this.#askEpoch();
     this.emit("ready", message);
   }
 
-  // All rooms are of one history. A server tells which with each room that is followed; where none is
-  // and something waits for that, one's own stream is asked for, and left again.
+  // All rooms are of one history. A server tells which with each room that is followed; where none is,
+  // one's own stream is asked for as soon as something waits for that, and left again.
   #askEpoch() {
-    this.#epochAsked = null;
-    if (!this.#outbox.awaitsEpoch || ["joining", "catching_up"].includes(this.#rooms.get(ME)?.state)) return;
+    if (this.#epochAsked !== null || !this.#outbox.awaitsEpoch) return;
+    if (["joining", "catching_up"].includes(this.#rooms.get(ME)?.state)) return;
     this.#epochAsked = randomId();
     this.#line.send({ type: "subscribe", id: this.#epochAsked, room: ME });
   }
