@@ -45,6 +45,7 @@ export class Client extends Emitter {
   #epoch = null; // of the server's history, as far as this client was told
   #epochAsked = null; // the id of a subscribe that is to tell it and follows nothing
   #isShared;
+  #isRenewing = false; // what is said meanwhile may be refused
   #hasMoved = false; // to another session, because its own went on in a copy of this tab
 
   /** Made by `connect`. */
@@ -230,6 +231,7 @@ export class Client extends Emitter {
     return {
       get user() { return client.user; },
       get isLive() { return client.greeting !== null; },
+      get isRenewing() { return client.#isRenewing; },
       ephemeralBytesMax: client.#options.ephemeralBytesMax,
       send: (message) => client.#line.send(message),
       command: (...parts) => client.command(...parts),
@@ -289,6 +291,8 @@ export class Client extends Emitter {
       case "reject": this.#rejected(message); break;
       case "page": this.#answered(message); break;
       case "subscribed": this.#subscribed(message); break;
+      case "authenticate": this.#isRenewing = true; break;
+      case "authenticated": this.#renewed(); break;
       default: this.#rooms.get(message.room)?.take(message);
     }
     if (message.type === "event" && message.room === ME) this.#doneElsewhere(message);
@@ -302,7 +306,13 @@ export class Client extends Emitter {
     if (name === "InvitationEnded" && data.outcome === "accepted") room?.entered();
   }
 
+  #renewed() {
+    this.#isRenewing = false;
+    for (const room of this.#rooms.values()) room.renewed();
+  }
+
   #ready(message) {
+    this.#isRenewing = false;
     const rejoins = this.greeting !== null;
     this.greeting = message;
     this.user = message.user;
@@ -349,6 +359,7 @@ export class Client extends Emitter {
 
   #rejected(refusal) {
     // With `token_expired` a new token is on its way: whatever it was waits for that.
+    this.#isRenewing ||= refusal.code === "token_expired";
     const message = refusal.code === "token_expired" ? { ...refusal, retry: true, after_ms: refusal.after_ms ?? TOKEN_WITHIN_MS } : refusal;
     if (this.#requests.has(message.id)) return this.#answered(message);
     if (this.#outbox.answered(message)) return undefined;
@@ -391,7 +402,11 @@ export class Client extends Emitter {
     if (typeof document !== "object") return;
     const { signal } = this.ended;
     let wasOffline = false;
-    addEventListener("pagehide", () => this.#tellSeen(), { signal });
+    const leaves = () => {
+      this.#tellSeen();
+      this.#line.tellLast();
+    };
+    addEventListener("pagehide", leaves, { signal });
     addEventListener("offline", () => { wasOffline = true; }, { signal });
     addEventListener("online", () => {
       // A line that stood before the network changed may be dead without knowing.
@@ -400,7 +415,9 @@ export class Client extends Emitter {
       wasOffline = false;
     }, { signal });
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && this.status.state === "waiting") this.#line.wake();
+      // Nothing more may be said once a phone ends what is out of sight, or a browser a stream with its page.
+      if (document.hidden) leaves();
+      else if (this.status.state === "waiting") this.#line.wake();
     }, { signal });
   }
 }

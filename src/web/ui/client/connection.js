@@ -99,8 +99,13 @@ export class Connection {
   stop() {
     this.#isStopped = true;
     clearInterval(this.#timers.watch);
-    this.#abandon();
+    this.#abandon((line) => (line.leave ? line.leave() : line.close()));
     this.#say({ state: "closed", code: 1000, reason: "stopped" });
+  }
+
+  /** Has out what would be lost with the page, should it go now. */
+  tellLast() {
+    this.#line?.tellLast?.();
   }
 
   /** Tries now instead of when the wait is over; also after the server closed for good. */
@@ -186,7 +191,7 @@ export class Connection {
   }
 
   // Leaves the present line without a word to anyone.
-  #abandon() {
+  #abandon(end = (line) => line.close()) {
     this.#attempt += 1;
     clearTimeout(this.#timers.ready);
     clearTimeout(this.#timers.retry);
@@ -200,7 +205,7 @@ export class Connection {
     this.#isReady = false;
     this.ready = null;
     this.#asked.clear();
-    line?.close();
+    if (line) end(line);
     return wasReady;
   }
 

@@ -105,6 +105,10 @@ export class Relay {
     else this.#post({ kind: "send", message });
   }
 
+  tellLast() {
+    this.#connection?.tellLast();
+  }
+
   wake() {
     if (this.#connection) return this.#connection.wake();
     this.#post({ kind: "wake" });
