@@ -1,8 +1,11 @@
 // Commands that wait: whatever they wait for comes, and none is sent that somebody has given up.
 
-import { after, before, describe, test } from "node:test";
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
 
-import { connect } from "../../src/web/ui/client.js";
+import { connect, memoryStore } from "../../src/web/ui/client.js";
+import { Outbox } from "../../src/web/ui/client/outbox.js";
+import { launch } from "./browser.mjs";
 import { Proxy, Server, until } from "./server.mjs";
 
 let server;
@@ -55,5 +58,112 @@ describe("a client that follows no room on its line", () => {
     ];
     await until("both are answered", () => alice.pending.length === 0);
     await Promise.all(done);
+  });
+});
+
+describe("what was taken over of another tab", () => {
+  const frame = (id) => ({ type: "command", id, room: "r", name: "post_message", data: { text: id } });
+
+  test("is not sent if it was given up there meanwhile", async () => {
+    const store = memoryStore();
+    const first = new Outbox({ store, owner: "first", send: () => {} });
+    for (const id of ["a", "b"]) first.add(frame(id)).catch(() => {});
+    const sent = [];
+    const second = new Outbox({ store, owner: "second", send: ({ id }) => sent.push(id) });
+    await second.adopt(() => true);
+    first.discard("a");
+    const settled = [];
+    second.on("settled", ({ entry, ack, refusal }) => settled.push([entry.id, ack ?? refusal]));
+    second.ready();
+    await until("the other is sent", () => sent.includes("b"));
+    assert.deepEqual([sent, settled], [["b"], [["a", undefined]]]);
+    for (const outbox of [first, second]) outbox.close();
+  });
+
+  test("is this tab's in the store, too", async () => {
+    const entries = new Map();
+    const store = { list: () => [...entries.values()].map((text) => JSON.parse(text)), put: (entry) => entries.set(entry.id, JSON.stringify(entry)), remove: (id) => entries.delete(id) };
+    const first = new Outbox({ store, owner: "first", send: () => {} });
+    first.add(frame("a")).catch(() => {});
+    first.close();
+    const second = new Outbox({ store, owner: "second", send: () => {} });
+    await second.adopt((owner) => owner === "first");
+    const again = new Outbox({ store, owner: "first", send: () => {} });
+    await again.adopt((owner) => owner === "first");
+    assert.deepEqual([second, again].map((outbox) => outbox.entries.length), [1, 0]);
+    for (const outbox of [second, again]) outbox.close();
+  });
+});
+
+describe("in Chromium, what waits in a tab", () => {
+  let browser;
+  let context;
+
+  before(async () => {
+    browser = await launch();
+    context = await browser.newContext();
+    // How often it was asked which tabs live.
+    await context.addInitScript(() => {
+      globalThis.asked = 0;
+      const query = navigator.locks.query.bind(navigator.locks);
+      navigator.locks.query = () => query().finally(() => { globalThis.asked += 1; });
+    });
+  });
+
+  afterEach(() => proxy.refuse());
+  after(() => browser.close());
+
+  const connectIn = (page, options) => page.evaluate(async (given) => {
+    const { connect: open } = await import("/client.js");
+    globalThis.client = open(given);
+  }, options);
+  const waiting = (page) => page.evaluate(() => globalThis.client.pending.map(({ frame }) => frame.data.text));
+
+  async function tab(options) {
+    const page = await context.newPage();
+    await page.goto(`${proxy.url}/client.d.ts`);
+    await connectIn(page, options);
+    await until("the line stands", () => page.evaluate(() => globalThis.client.status.state === "live"));
+    return page;
+  }
+
+  /** Something that waits in a page, whose line is refused meanwhile. */
+  const write = (page, room) => page.evaluate((id) => { globalThis.client.command(id, "post_message", { text: "mine" }).catch(() => {}); }, room);
+
+  test("stays its own while that is loaded anew", async () => {
+    const options = { user: "alice", transports: ["socket"] };
+    const [first, second] = [await tab(options), await tab(options)];
+    const room = await openRoom(client("bob"));
+    proxy.refuse("/socket");
+    await first.evaluate(() => dispatchEvent(new Event("offline")) && dispatchEvent(new Event("online")));
+    await until("the line is gone", () => second.evaluate(() => globalThis.client.status.state !== "live"));
+    await write(second, room);
+    const asked = await first.evaluate(() => globalThis.asked);
+    await second.reload();
+    await connectIn(second, options);
+    await until("it is known which tabs live", () => first.evaluate((before) => globalThis.asked > before, asked));
+    assert.deepEqual([await waiting(first), await waiting(second)], [[], ["mine"]]);
+    for (const page of [first, second]) await page.close();
+  });
+
+  test("stays its own while another has a line of its own", async () => {
+    const options = { user: "carol", transports: ["socket"], share: false };
+    const first = await tab(options);
+    const room = await openRoom(client("bob"));
+    proxy.refuse("/socket");
+    await first.evaluate(() => dispatchEvent(new Event("offline")) && dispatchEvent(new Event("online")));
+    await until("the line is gone", () => first.evaluate(() => globalThis.client.status.state !== "live"));
+    await write(first, room);
+    const second = await context.newPage();
+    await second.goto(`${proxy.url}/client.d.ts`);
+    await connectIn(second, options);
+    await until("it is known which tabs live", () => second.evaluate(() => globalThis.asked > 0 || globalThis.client.pending.length > 0));
+    assert.deepEqual([await waiting(first), await waiting(second)], [["mine"], []]);
+    await first.close();
+    const third = await context.newPage();
+    await third.goto(`${proxy.url}/client.d.ts`);
+    await connectIn(third, options);
+    await until("the next one has what it left", async () => (await waiting(third)).length === 1);
+    for (const page of [second, third]) await page.close();
   });
 });

@@ -10,7 +10,7 @@ import { Outbox } from "./outbox.js";
 import { Relay, canShare } from "./relay.js";
 import { Room } from "./room.js";
 import { defaultStore, memoryStore } from "./store.js";
-import { tabId, sessionId } from "./tab.js";
+import { live, sessionId, tabId, tabLock } from "./tab.js";
 import { Tokens } from "./tokens.js";
 import { transportsOf } from "./transports.js";
 
@@ -22,6 +22,8 @@ const REQUESTS_MAX = 100;
 const ENTERING = ["open_room", "join"];
 const CLOSED = "the client was closed";
 const REPLACED_CLOSE = 4507;
+/** A tab that is gone for longer is not on its way through a reload: what it left is another's to send then. */
+const RELOADED_WITHIN_MS = 5_000;
 /** How long a fresh token may take before what was refused without it is sent again, in milliseconds. */
 const TOKEN_WITHIN_MS = 1_000;
 
@@ -44,6 +46,7 @@ export class Client extends Emitter {
   #tokens;
   #epoch = null; // of the server's history, as far as this client was told
   #epochAsked = null; // the id of a subscribe that is to tell it and follows nothing
+  #space = null; // what is this person's at this server, in this browser
   #isShared;
   #isRenewing = false; // what is said meanwhile may be refused
   #hasMoved = false; // to another session, because its own went on in a copy of this tab
@@ -98,6 +101,7 @@ export class Client extends Emitter {
     const options = this.#options;
     const { host, pathname } = new URL(options.url);
     const space = `dramatis:${host}${pathname.replace(/\/+$/, "")}:${name ?? "?"}`;
+    this.#space = space;
     if (name === null) this.#isShared = false;
     else if (!options.store) this.#outbox.keepIn(defaultStore(`${space}:outbox`));
     const line = {
@@ -115,7 +119,7 @@ export class Client extends Emitter {
       message: (message) => this.#take(message),
       problem: (error) => this.emit("problem", error),
       named: (tab) => this.#isTab(tab),
-      gone: () => this.#adoptOrphans(space),
+      gone: () => this.#adoptOrphans(),
       refused: () => this.#goAlone(line, on),
     };
     if (!this.#isShared) return this.#goAlone(line, on);
@@ -386,16 +390,33 @@ export class Client extends Emitter {
   #isTab(tab) {
     this.tab = tab;
     this.#outbox.belongsTo(tab);
-    this.#outbox.adopt((owner) => owner === tab || !this.#isShared);
+    this.#outbox.adopt((owner) => owner === tab);
+    if (!this.#isShared) this.#adoptAlone();
   }
 
-  // What tabs left behind that are gone is this tab's to send, as it holds the line. Where the browser does not
-  // say which are, it stays stored until the next one goes.
-  async #adoptOrphans(space) {
-    const locks = await navigator.locks.query().catch(() => null);
-    if (locks === null) return;
-    const alive = new Set((locks.held ?? []).map(({ name }) => name));
-    await this.#outbox.adopt((owner) => !alive.has(`${space}:tab:${owner}`));
+  // Of tabs with a line each none is told which others go: what those that are gone have left is taken at the
+  // beginning. Where nothing tells which live, in Node say, all that is stored is this client's.
+  async #adoptAlone() {
+    const { signal } = this.ended;
+    if (typeof document !== "object") return void this.#outbox.adopt(() => true);
+    try {
+      await new Promise((resolve, reject) => { live(this.#space, this.tab, signal, signal, resolve).catch(reject); });
+    } catch {
+      if (!signal.aborted) this.#outbox.adopt(() => true);
+      return undefined;
+    }
+    return this.#adoptOrphans();
+  }
+
+  // What tabs left behind that are gone is this tab's to send. A tab that is loaded anew is gone for a moment, too.
+  #adoptOrphans() {
+    setTimeout(async () => {
+      const locks = await navigator.locks.query().catch(() => null);
+      // Where the browser does not say which are, it stays stored until the next one goes.
+      if (locks === null || this.ended.signal.aborted) return;
+      const alive = new Set((locks.held ?? []).map(({ name }) => name));
+      this.#outbox.adopt((owner) => !alive.has(tabLock(this.#space, owner)));
+    }, RELOADED_WITHIN_MS);
   }
 
   #watchNetwork() {

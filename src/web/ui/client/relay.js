@@ -14,7 +14,7 @@
 
 import { Connection } from "./connection.js";
 import { randomId } from "./ids.js";
-import { freshSessionId, freshTabId } from "./tab.js";
+import { freshSessionId, freshTabId, live, tabLock } from "./tab.js";
 
 /**
  * A tab's lock that stays taken for so long is not on its way from the tab before a reload: another
@@ -145,18 +145,10 @@ export class Relay {
     this.probing = setInterval(this.onVisible, PROBE_EVERY_MS);
   }
 
-  #tabLock(tab) {
-    return `${this.options.space}:tab:${tab}`;
-  }
-
   // Whether the lock was granted in time; it is then held for as long as this tab lives.
   #hold(tab, signal) {
     return new Promise((resolve) => {
-      navigator.locks.request(this.#tabLock(tab), { signal }, () => {
-        resolve(true);
-        if (this.#isStopped) return undefined;
-        return new Promise((release) => { this.ended.signal.addEventListener("abort", release); });
-      }).catch((error) => {
+      live(this.options.space, tab, this.ended.signal, signal, () => resolve(true)).catch((error) => {
         if (!isAbort(error)) this.#refuse();
         resolve(false);
       });
@@ -212,7 +204,7 @@ export class Relay {
     const { held = [] } = await navigator.locks.query().catch(() => ({}));
     if (connection !== this.#connection || this.#isStopped) return;
     const holder = (name) => held.find((lock) => lock.name === name)?.clientId;
-    const own = holder(this.#tabLock(this.tab));
+    const own = holder(tabLock(this.options.space, this.tab));
     if (own === undefined || holder(this.options.space) !== own) {
       this.#stepDown();
       return;
@@ -297,7 +289,7 @@ export class Relay {
     this.#followers.add(tab);
     const { signal } = this.ended;
     // Not before the lock is free again: as long as it is held the tab counts as there.
-    navigator.locks.request(this.#tabLock(tab), { signal }, () => {}).then(() => this.#forget(tab), () => {});
+    navigator.locks.request(tabLock(this.options.space, tab), { signal }, () => {}).then(() => this.#forget(tab), () => {});
   }
 
   #forget(tab) {
