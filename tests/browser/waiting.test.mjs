@@ -61,6 +61,31 @@ describe("a client that follows no room on its line", () => {
   });
 });
 
+describe("a clock that is set back", () => {
+  test("leaves what waits in its order, also after a reload", async () => {
+    const store = memoryStore();
+    const frame = (id) => ({ type: "command", id, room: "r", name: "post_message", data: { text: id } });
+    let now = 10_000;
+    const load = async (sent = []) => {
+      const outbox = new Outbox({ store, owner: "tab", send: ({ id }) => sent.push(id), now: () => now });
+      await outbox.adopt(() => true);
+      return outbox;
+    };
+    for (const id of ["a", "b", "c"]) {
+      const outbox = await load();
+      outbox.add(frame(id)).catch(() => {});
+      outbox.close();
+      now -= 1_000;
+    }
+    const sent = [];
+    const outbox = await load(sent);
+    outbox.ready();
+    await until("all are sent", () => sent.length === 3);
+    assert.deepEqual(sent, ["a", "b", "c"]);
+    outbox.close();
+  });
+});
+
 describe("what was taken over of another tab", () => {
   const frame = (id) => ({ type: "command", id, room: "r", name: "post_message", data: { text: id } });
 

@@ -129,6 +129,7 @@ export class Outbox extends Emitter {
     for (const entry of fresh) {
       const held = { entry, tries: 0, isStored: true, isKept: true, isAdopted: true };
       this.#entries.set(entry.id, held);
+      this.#sequence = Math.max(this.#sequence, entry.sequence ?? 0);
       if (entry.owner === this.owner) continue;
       entry.owner = this.owner;
       this.#store(held);
@@ -248,9 +249,11 @@ export class Outbox extends Emitter {
     this.#entries.clear();
   }
 
+  // Behind all that waits, also where the clock was set back.
   #stamp() {
     this.#sequence += 1;
-    return { createdAt: this.now(), sequence: this.#sequence };
+    const createdAt = Math.max(this.now(), ...this.entries.map((entry) => entry.createdAt));
+    return { createdAt, sequence: this.#sequence };
   }
 
   // What was taken over may have been in the hands of another tab still, and given up or answered there since.
