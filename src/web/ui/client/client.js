@@ -396,25 +396,20 @@ export class Client extends Emitter {
 
   // Of tabs with a line each none is told which others go: what those that are gone have left is taken at the
   // beginning. Where nothing tells which live, in Node say, all that is stored is this client's.
-  async #adoptAlone() {
+  #adoptAlone() {
     const { signal } = this.ended;
-    if (typeof document !== "object") return void this.#outbox.adopt(() => true);
-    try {
-      await new Promise((resolve, reject) => { live(this.#space, this.tab, signal, signal, resolve).catch(reject); });
-    } catch {
-      if (!signal.aborted) this.#outbox.adopt(() => true);
-      return undefined;
-    }
-    return this.#adoptOrphans();
+    const takeAll = () => signal.aborted || this.#outbox.adopt(() => true);
+    if (typeof document !== "object" || typeof navigator.locks?.request !== "function") takeAll();
+    else live(this.#space, this.tab, signal, signal, () => this.#adoptOrphans()).catch(takeAll);
   }
 
   // What tabs left behind that are gone is this tab's to send. A tab that is loaded anew is gone for a moment, too.
   #adoptOrphans() {
     setTimeout(async () => {
       const locks = await navigator.locks.query().catch(() => null);
-      // Where the browser does not say which are, it stays stored until the next one goes.
-      if (locks === null || this.ended.signal.aborted) return;
-      const alive = new Set((locks.held ?? []).map(({ name }) => name));
+      // Where the browser does not say which are, it stays stored until the next one goes that this one hears of.
+      if (this.ended.signal.aborted || (locks === null && this.#isShared)) return;
+      const alive = new Set((locks?.held ?? []).map(({ name }) => name));
       this.#outbox.adopt((owner) => !alive.has(tabLock(this.#space, owner)));
     }, RELOADED_WITHIN_MS);
   }
