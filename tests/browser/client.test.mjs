@@ -343,6 +343,7 @@ describe("a client of very many rooms", () => {
       await until("all are live", areLive, 60_000);
       const { connection } = owner.greeting;
       proxy.cut();
+      await until("the line has met the cut", () => owner.greeting === null);
       proxy.restore();
       await until("it is back", () => owner.greeting && owner.greeting.connection !== connection, 60_000);
       await until("all are live again", areLive, 60_000);

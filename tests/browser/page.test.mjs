@@ -431,7 +431,8 @@ describe("the page", () => {
     await phone.join();
     const width = () => phone.page.evaluate(() => document.documentElement.scrollWidth);
     assert.equal(await width(), 360, "nothing sticks out");
-    await phone.say("hello from a phone");
+    await phone.composer.fill("hello from a phone");
+    await phone.page.click("#composer-place .send");
     await alice.hears("hello from a phone");
     await phone.picture("phone");
     await phone.page.click("#drawer-open");

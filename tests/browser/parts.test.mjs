@@ -421,6 +421,35 @@ test("a line that a server ends by a word of its own has not failed", async (con
   connection.stop();
 });
 
+test("nor has one that it ends so before its greeting", async (context) => {
+  context.mock.timers.enable(MOCKED);
+  for (const code of [4506, 4004, 4013, 4029]) {
+    const { connection, opened } = played({
+      name: "socket", isThere: async () => true,
+      open: ({ message, closed }) => (opened.length < 4 ? closed({ code, reason: "" }) : message(GREETING)),
+    }, { name: "stream", open: stays });
+    connection.start();
+    await pass(context, 60);
+    assert.deepEqual(opened.map(([name]) => name), ["socket", "socket", "socket", "socket"], String(code));
+    assert.equal(connection.status.state, "live");
+    connection.stop();
+  }
+});
+
+test("a line that nothing comes over is lost, though the clock stands still or a machine slept", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  let [second, ticking] = [0, null];
+  for (const clock of [Date, performance]) context.mock.method(clock, "now", () => (clock === ticking ? second * 1_000 : 0));
+  for (ticking of [Date, performance]) {
+    second = 0;
+    const { connection, opened } = played({ name: "socket", open: ({ message }) => message({ ...GREETING, heartbeat_ms: 10_000 }) });
+    connection.start();
+    for (; opened.length < 2 && second < 60; second += 1) await pass(context, 1);
+    connection.stop();
+    assert.ok(second > 25 && second < 30, `after ${second} s`);
+  }
+});
+
 test("a stream that something on the way holds back is left for polls: none of its events come, or nothing at all", async (context) => {
   context.mock.timers.enable(MOCKED);
   for (const [what, heartbeatMs, say] of [

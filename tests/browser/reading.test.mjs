@@ -327,6 +327,53 @@ describe("the page", () => {
     assert.equal(await focused(), "room-search");
   });
 
+  test("leaves on a phone nothing to be reached beneath its open panel", async () => {
+    await open("beneath");
+    const { revision } = await say("beneath", "a message with a thread");
+    await say("beneath", "an answer", { reply_to: revision });
+    const alice = await come("alice", { room: "beneath", viewport: { width: 360, height: 740 } });
+    const { page } = alice;
+    await alice.join();
+    const inert = () => page.evaluate(() => [...document.querySelectorAll("main, #sidebar, #skip")].map((element) => element.inert));
+    const covers = async (what) => {
+      assert.deepEqual(await inert(), [true, true, true], what);
+      for (let step = 0; step < 12; step += 1) {
+        await page.keyboard.press("Tab");
+        assert.ok(await page.evaluate(() => document.activeElement.closest("main, #sidebar, #skip") === null), what);
+      }
+      await page.locator("#panel-close").focus();
+      await page.keyboard.press("Escape");
+      assert.deepEqual(await inert(), [false, false, false], what);
+    };
+    await page.click("#members-open");
+    await covers("the members");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "members-open");
+    await page.getByRole("button", { name: /^Open the thread/ }).click();
+    await page.locator("#panel .message", { hasText: "an answer" }).waitFor();
+    await covers("a thread");
+    await page.click("#members-open");
+    await page.setViewportSize({ width: 1200, height: 740 });
+    assert.deepEqual(await inert(), [false, false, false], "a panel beside the messages covers none");
+  });
+
+  test("closes a thread's row of signs by Escape, and not the thread", async () => {
+    await open("signs");
+    const { revision } = await say("signs", "a message with a thread");
+    await say("signs", "an answer", { reply_to: revision });
+    const alice = await come("alice", { room: "signs" });
+    await alice.join();
+    await alice.page.getByRole("button", { name: /^Open the thread/ }).click();
+    const answer = alice.page.locator("#panel .message", { hasText: "an answer" });
+    await answer.focus();
+    await alice.page.keyboard.press("+");
+    await answer.getByRole("button", { name: "React with 👍" }).waitFor();
+    await alice.page.keyboard.press("Escape");
+    assert.equal(await alice.page.locator("#panel").isVisible(), true);
+    assert.equal(await answer.evaluate((element) => element === document.activeElement), true);
+    await alice.page.keyboard.press("Escape");
+    assert.equal(await alice.page.locator("#panel").isVisible(), false);
+  });
+
   test("is reached by Tab, message by message, and says how", async () => {
     await open("by-tab");
     await sayMany("by-tab", 3);

@@ -122,6 +122,45 @@ describe("a follower's tab", () => {
   });
 });
 
+describe("a follower's tab, to which another speaks as its leader,", () => {
+  const lost = { state: "waiting", retryAt: 0 };
+
+  /** Says this on the channel of the tabs, and waits until the page has heard it. */
+  const speak = (page, parcel) => page.evaluate(([space, said]) => new Promise((resolve) => {
+    new BroadcastChannel(space).onmessage = ({ data }) => data.mark === said.mark && resolve();
+    new BroadcastChannel(space).postMessage(said);
+  }), [`dramatis:${new URL(proxy.url).host}:alice`, { ...parcel, mark: "said" }]);
+
+  async function pair() {
+    const alice = await person();
+    const first = await tab(alice);
+    await isReady(first);
+    const second = await tab(alice);
+    const room = await openRoom();
+    await follow(second, room);
+    assert.equal(await role(second), "follower");
+    return { first, second, room };
+  }
+
+  for (const kind of ["status", "welcome"]) {
+    test(`takes no ${kind} of one whose place was taken`, async () => {
+      const { second, room } = await pair();
+      await speak(second, { kind, to: await name(second), status: lost, ready: null, from: "superseded" });
+      await isReady(second);
+      await say(room, "on it goes");
+      await hears(second, "on it goes");
+    });
+  }
+
+  test("learns at the next probe how the line stands, where it was told wrong", async () => {
+    const { first, second, room } = await pair();
+    await speak(second, { kind: "status", status: lost, from: await name(first) });
+    await isReady(second);
+    await say(room, "on it goes");
+    await hears(second, "on it goes");
+  });
+});
+
 describe("a tab that catches up on a long past", () => {
   test("hears all of it, though another tab asks for the room's state meanwhile", async () => {
     const room = await openRoom();

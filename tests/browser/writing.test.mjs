@@ -311,3 +311,23 @@ describe("the link past the list", () => {
     assert.equal(new URL(alice.page.url()).hash, `#${room}`);
   });
 });
+
+describe("the Enter key", () => {
+  const phone = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
+
+  test("begins a line on a phone, where the button sends", async () => {
+    await owner.command("lines", "open_room", { title: "Lines" });
+    const alice = await come("alice", { room: "lines", ...phone });
+    await alice.join();
+    await alice.composer.pressSequentially("one");
+    await alice.composer.press("Enter");
+    await alice.composer.pressSequentially("two");
+    assert.equal(await value(alice), "one\ntwo");
+    await alice.page.getByRole("button", { name: "Send", exact: true }).click();
+    await alice.hears("one");
+    assert.deepEqual(await alice.texts(), ["one\ntwo"]);
+    await alice.composer.fill("by a keyboard");
+    await alice.composer.press("Control+Enter");
+    await alice.hears("by a keyboard");
+  });
+});

@@ -62,7 +62,9 @@ export interface ConnectOptions {
   token?: string | ((why: { again: boolean }) => MaybePromise<string>);
   /**
    * With a token: whose it is, which keeps apart the lines and stored commands of people at one browser. Without it the
-   * token's `sub` tells; where that cannot be read no line is shared and no command outlives the page.
+   * token's `sub` tells; where that cannot be read no line is shared and no command outlives the page. Needed to work
+   * offline from the start: until a source has given its first token, what waits is in memory alone, and what was kept
+   * before is not in `pending`.
    */
   account?: string;
   /** What the person would call this device. Throws a `TypeError` for what is no text. */

@@ -34,7 +34,8 @@ export { indexedStore, localStore, memoryStore } from "./client/store.js";
  *   where to get one; asked with `again` once the last one ran out or was refused
  * @param {string} [options.account] with a token: whose it is; without it the token's `sub` tells, and where that
  *   cannot be read no line is shared and no command outlives the page. Two people at one browser so
- *   have a line each and do not send each other's commands
+ *   have a line each and do not send each other's commands. Needed to work offline from the start: until a
+ *   source has given its first token, what waits is in memory alone, and what was kept before is not in `pending`
  * @param {string} [options.device] what the person would call this device
  * @param {string} [options.session] stable over reconnects; made and kept by itself
  * @param {boolean} [options.share] whether the tabs of a person share one line, where the browser can

@@ -5,6 +5,8 @@ import { icon, placeIcons } from "./icons.js";
 import { describe } from "./message-list.js";
 
 const HEIGHT_MAX_PX = 180;
+/** Where one writes by a keyboard on the screen, which has no Shift+Enter: Enter begins a line there, and the button sends. */
+const isTouched = window.matchMedia("(pointer: coarse)");
 const REPLACED = "The room's history was replaced, and the message that this is about is not in it any more.";
 const REMOVED = "The message that this is about was removed meanwhile.";
 
@@ -157,7 +159,8 @@ export class Composer {
 
   key(event) {
     if (event.isComposing) return; // Enter ends an input method's word, not the message
-    if (event.key === "Enter" && !event.shiftKey) {
+    const sends = event.ctrlKey || event.metaKey || !(event.shiftKey || isTouched.matches);
+    if (event.key === "Enter" && sends) {
       event.preventDefault();
       this.submit();
     } else if (event.key === "Escape" && this.mode) {

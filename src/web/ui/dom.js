@@ -38,6 +38,18 @@ export function say(element, text) {
   element.hidden = !text;
 }
 
+/** Where there is one column, which an open drawer or panel covers; as `chat.css` has it. */
+export const PHONE = "(max-width: 700px)";
+
+// What an open drawer or panel covers takes no focus.
+export function shield() {
+  const covers = (name) => window.matchMedia(PHONE).matches && document.body.classList.contains(name);
+  const [drawer, panel] = [covers("drawer-open"), covers("panel-open")];
+  for (const element of document.querySelectorAll("main, #skip")) element.inert = drawer || panel;
+  byId("sidebar").inert = panel && !drawer;
+  byId("panel").inert = drawer;
+}
+
 // Storage may be switched off; the page then forgets, and works.
 export function remember(storage, key, value) {
   try {

@@ -290,6 +290,7 @@ export class MessageList {
   key(event) {
     const element = event.target;
     if (event.key === "Escape" && this.tools.contains(element)) {
+      event.stopPropagation(); // a thread stays open
       this.openEmojiQuietly();
       element.closest("li")?.focus();
       return;

@@ -1,7 +1,7 @@
 // What stands beside the conversation: who is in the room, or one thread.
 
 import { Composer } from "./composer.js";
-import { byId, make, say } from "./dom.js";
+import { byId, make, say, shield } from "./dom.js";
 import { Members } from "./members.js";
 import { MessageList } from "./message-list.js";
 import { Thread } from "./thread.js";
@@ -53,6 +53,7 @@ export class Panel {
     this.letGo();
     this.root.hidden = true;
     document.body.classList.remove("panel-open");
+    shield();
     byId("members-open").setAttribute("aria-expanded", "false");
     if (this.opener?.isConnected) this.opener.focus();
     else byId("composer-place").querySelector("textarea")?.focus();
@@ -67,6 +68,7 @@ export class Panel {
     this.off = conversation.on("restarted", (isAnother) => isAnother && this.kind === "thread" && this.close());
     this.root.hidden = false;
     document.body.classList.add("panel-open");
+    shield();
     byId("panel-title").textContent = title;
     this.foot.hidden = this.composer.isHidden = kind !== "thread" || !conversation.mayWrite;
     byId("members-open").setAttribute("aria-expanded", String(kind === "members"));
@@ -95,7 +97,8 @@ export class Panel {
       conversation, (revision) => this.thread?.window.byRevision.get(revision));
     this.thread = new Thread(conversation, this.threadRoot, () => this.draw());
     this.draw();
-    if (!this.foot.hidden) this.composer.focus();
+    if (this.foot.hidden) byId("panel-close").focus();
+    else this.composer.focus();
   }
 
   draw() {

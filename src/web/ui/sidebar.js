@@ -1,6 +1,6 @@
 // The rooms: list, search, opening one, and the drawer that holds them on a phone.
 
-import { OWN_STREAM, arrange, bareId, byId, idProblem, make, personal, say, shortTime } from "./dom.js";
+import { OWN_STREAM, PHONE, arrange, bareId, byId, idProblem, make, personal, say, shield, shortTime } from "./dom.js";
 import { PAGE_LEN, RoomList } from "./room-list.js";
 import { SeenCounts } from "./seen-counts.js";
 import { seen } from "./words.js";
@@ -246,19 +246,13 @@ export class Sidebar {
     const wasOpen = document.body.classList.contains("drawer-open");
     document.body.classList.toggle("drawer-open", isOpen);
     byId("drawer-open").setAttribute("aria-expanded", String(isOpen));
-    this.shield();
-    if (wasOpen && !isOpen && this.isDrawer.matches) byId("drawer-open").focus();
-  }
-
-  // What an open drawer covers takes no focus.
-  shield() {
-    const isCovered = this.isDrawer.matches && document.body.classList.contains("drawer-open");
-    for (const element of document.querySelectorAll("main, #panel, #skip")) element.inert = isCovered;
+    shield();
+    if (wasOpen && !isOpen && this.phone.matches) byId("drawer-open").focus();
   }
 
   wireDrawer() {
-    this.isDrawer = window.matchMedia("(max-width: 700px)");
-    this.isDrawer.addEventListener("change", () => this.shield());
+    this.phone = window.matchMedia(PHONE);
+    this.phone.addEventListener("change", shield);
     byId("drawer-open").addEventListener("click", () => {
       this.drawer(true);
       byId("drawer-close").focus();

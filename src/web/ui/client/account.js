@@ -50,6 +50,8 @@ export class Asking {
 
   send() {} // the first `ready` has everything said anew
 
+  tellLast() {} // nothing is on its way
+
   renew() {
     this.wake();
   }

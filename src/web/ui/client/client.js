@@ -10,7 +10,7 @@ import { Outbox } from "./outbox.js";
 import { Relay, canShare } from "./relay.js";
 import { Room } from "./room.js";
 import { defaultStore, memoryStore } from "./store.js";
-import { tabId, sessionId } from "./tab.js";
+import { live, sessionId, tabId, tabLock } from "./tab.js";
 import { Tokens } from "./tokens.js";
 import { transportsOf } from "./transports.js";
 
@@ -22,6 +22,8 @@ const REQUESTS_MAX = 100;
 const ENTERING = ["open_room", "join"];
 const CLOSED = "the client was closed";
 const REPLACED_CLOSE = 4507;
+/** A tab that is gone for longer is not on its way through a reload: what it left is another's to send then. */
+const RELOADED_WITHIN_MS = 5_000;
 /** How long a fresh token may take before what was refused without it is sent again, in milliseconds. */
 const TOKEN_WITHIN_MS = 1_000;
 
@@ -44,7 +46,9 @@ export class Client extends Emitter {
   #tokens;
   #epoch = null; // of the server's history, as far as this client was told
   #epochAsked = null; // the id of a subscribe that is to tell it and follows nothing
+  #space = null; // what is this person's at this server, in this browser
   #isShared;
+  #isRenewing = false; // what is said meanwhile may be refused
   #hasMoved = false; // to another session, because its own went on in a copy of this tab
 
   /** Made by `connect`. */
@@ -66,7 +70,10 @@ export class Client extends Emitter {
       send: (frame) => this.#line.send(frame),
     });
     this.#outbox.on("settled", ({ entry: { frame }, ack }) => ack && ENTERING.includes(frame.name) && this.#rooms.get(frame.room)?.entered());
-    this.#outbox.on("changed", () => this.emit("pending", this.pending));
+    this.#outbox.on("changed", () => {
+      this.#askEpoch();
+      this.emit("pending", this.pending);
+    });
     for (const name of ["settled", "expired"]) this.#outbox.on(name, (value) => this.emit(name, value));
     this.#outbox.on("storage", (error) => this.emit("problem", error));
     this.#whose();
@@ -94,6 +101,7 @@ export class Client extends Emitter {
     const options = this.#options;
     const { host, pathname } = new URL(options.url);
     const space = `dramatis:${host}${pathname.replace(/\/+$/, "")}:${name ?? "?"}`;
+    this.#space = space;
     if (name === null) this.#isShared = false;
     else if (!options.store) this.#outbox.keepIn(defaultStore(`${space}:outbox`));
     const line = {
@@ -111,7 +119,7 @@ export class Client extends Emitter {
       message: (message) => this.#take(message),
       problem: (error) => this.emit("problem", error),
       named: (tab) => this.#isTab(tab),
-      gone: () => this.#adoptOrphans(space),
+      gone: () => this.#adoptOrphans(),
       refused: () => this.#goAlone(line, on),
     };
     if (!this.#isShared) return this.#goAlone(line, on);
@@ -227,6 +235,7 @@ export class Client extends Emitter {
     return {
       get user() { return client.user; },
       get isLive() { return client.greeting !== null; },
+      get isRenewing() { return client.#isRenewing; },
       ephemeralBytesMax: client.#options.ephemeralBytesMax,
       send: (message) => client.#line.send(message),
       command: (...parts) => client.command(...parts),
@@ -286,6 +295,8 @@ export class Client extends Emitter {
       case "reject": this.#rejected(message); break;
       case "page": this.#answered(message); break;
       case "subscribed": this.#subscribed(message); break;
+      case "authenticate": this.#isRenewing = true; break;
+      case "authenticated": this.#renewed(); break;
       default: this.#rooms.get(message.room)?.take(message);
     }
     if (message.type === "event" && message.room === ME) this.#doneElsewhere(message);
@@ -299,7 +310,13 @@ export class Client extends Emitter {
     if (name === "InvitationEnded" && data.outcome === "accepted") room?.entered();
   }
 
+  #renewed() {
+    this.#isRenewing = false;
+    for (const room of this.#rooms.values()) room.renewed();
+  }
+
   #ready(message) {
+    this.#isRenewing = false;
     const rejoins = this.greeting !== null;
     this.greeting = message;
     this.user = message.user;
@@ -314,17 +331,18 @@ export class Client extends Emitter {
     }
     for (const { frame } of this.#requests.values()) this.#line.send(frame);
     const [epoch] = (message.rooms ?? []).map((entry) => entry.epoch).filter(Boolean);
+    this.#epochAsked = null;
     this.#outbox.ready(epoch ?? null);
     if (epoch !== undefined) this.#epoch = epoch;
     else this.#askEpoch();
     this.emit("ready", message);
   }
 
-  // All rooms are of one history. A server tells which with each room that is followed; where none is
-  // and something waits for that, one's own stream is asked for, and left again.
+  // All rooms are of one history. A server tells which with each room that is followed; where none is,
+  // one's own stream is asked for as soon as something waits for that, and left again.
   #askEpoch() {
-    this.#epochAsked = null;
-    if (!this.#outbox.awaitsEpoch || ["joining", "catching_up"].includes(this.#rooms.get(ME)?.state)) return;
+    if (this.#epochAsked !== null || !this.#outbox.awaitsEpoch) return;
+    if (["joining", "catching_up"].includes(this.#rooms.get(ME)?.state)) return;
     this.#epochAsked = randomId();
     this.#line.send({ type: "subscribe", id: this.#epochAsked, room: ME });
   }
@@ -345,6 +363,7 @@ export class Client extends Emitter {
 
   #rejected(refusal) {
     // With `token_expired` a new token is on its way: whatever it was waits for that.
+    this.#isRenewing ||= refusal.code === "token_expired";
     const message = refusal.code === "token_expired" ? { ...refusal, retry: true, after_ms: refusal.after_ms ?? TOKEN_WITHIN_MS } : refusal;
     if (this.#requests.has(message.id)) return this.#answered(message);
     if (this.#outbox.answered(message)) return undefined;
@@ -371,23 +390,39 @@ export class Client extends Emitter {
   #isTab(tab) {
     this.tab = tab;
     this.#outbox.belongsTo(tab);
-    this.#outbox.adopt((owner) => owner === tab || !this.#isShared);
+    this.#outbox.adopt((owner) => owner === tab);
+    if (!this.#isShared) this.#adoptAlone();
   }
 
-  // What tabs left behind that are gone is this tab's to send, as it holds the line. Where the browser does not
-  // say which are, it stays stored until the next one goes.
-  async #adoptOrphans(space) {
-    const locks = await navigator.locks.query().catch(() => null);
-    if (locks === null) return;
-    const alive = new Set((locks.held ?? []).map(({ name }) => name));
-    await this.#outbox.adopt((owner) => !alive.has(`${space}:tab:${owner}`));
+  // Of tabs with a line each none is told which others go: what those that are gone have left is taken at the
+  // beginning. Where nothing tells which live, in Node say, all that is stored is this client's.
+  #adoptAlone() {
+    const { signal } = this.ended;
+    const takeAll = () => signal.aborted || this.#outbox.adopt(() => true);
+    if (typeof document !== "object" || typeof navigator.locks?.request !== "function") takeAll();
+    else live(this.#space, this.tab, signal, signal, () => this.#adoptOrphans()).catch(takeAll);
+  }
+
+  // What tabs left behind that are gone is this tab's to send. A tab that is loaded anew is gone for a moment, too.
+  #adoptOrphans() {
+    setTimeout(async () => {
+      const locks = await navigator.locks.query().catch(() => null);
+      // Where the browser does not say which are, it stays stored until the next one goes that this one hears of.
+      if (this.ended.signal.aborted || (locks === null && this.#isShared)) return;
+      const alive = new Set((locks?.held ?? []).map(({ name }) => name));
+      this.#outbox.adopt((owner) => !alive.has(tabLock(this.#space, owner)));
+    }, RELOADED_WITHIN_MS);
   }
 
   #watchNetwork() {
     if (typeof document !== "object") return;
     const { signal } = this.ended;
     let wasOffline = false;
-    addEventListener("pagehide", () => this.#tellSeen(), { signal });
+    const leaves = () => {
+      this.#tellSeen();
+      this.#line.tellLast();
+    };
+    addEventListener("pagehide", leaves, { signal });
     addEventListener("offline", () => { wasOffline = true; }, { signal });
     addEventListener("online", () => {
       // A line that stood before the network changed may be dead without knowing.
@@ -396,7 +431,9 @@ export class Client extends Emitter {
       wasOffline = false;
     }, { signal });
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && this.status.state === "waiting") this.#line.wake();
+      // Nothing more may be said once a phone ends what is out of sight, or a browser a stream with its page.
+      if (document.hidden) leaves();
+      else if (this.status.state === "waiting") this.#line.wake();
     }, { signal });
   }
 }

@@ -31,6 +31,8 @@ const SILENT_CLOSE = 4002;
 const SERVER_CLOSE_MIN = 4000;
 const MALFORMED_CLOSE = 4500;
 const TOKEN_CLOSE = 4501;
+/** No hello came in time: a page that was frozen meanwhile, say, and nothing was refused. */
+const NO_HELLO_CLOSE = 4506;
 const REPLACED_CLOSE = 4507;
 
 /**
@@ -64,7 +66,7 @@ export class Connection {
   #pushedCount = 0; // messages that no post of this client's was answered with
   #upgradeAfterMs = UPGRADE_AFTER_MS;
   #timers = {};
-  #heardAt = 0;
+  #heardAt = null; // by two clocks: the one stands still while a machine sleeps, the other may be set back
   #heartbeatMs = HEARTBEAT_DEFAULT_MS;
   #messageBytesMax = MESSAGE_BYTES_MAX;
 
@@ -99,8 +101,13 @@ export class Connection {
   stop() {
     this.#isStopped = true;
     clearInterval(this.#timers.watch);
-    this.#abandon();
+    this.#abandon((line) => (line.leave ? line.leave() : line.close()));
     this.#say({ state: "closed", code: 1000, reason: "stopped" });
+  }
+
+  /** Has out what would be lost with the page, should it go now. */
+  tellLast() {
+    this.#line?.tellLast?.();
   }
 
   /** Tries now instead of when the wait is over; also after the server closed for good. */
@@ -172,21 +179,21 @@ export class Connection {
     const attempt = this.#attempt;
     const transport = this.#choice;
     this.#say({ state: "connecting", transport: transport.name });
-    this.#heardAt = Date.now();
+    this.#heard();
     const isThis = () => attempt === this.#attempt;
     this.#timers.ready = setTimeout(() => isThis() && this.#lost(SILENT_CLOSE, "no answer to the hello in time"), READY_WITHIN_MS);
     this.#line = transport.open({
       url: this.options.url,
       hello: () => this.#hello(),
       token: () => this.#shownToken(),
-      heard: () => { this.#heardAt = Date.now(); },
+      heard: () => this.#heard(),
       message: (message) => isThis() && this.#receive(message),
       closed: ({ code, reason }) => isThis() && this.#lost(code, reason),
     });
   }
 
   // Leaves the present line without a word to anyone.
-  #abandon() {
+  #abandon(end = (line) => line.close()) {
     this.#attempt += 1;
     clearTimeout(this.#timers.ready);
     clearTimeout(this.#timers.retry);
@@ -200,7 +207,7 @@ export class Connection {
     this.#isReady = false;
     this.ready = null;
     this.#asked.clear();
-    line?.close();
+    if (line) end(line);
     return wasReady;
   }
 
@@ -211,16 +218,17 @@ export class Connection {
     if (this.#isStopped || this.#line) return;
     // A line that stood has said too much that the server could not read. That was refused and is not said
     // again: what waits behind it goes over another line. A hello that is none would be none the next time too.
-    const isRefused = code >= 4500 && code <= 4999 && !(code === MALFORMED_CLOSE && wasReady);
+    const isRefused = code >= 4500 && code <= 4999 && code !== NO_HELLO_CLOSE && !(code === MALFORMED_CLOSE && wasReady);
     if (isRefused) {
       this.#say({ state: "closed", code, reason: reason || `closed by the server (${code})` });
       return;
     }
     this.#wait(this.#backoff.next(), code, reason);
+    // A server's own word has come over the transport: so it is not blocked.
     const isCut = code < SERVER_CLOSE_MIN || code === SILENT_CLOSE;
     const isHeld = wasReady && code === SILENT_CLOSE && this.#choice.mayBeHeld;
     if (this.#hasNoToken) return;
-    if (!wasReady || isHeld || (isCut && !this.#hasStood)) this.#considerFallback(this.#attempt, isHeld);
+    if (isHeld || (isCut && !this.#hasStood)) this.#considerFallback(this.#attempt, isHeld);
   }
 
   get #choice() {
@@ -393,8 +401,13 @@ export class Connection {
     this.renew();
   }
 
+  #heard() {
+    this.#heardAt = { date: Date.now(), time: performance.now() };
+  }
+
   #watch() {
-    if (this.#isReady && Date.now() - this.#heardAt > 2 * this.#heartbeatMs + 5_000) this.#lost(SILENT_CLOSE, "nothing was heard for too long");
+    const silentMs = Math.max(Date.now() - this.#heardAt.date, performance.now() - this.#heardAt.time);
+    if (this.#isReady && silentMs > 2 * this.#heartbeatMs + 5_000) this.#lost(SILENT_CLOSE, "nothing was heard for too long");
   }
 }
 

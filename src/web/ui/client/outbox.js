@@ -57,6 +57,7 @@ export class Outbox extends Emitter {
   #entries = new Map(); // id -> { entry, resolve, reject, tries, isStored, isKept, isOnItsWay, number }
   #isReady = false;
   #epoch = null; // of the server's history, once this line has told it
+  #check = null; // under way: which of what was taken over is in the store still
   #onTheirWay = 0;
   #window = WINDOW_FIRST;
   #isFull = false; // as many as the window holds are on their way: the next go once all are answered
@@ -114,7 +115,7 @@ export class Outbox extends Emitter {
     }
   }
 
-  /** Takes over what the store holds of owners for whom `isMine(owner)` is true. */
+  /** Takes over what the store holds of owners for whom `isMine(owner)` is true: from then on it is this tab's there, too. */
   async adopt(isMine) {
     let found;
     try {
@@ -125,7 +126,14 @@ export class Outbox extends Emitter {
     }
     const fresh = found.filter((entry) => !this.#entries.has(entry.id) && isMine(entry.owner));
     if (fresh.length === 0) return;
-    for (const entry of fresh) this.#entries.set(entry.id, { entry, tries: 0, isStored: true, isKept: true });
+    for (const entry of fresh) {
+      const held = { entry, tries: 0, isStored: true, isKept: true, isAdopted: true };
+      this.#entries.set(entry.id, held);
+      this.#sequence = Math.max(this.#sequence, entry.sequence ?? 0);
+      if (entry.owner === this.owner) continue;
+      entry.owner = this.owner;
+      this.#store(held);
+    }
     this.#entries = new Map([...this.#entries].sort(([, one], [, other]) => byAge(one.entry, other.entry)));
     for (const held of fresh.map(({ id }) => this.#entries.get(id))) {
       if (held.entry.state === "expired") this.emit("expired", held.entry);
@@ -172,6 +180,7 @@ export class Outbox extends Emitter {
     this.#isReady = true;
     this.#epoch = epoch;
     this.#pausedUntil = 0;
+    this.#recheck();
     this.#flush();
   }
 
@@ -240,9 +249,31 @@ export class Outbox extends Emitter {
     this.#entries.clear();
   }
 
+  // Behind all that waits, also where the clock was set back.
   #stamp() {
     this.#sequence += 1;
-    return { createdAt: this.now(), sequence: this.#sequence };
+    const createdAt = Math.max(this.now(), ...this.entries.map((entry) => entry.createdAt));
+    return { createdAt, sequence: this.#sequence };
+  }
+
+  // What was taken over may have been in the hands of another tab still, and given up or answered there since.
+  async #recheck() {
+    const adopted = [...this.#entries.values()].filter(({ isAdopted }) => isAdopted);
+    if (adopted.length === 0) return;
+    const check = this.#check = (async () => this.store.list())();
+    let found;
+    try {
+      found = new Set((await check).map(({ id }) => id));
+    } catch (error) {
+      this.emit("storage", error);
+    }
+    if (check !== this.#check) return;
+    this.#check = null;
+    for (const held of adopted) {
+      const { id } = held.entry;
+      if (found?.has(id) === false && this.#entries.get(id) === held) this.#settle(held, () => {});
+    }
+    this.#flush();
   }
 
   #settle(held, tell, answer) {
@@ -297,7 +328,7 @@ export class Outbox extends Emitter {
   // the window goes window by window: the fewer are on their way behind one that is refused.
   #flush() {
     if (this.#onTheirWay === 0) this.#turn();
-    if (this.#isFull || this.awaitsEpoch) return;
+    if (this.#isFull || this.#check !== null || this.awaitsEpoch) return;
     for (const held of [...this.#entries.values()]) {
       if (!this.#isReady || this.#onTheirWay >= this.#window || this.now() < this.#pausedUntil) return;
       const isDue = this.#entries.get(held.entry.id) === held && !held.isOnItsWay && held.entry.state !== "expired";

@@ -7,6 +7,8 @@ export const JSON_TYPE = { "content-type": "application/json" };
 const AGAIN_MS = 1_000;
 /** A post that is not answered in so many milliseconds ends the line. */
 const ANSWER_WITHIN_MS = 30_000;
+/** A line that is left waits no longer than this for its last word to be taken, in milliseconds. */
+const LAST_WORD_WITHIN_MS = 2_000;
 
 /** The headers that say who asks, and of which session. */
 export async function headersOf(link, hello) {
@@ -48,7 +50,16 @@ export function postedLine({ fetch }, link, run) {
     await run({ hello, over, ask, isOver: () => signal.aborted });
   };
   start().catch((error) => over(error.code >= 1000 ? error.code : 1006, error.message));
-  return { send: (message) => posts?.send(message), close: (code = 1000, reason = "") => over(code, reason) };
+  return {
+    send: (message) => posts?.send(message),
+    tellLast: () => posts?.tellLast(),
+    close: (code = 1000, reason = "") => over(code, reason),
+    // The session goes with the line: it stands until the last word is taken.
+    async leave() {
+      await posts?.tellLast();
+      over(1000, "");
+    },
+  };
 }
 
 /** The request that begins a session. */
@@ -59,6 +70,7 @@ export function beginning(hello) {
 /** Posts messages of one session; what cannot be posted ends the line by `lost(code, reason)`. */
 class Posts {
   #queue = Promise.resolve();
+  #markers = new Set(); // what of that says how far was read
 
   constructor({ fetch, link, hello, signal, lost }) {
     Object.assign(this, { fetch, link, hello, signal, lost });
@@ -66,17 +78,33 @@ class Posts {
 
   /** Sends a message after those before it. */
   send(message) {
+    if (message.type === "seen") this.#markers.add(message);
     this.#queue = this.#queue.then(() => this.#post(message)).catch((error) => {
       if (!this.signal.aborted) this.lost(1006, error.message);
-    });
+    }).finally(() => this.#markers.delete(message));
+  }
+
+  /**
+   * Says at once how far was read, also where the page goes now: nobody says that again. Of all else that waits
+   * the next line tells, or it is no matter any more.
+   */
+  async tellLast() {
+    if (this.#markers.size === 0) return;
+    const body = [...this.#markers].map((message) => JSON.stringify(message)).join("\n");
+    try {
+      await this.#send("/api/frames", { body, keepalive: true, signal: AbortSignal.timeout(LAST_WORD_WITHIN_MS) });
+    } catch { /* the line is being left: there is no other way */ }
+  }
+
+  async #send(path, init) {
+    const headers = { ...JSON_TYPE, ...await headersOf(this.link, this.hello) };
+    return this.fetch(addressOf(this.link.url, path), { method: "POST", headers, ...init });
   }
 
   async #post(message) {
     if (this.signal.aborted) return;
     const isCommand = message.type === "command";
-    const answer = await this.fetch(addressOf(this.link.url, isCommand ? "/api/commands" : "/api/frames"), {
-      method: "POST",
-      headers: { ...JSON_TYPE, ...await headersOf(this.link, this.hello) },
+    const answer = await this.#send(isCommand ? "/api/commands" : "/api/frames", {
       body: JSON.stringify(message),
       signal: AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_WITHIN_MS)]),
     });
@@ -91,8 +119,7 @@ class Posts {
     // The session is gone: the hello of the next line tells all that this frame would have.
     if (answer.status === 404) return this.lost(1006, problem.detail);
     if (problem.retry) return this.#again(message, problem.after_ms ?? AGAIN_MS);
-    if (message.id !== undefined) this.link.message(rejectOf(problem, message.id, answer.status));
-    return undefined;
+    return this.link.message(rejectOf(problem, message.id, answer.status));
   }
 
   async #again(message, afterMs) {

@@ -14,7 +14,7 @@
 
 import { Connection } from "./connection.js";
 import { randomId } from "./ids.js";
-import { freshSessionId, freshTabId } from "./tab.js";
+import { freshSessionId, freshTabId, live, tabLock } from "./tab.js";
 
 /**
  * A tab's lock that stays taken for so long is not on its way from the tab before a reload: another
@@ -42,7 +42,7 @@ export class Relay {
   #connection = null;
   #followers = new Set();
   #followed = new Map(); // room -> tabs that follow it
-  #isAttached = false;
+  #leader = null; // the tab whose welcome was taken: what others say as leaders is not, until theirs is
   #isStopped = false;
   #isBarred = false; // its token was refused: it does not lead, unless asked to or another's line stands
   #answerTimer = null;
@@ -105,6 +105,10 @@ export class Relay {
     else this.#post({ kind: "send", message });
   }
 
+  tellLast() {
+    this.#connection?.tellLast();
+  }
+
   wake() {
     if (this.#connection) return this.#connection.wake();
     this.#post({ kind: "wake" });
@@ -135,24 +139,16 @@ export class Relay {
     if (this.#isStopped) return;
     this.tab = tab;
     this.on.named?.(tab);
-    this.#post({ kind: "attach" });
+    this.#attach();
     this.#campaign(false);
     document.addEventListener("visibilitychange", this.onVisible);
     this.probing = setInterval(this.onVisible, PROBE_EVERY_MS);
   }
 
-  #tabLock(tab) {
-    return `${this.options.space}:tab:${tab}`;
-  }
-
   // Whether the lock was granted in time; it is then held for as long as this tab lives.
   #hold(tab, signal) {
     return new Promise((resolve) => {
-      navigator.locks.request(this.#tabLock(tab), { signal }, () => {
-        resolve(true);
-        if (this.#isStopped) return undefined;
-        return new Promise((release) => { this.ended.signal.addEventListener("abort", release); });
-      }).catch((error) => {
+      live(this.options.space, tab, this.ended.signal, signal, () => resolve(true)).catch((error) => {
         if (!isAbort(error)) this.#refuse();
         resolve(false);
       });
@@ -173,7 +169,7 @@ export class Relay {
 
   #lead() {
     clearTimeout(this.#answerTimer);
-    this.#isAttached = false;
+    this.#leader = null;
     this.#isBarred = false;
     this.#followed.clear();
     let failures = 0;
@@ -208,7 +204,7 @@ export class Relay {
     const { held = [] } = await navigator.locks.query().catch(() => ({}));
     if (connection !== this.#connection || this.#isStopped) return;
     const holder = (name) => held.find((lock) => lock.name === name)?.clientId;
-    const own = holder(this.#tabLock(this.tab));
+    const own = holder(tabLock(this.options.space, this.tab));
     if (own === undefined || holder(this.options.space) !== own) {
       this.#stepDown();
       return;
@@ -221,7 +217,7 @@ export class Relay {
   #giveWay(status) {
     const connection = this.#connection;
     this.#isBarred = true;
-    this.#isAttached = false;
+    this.#leader = null;
     this.#connection = null;
     this.#followers.clear();
     this.#take({ kind: "status", status });
@@ -243,7 +239,7 @@ export class Relay {
     connection.stop();
     this.release?.();
     this.#followers.clear();
-    this.#post({ kind: "attach" });
+    this.#attach();
     this.#campaign(false);
   }
 
@@ -274,7 +270,7 @@ export class Relay {
   #serve({ kind, from, message }) {
     switch (kind) {
       case "attach": this.#welcome(from); break;
-      case "probe": this.#post({ kind: "here", to: from }); break;
+      case "probe": this.#post({ kind: "here", to: from, state: this.#connection.status.state }); break;
       case "send": this.#forward(from, message); break;
       case "wake": this.#connection.wake(); break;
       case "renew": this.#connection.renew(); break;
@@ -293,7 +289,7 @@ export class Relay {
     this.#followers.add(tab);
     const { signal } = this.ended;
     // Not before the lock is free again: as long as it is held the tab counts as there.
-    navigator.locks.request(this.#tabLock(tab), { signal }, () => {}).then(() => this.#forget(tab), () => {});
+    navigator.locks.request(tabLock(this.options.space, tab), { signal }, () => {}).then(() => this.#forget(tab), () => {});
   }
 
   #forget(tab) {
@@ -325,23 +321,29 @@ export class Relay {
     this.#connection.send(message);
   }
 
-  // The follower's side.
+  // The follower's side. A leader that was frozen may speak on for a moment after another took its place: one's
+  // leader is who gave the last welcome, and whoever else speaks as one is asked for theirs.
   #follow(parcel) {
-    const { kind, to } = parcel;
+    const { kind, from, to } = parcel;
     if (to !== undefined && to !== this.tab) return;
     if (kind === "here" || kind === "welcome") clearTimeout(this.#answerTimer);
-    if (kind === "welcome") {
-      this.#isAttached = true;
+    const isLeader = from === this.#leader;
+    if (kind === "welcome" && this.#leader === null) {
+      this.#leader = from;
       // As after a reconnect, but with no room attached yet: the rooms are asked for one by one.
       if (parcel.ready) this.#take({ kind: "message", message: { ...parcel.ready, rooms: [] } });
       this.#take({ kind: "status", status: parcel.status });
-    } else if (kind === "forgotten") {
-      this.#isAttached = false;
-      this.#post({ kind: "attach" });
-    } else if (kind === "message" || kind === "status") {
-      if (this.#isAttached) this.#take(parcel);
-      else if (kind === "status") this.#post({ kind: "attach" });
-    }
+    } else if (kind === "forgotten") this.#attach();
+    else if (kind === "message" || kind === "status") {
+      if (isLeader) this.#take(parcel);
+      else if (kind === "status" || this.#leader !== null) this.#attach();
+    } else if (kind === "here" && !(isLeader && parcel.state === this.status.state)) this.#attach();
+  }
+
+  // Asks for a leader's welcome; nothing else that a leader says counts before it.
+  #attach() {
+    this.#leader = null;
+    this.#post({ kind: "attach" });
   }
 
   // Asks whether the leader is awake; wakes a wait that the leader's own timers may sleep through.
@@ -349,7 +351,7 @@ export class Relay {
     // Where all were refused none leads.
     if (this.#connection || this.#isStopped || (this.#isBarred && this.status.state === "closed")) return;
     this.#post({ kind: "probe" });
-    if (!this.#isAttached) this.#post({ kind: "attach" });
+    if (this.#leader === null) this.#attach();
     if (this.status.state === "waiting" && Date.now() > this.status.retryAt) this.wake();
     clearTimeout(this.#answerTimer);
     this.#answerTimer = setTimeout(() => this.#campaign(true), ANSWER_WITHIN_MS);

@@ -40,6 +40,7 @@ export class Room extends Emitter {
   #hasEntered = false; // since that was sent: a denial may be of before
   #link;
   #seenDue = null;
+  #seenUnsure = null; // said while the token may have run out: its refusal names no marker
   #seenTimer = null;
   #presence;
   #recent = []; // revisions of the others' last messages
@@ -184,6 +185,12 @@ export class Room extends Emitter {
     this.#sendSeen();
   }
 
+  /** Another token was taken: what may have been refused before that is said again. */
+  renewed() {
+    this.#seenDue ??= this.#seenUnsure;
+    this.tellSeen();
+  }
+
   subscribe() {
     clearTimeout(this.#placeTimer);
     this.#awaited = randomId();
@@ -210,6 +217,7 @@ export class Room extends Emitter {
     clearTimeout(this.#placeTimer);
     this.#awaited = null;
     this.#hasEntered = false;
+    this.#seenUnsure = null; // the server's own marker tells, once the room is attached again
     this.#awaitsState = false;
     this.#stateTries = 0;
     if (this.state === "live") this.state = "catching_up";
@@ -261,7 +269,7 @@ export class Room extends Emitter {
 
   #forgetRead() {
     this.seenRevision = null;
-    this.#seenDue = null;
+    this.#seenDue = this.#seenUnsure = null;
     this.#recent = [];
     this.#recentFrom = null;
     this.#isMiscounted = false;
@@ -445,6 +453,7 @@ export class Room extends Emitter {
     this.#seenTimer = null;
     if (this.#seenDue === null || !this.#link.isLive) return;
     this.#link.send({ type: "seen", room: this.id, revision: this.#seenDue });
+    this.#seenUnsure = this.#link.isRenewing ? this.#seenDue : null;
     this.#seenDue = null;
   }
 }

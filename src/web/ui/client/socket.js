@@ -2,7 +2,8 @@
 //
 // Every transport is a function `(link) -> line`. `link` has `url`, `hello()`, and the calls
 // `message(object)`, `heard()` and `closed({ code, reason })`, of which the last comes once.
-// A line has `send(object)` and `close()`.
+// A line has `send(object)` and `close()`; where what is sent may wait for what went before also `tellLast()`,
+// which has out what nobody would say again, and `leave()`, which does that and closes then.
 
 import { socketAddress } from "./address.js";
 

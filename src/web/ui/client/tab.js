@@ -33,6 +33,21 @@ export function freshSessionId(space) {
   return sessionId(space, true);
 }
 
+/** The name of the lock that a tab holds for as long as it lives. */
+export const tabLock = (space, tab) => `${space}:tab:${tab}`;
+
+/**
+ * Holds a tab's lock until `ended`, if it is granted before `signal` gives it up; rejects where it is not. `held()` is
+ * called once it is.
+ */
+export function live(space, tab, ended, signal, held = () => {}) {
+  return navigator.locks.request(tabLock(space, tab), { signal }, () => {
+    held();
+    if (ended.aborted) return undefined;
+    return new Promise((release) => { ended.addEventListener("abort", release); });
+  });
+}
+
 function kept(storage, key) {
   if (typeof document !== "object") return randomId();
   try {

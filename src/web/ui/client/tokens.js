@@ -1,7 +1,8 @@
 // Where a client's tokens come from: the one it was given, or whoever makes one when asked.
 //
-// The last one is kept. However many ask for another at once, the source is asked once for all of
-// them; and one that does not answer is given up, or a hanging request would be the line's end.
+// The last one is kept, until another is had: it is asked for while the last still holds. However many
+// ask for another at once, the source is asked once for all of them; and one that does not answer is
+// given up, or a hanging request would be the line's end.
 
 import { subjectOf } from "./account.js";
 
@@ -10,7 +11,7 @@ export const ANSWER_WITHIN_MS = 10_000;
 
 export class Tokens {
   #source;
-  #held; // a promise of the last one; none before the first and after a failure
+  #held; // a promise of the last one; none before the first
   #renewal = null; // a promise of the next one, while the source is asked `again`
 
   /** @param {undefined|string|((why: {again: boolean}) => string|Promise<string>)} source */
@@ -23,13 +24,13 @@ export class Tokens {
   /** The last one, or a first; `undefined` where none is used. */
   async last() {
     if (typeof this.#source !== "function") return this.#source;
-    return this.#held ?? this.#ask(false);
+    return this.#held ?? this.#renewal ?? this.#first();
   }
 
   /** A new one, since the last ran out or was refused; `undefined` where there is but one. */
   async next() {
     if (typeof this.#source !== "function") return undefined;
-    this.#renewal ??= this.#ask(true);
+    this.#renewal ??= this.#another();
     return this.#renewal;
   }
 
@@ -39,14 +40,20 @@ export class Tokens {
     return last === refused ? this.next() : last;
   }
 
-  #ask(again) {
-    const asked = this.#given(again);
+  #first() {
+    const asked = this.#given(false);
     this.#held = asked;
-    const over = () => { if (this.#renewal === asked) this.#renewal = null; };
-    asked.then(over, () => {
+    asked.catch(() => { if (this.#held === asked) this.#held = undefined; });
+    return asked;
+  }
+
+  #another() {
+    const asked = this.#given(true);
+    const over = () => { this.#renewal = null; };
+    asked.then(() => {
       over();
-      if (this.#held === asked) this.#held = undefined;
-    });
+      this.#held = asked;
+    }, over);
     return asked;
   }
 
