@@ -209,8 +209,7 @@ impl Worker {
         match &moved {
             // The history, the build or the end of it is gone.
             Err(
-                RunError::Log(LogError::AheadOfLog { .. })
-                | RunError::Store(ReadModelError::NoBuild { .. } | ReadModelError::SetBack { .. }),
+                RunError::Log(LogError::AheadOfLog { .. }) | RunError::Store(ReadModelError::NoBuild { .. }),
             ) => {
                 self.look_again();
             }
@@ -282,6 +281,11 @@ impl Worker {
     /// Says something else of how it stands.
     pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(change);
+    }
+
+    /// Has nobody who waits for a position take it for reached that the live build does not show any more.
+    pub(super) fn show_no_more_than(&self, position: Option<Position>) {
+        self.update(|status| status.position = status.position.min(position));
     }
 
     /// Says how it stands; `health` if it is not what the builds say themselves.

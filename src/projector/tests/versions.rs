@@ -257,9 +257,12 @@ async fn an_unreadable_document_freezes_its_build_until_a_successor_is_accepted(
     let folder = Place::new();
     let (log, store) = first(&folder).await;
     forge(store.as_ref(), "rooms@1", "room-main.den", log.head.borrow().unwrap()).await;
+    let before = log.write(ONE_MORE);
     let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"more"}"#);
-    let projector = start(&Rooms, &log, &store, options(2));
+    let projector = start(&Rooms, &log, &store, options(1));
     let job = job_in(&projector, "rooms", JobState::Differs).await;
+    let saved = store.builds().await.unwrap().remove(0).checkpoint.position;
+    assert_eq!(saved, Some(before), "no crash takes away what nobody writes again");
     let difference = job.difference.unwrap();
     assert_eq!((difference.documents, difference.shown[0].key.as_str()), (1, "room-main.den"));
     let Health::Frozen { reason } = projector.status().remove(0).health else { panic!("it is frozen") };
