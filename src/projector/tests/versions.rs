@@ -3,6 +3,7 @@
 use dramatis_projections::{FoldError, Room, Rooms};
 
 use super::builds::{REBUILD, forge, job_in};
+use super::troubles::{held, one_waits};
 use super::*;
 
 rooms_folded!(
@@ -161,6 +162,38 @@ async fn a_cancelled_successor_is_built_when_asked() {
     projector.order("rooms", Order { accept: true, ..REBUILD }).await.unwrap();
     job_in(&projector, "rooms", JobState::Done).await;
     assert_ne!(messages(store.as_ref()).await, 2);
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_is_not_answered_with_a_build_that_was_left_behind() {
+    let folder = Place::new();
+    let (log, store) = first(&folder).await;
+    let fails = Arc::new(AtomicBool::new(false));
+    let next = fails.clone();
+    let store = super::odd::Odd::over(store, move |call, _| {
+        let refused = call == "swap_alias" && next.swap(false, Ordering::SeqCst);
+        if refused { super::odd::Fate::failed() } else { super::odd::Fate::Answered }
+    });
+    let (store, open, mut waiting) = held(store, "swap_alias");
+    let accepting = Options { accept_new_versions: true, ..options(2) };
+    let projector = start(&Second, &log, &store, accepting);
+    job_in(&projector, "rooms", JobState::Done).await;
+    let position = log.write(ONE_MORE);
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    fails.store(true, Ordering::SeqCst);
+    projector.roll_back("rooms").await.unwrap_err();
+    stands(&projector, |status| status.position == Some(position)).await;
+    open.send_replace(false);
+    let meanwhile = async {
+        one_waits(&mut waiting).await;
+        let status = projector.status_of("rooms").unwrap();
+        open.send_replace(true);
+        status
+    };
+    let (back, meanwhile) = tokio::join!(projector.roll_back("rooms"), meanwhile);
+    assert_eq!(back.unwrap().to, "rooms@1");
+    assert!(meanwhile.position < Some(position), "queries may read it by then: {meanwhile:?}");
     projector.stop().await;
 }
 
