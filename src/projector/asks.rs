@@ -320,6 +320,7 @@ impl Worker {
 
     /// A build of this version, brought up with the log while the live build goes on.
     async fn rewarmed(&mut self, build: crate::read_models::Build) -> Result<Run, AdminError> {
+        self.warming = None;
         let warm = self.warm.take().filter(|warm| warm.collection == build.collection);
         let mut back = match warm {
             Some(warm) => warm,

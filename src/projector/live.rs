@@ -45,7 +45,7 @@ impl Worker {
             (Some(build), _) => self.freeze_other(build).await?,
             (None, alias) => self.first_build(alias).await?,
         }
-        self.warm_up(&record, &builds).await;
+        self.warm_up(&record.kept, &builds).await;
         self.retry_newer().await;
         Ok(())
     }

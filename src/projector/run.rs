@@ -53,6 +53,13 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// Whether the same may succeed a moment later.
+    pub(super) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Log(LogError::Failure { .. }) | Self::Store(ReadModelError::Failure { .. }))
+    }
+}
+
 /// A build, how far it got, and the documents it holds in memory.
 pub(super) struct Run {
     shared: Shared,

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use mongodb::bson::{Document as Bson, doc};
 
+use super::builds::{REBUILD, job_in};
 use super::odd::{Fate, Odd};
 use super::troubles::{held, one_waits};
 use super::*;
@@ -213,5 +214,50 @@ async fn who_waits_for_what_may_be_lost_waits_until_it_is_written_again() {
     assert!(status.position < Some(position), "{status:?}");
     open.send_replace(true);
     projector.wait_for("timeline", later, LONG).await.unwrap();
+    projector.stop().await;
+}
+
+#[tokio::test]
+async fn a_warm_build_outlasts_what_passes() {
+    let place = Place::new();
+    let (log, troubles) = (ScriptedLog::new(EPOCH), Arc::new(StdMutex::new(Vec::new())));
+    let all: Arc<StdMutex<Vec<(&str, ReadModelError)>>> = troubles.clone();
+    let store = Odd::over(place.store(), move |call, of| {
+        let mut all = all.lock().unwrap();
+        match all.last() {
+            Some((next, _)) if (*next, of) == (call, "timeline@1") => Fate::Refused(all.pop().unwrap().1),
+            _ => Fate::Answered,
+        }
+    });
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    projector.order("timeline", REBUILD).await.unwrap();
+    job_in(&projector, "timeline", JobState::Done).await;
+    let failed = || ReadModelError::Failure { reason: "the cable was pulled".into() };
+    // The last one comes first.
+    for next in [
+        vec![("write", failed())],
+        vec![("write", lost_to("timeline@1"))],
+        vec![("index_build", failed()), ("write", lost_to("timeline@1"))],
+    ] {
+        *troubles.lock().unwrap() = next;
+        let position = log.write(MORE);
+        projector.wait_for("timeline", position, LONG).await.unwrap();
+        let both = async {
+            while store.count("timeline@1").await != store.count("timeline@2").await {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, both).await.expect("it is kept up");
+        assert!(troubles.lock().unwrap().is_empty());
+    }
+    // What does not pass ends it.
+    *troubles.lock().unwrap() = vec![("write", ReadModelError::NoBuild { collection: "timeline@1".into() })];
+    for _ in 0..2 {
+        let position = log.write(MORE);
+        projector.wait_for("timeline", position, LONG).await.unwrap();
+    }
+    assert_ne!(store.count("timeline@1").await, store.count("timeline@2").await);
     projector.stop().await;
 }
