@@ -4,7 +4,7 @@
 //! document; an engine applies it only over a lower position, so a batch may come again,
 //! overlap another or come late. Deleting leaves a tombstone with its position, hidden from
 //! every query. **Checkpoint.** It never runs ahead of the documents of its batch and never
-//! steps back, unless documents past it may be lost; an engine may make both durable at once.
+//! steps back, unless an older state is restored; an engine may make both durable at once.
 //! **Durability.** A crash may lose the last batches, whole: the checkpoint then says so, and the log
 //! brings them back.
 //! **Unknown outcomes.** After [`ReadModelError::Failure`] a write may have been applied; the
@@ -35,7 +35,9 @@ pub trait ReadModels: Send + Sync + 'static {
     fn create(&self, build: NewBuild) -> Answer<()>;
 
     /// Makes the indexes that a build lacks, and those anew whose fields are others now. What
-    /// [`ReadModels::search`] looks into stays as it is: that takes another version of the fold.
+    /// [`ReadModels::search`] looks into stays as it is: that takes another version of the fold. Whoever asks
+    /// goes on from the checkpoint: no crash takes away what is there past it, and what was found to be lost is
+    /// written again from there.
     fn index_build(&self, build: NewBuild) -> Answer<()>;
 
     /// All builds, in the order of their collections' names.
@@ -48,12 +50,14 @@ pub trait ReadModels: Send + Sync + 'static {
     /// Drops a build with its documents, dead letters and checkpoint; does nothing if it is not there.
     fn drop_build(&self, collection: &str) -> Answer<()>;
 
-    /// The documents with these keys, tombstones among them, in any order.
+    /// The documents with these keys, tombstones among them, in any order; fails where some past the
+    /// checkpoint may be lost.
     fn load(&self, collection: &str, keys: Vec<String>) -> Answer<Vec<Stored>>;
 
-    /// Writes documents guarded by their positions, dead letters, and then the checkpoint, which
-    /// fails if it was set back since. A key has one dead letter: a later one takes the place of an
-    /// earlier one, and not the other way.
+    /// Writes documents guarded by their positions, dead letters, and then the checkpoint. A key has one dead
+    /// letter: a later one takes the place of an earlier one, and not the other way. With
+    /// [`ReadModelError::SetBack`] nothing is written that was folded from what is lost, and nothing will be
+    /// until a run goes on from the checkpoint.
     fn write(&self, collection: &str, batch: Arc<Batch>) -> Answer<()>;
 
     /// The dead letters of a build, in log order.

@@ -179,6 +179,8 @@ fn bad_queries_and_unknown_paths_are_problems() {
         ("/api/projections/nothing/documents?min_position=0", 404, "not_found"),
         ("/api/projections/nothing/document?key=x&min_position=0", 404, "not_found"),
         ("/api/projections/nothing/dead_letters?min_position=0", 404, "not_found"),
+        ("/api/projections/rooms/documents?min_position=0&build=rooms@1", 400, "malformed"),
+        ("/api/projections/rooms/document?key=x&min_position=0&build=rooms@1", 400, "malformed"),
         (
             "/api/projections/rooms/document?key=room-main.lobby&as_of_time=2999-01-01T00:00:00Z",
             416,

@@ -285,7 +285,8 @@ impl Worker {
         let Some(build) = build.filter(|build| self.same_history(build)) else {
             return Err(AdminError::NothingKept { projection: name });
         };
-        let (to, version) = (build.collection.clone(), self.projection.version());
+        let (to, at, version) =
+            (build.collection.clone(), build.checkpoint.position, self.projection.version());
         let back = if build.version == version { Some(self.rewarmed(build).await?) } else { None };
         let from = match (&self.run, &self.frozen) {
             (Some(run), _) => run.collection.clone(),
@@ -299,6 +300,10 @@ impl Worker {
             Ok::<_, RunError>(())
         };
         self.ledger.update(keep).await?;
+        if back.is_none() {
+            // It stands where it was left: who waits for more is not to be answered with it.
+            self.show_no_more_than(at);
+        }
         self.swap(&from, &to).await?;
         let noted = self.note(&to, |_| {}).await;
         match back {
@@ -315,6 +320,7 @@ impl Worker {
 
     /// A build of this version, brought up with the log while the live build goes on.
     async fn rewarmed(&mut self, build: crate::read_models::Build) -> Result<Run, AdminError> {
+        self.warming = None;
         let warm = self.warm.take().filter(|warm| warm.collection == build.collection);
         let mut back = match warm {
             Some(warm) => warm,

@@ -100,7 +100,9 @@ impl Worker {
 
     /// Freezes the live build where it is, before an event that changes a document that cannot be read.
     pub(super) async fn freeze_unreadable(&mut self, error: &FoldError) -> Result<(), RunError> {
-        let Some(run) = &self.run else { return Ok(()) };
+        let Some(run) = &mut self.run else { return Ok(()) };
+        // Nobody writes again what a crash would take away later.
+        run.save().await?;
         let (collection, position) = (run.collection.clone(), run.position);
         self.freeze(collection, position, History::Present, error.to_string()).await?;
         self.leave_live();

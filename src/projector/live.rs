@@ -35,6 +35,8 @@ impl Worker {
         let live = builds.iter().find(|build| alias.as_ref() == Some(&build.collection));
         match (self.unless_gone(live).await?, alias.clone()) {
             (Some(build), _) if self.fits(build) => {
+                // Before the store lets go on what it lost: who waits for that is to wait until it is there again.
+                self.show_no_more_than(build.checkpoint.position);
                 let run =
                     Run::open(&self.shared, self.projection, build.collection.clone(), build.checkpoint);
                 self.run = Some(run.await?);
@@ -43,7 +45,7 @@ impl Worker {
             (Some(build), _) => self.freeze_other(build).await?,
             (None, alias) => self.first_build(alias).await?,
         }
-        self.warm_up(&record, &builds).await;
+        self.warm_up(&record.kept, &builds).await;
         self.retry_newer().await;
         Ok(())
     }
@@ -79,6 +81,7 @@ impl Worker {
         let (store, name) = (self.shared.store.clone(), self.projection.name());
         let collection = next_collection(&self.shared, name).await?;
         let run = Run::create(&self.shared, self.projection, collection).await?;
+        self.show_no_more_than(None);
         if !store.swap_alias(name, alias, &run.collection).await? {
             store.drop_build(&run.collection).await?;
             return Err(RunError::AliasMoved { projection: name, collection: run.collection });

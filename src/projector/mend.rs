@@ -57,7 +57,7 @@ pub(super) async fn mend(
         let checkpoint = Checkpoint { epoch: run.epoch, position: None };
         // If it waits from a later event on now, that takes the old letter's place. Of a stream, keys may
         // be parked that were not known before.
-        let batch = Batch { writes: folded.writes, parked: folded.parked, checkpoint, after: None };
+        let batch = Batch { writes: folded.writes, parked: folded.parked, checkpoint, after: run.stored_at };
         shared.store.write(&run.collection, batch.into()).await?;
         if let Some(parked) = parked {
             mended.parked = Some(format!("event {} at {}: {}", parked.event, parked.position, parked.error));

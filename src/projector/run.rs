@@ -53,6 +53,13 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// Whether the same may succeed a moment later.
+    pub(super) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Log(LogError::Failure { .. }) | Self::Store(ReadModelError::Failure { .. }))
+    }
+}
+
 /// A build, how far it got, and the documents it holds in memory.
 pub(super) struct Run {
     shared: Shared,
@@ -72,7 +79,7 @@ pub(super) struct Run {
     /// How far events are folded; what is written is at [`Run::position`].
     folded_to: Option<Position>,
     /// Where the store stands once all that is folded is written.
-    stored_at: Option<Position>,
+    pub(super) stored_at: Option<Position>,
     /// What the last page came to.
     pub(super) found: Found,
     /// Since when the store has not been told of the position.
@@ -235,10 +242,10 @@ impl Run {
             return self.rest().await.map(|_| true);
         }
         let mut checkpoint = Checkpoint { epoch: self.epoch, position: None };
-        let mut after = None;
+        let after = self.stored_at;
         if self.overlaps.is_some() {
             checkpoint.position = reached;
-            after = std::mem::replace(&mut self.stored_at, reached);
+            self.stored_at = reached;
         }
         let batch = Arc::new(Batch { writes: folded.writes, parked: folded.parked, checkpoint, after });
         self.unwritten.push_back(Unwritten { batch, to: reached, events: folded.events });
@@ -392,6 +399,8 @@ impl Run {
     /// Has the next page start from what the store holds: parked keys were changed there.
     pub(super) async fn reload(&mut self) -> Result<(), RunError> {
         self.stale = true;
+        // Of what was written for that the store is to know as well that it is done.
+        self.unsaved_since.get_or_insert_with(Instant::now);
         self.parked = Arc::new(self.dead_letters().await?);
         Ok(())
     }

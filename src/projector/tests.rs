@@ -46,6 +46,7 @@ macro_rules! rooms_folded {
 
 mod builds;
 mod copies;
+mod crashes;
 mod histories;
 mod letters;
 mod lost;

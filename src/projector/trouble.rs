@@ -68,8 +68,10 @@ impl Worker {
         wait
     }
 
-    /// It is no failure to go on from: the wait is there for a store that is set back again and again.
+    /// It is no failure to go on from: the wait is there for a store that is set back again and again. What is
+    /// in memory stands on what is lost.
     fn goes_back(&mut self, error: &RunError) -> Duration {
+        self.look_again();
         if self.backoff.is_worth_saying() {
             tracing::warn!(projection = self.projection.name(), %error, "folding again what may be lost");
         }

@@ -96,6 +96,7 @@ impl Worker {
         }
         self.see_to_successor(&record).await?;
         self.see_to_kept(record.kept).await?;
+        self.warm_again().await?;
         self.purge().await
     }
 

@@ -11,7 +11,7 @@ use super::beside::Beside;
 use super::frozen::Frozen;
 use super::gather::{Found, Gathering};
 use super::lease::Renewed;
-use super::record::{Kept, Ledger, Record};
+use super::record::{Kept, Ledger};
 use super::run::{Run, RunError};
 use super::upkeep::{Looking, Purge, TICK};
 use super::{Health, History, Shared, Status};
@@ -32,6 +32,10 @@ pub(super) struct Worker {
     pub(super) frozen: Option<Frozen>,
     /// The build that was live before, kept up as well.
     pub(super) warm: Option<Run>,
+    /// The same on its way there.
+    pub(super) warming: Option<Beside<Run>>,
+    /// One that cannot be kept up.
+    cold: Option<String>,
     pub(super) kept: Vec<Kept>,
     /// Folded by builds that were live before.
     events_before: u64,
@@ -77,6 +81,8 @@ impl Worker {
             run: None,
             frozen: None,
             warm: None,
+            warming: None,
+            cold: None,
             kept: Vec::new(),
             events_before: 0,
             cleaned: false,
@@ -209,8 +215,7 @@ impl Worker {
         match &moved {
             // The history, the build or the end of it is gone.
             Err(
-                RunError::Log(LogError::AheadOfLog { .. })
-                | RunError::Store(ReadModelError::NoBuild { .. } | ReadModelError::SetBack { .. }),
+                RunError::Log(LogError::AheadOfLog { .. }) | RunError::Store(ReadModelError::NoBuild { .. }),
             ) => {
                 self.look_again();
             }
@@ -221,16 +226,27 @@ impl Worker {
             }
             _ => {}
         }
-        if let (Ok(moved), Some(warm)) = (&mut moved, &mut self.warm) {
-            match warm.step().await {
-                Ok(warmed) => *moved |= warmed,
-                Err(error) => {
-                    let collection = warm.collection.clone();
-                    self.cool(&collection, &error);
-                }
-            }
+        if let Ok(moved) = &mut moved {
+            *moved |= self.step_warm().await;
         }
         moved.map(Some)
+    }
+
+    /// One page of the warm build; whether there was one. The live build does not wait for its troubles.
+    async fn step_warm(&mut self) -> bool {
+        let Some(warm) = &mut self.warm else { return false };
+        let error = match warm.step().await {
+            Ok(warmed) => return warmed,
+            Err(error) => error,
+        };
+        let collection = warm.collection.clone();
+        match error {
+            // It is opened again from its checkpoint.
+            RunError::Store(ReadModelError::SetBack { .. }) => self.warm = None,
+            error if error.may_pass() => tracing::debug!(collection, %error, "the build before stays behind"),
+            error => self.cool(&collection, &error),
+        }
+        false
     }
 
     pub(super) fn leave_live(&mut self) {
@@ -243,35 +259,77 @@ impl Worker {
     pub(super) fn look_again(&mut self) {
         self.leave_live();
         self.looking.again();
-        (self.frozen, self.warm) = (None, None);
+        (self.frozen, self.warm, self.warming) = (None, None, None);
     }
 
     /// Takes another build for the live one; answers the one before.
     pub(super) fn go_live(&mut self, run: Run) -> Option<Run> {
-        self.frozen = None;
+        (self.frozen, self.warming, self.cold) = (None, None, None);
         let before = self.run.replace(run);
         self.events_before += before.as_ref().map_or(0, |before| before.events);
         before
     }
 
     /// Keeps the build before up as well, if it is to be and can be.
-    pub(super) async fn warm_up(&mut self, record: &Record, builds: &[Build]) {
-        let now = self.shared.clock.now();
-        let warm = record.kept.iter().rev().find(|kept| kept.warm_until.is_some_and(|until| until > now));
-        let build = warm.and_then(|kept| builds.iter().find(|build| build.collection == kept.collection));
-        let live = self.run.as_ref().map(|run| &run.collection);
-        if let Some(build) = build.filter(|build| self.fits(build) && live != Some(&build.collection)) {
-            let collection = build.collection.clone();
-            match Run::open(&self.shared, self.projection, collection, build.checkpoint).await {
-                Ok(run) => self.warm = Some(run),
-                Err(error) => self.cool(&build.collection, &error),
+    pub(super) async fn warm_up(&mut self, kept: &[Kept], builds: &[Build]) {
+        let Some(build) = self.to_warm(kept, builds).cloned() else { return };
+        let opened =
+            Run::open(&self.shared, self.projection, build.collection.clone(), build.checkpoint).await;
+        self.warmed(&build.collection, opened);
+    }
+
+    /// The same beside the steps, where it was to be and is not: what was in the way may have passed.
+    pub(super) async fn warm_again(&mut self) -> Result<(), RunError> {
+        if self.run.is_none() || self.warm.is_some() {
+            return Ok(());
+        }
+        match (self.last_warm(&self.kept), Beside::take(&mut self.warming)) {
+            (Some(kept), Some(opened)) => {
+                let collection = kept.collection.clone();
+                self.warmed(&collection, opened);
             }
+            (Some(_), None) if self.warming.is_none() => {
+                let builds = self.shared.store.builds().await?;
+                if let Some(build) = self.to_warm(&self.kept, &builds).cloned() {
+                    let (shared, projection) = (self.shared.clone(), self.projection);
+                    self.warming = Some(Beside::begin(async move {
+                        Run::open(&shared, projection, build.collection, build.checkpoint).await
+                    }));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The last build that is to be kept up, if it can be.
+    fn last_warm<'a>(&self, kept: &'a [Kept]) -> Option<&'a Kept> {
+        let now = self.shared.clock.now();
+        let warm = kept.iter().rev().find(|kept| kept.warm_until.is_some_and(|until| until > now));
+        let live = self.run.as_ref().map(|run| &run.collection);
+        warm.filter(|kept| Some(&kept.collection) != self.cold.as_ref() && Some(&kept.collection) != live)
+    }
+
+    fn to_warm<'a>(&self, kept: &[Kept], builds: &'a [Build]) -> Option<&'a Build> {
+        let kept = self.last_warm(kept)?;
+        builds.iter().find(|build| build.collection == kept.collection && self.fits(build))
+    }
+
+    fn warmed(&mut self, collection: &str, opened: Result<Run, RunError>) {
+        match opened {
+            Ok(run) if run.collection == collection => self.warm = Some(run),
+            Ok(_) => {}
+            Err(error) if error.may_pass() => {
+                tracing::debug!(collection, %error, "the build before is kept up later");
+            }
+            Err(error) => self.cool(collection, &error),
         }
     }
 
     fn cool(&mut self, collection: &str, error: &RunError) {
         tracing::warn!(collection, %error, "the build before is kept up no more");
         self.warm = None;
+        self.cold = Some(collection.to_owned());
     }
 
     /// How it stood when that was last said.
@@ -282,6 +340,11 @@ impl Worker {
     /// Says something else of how it stands.
     pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(change);
+    }
+
+    /// Has nobody who waits for a position take it for reached that the live build does not show any more.
+    pub(super) fn show_no_more_than(&self, position: Option<Position>) {
+        self.update(|status| status.position = status.position.min(position));
     }
 
     /// Says how it stands; `health` if it is not what the builds say themselves.

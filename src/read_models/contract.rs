@@ -183,22 +183,36 @@ async fn scans(store: &dyn ReadModels) {
     store.drop_build("large@1").await.unwrap();
 }
 
-/// A store that lost what it had acknowledged tells so, once.
+/// A store that lost what it had acknowledged tells so, until a run goes on from what is there.
 async fn set_backs(store: &dyn ReadModels) {
     store.create(new_build("back@1")).await.unwrap();
+    let going_on = async || store.index_build(new_build("back@1")).await.unwrap();
     let after = |after: u64, to: u64| {
         let batch = batch(&[("a", to, Some("1"))], to);
         Batch { after: Some(Position::from_engine(after)), ..batch }
+    };
+    let of_documents = |after: u64, to: u64| {
+        let mut batch = self::batch(&[("a", to, Some("1"))], to);
+        (batch.after, batch.checkpoint.position) = (Some(Position::from_engine(after)), None);
+        batch
     };
     let set_back = |written: Result<(), ReadModelError>| {
         let error = written.unwrap_err();
         assert!(matches!(error, ReadModelError::SetBack { .. }), "{error}");
     };
     set_back(store.write("back@1", after(3, 5).into()).await);
+    going_on().await;
     store.write("back@1", batch(&[], 5).into()).await.unwrap();
+    set_back(store.write("back@1", of_documents(6, 7).into()).await);
     set_back(store.write("back@1", after(6, 7).into()).await);
+    going_on().await;
     let build = store.builds().await.unwrap().into_iter().find(|build| build.collection == "back@1");
     assert_eq!(build.unwrap().checkpoint, checkpoint(5));
+    assert_eq!(
+        store.get("back@1", "a").await.unwrap(),
+        None,
+        "nothing of what was folded from more is there"
+    );
     for _ in 0..2 {
         store.write("back@1", after(5, 8).into()).await.unwrap();
     }

@@ -10,7 +10,7 @@
 //! The driver runs on a thread of its own: a store that is slow never holds up a room. While the
 //! server does not answer, calls fail at once and one prober asks on.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use super::{Answer, Batch, Build, Document, Lease, NewBuild, Query, ReadModelError, ReadModels, Search};
 use super::{StoreHealth, names};
+use breaks::Breaks;
 use errors::Trouble;
 use gate::Gate;
 use lately::Lately;
@@ -28,6 +29,7 @@ use named::{ALIASES, NOTES};
 pub use uri::MongoUri;
 
 mod body;
+mod breaks;
 mod builds;
 mod connect;
 mod errors;
@@ -75,8 +77,7 @@ struct Store {
     database: OnceLock<Database>,
     gate: Gate,
     lately: Lately,
-    /// How often connections broke.
-    breaks: Arc<AtomicU64>,
+    breaks: Arc<Breaks>,
     /// Whether the server cannot change many documents with a statement.
     refuses_together: AtomicBool,
 }
@@ -93,7 +94,7 @@ impl MongoReadModels {
             database: OnceLock::new(),
             gate: Gate::new(),
             lately: Lately::default(),
-            breaks: Arc::default(),
+            breaks: Arc::new(Breaks::new()),
             refuses_together: AtomicBool::new(false),
         });
         runtime.spawn(connect::watch(store.clone()));
@@ -164,7 +165,8 @@ impl ReadModels for MongoReadModels {
     }
 
     fn write(&self, collection: &str, batch: Arc<Batch>) -> Answer<()> {
-        self.on(collection, |store, collection| async move { store.write(&collection, batch).await })
+        let begun = self.store.begin_batch(collection, &batch);
+        self.on(collection, |store, collection| async move { store.write(&collection, batch, begun?).await })
     }
 
     fn dead_letters(&self, collection: &str) -> Answer<Vec<DeadLetter>> {
@@ -173,8 +175,12 @@ impl ReadModels for MongoReadModels {
 
     fn remove_dead_letter(&self, collection: &str, key: &str, position: Position) -> Answer<bool> {
         let key = key.to_owned();
+        let begun = self.store.begun(collection);
         self.on(collection, move |store, collection| async move {
-            store.remove_dead_letter(&collection, &key, position).await
+            store.unless_set_back(&collection, None)?;
+            // The documents that were held up by it are past the checkpoint, perhaps.
+            let removed = store.remove_dead_letter(&collection, &key, position);
+            store.while_kept(&collection, begun, removed).await
         })
     }
 

@@ -41,9 +41,29 @@ impl Place {
 
     /// The store that is there, anew as after a restart.
     pub(super) fn store(&self) -> Arc<dyn ReadModels> {
-        let Some(Database { uri, name }) = &self.database else {
+        let Some(Database { uri, .. }) = &self.database else {
             return Arc::new(SqliteReadModels::open(self.folder.path().join("read.db")).unwrap());
         };
+        self.store_at(uri)
+    }
+
+    /// The host and the port of the server, if the store is on one.
+    pub(super) fn server(&self) -> Option<&str> {
+        let Database { uri, .. } = self.database.as_ref()?;
+        uri.split("//").nth(1).unwrap().split('/').next()
+    }
+
+    /// Does something to the database beside the store, in a time of its own.
+    pub(super) fn with<T: Send, F: Future<Output = T>>(
+        &self,
+        job: impl FnOnce(::mongodb::Database) -> F + Send,
+    ) -> T {
+        self.database.as_ref().expect("it is on a server").with(job)
+    }
+
+    /// The same store, reached on another way.
+    pub(super) fn store_at(&self, uri: &str) -> Arc<dyn ReadModels> {
+        let Database { name, .. } = self.database.as_ref().expect("it is on a server");
         let options = mongodb::Options {
             uri: MongoUri::parse(uri).unwrap(),
             database: name.clone(),
@@ -63,17 +83,22 @@ pub(super) fn on_mongodb() -> bool {
     std::env::var("DRAMATIS_TEST_STORE").is_ok_and(|store| store == "mongodb")
 }
 
-impl Drop for Database {
-    fn drop(&mut self) {
-        let (uri, name) = (self.uri.clone(), self.name.clone());
-        // A test may be inside a runtime, which cannot wait for another.
-        let dropped = std::thread::spawn(move || {
+impl Database {
+    fn with<T: Send, F: Future<Output = T>>(&self, job: impl FnOnce(::mongodb::Database) -> F + Send) -> T {
+        let done = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let client = ::mongodb::Client::with_uri_str(&uri).await.unwrap();
-                client.database(&name).drop().await.unwrap();
-            });
-        });
-        let _ = dropped.join();
+                let client = ::mongodb::Client::with_uri_str(&self.uri).await.unwrap();
+                job(client.database(&self.name)).await
+            })
+        };
+        // A test may be inside a runtime, which cannot wait for another.
+        std::thread::scope(|scope| scope.spawn(done).join().unwrap())
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let _ = self.with(|database| async move { database.drop().await });
     }
 }

@@ -198,7 +198,7 @@ async fn a_proof_that_never_ends_is_cancelled_and_stopped() {
 }
 
 /// A store whose calls of this name wait while it says so, and how many do.
-fn held(
+pub(super) fn held(
     store: Arc<dyn ReadModels>,
     name: &'static str,
 ) -> (Arc<dyn ReadModels>, watch::Sender<bool>, watch::Receiver<u64>) {
@@ -214,7 +214,7 @@ fn held(
     (store, open, waiting)
 }
 
-async fn one_waits(waiting: &mut watch::Receiver<u64>) {
+pub(super) async fn one_waits(waiting: &mut watch::Receiver<u64>) {
     tokio::time::timeout(LONG, waiting.wait_for(|waits| *waits > 0)).await.expect("it asks").unwrap();
 }
 

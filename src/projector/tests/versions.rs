@@ -3,6 +3,7 @@
 use dramatis_projections::{FoldError, Room, Rooms};
 
 use super::builds::{REBUILD, forge, job_in};
+use super::troubles::{held, one_waits};
 use super::*;
 
 rooms_folded!(
@@ -164,6 +165,38 @@ async fn a_cancelled_successor_is_built_when_asked() {
     projector.stop().await;
 }
 
+#[tokio::test]
+async fn who_waits_is_not_answered_with_a_build_that_was_left_behind() {
+    let folder = Place::new();
+    let (log, store) = first(&folder).await;
+    let fails = Arc::new(AtomicBool::new(false));
+    let next = fails.clone();
+    let store = super::odd::Odd::over(store, move |call, _| {
+        let refused = call == "swap_alias" && next.swap(false, Ordering::SeqCst);
+        if refused { super::odd::Fate::failed() } else { super::odd::Fate::Answered }
+    });
+    let (store, open, mut waiting) = held(store, "swap_alias");
+    let accepting = Options { accept_new_versions: true, ..options(2) };
+    let projector = start(&Second, &log, &store, accepting);
+    job_in(&projector, "rooms", JobState::Done).await;
+    let position = log.write(ONE_MORE);
+    projector.wait_for("rooms", position, LONG).await.unwrap();
+    fails.store(true, Ordering::SeqCst);
+    projector.roll_back("rooms").await.unwrap_err();
+    stands(&projector, |status| status.position == Some(position)).await;
+    open.send_replace(false);
+    let meanwhile = async {
+        one_waits(&mut waiting).await;
+        let status = projector.status_of("rooms").unwrap();
+        open.send_replace(true);
+        status
+    };
+    let (back, meanwhile) = tokio::join!(projector.roll_back("rooms"), meanwhile);
+    assert_eq!(back.unwrap().to, "rooms@1");
+    assert!(meanwhile.position < Some(position), "queries may read it by then: {meanwhile:?}");
+    projector.stop().await;
+}
+
 async fn stands(projector: &Projector, so: impl Fn(&Status) -> bool) -> Status {
     let mut status = projector.watch("rooms").unwrap();
     let Ok(there) = tokio::time::timeout(LONG, status.wait_for(|status| so(status))).await else {
@@ -257,9 +290,12 @@ async fn an_unreadable_document_freezes_its_build_until_a_successor_is_accepted(
     let folder = Place::new();
     let (log, store) = first(&folder).await;
     forge(store.as_ref(), "rooms@1", "room-main.den", log.head.borrow().unwrap()).await;
+    let before = log.write(ONE_MORE);
     let position = log.write(r#"den bob MessagePosted {"kind":"text","text":"more"}"#);
-    let projector = start(&Rooms, &log, &store, options(2));
+    let projector = start(&Rooms, &log, &store, options(1));
     let job = job_in(&projector, "rooms", JobState::Differs).await;
+    let saved = store.builds().await.unwrap().remove(0).checkpoint.position;
+    assert_eq!(saved, Some(before), "no crash takes away what nobody writes again");
     let difference = job.difference.unwrap();
     assert_eq!((difference.documents, difference.shown[0].key.as_str()), (1, "room-main.den"));
     let Health::Frozen { reason } = projector.status().remove(0).health else { panic!("it is frozen") };

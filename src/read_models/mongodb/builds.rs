@@ -81,9 +81,7 @@ impl Store {
     /// What is searched is left alone: documents that are there have no words for it.
     pub(super) async fn index_build(&self, build: &NewBuild) -> Result<(), Trouble> {
         let collection = names::collection(&build.collection)?;
-        self.standing(collection).await?;
-        // Whoever asks goes on from the checkpoint.
-        self.end_unsaved(collection);
+        self.go_on_from_checkpoint(collection).await?;
         for index in indexes(build)? {
             let within = self.options.operation_timeout / 2;
             // The server goes on with it meanwhile; that it is slow says nothing about its health.

@@ -1,12 +1,9 @@
 //! Reaching the server, and operations with their deadline and retries.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
-use mongodb::event::EventHandler;
-use mongodb::event::cmap::CmapEvent;
 use mongodb::options::{ClientOptions, FindOptions, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Client, Database};
 
@@ -73,12 +70,7 @@ impl Store {
         let said = |error: mongodb::error::Error| errors::told(&error);
         let asked = ClientOptions::parse(options.uri.secret()).await.map_err(said)?;
         let mut client = client_options(asked, options);
-        let breaks = self.breaks.clone();
-        client.cmap_event_handler = Some(EventHandler::callback(move |event| {
-            if matches!(event, CmapEvent::PoolCleared(_)) {
-                breaks.fetch_add(1, Ordering::Relaxed);
-            }
-        }));
+        client.cmap_event_handler = Some(self.breaks.handler());
         Ok(Client::with_options(client).map_err(said)?.database(&options.database))
     }
 
@@ -100,6 +92,10 @@ impl Store {
                 Ok(Err(error)) => errors::sort(&error),
                 Err(_) => Trouble::Unreachable { reason: no_answer(limit), again: false },
             };
+            if let Trouble::Unreachable { .. } = &trouble {
+                // A machine that lost its power closes no connection.
+                self.breaks.add();
+            }
             match &trouble {
                 Trouble::Unreachable { again: true, .. } if tries <= self.options.retries_max => tries += 1,
                 Trouble::Unreachable { reason, .. } => {

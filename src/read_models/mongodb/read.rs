@@ -15,17 +15,26 @@ use crate::read_models::{
 const COUNTED_MAX: u64 = 100_000;
 
 impl Store {
+    /// What a projection folds on: nothing that is lost, perhaps.
     pub(super) async fn load(&self, collection: &str, keys: Vec<String>) -> Result<Vec<Stored>, Trouble> {
+        let before = self.unsaved(collection);
+        let found = self.of_keys(collection, keys).await?;
+        self.unless_set_back(collection, before)?;
+        Ok(found)
+    }
+
+    pub(super) async fn get(&self, collection: &str, key: String) -> Result<Option<Document>, Trouble> {
+        let before = self.unsaved(collection);
+        let found = self.of_keys(collection, vec![key]).await?;
+        self.unless_lost(collection, before)?;
+        Ok(found.into_iter().find_map(document))
+    }
+
+    async fn of_keys(&self, collection: &str, keys: Vec<String>) -> Result<Vec<Stored>, Trouble> {
         let options = FindOptions::builder().batch_size(batch_size(keys.len())).projection(shown()).build();
         let found = self.found(collection, doc! {"_id": {"$in": keys}}, options).await?;
         self.unless_gone(collection, found.is_empty()).await?;
         found.iter().map(|raw| stored(collection, raw).map_err(Trouble::from)).collect()
-    }
-
-    pub(super) async fn get(&self, collection: &str, key: String) -> Result<Option<Document>, Trouble> {
-        let found = self.load(collection, vec![key]).await?;
-        self.unless_lost(collection)?;
-        Ok(found.into_iter().find_map(document))
     }
 
     pub(super) async fn find(&self, collection: &str, query: &Query) -> Result<Vec<Document>, Trouble> {
@@ -157,8 +166,9 @@ impl Store {
         if options.limit == Some(0) {
             return Ok(Vec::new());
         }
+        let before = self.unsaved(collection);
         let found = self.found_within(collection, filter, options, bytes_max).await?;
-        self.unless_lost(collection)?;
+        self.unless_lost(collection, before)?;
         self.unless_gone(collection, found.is_empty()).await?;
         let documents = found.iter().map(|raw| stored(collection, raw).map(document));
         Ok(documents.filter_map(Result::transpose).collect::<Result<_, ReadModelError>>()?)

@@ -1,12 +1,10 @@
 //! The contract on a real server, and what is the server's own beside it. `.ci/run` starts one;
 //! `DRAMATIS_TEST_MONGODB_URI` names one that is there.
 
-use std::io::Write as _;
-use std::sync::atomic::Ordering;
-
 use dramatis_projections::TextField;
 use mongodb::Client;
 use mongodb::bson::{Document as Bson, doc};
+use std::io::Write as _;
 
 use super::*;
 use crate::read_models::contract;
@@ -298,37 +296,103 @@ async fn what_was_begun_and_never_made_is_gone_with_the_next_build() {
 
 /// A server that died between two batches may have lost the first and kept what the second stands on.
 #[tokio::test]
-async fn documents_that_may_be_lost_set_the_checkpoint_back_and_never_forward() {
+async fn nothing_is_written_on_documents_that_may_be_lost() {
     let Some(lent) = Lent::new().await else { return };
     lent.store.create(contract::new_build("probe@1")).await.unwrap();
-    let written = async |at: u64, position: Option<u64>, after: Option<u64>| {
-        let [position, after] = [position, after].map(|at| at.map(Position::from_engine));
-        let mut batch = contract::batch(&[("a", at, Some("1"))], at);
-        (batch.checkpoint.position, batch.after) = (position, after);
-        lent.store.write("probe@1", batch.into()).await
+    let (store, documents) = (&lent.store, lent.database.collection::<Bson>("probe@1"));
+    let written = async |at, position, after| store.write("probe@1", of_a(at, position, after).into()).await;
+    let stands = async || store.builds().await.unwrap()[0].checkpoint.position.map(Position::to_engine);
+    let there = async || {
+        let found = documents.find_one(doc! {"_id": "a"}).await.unwrap().unwrap();
+        found.get_document("latest").unwrap().get_i64("position").unwrap()
     };
-    let breaks = || lent.store.store.breaks.fetch_add(1, Ordering::Relaxed);
-    let stands = async || lent.store.builds().await.unwrap()[0].checkpoint.position.map(Position::to_engine);
-    let set_back = |written: Result<(), ReadModelError>| {
-        let error = written.unwrap_err();
-        assert!(matches!(error, ReadModelError::SetBack { .. }), "{error}");
-    };
+    let going_on = async || store.index_build(contract::new_build("probe@1")).await.unwrap();
     written(1, None, None).await.unwrap();
-    assert!(lent.store.get("probe@1", "a").await.unwrap().is_some());
-    breaks();
-    let refused = lent.store.get("probe@1", "a").await.unwrap_err().to_string();
-    assert!(refused.contains("written again"), "{refused}");
-    set_back(written(2, None, None).await);
-    assert!(lent.store.get("probe@1", "a").await.unwrap().is_some());
-    written(2, None, None).await.unwrap();
-    breaks();
-    set_back(written(5, Some(5), Some(4)).await);
-    assert_eq!(stands().await, None, "it never got as far as that");
+    assert!(store.get("probe@1", "a").await.unwrap().is_some());
+    store.store.breaks.add();
+    for _ in 0..2 {
+        let refused = store.get("probe@1", "a").await.unwrap_err().to_string();
+        assert!(refused.contains("written again"), "{refused}");
+        set_back(store.load("probe@1", vec!["a".to_owned()]).await);
+        set_back(written(2, None, None).await);
+        set_back(written(2, Some(2), None).await);
+        set_back(store.remove_dead_letter("probe@1", "a", Position::from_engine(1)).await);
+    }
+    assert_eq!((there().await, stands().await), (1, None), "it may stand on what is lost");
+    going_on().await;
+    assert!(store.get("probe@1", "a").await.unwrap().is_some());
     written(5, Some(5), None).await.unwrap();
-    written(6, None, None).await.unwrap();
-    breaks();
+    store.store.breaks.add();
+    written(6, None, Some(5)).await.expect("all before is in the journal");
+    store.store.breaks.add();
     set_back(written(7, Some(7), Some(5)).await);
-    assert_eq!(stands().await, Some(5));
+    assert_eq!((there().await, stands().await), (6, Some(5)));
+    lent.end().await;
+}
+
+fn set_back<T: std::fmt::Debug>(answer: Result<T, ReadModelError>) {
+    let error = answer.unwrap_err();
+    assert!(matches!(error, ReadModelError::SetBack { .. }), "{error}");
+}
+
+/// A batch of one document.
+fn of_a(at: u64, position: Option<u64>, after: Option<u64>) -> Batch {
+    let [position, after] = [position, after].map(|at| at.map(Position::from_engine));
+    let mut batch = contract::batch(&[("a", at, Some("1"))], at);
+    (batch.checkpoint.position, batch.after) = (position, after);
+    batch
+}
+
+/// What waits for a server that died would be done by the one that is there then.
+#[tokio::test]
+async fn nothing_is_sent_any_more_once_a_connection_broke() {
+    let Some(lent) = Lent::new().await else { return };
+    lent.store.create(contract::new_build("probe@1")).await.unwrap();
+    let store = lent.store.store.clone();
+    for position in [None, Some(1)] {
+        let batch = Arc::new(of_a(1, position, None));
+        let begun = store.begin_batch("probe@1", &batch).unwrap();
+        store.breaks.add();
+        let inner = store.clone();
+        let write = async move { inner.write("probe@1", batch, begun).await.map_err(ReadModelError::from) };
+        set_back(lent.store.handle.spawn(write).await.unwrap());
+        lent.store.index_build(contract::new_build("probe@1")).await.unwrap();
+        assert_eq!(lent.store.count("probe@1").await.unwrap(), 0);
+        assert_eq!(lent.store.builds().await.unwrap()[0].checkpoint.position, None);
+    }
+    lent.end().await;
+}
+
+/// A run skips what is there past its checkpoint: with a write that is in the journal all before it is.
+#[tokio::test]
+async fn what_a_run_goes_on_with_is_in_the_journal_first() {
+    let Some(lent) = Lent::new().await else { return };
+    lent.store.create(contract::new_build("probe@1")).await.unwrap();
+    lent.store.write("probe@1", of_a(1, None, None).into()).await.unwrap();
+    let builds = lent.database.collection::<Bson>("meta.builds");
+    let before = builds.find_one(doc! {"_id": "probe@1"}).await.unwrap();
+    lent.store.index_build(contract::new_build("probe@1")).await.unwrap();
+    assert_ne!(builds.find_one(doc! {"_id": "probe@1"}).await.unwrap(), before);
+    lent.end().await;
+}
+
+/// As with an older copy of its data that is put back while this process goes on.
+#[tokio::test]
+async fn nothing_is_written_past_a_checkpoint_that_an_older_state_has_not() {
+    let Some(lent) = Lent::new().await else { return };
+    let (store, builds) = (&lent.store, lent.database.collection::<Bson>("meta.builds"));
+    store.create(contract::new_build("probe@1")).await.unwrap();
+    store.write("probe@1", of_a(5, Some(5), None).into()).await.unwrap();
+    let older = doc! {"$set": {"position": 3_i64}};
+    builds.update_one(doc! {"_id": "probe@1"}, older).await.unwrap();
+    store.store.breaks.add();
+    let batch = || Arc::new(of_a(9, None, Some(5)));
+    set_back(store.write("probe@1", batch()).await);
+    set_back(store.write("probe@1", batch()).await);
+    let refused = store.get("probe@1", "a").await.unwrap_err().to_string();
+    assert!(refused.contains("written again"), "{refused}");
+    store.index_build(contract::new_build("probe@1")).await.unwrap();
+    assert_eq!(store.get("probe@1", "a").await.unwrap().unwrap().position, Position::from_engine(5));
     lent.end().await;
 }
 
@@ -377,20 +441,25 @@ async fn queries_find_the_live_build_that_another_process_named() {
 async fn a_checkpoint_does_not_stand_for_what_was_begun_beside_it() {
     let Some(lent) = Lent::new().await else { return };
     let store = &lent.store.store;
-    let breaks = || store.breaks.fetch_add(1, Ordering::Relaxed);
-    store.begin_batch("probe@1", true);
-    let checkpoint = store.begin_batch("probe@1", false);
-    store.begin_batch("probe@1", true);
-    store.end_unsaved_of("probe@1", checkpoint);
-    breaks();
-    assert!(!store.keeps_unsaved("probe@1"), "the second of the documents is past the checkpoint");
-    store.end_unsaved("probe@1");
-    store.begin_batch("probe@1", true);
-    let checkpoint = store.begin_batch("probe@1", false);
-    assert!(store.keeps("probe@1", checkpoint));
-    store.end_unsaved_of("probe@1", checkpoint);
-    breaks();
-    assert!(store.keeps_unsaved("probe@1"), "nothing is past the checkpoint");
-    assert!(!store.keeps("probe@1", checkpoint), "a connection broke while it was written");
+    let documents = || store.begin_batch("probe@1", &of_a(1, None, None));
+    let checkpoint = contract::batch(&[], 1);
+    documents().unwrap();
+    let begun = store.begin_batch("probe@1", &checkpoint).unwrap();
+    documents().unwrap();
+    store.end_unsaved_of("probe@1", begun);
+    store.breaks.add();
+    assert!(
+        store.unless_lost("probe@1", None).is_err(),
+        "the second of the documents is past the checkpoint"
+    );
+    assert!(documents().is_err());
+    store.forget_standing("probe@1");
+    documents().unwrap();
+    let before = store.unsaved("probe@1");
+    let begun = store.begin_batch("probe@1", &checkpoint).unwrap();
+    store.end_unsaved_of("probe@1", begun);
+    store.breaks.add();
+    assert!(store.unless_lost("probe@1", None).is_ok(), "nothing is past the checkpoint");
+    assert!(store.unless_lost("probe@1", before).is_err(), "it was when this was asked for");
     lent.end().await;
 }

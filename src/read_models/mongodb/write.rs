@@ -7,8 +7,9 @@ use dramatis_events::{Epoch, Position};
 use dramatis_projections::Write;
 use mongodb::bson::{RawArrayBuf, RawBson, RawDocumentBuf, cstr, doc, rawdoc};
 
-use super::builds::{BUILDS, Standing, standing};
+use super::builds::{BUILDS, standing};
 use super::errors::{DUPLICATE_KEY, Trouble, Written};
+use super::lately::Begun;
 use super::{Store, body};
 use crate::read_models::names::{self, unfit};
 use crate::read_models::{Batch, ReadModelError, text};
@@ -31,58 +32,45 @@ const SENT_MAX: u32 = 8;
 impl Store {
     /// Documents first, then dead letters, then the checkpoint: cut off anywhere, the same batch
     /// made again has the effect of one. The journal holds all three once it holds the checkpoint; until
-    /// then a server that dies may lose documents, and they are folded again from the checkpoint before.
-    pub(super) async fn write(self: &Arc<Self>, collection: &str, batch: Arc<Batch>) -> Result<(), Trouble> {
-        let Standing { epoch, text, .. } = self.standing_lately(collection).await?;
+    /// then a server that dies may lose documents, and they are folded again from the checkpoint before. Nothing
+    /// of a batch is written that was folded from what is lost: the guards would keep it for ever.
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        collection: &str,
+        batch: Arc<Batch>,
+        begun: Begun,
+    ) -> Result<(), Trouble> {
+        let written = async {
+            let text = self.goes_on_from(collection, &batch).await?;
+            for bulk in bulks(batch.clone(), text).await? {
+                self.write_all(collection, &bulk).await?;
+            }
+            self.park(collection, &batch.parked).await?;
+            if let Some(position) = batch.checkpoint.position {
+                self.move_checkpoint(collection, position, &batch).await?;
+                self.end_unsaved_of(collection, begun);
+            }
+            Ok(())
+        };
+        self.while_kept(collection, begun, written).await
+    }
+
+    /// Whether a batch was folded from what is stored; answers the fields whose words are kept.
+    async fn goes_on_from(self: &Arc<Self>, collection: &str, batch: &Batch) -> Result<Vec<String>, Trouble> {
+        let after = batch.after.map(names::to_stored).transpose()?;
+        let mut standing = self.standing_lately(collection).await?;
+        if standing.position < after {
+            // What was known may be older than that.
+            standing = self.ask_standing(collection).await?;
+        }
         let got = batch.checkpoint.epoch;
-        if epoch != got {
-            return Err(other_epoch(collection, epoch, got));
+        match batch.after {
+            _ if standing.epoch != got => Err(other_epoch(collection, standing.epoch, got)),
+            Some(acknowledged) if standing.position < after => {
+                Err(self.lose(collection, acknowledged).into())
+            }
+            _ => Ok(standing.text),
         }
-        let begun = self.begin_batch(collection, !batch.writes.is_empty());
-        for bulk in bulks(batch.clone(), text).await? {
-            self.write_all(collection, &bulk).await?;
-        }
-        self.park(collection, &batch.parked).await?;
-        let Some(position) = batch.checkpoint.position else {
-            return self.check_unsaved(collection, &batch);
-        };
-        if self.keeps(collection, begun) {
-            self.move_checkpoint(collection, position, &batch).await?;
-        }
-        if self.keeps(collection, begun) {
-            self.end_unsaved_of(collection, begun);
-            return Ok(());
-        }
-        self.move_back(collection, &batch).await?;
-        self.end_unsaved_of(collection, begun);
-        Err(ReadModelError::SetBack { collection: collection.to_owned(), acknowledged: position }.into())
-    }
-
-    /// Documents past the checkpoint may be lost although the store acknowledged them: the checkpoint
-    /// stands before them, so that they are folded again from there. Found out with the very next batch,
-    /// as a reader who waits for its position is to see them too.
-    fn check_unsaved(&self, collection: &str, batch: &Batch) -> Result<(), Trouble> {
-        let Some(acknowledged) = batch.writes.iter().map(|write| write.position).max() else { return Ok(()) };
-        if self.keeps_unsaved(collection) {
-            return Ok(());
-        }
-        self.end_unsaved(collection);
-        Err(ReadModelError::SetBack { collection: collection.to_owned(), acknowledged }.into())
-    }
-
-    /// Has the checkpoint stand where it stood before documents that may be lost.
-    async fn move_back(&self, collection: &str, batch: &Batch) -> Result<(), Trouble> {
-        let mut build = standing(collection);
-        build.insert("epoch", batch.checkpoint.epoch.to_string());
-        let back = if let Some(after) = batch.after {
-            let after = names::to_stored(after)?;
-            // Never forward: one that is not there stays so.
-            build.insert("position", doc! {"$gt": after});
-            doc! {"$set": {"position": after}}
-        } else {
-            doc! {"$unset": {"position": ""}}
-        };
-        self.update(BUILDS, build, back, false).await.map(drop)
     }
 
     async fn move_checkpoint(
@@ -96,18 +84,33 @@ impl Store {
         if let Some(after) = batch.after {
             build.insert("position", doc! {"$gte": names::to_stored(after)?});
         }
-        let forward = doc! {"$max": {"position": names::to_stored(position)?}};
+        let position = names::to_stored(position)?;
+        let forward = doc! {"$max": {"position": position}};
         let (found, _) = self.update(BUILDS, build, forward, false).await?;
         if found > 0 {
+            self.stands_at(collection, position);
             return Ok(());
         }
         // What was known of it a moment ago holds no more.
-        self.forget_standing(collection);
-        let stored = self.standing(collection).await?.epoch;
-        let Some(acknowledged) = batch.after.filter(|_| stored == epoch) else {
-            return Err(other_epoch(collection, stored, epoch));
-        };
-        Err(ReadModelError::SetBack { collection: collection.to_owned(), acknowledged }.into())
+        let stored = self.ask_standing(collection).await?.epoch;
+        match batch.after.filter(|_| stored == epoch) {
+            Some(acknowledged) => Err(self.lose(collection, acknowledged).into()),
+            None => Err(other_epoch(collection, stored, epoch)),
+        }
+    }
+
+    /// Has a run go on from the checkpoint: what is there past that it skips, and does not write again. So all of
+    /// it is in the journal first, and what is not there then counts as lost no more.
+    pub(super) async fn go_on_from_checkpoint(&self, collection: &str) -> Result<(), Trouble> {
+        let begun = self.begun(collection);
+        // The journal has one order: it holds what was written before this once it holds this.
+        let opened = doc! {"$inc": {"opened": 1_i64}};
+        let (found, _) = self.update(BUILDS, standing(collection), opened, false).await?;
+        if found == 0 {
+            return Err(ReadModelError::NoBuild { collection: collection.to_owned() }.into());
+        }
+        self.end_unsaved_of(collection, begun);
+        Ok(())
     }
 
     /// Inserts what is new and changes what is there, which costs a server less than a write that may

@@ -15,6 +15,9 @@ use crate::protocol::ErrorCode;
 use crate::read_models::queries::of_live;
 use crate::read_models::{Answer, Document, ReadModelError};
 
+/// Another build stands where it stands.
+const WAITS_FOR_LIVE: &str = "min_position goes without build: it waits for the live build, and reads that";
+
 /// Which document, as of when.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -29,7 +32,7 @@ pub(in crate::web::api) struct DocumentQuery {
     as_of_time: Option<String>,
     /// In this build instead of the live one.
     build: Option<String>,
-    /// Wait until the read model has got to this position.
+    /// Wait until the live build has got to this position; goes without `build`.
     #[param(value_type = Option<String>)]
     min_position: Option<MinPosition>,
 }
@@ -69,6 +72,9 @@ pub(in crate::web::api) async fn one(
             return problem(ErrorCode::Malformed, "as_of goes with neither build nor min_position");
         }
         Ok(Some(as_of)) => then(&api, &name, &key, as_of).await,
+        Ok(None) if build.is_some() && min_position.is_some() => {
+            return problem(ErrorCode::Malformed, WAITS_FOR_LIVE);
+        }
         Ok(None) => {
             if let Err(answer) = wait_as_operator(&api, &name, min_position).await {
                 return answer;
@@ -165,7 +171,7 @@ pub(in crate::web::api) struct DocumentsQuery {
     /// Whether each comes with its document, or with its key and position alone.
     #[serde(default = "with_bodies")]
     bodies: bool,
-    /// Wait until the read model has got to this position.
+    /// Wait until the live build has got to this position; goes without `build`.
     #[param(value_type = Option<String>)]
     min_position: Option<MinPosition>,
 }
@@ -190,6 +196,9 @@ pub(in crate::web::api) async fn all(
     query: web::Query<DocumentsQuery>,
 ) -> HttpResponse {
     let DocumentsQuery { after, build, limit, bodies, min_position } = query.into_inner();
+    if build.is_some() && min_position.is_some() {
+        return problem(ErrorCode::Malformed, WAITS_FOR_LIVE);
+    }
     if let Err(answer) = wait_as_operator(&api, &name, min_position).await {
         return answer;
     }
