@@ -12,6 +12,8 @@ use super::*;
 use crate::read_models::contract;
 use crate::read_models::queries::of_live;
 
+mod bounds;
+
 const TEXT: &[TextField] = &[TextField { name: "title", weight: 1 }];
 
 /// A store in a database of its own, dropped at the end.
