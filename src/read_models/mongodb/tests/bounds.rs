@@ -2,6 +2,42 @@
 
 use super::*;
 
+/// As with a release that has another index, on a build that has long been there.
+#[tokio::test]
+async fn an_index_that_takes_long_is_made_beside_the_steps() {
+    use dramatis_projections::{Field, FieldKind, Index};
+    const PARTS: Field = Field { name: "parts", kind: FieldKind::Integer };
+    const PARTED: &[Index] = &[Index { name: "parts", fields: &[PARTS] }];
+
+    let Some(lent) = Lent::new().await else { return };
+    let build = contract::new_build("things@1");
+    lent.store.create(build.clone()).await.unwrap();
+    // A key of the index for each of so many parts.
+    let parts: Vec<_> = (0..3_000).collect();
+    let documents = (0..1_000).map(|key| {
+        let body = doc! {"parts": parts.iter().map(|part| part * 1_000 + key).collect::<Vec<i32>>()};
+        doc! {"_id": format!("k{key}"), "latest": {"position": 1_i64, "body": body}}
+    });
+    lent.database.collection::<Bson>("things@1").insert_many(documents).await.unwrap();
+    let uri = std::env::var("DRAMATIS_TEST_MONGODB_URI").unwrap();
+    let hasty = Options { operation_timeout: Duration::from_secs(1), ..options(&uri, lent.database.name()) };
+    let store = MongoReadModels::open(hasty).unwrap();
+    while store.builds().await.is_err() {}
+    store.index_build(NewBuild { indexes: PARTED, ..build }).await.unwrap();
+    let is_there = async || {
+        let there = lent.database.run_command(doc! {"listIndexes": "things@1"}).await.unwrap();
+        let there = there.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
+        // One that is being made is shown with its build.
+        let made = |index: &Bson| index.get_str("name").ok() == Some("parts") && index.get("spec").is_none();
+        there.iter().any(|index| made(index.as_document().unwrap()))
+    };
+    while !is_there().await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(store);
+    lent.end().await;
+}
+
 /// A delete without bound would be taken for a server that is gone.
 #[tokio::test]
 async fn many_tombstones_are_purged_some_at_a_time() {
