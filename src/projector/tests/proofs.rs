@@ -37,7 +37,7 @@ struct Busy {
     log: Arc<ScriptedLog>,
     store: Arc<dyn ReadModels>,
     projector: Projector,
-    is_busy: Arc<AtomicBool>,
+    grows: Arc<AtomicBool>,
     scans: watch::Receiver<u64>,
     /// While it is not, all scans but the first are held up.
     open: watch::Sender<bool>,
@@ -49,10 +49,10 @@ impl Busy {
         options: Options,
         room: impl Fn(u64) -> String + Send + Sync + 'static,
     ) -> Self {
-        let (log, is_busy) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
+        let (log, grows) = (ScriptedLog::new(EPOCH), Arc::new(AtomicBool::new(false)));
         let stands = Arc::new(OnceLock::<watch::Receiver<Status>>::new());
         let ((scanned, scans), (open, opened)) = (watch::channel(0), watch::channel(true));
-        let (grows, busy, live) = (log.clone(), is_busy.clone(), stands.clone());
+        let (writes, busy, live) = (log.clone(), grows.clone(), stands.clone());
         let store = Odd::over(place.store(), move |call, of| {
             if (call, of) != ("scan", "timeline@1") || !busy.load(Ordering::SeqCst) {
                 return Fate::Answered;
@@ -60,7 +60,7 @@ impl Busy {
             let scan = *scanned.borrow();
             let said =
                 format!("{} alice MessagePosted {{\"kind\":\"text\",\"text\":\"more\"}}\n", room(scan));
-            let position = grows.write(&said.repeat(WITH_EACH));
+            let position = writes.write(&said.repeat(WITH_EACH));
             scanned.send_modify(|scans| *scans += 1);
             let (mut live, mut opened) = (live.get().unwrap().clone(), opened.clone());
             Fate::After(Box::pin(async move {
@@ -76,8 +76,8 @@ impl Busy {
         let projector = Projector::start_some(&[timeline], log.clone(), store.clone(), options);
         stands.set(projector.watch("timeline").unwrap()).unwrap();
         projector.wait_for("timeline", position, LONG).await.unwrap();
-        is_busy.store(true, Ordering::SeqCst);
-        Self { log, store, projector, is_busy, scans, open }
+        grows.store(true, Ordering::SeqCst);
+        Self { log, store, projector, grows, scans, open }
     }
 
     /// In rooms before all that is compared by then: what comes meanwhile is met once at the most.
@@ -114,7 +114,7 @@ impl Busy {
     }
 
     async fn end(self) {
-        self.is_busy.store(false, Ordering::SeqCst);
+        self.grows.store(false, Ordering::SeqCst);
         let position = self.log.head.borrow().unwrap();
         self.projector.wait_for("timeline", position, LONG).await.unwrap();
         self.projector.stop().await;
@@ -216,10 +216,10 @@ async fn comparing_ends_although_the_last_room_grows_with_every_page() {
 #[tokio::test]
 async fn what_never_settles_ends_the_job_and_says_so() {
     let place = Place::new();
-    let (log, changes) = (ScriptedLog::new(EPOCH), Arc::new(AtomicU64::new(0)));
+    let (log, changes) = (ScriptedLog::new(EPOCH), AtomicU64::new(0));
     let stands = Arc::new(OnceLock::<watch::Receiver<Status>>::new());
     let builder = Arc::new(OnceLock::new());
-    let (grows, changed, live) = (log.clone(), changes.clone(), stands.clone());
+    let (grows, live) = (log.clone(), stands.clone());
     let store = Odd::over(place.store(), move |call, of| {
         if of != "timeline@1" || !["scan", "load"].contains(&call) {
             return Fate::Answered;
@@ -232,7 +232,7 @@ async fn what_never_settles_ends_the_job_and_says_so() {
         if builder.get() != Some(&task) {
             return Fate::Answered;
         }
-        let text = format!("{}th", changed.fetch_add(1, Ordering::SeqCst));
+        let text = format!("{}th", changes.fetch_add(1, Ordering::SeqCst));
         let edit =
             |revision| format!("zoo eve MessageEdited {{\"target\":{revision},\"text\":\"{text}\"}}\n");
         let position = grows.write(&(1..=5).map(edit).collect::<String>());

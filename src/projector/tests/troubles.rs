@@ -422,6 +422,32 @@ async fn a_build_that_is_cancelled_as_it_is_switched_to_is_live_and_done() {
     projector.stop().await;
 }
 
+/// They are purged a minute after they were first seen, and may be many.
+#[tokio::test]
+async fn who_waits_for_a_document_does_not_wait_for_tombstones_to_be_purged() {
+    let place = Place::new();
+    let log = ScriptedLog::new(EPOCH);
+    let (store, open, waits) = held(place.store(), "purge_tombstones");
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store, 2);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    open.send_replace(false);
+    let mut minutes = 0;
+    while *waits.borrow() == 0 {
+        minutes += 1;
+        assert!(minutes < 500, "they are purged");
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_mins(1)).await;
+        tokio::time::resume();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let position = log.write(MORE);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    assert_eq!(*waits.borrow(), 1, "one at a time");
+    open.send_replace(true);
+    projector.stop().await;
+}
+
 /// A batch that waits for the store may have a checkpoint of its own with it.
 #[tokio::test(start_paused = true)]
 async fn no_checkpoint_is_written_past_a_batch_that_failed() {

@@ -47,12 +47,13 @@ async fn many_tombstones_are_purged_some_at_a_time() {
     let keys: Vec<_> = (0..2_500).map(|number| format!("k{number}")).collect();
     let writes: Vec<_> = keys.iter().map(|key| (key.as_str(), 3, None)).collect();
     store.write("stones@1", contract::batch(&writes, 5).into()).await.unwrap();
-    let left = async || lent.database.collection::<Bson>("stones@1").count_documents(doc! {}).await.unwrap();
+    let stones =
+        async || lent.database.collection::<Bson>("stones@1").count_documents(doc! {}).await.unwrap();
     let inner = store.store.clone();
     let once = async move { inner.delete_some("stones@1", &doc! {"latest.deleted": true}).await.unwrap() };
-    assert_eq!((store.handle.spawn(once).await.unwrap(), left().await), (1_000, 1_500));
+    assert_eq!((store.handle.spawn(once).await.unwrap(), stones().await), (1_000, 1_500));
     assert_eq!(store.purge_tombstones("stones@1", Position::from_engine(9)).await.unwrap(), 1_500);
-    assert_eq!(left().await, 0);
+    assert_eq!(stones().await, 0);
     lent.end().await;
 }
 
