@@ -85,6 +85,9 @@ pub struct Options {
     /// How much of the time a build that is made beside the live one works while live traffic
     /// goes on, 1 to 100.
     pub rebuild_share_percent: u32,
+    /// How many keys that two builds show differently are held until both have read on and they are looked at
+    /// again. If so many differ then, that stands for everything.
+    pub suspects_max: usize,
     /// Whether a new version of a fold goes live although its documents differ.
     pub accept_new_versions: bool,
     /// How long another projector waits for one that has gone silent.
@@ -107,6 +110,7 @@ impl Default for Options {
             warm: Duration::from_mins(10),
             retention: Duration::from_hours(24),
             rebuild_share_percent: 50,
+            suspects_max: 100_000,
             accept_new_versions: false,
             lease: Duration::from_secs(10),
             take_over: None,

@@ -175,9 +175,7 @@ impl Worker {
         self.warm = self.go_live(run);
         let now = self.shared.clock.now();
         let noted = self.note(&new, |record| {
-            if let Some(job) = record.active_mut(&new) {
-                job.end(JobState::Done, now);
-            }
+            record.switched_to(&new, now);
             (record.held_version, record.held_epoch) = (None, None);
         });
         // The switch stands; the next start writes it down if this does not.

@@ -223,7 +223,8 @@ impl Builder {
             sitting.job.completion = Some(proof.completion);
             return self.differs(sitting, difference).await;
         }
-        if self.wake.has_changed().unwrap_or(true) {
+        // Comparing and counting took their time: little is to be left to the moment of the switch.
+        if self.read_to(&mut sitting, None).await? == Flow::Halt {
             return self.save(&mut sitting).await;
         }
         self.hand_over(sitting, proof, difference).await

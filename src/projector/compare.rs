@@ -8,15 +8,12 @@ use dramatis_projections::{Digest, Stored};
 use serde::{Deserialize, Serialize};
 
 use super::record::Completion;
-use crate::read_models::{Document, FIND_MAX, ReadModelError, ReadModels};
+use crate::read_models::{Direction, Document, FIND_MAX, Query, ReadModelError, ReadModels};
 
 /// How many differing documents a report shows.
 pub(super) const SHOWN_MAX: usize = 20;
 /// How many bytes of each document a report shows.
 const BODY_BYTES_SHOWN_MAX: usize = 1_000;
-/// How many keys that differ at first sight are held for the second look. More of them means
-/// that everything differs, and then the count alone says so.
-pub(super) const SUSPECTS_MAX: usize = 100_000;
 
 /// How the documents of a new build differ from the live ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,14 +63,16 @@ pub struct Differing {
 struct Walk<'a> {
     store: &'a dyn ReadModels,
     collection: &'a str,
+    /// The last key to read.
+    up_to: Option<String>,
     page: VecDeque<Document>,
     last: Option<String>,
     ended: bool,
 }
 
 impl<'a> Walk<'a> {
-    fn new(store: &'a dyn ReadModels, collection: &'a str) -> Self {
-        Self { store, collection, page: VecDeque::new(), last: None, ended: false }
+    fn new(store: &'a dyn ReadModels, collection: &'a str, up_to: Option<String>) -> Self {
+        Self { store, collection, up_to, page: VecDeque::new(), last: None, ended: false }
     }
 
     /// Whether the next page is to be read.
@@ -85,68 +84,155 @@ impl<'a> Walk<'a> {
         if self.is_due() {
             self.page = self.store.scan(self.collection, self.last.take(), FIND_MAX).await?.into();
             self.last = self.page.back().map(|document| document.key.clone());
-            self.ended = self.page.is_empty();
+            let is_past = |key: &String| self.up_to.as_ref().is_some_and(|up_to| key > up_to);
+            self.ended = self.last.as_ref().is_none_or(is_past);
+            self.page.retain(|document| !is_past(&document.key));
         }
         Ok(())
     }
-}
 
-/// Asked once a page: whether to stop there.
-pub(super) type Halted<'a> = &'a (dyn Fn() -> bool + Sync);
-
-/// The completion of a build that rests at a position, without comparing it. `None` if it was halted.
-pub(super) async fn complete(
-    store: &dyn ReadModels,
-    collection: &str,
-    position: Option<Position>,
-    halted: Halted<'_>,
-) -> Result<Option<Completion>, ReadModelError> {
-    let mut completion = Completion { position, documents: 0, digest: Digest::default() };
-    let mut walk = Walk::new(store, collection);
-    loop {
-        if walk.is_due() && halted() {
-            return Ok(None);
-        }
-        walk.fill().await?;
-        let Some(document) = walk.page.pop_front() else { return Ok(Some(completion)) };
-        completion.digest.add(&document.key, document.body.as_bytes());
-        completion.documents += 1;
+    /// Goes on past a key with what is there by now.
+    fn go_on_past(&mut self, key: Option<&String>) {
+        self.page.clear();
+        (self.last, self.ended) = (key.cloned(), false);
     }
 }
 
-/// The keys that two builds show differently while `new` rests at a position, and its completion.
-/// `None` if it was halted.
-pub(super) async fn merge(
-    store: &dyn ReadModels,
-    (live, new): (&str, &str),
-    position: Option<Position>,
-    halted: Halted<'_>,
-) -> Result<Option<(Vec<String>, Completion)>, ReadModelError> {
-    let mut completion = Completion { position, documents: 0, digest: Digest::default() };
-    let (mut left, mut right, mut suspects) = (Walk::new(store, live), Walk::new(store, new), Vec::new());
-    loop {
-        if (left.is_due() || right.is_due()) && halted() {
-            return Ok(None);
-        }
-        left.fill().await?;
-        right.fill().await?;
-        let order = match (left.page.front(), right.page.front()) {
-            (None, None) => return Ok(Some((suspects, completion))),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(live), Some(new)) => live.key.as_bytes().cmp(new.key.as_bytes()),
-        };
-        let live = if order == Ordering::Greater { None } else { left.page.pop_front() };
-        let new = if order == Ordering::Less { None } else { right.page.pop_front() };
-        if let Some(new) = &new {
-            completion.digest.add(&new.key, new.body.as_bytes());
-            completion.documents += 1;
-        }
-        let differs = live.as_ref().map(|d| &d.body) != new.as_ref().map(|d| &d.body);
-        if differs && suspects.len() <= SUSPECTS_MAX {
-            suspects.extend(live.or(new).map(|document| document.key));
-        }
+impl Completion {
+    fn empty(position: Option<Position>) -> Self {
+        Self { position, documents: 0, digest: Digest::default() }
     }
+
+    fn count(&mut self, document: &Document) {
+        self.digest.add(&document.key, document.body.as_bytes());
+        self.documents += 1;
+    }
+}
+
+/// What a build comes to that rests at a position, counted a page at a time.
+pub(super) struct Count<'a> {
+    walk: Walk<'a>,
+    pub(super) completion: Completion,
+}
+
+impl<'a> Count<'a> {
+    pub(super) fn new(store: &'a dyn ReadModels, collection: &'a str, position: Option<Position>) -> Self {
+        Self { walk: Walk::new(store, collection, None), completion: Completion::empty(position) }
+    }
+
+    /// Counts a page in; tells whether there was one.
+    pub(super) async fn page(&mut self) -> Result<bool, ReadModelError> {
+        self.walk.fill().await?;
+        while let Some(document) = self.walk.page.pop_front() {
+            self.completion.count(&document);
+        }
+        Ok(!self.walk.ended)
+    }
+}
+
+/// Two builds, compared side by side in key order, a page at a time. Each key is met once, however long
+/// that takes and whatever both do meanwhile.
+pub(super) struct Merge<'a> {
+    live: Walk<'a>,
+    new: Walk<'a>,
+    /// Where the new build stood when this was begun.
+    began_at: Option<Position>,
+    /// The last key that was compared.
+    last: Option<String>,
+    /// What the new build came to up to there, while it rests.
+    count: Option<Completion>,
+    ended: bool,
+    meets_old: bool,
+}
+
+impl<'a> Merge<'a> {
+    /// Begins to compare with a new build that rests at a position, up to the last key that one of them has:
+    /// what comes after that later is in neither, and one that is written to at its end has none.
+    pub(super) async fn begin(
+        store: &'a dyn ReadModels,
+        (live, new): (&'a str, &'a str),
+        position: Option<Position>,
+    ) -> Result<Self, ReadModelError> {
+        let last = last_key(store, live).await?.max(last_key(store, new).await?);
+        // No key is empty, so this stands for none.
+        let up_to = Some(last.unwrap_or_default());
+        Ok(Self {
+            live: Walk::new(store, live, up_to.clone()),
+            new: Walk::new(store, new, up_to),
+            began_at: position,
+            last: None,
+            count: Some(Completion::empty(position)),
+            ended: false,
+            meets_old: true,
+        })
+    }
+
+    /// Compares up to where a page ends, or until there are so many keys that the two show differently;
+    /// tells whether there is more.
+    pub(super) async fn page(
+        &mut self,
+        suspects: &mut Vec<String>,
+        suspects_max: usize,
+    ) -> Result<bool, ReadModelError> {
+        self.live.fill().await?;
+        self.new.fill().await?;
+        self.meets_old = false;
+        while !self.live.is_due() && !self.new.is_due() && suspects.len() < suspects_max {
+            let order = match (self.live.page.front(), self.new.page.front()) {
+                (None, None) => {
+                    self.ended = true;
+                    return Ok(false);
+                }
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(live), Some(new)) => live.key.as_bytes().cmp(new.key.as_bytes()),
+            };
+            let live = if order == Ordering::Greater { None } else { self.live.page.pop_front() };
+            let new = if order == Ordering::Less { None } else { self.new.page.pop_front() };
+            if let (Some(count), Some(new)) = (&mut self.count, &new) {
+                count.count(new);
+            }
+            let old = |document: &Document| Some(document.position) <= self.began_at;
+            self.meets_old |= live.iter().chain(&new).any(old);
+            let differs = live.as_ref().map(|d| &d.body) != new.as_ref().map(|d| &d.body);
+            self.last = live.or(new).map(|document| document.key);
+            if differs {
+                suspects.extend(self.last.clone());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Both builds have moved on: what comes next is read as it is by now.
+    pub(super) fn go_on(&mut self) {
+        for walk in [&mut self.live, &mut self.new] {
+            walk.go_on_past(self.last.as_ref());
+        }
+        self.count = None;
+    }
+
+    /// Whether the last page had documents that are as they were when this was begun. There are only so many
+    /// of those, while new ones may come as fast as they are compared.
+    pub(super) const fn meets_old(&self) -> bool {
+        self.meets_old
+    }
+
+    /// What the new build comes to, if all of it was met while it rested.
+    pub(super) fn completion(&self) -> Option<Completion> {
+        self.count.filter(|_| self.ended)
+    }
+}
+
+async fn last_key(store: &dyn ReadModels, collection: &str) -> Result<Option<String>, ReadModelError> {
+    let last = Query {
+        key_prefix: None,
+        equal: Vec::new(),
+        sort: None,
+        direction: Direction::Descending,
+        after: None,
+        limit: 1,
+    };
+    Ok(store.find(collection, last).await?.pop().map(|document| document.key))
 }
 
 /// What a second look at suspects tells, while `new` rests at a position that `live` has passed.

@@ -1,7 +1,7 @@
 //! Which build is live: the one that the alias names, found at the start and looked at again as others
 //! may move it, or take away what it is kept in.
 
-use super::record::{JobState, Record};
+use super::record::Record;
 use super::run::{Run, RunError, next_collection};
 use super::worker::Worker;
 use crate::read_models::Build;
@@ -94,9 +94,7 @@ impl Worker {
     async fn finish_switch(&mut self, live: &str) -> Result<(), RunError> {
         let (now, version) = (self.shared.clock.now(), self.projection.version());
         let finish = |record: &mut Record| {
-            if let Some(job) = record.active_mut(live) {
-                job.end(JobState::Done, now);
-            }
+            record.switched_to(live, now);
             // What is live is not held back.
             record.held_version = record.held_version.filter(|held| *held != version);
             record.held_epoch = None;

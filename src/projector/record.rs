@@ -234,6 +234,14 @@ impl Record {
         self.job.as_mut().filter(|job| job.state.is_active() && job.collection == collection)
     }
 
+    /// Notes that a build is live: whatever was wished of its job in the moment of the switch came too late.
+    pub(super) fn switched_to(&mut self, collection: &str, now: UnixMillis) {
+        let job = self.job.as_mut().filter(|job| job.collection == collection);
+        if let Some(job) = job.filter(|job| job.state != JobState::Done) {
+            job.end(JobState::Done, now);
+        }
+    }
+
     /// Notes that a live build of this history is to have no successor unasked, of which this was one.
     pub(super) fn hold_back(&mut self, history: History, successor: &Job) {
         match history {

@@ -52,6 +52,7 @@ mod letters;
 mod lost;
 mod odd;
 mod place;
+mod proofs;
 mod troubles;
 mod unsupported;
 mod unwritable;

@@ -53,6 +53,8 @@ pub(super) struct Purge {
     since: Instant,
     collection: String,
     up_to: Position,
+    /// How many they were, once that is known.
+    under_way: Option<Beside<u64>>,
 }
 
 impl Worker {
@@ -97,7 +99,7 @@ impl Worker {
         self.see_to_successor(&record).await?;
         self.see_to_kept(record.kept).await?;
         self.warm_again().await?;
-        self.purge().await
+        self.purge()
     }
 
     /// A warm build cools, an old one is dropped.
@@ -127,18 +129,26 @@ impl Worker {
         Ok(())
     }
 
-    async fn purge(&mut self) -> Result<(), RunError> {
+    /// Begins to purge when it is time: beside the steps, as they may be many.
+    fn purge(&mut self) -> Result<(), RunError> {
         let Some(run) = &self.run else { return Ok(()) };
-        if self.purge.as_ref().is_some_and(|purge| purge.since.elapsed() < TOMBSTONES_FOR) {
-            return Ok(());
-        }
-        if let Some(Purge { collection, up_to, .. }) = self.purge.take()
-            && collection == run.collection
-        {
-            self.shared.store.purge_tombstones(&collection, up_to).await?;
+        if let Some(purge) = &mut self.purge {
+            match Beside::take(&mut purge.under_way) {
+                None if purge.under_way.is_some() || purge.since.elapsed() < TOMBSTONES_FOR => return Ok(()),
+                None if purge.collection == run.collection => {
+                    let purged = self.shared.store.purge_tombstones(&purge.collection, purge.up_to);
+                    purge.under_way = Some(Beside::begin(async { Ok(purged.await?) }));
+                    return Ok(());
+                }
+                Some(Err(error)) => {
+                    self.purge = None;
+                    return Err(error);
+                }
+                None | Some(Ok(_)) => {}
+            }
         }
         let (since, collection) = (Instant::now(), run.collection.clone());
-        self.purge = run.position.map(|up_to| Purge { since, collection, up_to });
+        self.purge = run.position.map(|up_to| Purge { since, collection, up_to, under_way: None });
         Ok(())
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Fate {
     Forgotten,
     /// What the store says, once this is true.
     Held(watch::Receiver<bool>),
+    /// What the store says, which is asked once this is over: a scan or the load of documents.
+    After(BoxFuture<'static, ()>),
     /// A scan begins from the start again, so that a walk never ends.
     Again,
 }
@@ -55,6 +57,7 @@ impl Odd {
         match fate {
             Fate::Answered | Fate::Again | Fate::Forgotten => ask(self.store.as_ref()),
             Fate::Refused(error) => Box::pin(async { Err(error) }),
+            Fate::After(_) => unimplemented!("only scans and loads wait before they are made"),
             Fate::Held(mut open) => {
                 let answer = ask(self.store.as_ref());
                 Box::pin(async move {
@@ -97,8 +100,27 @@ impl ReadModels for Odd {
 
     fn scan(&self, collection: &str, after: Option<String>, limit: usize) -> Answer<Vec<Document>> {
         let fate = (self.decide)("scan", collection);
+        if let Fate::After(over) = fate {
+            let (store, collection) = (self.store.clone(), collection.to_owned());
+            return Box::pin(async move {
+                over.await;
+                store.scan(&collection, after, limit).await
+            });
+        }
         let after = after.filter(|_| !matches!(fate, Fate::Again));
         self.meet(fate, |store| store.scan(collection, after, limit))
+    }
+
+    fn load(&self, collection: &str, keys: Vec<String>) -> Answer<Vec<Stored>> {
+        let fate = (self.decide)("load", collection);
+        if let Fate::After(over) = fate {
+            let (store, collection) = (self.store.clone(), collection.to_owned());
+            return Box::pin(async move {
+                over.await;
+                store.load(&collection, keys).await
+            });
+        }
+        self.meet(fate, |store| store.load(collection, keys))
     }
 
     fn write(&self, collection: &str, batch: Arc<Batch>) -> Answer<()> {
@@ -122,7 +144,6 @@ impl ReadModels for Odd {
     mostly_as_the_store_does! {
         is_whole(collection: &str) -> bool;
         drop_build(collection: &str) -> ();
-        load(collection: &str, keys: Vec<String>) -> Vec<Stored>;
         dead_letters(collection: &str) -> Vec<DeadLetter>;
         remove_dead_letter(collection: &str, key: &str, position: Position) -> bool;
         purge_tombstones(collection: &str, up_to: Position) -> u64;

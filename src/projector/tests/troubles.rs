@@ -400,6 +400,54 @@ async fn documents_that_are_written_again_are_told_from_new_ones() {
     }
 }
 
+/// The record is not to say that what queries get was cancelled.
+#[tokio::test]
+async fn a_build_that_is_cancelled_as_it_is_switched_to_is_live_and_done() {
+    let place = Place::new();
+    let log = ScriptedLog::new(EPOCH);
+    let (store, open, mut waits) = held(place.store(), "swap_alias");
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store, 2);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    open.send_replace(false);
+    let job = projector.order("timeline", REBUILD).await.unwrap();
+    tokio::time::timeout(LONG, waits.wait_for(|waits| *waits > 0)).await.unwrap().unwrap();
+    assert_eq!(projector.wish("timeline", Wish::Cancel).await.unwrap().state, JobState::Cancelled);
+    open.send_replace(true);
+    assert_eq!(job_in(&projector, "timeline", JobState::Done).await.collection, job.collection);
+    stands(&projector, "timeline", |status| status.collection == job.collection).await;
+    let position = log.write(MORE);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    assert_eq!(store.count(&job.collection).await.unwrap(), 3);
+    projector.stop().await;
+}
+
+/// They are purged a minute after they were first seen, and may be many.
+#[tokio::test]
+async fn who_waits_for_a_document_does_not_wait_for_tombstones_to_be_purged() {
+    let place = Place::new();
+    let log = ScriptedLog::new(EPOCH);
+    let (store, open, waits) = held(place.store(), "purge_tombstones");
+    let position = log.write(STORY);
+    let projector = timeline(&log, &store, 2);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    open.send_replace(false);
+    let mut minutes = 0;
+    while *waits.borrow() == 0 {
+        minutes += 1;
+        assert!(minutes < 500, "they are purged");
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_mins(1)).await;
+        tokio::time::resume();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let position = log.write(MORE);
+    projector.wait_for("timeline", position, LONG).await.unwrap();
+    assert_eq!(*waits.borrow(), 1, "one at a time");
+    open.send_replace(true);
+    projector.stop().await;
+}
+
 /// A batch that waits for the store may have a checkpoint of its own with it.
 #[tokio::test(start_paused = true)]
 async fn no_checkpoint_is_written_past_a_batch_that_failed() {

@@ -1,5 +1,7 @@
 //! Builds: made, listed, dropped.
 
+use std::sync::Arc;
+
 use dramatis_events::Epoch;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::options::FindOptions;
@@ -78,19 +80,52 @@ impl Store {
         self.update(BUILDS, doc! {"_id": &build.collection}, first, true).await.map(drop)
     }
 
-    /// What is searched is left alone: documents that are there have no words for it.
-    pub(super) async fn index_build(&self, build: &NewBuild) -> Result<(), Trouble> {
+    /// What is searched is left alone: documents that are there have no words for it. What takes long is made
+    /// on beside the steps of the build, which do without.
+    pub(super) async fn index_build(self: &Arc<Self>, build: &NewBuild) -> Result<(), Trouble> {
         let collection = names::collection(&build.collection)?;
         self.go_on_from_checkpoint(collection).await?;
+        if self.indexed(build).await? {
+            return Ok(());
+        }
+        tracing::warn!(collection, "an index is being made still: what is asked by it takes long until then");
+        let (store, build) = (self.clone(), build.clone());
+        tokio::spawn(async move { store.index_on(&build).await });
+        Ok(())
+    }
+
+    /// Makes the indexes of a build on, for as long as that takes.
+    async fn index_on(&self, build: &NewBuild) {
+        let collection = &build.collection;
+        loop {
+            let made = match self.standing(collection).await {
+                Ok(_) => self.indexed(build).await,
+                Err(trouble) => Err(trouble),
+            };
+            match made {
+                Ok(true) => return tracing::info!(collection, "its indexes are made"),
+                Ok(false) => {}
+                Err(Trouble::Said(ReadModelError::NoBuild { .. })) => return,
+                Err(Trouble::Refused { code, reason }) => {
+                    return tracing::warn!(collection, code, reason, "it is left without an index");
+                }
+                // The server is gone for a moment.
+                Err(_) => tokio::time::sleep(self.options.operation_timeout).await,
+            }
+        }
+    }
+
+    /// Asks for the indexes of a build; tells whether they are there.
+    async fn indexed(&self, build: &NewBuild) -> Result<bool, Trouble> {
         for index in indexes(build)? {
             let within = self.options.operation_timeout / 2;
             // The server goes on with it meanwhile; that it is slow says nothing about its health.
-            tokio::time::timeout(within, self.create_index(collection, index)).await.map_err(|_| {
-                let reason = format!("an index of {collection} is being made still, looking again later");
-                ReadModelError::Failure { reason }
-            })??;
+            match tokio::time::timeout(within, self.create_index(&build.collection, index)).await {
+                Ok(made) => made?,
+                Err(_) => return Ok(false),
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// One a command: not every server takes those that are there among several.

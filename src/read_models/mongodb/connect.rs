@@ -131,9 +131,7 @@ impl Store {
         mut command: RawDocumentBuf,
         journaled: bool,
     ) -> Result<(Written, u32), Trouble> {
-        let limit_ms = i64::try_from(self.options.operation_timeout.as_millis()).unwrap_or(i64::MAX);
-        let concern = mongodb::bson::rawdoc! {"w": "majority", "j": journaled, "wtimeout": limit_ms};
-        command.append(mongodb::bson::cstr!("writeConcern"), concern);
+        command.append(mongodb::bson::cstr!("writeConcern"), concern(&self.options, journaled));
         let run = |database: Database| {
             let command = command.clone();
             async move { database.run_raw_command(command).await }
@@ -179,14 +177,24 @@ impl Store {
     }
 }
 
+/// How long something within an operation may take: less than that, so that it can say why it ended.
+fn within(options: &Options) -> Duration {
+    options.operation_timeout * 4 / 5
+}
+
+/// How a write is to be acknowledged.
+fn concern(options: &Options, journaled: bool) -> RawDocumentBuf {
+    let limit_ms = i64::try_from(within(options).as_millis()).unwrap_or(i64::MAX);
+    mongodb::bson::rawdoc! {"w": "majority", "j": journaled, "wtimeout": limit_ms}
+}
+
 /// What the connection string leaves open, and what it does not decide.
 fn client_options(mut client: ClientOptions, options: &Options) -> ClientOptions {
     client.app_name.get_or_insert_with(|| "dramatis".to_owned());
     client.max_pool_size.get_or_insert(options.pool_max);
     client.min_pool_size.get_or_insert(options.pool_min.min(options.pool_max));
     client.connect_timeout.get_or_insert(options.connect_timeout);
-    // Sooner than an operation ends, so that it can say why there is no server.
-    client.server_selection_timeout.get_or_insert(options.operation_timeout * 4 / 5);
+    client.server_selection_timeout.get_or_insert(within(options));
     client.write_concern.get_or_insert_with(WriteConcern::majority);
     // What a projection folds next stands on what it wrote last: a server that lags would have it
     // write wrong documents, and queries would not see what they waited for.
@@ -208,7 +216,9 @@ async fn recognize(database: &Database) -> Result<(), String> {
     let name = database.name();
     let mut found = format_of(database).await?;
     if found.is_none() {
-        let others = database.list_collection_names().await.map_err(said)?;
+        let mut others = database.list_collection_names().await.map_err(said)?;
+        // The server's own, such as its profiler's, are in no application's way.
+        others.retain(|other| !other.starts_with("system."));
         // Another process may have begun it meanwhile.
         found = format_of(database).await?;
         if let (None, Some(other)) = (found, others.first()) {
@@ -274,5 +284,13 @@ mod tests {
             let pool = if preference.contains("maxPoolSize") { 3 } else { 10 };
             assert_eq!(client.max_pool_size, Some(pool), "the rest is followed");
         }
+    }
+
+    #[test]
+    fn a_majority_that_is_missing_is_told_of_before_the_operation_is_given_up() {
+        let options = options("mongodb://127.0.0.1:9/", "none");
+        let wait = concern(&options, true).get_i64("wtimeout").unwrap();
+        let limit = i64::try_from(options.operation_timeout.as_millis()).unwrap();
+        assert!(wait > limit / 2 && wait < limit, "{wait} of {limit} ms");
     }
 }

@@ -1,6 +1,6 @@
 //! What the driver and the server say, in the words of the port.
 
-use mongodb::bson::Document;
+use mongodb::bson::{Bson, Document};
 use mongodb::error::{Error, ErrorKind};
 
 use crate::read_models::ReadModelError;
@@ -30,6 +30,9 @@ const QUERY_PLAN_KILLED: i32 = 175;
 /// down or lost a connection. From the driver specification "Retryable Writes".
 const PASSING: [i32; 12] = [6, 7, 89, 91, 189, 262, 9_001, 10_107, 11_600, 11_602, 13_435, 13_436];
 
+/// Letters of what a server says that are told on: some quote the whole command, with documents in it.
+const REASON_CHARS_MAX: usize = 400;
+
 /// Why an operation did not succeed.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -44,7 +47,7 @@ pub(super) enum Trouble {
     Refused {
         /// Its code.
         code: i32,
-        /// Its words.
+        /// Its words, cut short if they are many.
         reason: String,
     },
     /// What the port says already.
@@ -52,6 +55,10 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    fn refused(code: i32, reason: &str) -> Self {
+        Self::Refused { code, reason: shortened(reason) }
+    }
+
     pub(super) fn no_collection(&self) -> bool {
         matches!(self, Self::Refused { code: NAMESPACE_NOT_FOUND | QUERY_PLAN_KILLED, .. })
     }
@@ -126,7 +133,7 @@ fn without_labels(mut text: String) -> String {
 pub(super) fn sort(error: &Error) -> Trouble {
     match error.kind.as_ref() {
         ErrorKind::Command(refused) if !PASSING.contains(&refused.code) => {
-            Trouble::Refused { code: refused.code, reason: refused.message.clone() }
+            Trouble::refused(refused.code, &refused.message)
         }
         ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::Command(_) => {
             Trouble::Unreachable { reason: told(error), again: true }
@@ -153,13 +160,16 @@ pub(super) fn written(reply: &Document) -> Result<Written, Trouble> {
         let code = number(error, "code");
         let reason = error.get_str("errmsg").unwrap_or_default();
         if code != DUPLICATE_KEY || on_id(error, reason) == Some(false) {
-            return Err(Trouble::Refused { code, reason: reason.to_owned() });
+            return Err(Trouble::refused(code, reason));
         }
         written.duplicates += 1;
     }
     match reply.get_document("writeConcernError") {
         Ok(error) => Err(Trouble::Unreachable {
-            reason: format!("no majority took it: {}", error.get_str("errmsg").unwrap_or_default()),
+            reason: format!(
+                "no majority took it: {}; see with rs.status() that most of its members are up and keep up",
+                shortened(error.get_str("errmsg").unwrap_or_default())
+            ),
             again: false,
         }),
         Err(_) => Ok(written),
@@ -175,16 +185,36 @@ fn on_id(error: &Document, reason: &str) -> Option<bool> {
     }
 }
 
+fn shortened(reason: &str) -> String {
+    match reason.char_indices().nth(REASON_CHARS_MAX) {
+        None => reason.to_owned(),
+        Some((end, _)) => format!(
+            "{}… (the first {REASON_CHARS_MAX} of {} letters)",
+            reason.get(..end).unwrap_or_default(),
+            reason.chars().count()
+        ),
+    }
+}
+
 /// A number that is not negative.
 pub(super) fn count(document: &Document, field: &str) -> u64 {
-    u64::try_from(number(document, field)).unwrap_or(0)
+    whole(document, field).and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+}
+
+/// A small number, such as a code.
+pub(super) fn number(document: &Document, field: &str) -> i32 {
+    whole(document, field).and_then(|number| i32::try_from(number).ok()).unwrap_or_default()
 }
 
 /// A number that servers give in several types.
-pub(super) fn number(document: &Document, field: &str) -> i32 {
-    let value = document.get(field);
-    let number = value.and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)));
-    number.and_then(|number| i32::try_from(number).ok()).unwrap_or_default()
+fn whole(document: &Document, field: &str) -> Option<i64> {
+    match document.get(field)? {
+        Bson::Int32(number) => Some(i64::from(*number)),
+        Bson::Int64(number) => Some(*number),
+        // Written out it has its digits alone, unless it is not whole.
+        Bson::Double(number) => number.to_string().parse().ok(),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -223,5 +253,42 @@ mod tests {
         assert!(written(&doc! {"ok": 1, "writeErrors": [{"index": 0, "code": 2}]}).is_err());
         assert!(written(&doc! {"ok": 1, "writeConcernError": {"code": 64, "errmsg": "waiting"}}).is_err());
         assert!(written(&doc! {"ok": 1, "n": 3}).is_ok_and(|written| written.found == 3));
+    }
+
+    #[test]
+    fn numbers_are_read_in_every_type_that_servers_give() {
+        for (n, expected) in [
+            (Bson::Int32(3), 3),
+            (Bson::Int64(5_000_000_000), 5_000_000_000),
+            (Bson::Double(3.0), 3),
+            (Bson::Double(5e9), 5_000_000_000),
+            (Bson::Double(0.5), 0),
+            (Bson::Double(f64::NAN), 0),
+            (Bson::Int32(-1), 0),
+            (Bson::String("3".into()), 0),
+        ] {
+            assert_eq!(count(&doc! {"n": n.clone()}, "n"), expected, "{n}");
+        }
+        assert_eq!(number(&doc! {"code": 11_000.0}, "code"), DUPLICATE_KEY);
+        assert_eq!(number(&doc! {"code": 5_000_000_000_i64}, "code"), 0);
+    }
+
+    #[test]
+    fn what_a_server_quotes_is_cut_short() {
+        let quoted =
+            format!("not authorized to execute {{ insert: \"rooms@1\", text: \"{}\" }}", "é".repeat(900));
+        let reply = doc! {"ok": 1, "writeErrors": [{"index": 0, "code": 13, "errmsg": &quoted}]};
+        let reason = match written(&reply) {
+            Err(Trouble::Refused { code: 13, reason }) => reason,
+            other => format!("{other:?}"),
+        };
+        let told = format!("… (the first 400 of {} letters)", quoted.chars().count());
+        assert!(reason.starts_with("not authorized") && reason.ends_with(&told), "{reason}");
+        assert_eq!(shortened(&quoted), reason);
+        assert_eq!(shortened("short"), "short");
+        // Which index it was is found out from all of it.
+        let errmsg = format!("E11000 duplicate key error collection: {} index: title", "x".repeat(400));
+        let reply = doc! {"ok": 1, "writeErrors": [{"index": 0, "code": 11_000, "errmsg": errmsg}]};
+        assert!(written(&reply).is_err());
     }
 }

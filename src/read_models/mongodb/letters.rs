@@ -4,29 +4,36 @@ use std::time::Duration;
 
 use dramatis_events::Position;
 use dramatis_projections::DeadLetter;
-use mongodb::bson::{DateTime, RawDocument, doc};
+use mongodb::bson::{DateTime, RawArrayBuf, RawDocument, RawDocumentBuf, cstr, doc, rawdoc};
 use mongodb::options::FindOptions;
 
 use super::Store;
+use super::builds::raw;
 use super::errors::Trouble;
 use super::read::damaged;
+use super::write::COMMAND_BYTES_MAX;
 use crate::read_models::{Lease, ReadModelError, names};
 
 pub(super) const LETTERS: &str = "meta.dead_letters";
 const LEASES: &str = "meta.leases";
 const CLOCK: &str = "meta.clock";
 
+/// Dead letters that one command keeps: each takes a server a part of a millisecond.
+const PARKED_TOGETHER_MAX: usize = 1_000;
+
 impl Store {
     /// Keeps dead letters, guarded by their positions as documents are.
     pub(super) async fn park(&self, collection: &str, letters: &[DeadLetter]) -> Result<(), Trouble> {
-        for letter in letters {
-            let position = names::to_stored(letter.position)?;
-            let older = doc! {"_id": id(collection, &letter.key), "position": {"$lt": position}};
-            let kept = doc! {"$set": {
-                "collection": collection, "key": &letter.key, "position": position,
-                "event": &letter.event, "error": &letter.error,
-            }};
-            self.update(LETTERS, older, kept, true).await?;
+        for statements in statements(collection, letters)? {
+            // A key that is taken is parked from a later event on.
+            let (written, _) = self.written(parking(statements.iter().cloned()), true).await?;
+            if written.found + written.duplicates >= u64::try_from(statements.len()).unwrap_or(u64::MAX) {
+                continue;
+            }
+            // Some servers stop at such a key.
+            for statement in statements {
+                self.change(parking([statement])).await?;
+            }
         }
         Ok(())
     }
@@ -90,6 +97,39 @@ impl Store {
     }
 }
 
+/// The statements that keep dead letters, as many as one command takes together. A release that cannot fold
+/// anything parks all keys of a page.
+fn statements(collection: &str, letters: &[DeadLetter]) -> Result<Vec<Vec<RawDocumentBuf>>, Trouble> {
+    let (mut all, mut some, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for letter in letters {
+        let position = names::to_stored(letter.position)?;
+        let older = doc! {"_id": id(collection, &letter.key), "position": {"$lt": position}};
+        let kept = doc! {"$set": {
+            "collection": collection, "key": &letter.key, "position": position,
+            "event": &letter.event, "error": &letter.error,
+        }};
+        let statement = raw(&doc! {"q": older, "u": kept, "upsert": true})?;
+        let length = statement.as_bytes().len();
+        if some.len() >= PARKED_TOGETHER_MAX || (bytes + length > COMMAND_BYTES_MAX && !some.is_empty()) {
+            all.push(std::mem::take(&mut some));
+            bytes = 0;
+        }
+        bytes += length;
+        some.push(statement);
+    }
+    all.extend((!some.is_empty()).then_some(some));
+    Ok(all)
+}
+
+/// A command that keeps dead letters, in any order.
+fn parking(statements: impl IntoIterator<Item = RawDocumentBuf>) -> RawDocumentBuf {
+    let mut updates = RawArrayBuf::new();
+    statements.into_iter().for_each(|statement| updates.push(statement));
+    let mut parking = rawdoc! {"update": LETTERS, "ordered": false};
+    parking.append(cstr!("updates"), updates);
+    parking
+}
+
 fn id(collection: &str, key: &str) -> String {
     format!("{collection}/{key}")
 }
@@ -113,4 +153,33 @@ fn read_lease(name: &str, found: &RawDocument, now_ms: i64) -> Result<Lease, Rea
     let until = found.get_datetime("until").map_err(|error| damaged(&error))?.timestamp_millis();
     let left = Duration::from_millis(u64::try_from(until.saturating_sub(now_ms)).unwrap_or(0));
     Ok(Lease { holder, token, left })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+
+    fn letters(number: u64, error: &str) -> Vec<DeadLetter> {
+        let letter = |at| DeadLetter {
+            key: format!("room-main.{at}"),
+            position: Position::from_engine(at),
+            event: "Happened".to_owned(),
+            error: error.to_owned(),
+        };
+        (0..number).map(letter).collect()
+    }
+
+    #[test]
+    fn many_dead_letters_take_few_commands_of_a_bounded_size() {
+        let many = |error: &str, number| {
+            let together = statements("rooms@1", &letters(number, error)).unwrap();
+            let length = |some: &Vec<RawDocumentBuf>| parking(some.iter().cloned()).as_bytes().len();
+            assert!(together.iter().all(|some| length(some) < 16 * 1024 * 1024));
+            together.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert!(many("it cannot have", 0).is_empty());
+        assert_eq!(many("it cannot have", 2_500), [1_000, 1_000, 500]);
+        assert_eq!(many(&"x".repeat(3 * 1024 * 1024), 5), [2, 2, 1]);
+    }
 }

@@ -10,6 +10,9 @@ use super::errors::Trouble;
 pub(super) const ALIASES: &str = "meta.aliases";
 pub(super) const NOTES: &str = "meta.notes";
 
+/// The most documents that are deleted at once.
+const DELETED_MAX: i64 = 1_000;
+
 impl Store {
     /// The text under a name.
     pub(super) async fn named(
@@ -61,6 +64,22 @@ impl Store {
     ) -> Result<(u64, u32), Trouble> {
         let updates = vec![doc! {"q": filter, "u": update, "upsert": upsert}];
         self.change(raw(&doc! {"update": collection, "updates": updates})?).await
+    }
+
+    /// Deletes some of the documents that a filter finds; answers how many, and none once there are none.
+    pub(super) async fn delete_some(&self, collection: &str, filter: &Document) -> Result<u64, Trouble> {
+        let mut some = FindOptions::builder().projection(doc! {"_id": 1}).limit(DELETED_MAX).build();
+        some.batch_size = u32::try_from(DELETED_MAX + 1).ok();
+        let found = self.found(collection, filter.clone(), some).await?;
+        let keys: Vec<_> = found.iter().filter_map(|found| found.get_str("_id").ok()).collect();
+        let number = u64::try_from(keys.len()).unwrap_or(u64::MAX);
+        if number > 0 {
+            let mut those = filter.clone();
+            those.insert("_id", doc! {"$in": keys});
+            self.delete(collection, those).await?;
+        }
+        // Tried again, the first try may have been the one that found them.
+        Ok(number)
     }
 
     /// Deletes all documents that a filter finds; answers how many, and how often it was tried.

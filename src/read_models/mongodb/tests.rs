@@ -10,6 +10,8 @@ use super::*;
 use crate::read_models::contract;
 use crate::read_models::queries::of_live;
 
+mod bounds;
+
 const TEXT: &[TextField] = &[TextField { name: "title", weight: 1 }];
 
 /// A store in a database of its own, dropped at the end.
@@ -175,6 +177,26 @@ async fn indexes_are_made_anew_when_they_change() {
         let key = found.unwrap().as_document().unwrap().get_document("key").unwrap();
         assert_eq!(key.keys().collect::<Vec<_>>(), ["latest.body.weight", "_id"]);
     }
+    lent.end().await;
+}
+
+/// As its profiler does, or a view that somebody made and dropped.
+#[tokio::test]
+async fn what_a_server_keeps_of_its_own_in_a_database_is_in_nobodys_way() {
+    let Some(lent) = Lent::new().await else { return };
+    // Its store has come to know it before.
+    let name = format!("{}_viewed", lent.database.name());
+    let uri = std::env::var("DRAMATIS_TEST_MONGODB_URI").unwrap();
+    let database = Client::with_uri_str(&uri).await.unwrap().database(&name);
+    database.run_command(doc! {"create": "view", "viewOn": "nothing", "pipeline": []}).await.unwrap();
+    database.run_command(doc! {"drop": "view"}).await.unwrap();
+    if is_mongodb(&database).await {
+        assert_eq!(database.list_collection_names().await.unwrap(), ["system.views"]);
+    }
+    let store = MongoReadModels::open(options(&uri, &name)).unwrap();
+    assert_eq!(store.builds().await, Ok(Vec::new()));
+    drop(store);
+    database.drop().await.unwrap();
     lent.end().await;
 }
 

@@ -15,7 +15,7 @@ use crate::read_models::names::{self, unfit};
 use crate::read_models::{Batch, ReadModelError, text};
 
 /// Bytes of one command, which may be 16 MiB at the most.
-const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Documents of one command, of which servers take 100,000.
 const COMMAND_DOCUMENTS_MAX: usize = 10_000;
 /// Batches of so many documents are put into BSON beside what runs on the caller's thread.
@@ -158,8 +158,15 @@ impl Store {
         let Some(checkpoint) = self.standing(collection).await?.position else { return Ok(0) };
         let up_to = names::to_stored(up_to)?.min(checkpoint);
         let deleted = doc! {"latest.deleted": true, "latest.position": {"$lte": up_to}};
-        let (purged, _) = self.delete(collection, deleted).await?;
-        Ok(purged)
+        let mut all = 0;
+        loop {
+            // What one operation takes is bounded: one that is slow is taken for a server that is gone.
+            let purged = self.delete_some(collection, &deleted).await?;
+            if purged == 0 {
+                return Ok(all);
+            }
+            all += purged;
+        }
     }
 }
 
