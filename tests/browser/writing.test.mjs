@@ -212,6 +212,7 @@ describe("a room that is not there in the history that is since", () => {
     await alice.openRoom("Gone");
     await alice.say("of the old history");
     await alice.hears("of the old history");
+    await until("it is recorded", async () => await alice.page.locator(".message.sending").count() === 0);
     await own.kill();
     await rm(own.data, { recursive: true });
     await own.up();
@@ -324,8 +325,7 @@ describe("the Enter key", () => {
     await alice.composer.pressSequentially("two");
     assert.equal(await value(alice), "one\ntwo");
     await alice.page.getByRole("button", { name: "Send", exact: true }).click();
-    await alice.hears("one");
-    assert.deepEqual(await alice.texts(), ["one\ntwo"]);
+    await until("both lines are sent", async () => (await alice.texts()).join() === "one\ntwo");
     await alice.composer.fill("by a keyboard");
     await alice.composer.press("Control+Enter");
     await alice.hears("by a keyboard");
