@@ -45,7 +45,8 @@ pub trait ReadModels: Send + Sync + 'static {
     /// away behind the store's back. The documents themselves are not counted.
     fn is_whole(&self, collection: &str) -> Answer<bool>;
 
-    /// Drops a build with its documents, dead letters and checkpoint; does nothing if it is not there.
+    /// Drops a build with its documents, dead letters and checkpoint; does nothing if it is not there. What it was
+    /// kept in may take space for a while yet.
     fn drop_build(&self, collection: &str) -> Answer<()>;
 
     /// The documents with these keys, tombstones among them, in any order.

@@ -29,6 +29,7 @@ use worker::Worker;
 mod best;
 mod count;
 mod create;
+mod dropped;
 mod errors;
 mod lease;
 mod mover;
@@ -83,11 +84,12 @@ impl SqliteReadModels {
         let is_open = connection.is_some();
         let (again, named) = (path.to_owned(), place.clone());
         let open = Box::new(move || ours(&named, open_writer(&again, calls.clone())));
-        let writer = Worker::start("read-models-write", READ_MODELS, connection, open, WAITING_MAX)?;
+        let chore = dropped::chore(place.clone());
+        let writer = Worker::start("read-models-write", READ_MODELS, connection, open, WAITING_MAX, chore)?;
         let reader = |name: &str, waiting_max: usize| {
             let (path, place) = (path.to_owned(), place.clone());
             let open = Box::new(move || open_reader(&path).map_err(|e| failed(&place, &e)));
-            Worker::start(name, 0, is_open.then(&open).transpose()?, open, waiting_max)
+            Worker::start(name, 0, is_open.then(&open).transpose()?, open, waiting_max, Box::new(|_| false))
         };
         let readers = (0..READERS).map(|_| reader("read-models-read", WAITING_MAX));
         let readers = readers.collect::<Result<_, _>>()?;
@@ -264,15 +266,11 @@ impl ReadModels for SqliteReadModels {
     }
 
     fn drop_build(&self, collection: &str) -> Answer<()> {
-        let sql = match schema::drop_collection(collection) {
-            Ok(sql) => sql,
-            Err(error) => return Self::refuse(error),
-        };
-        self.change(move |connection| {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(&sql)?;
-            transaction.commit()
-        })
+        if let Err(error) = names::collection(collection) {
+            return Self::refuse(error);
+        }
+        let collection = collection.to_owned();
+        self.change(move |connection| dropped::set_aside(connection, &collection))
     }
 
     fn load(&self, collection: &str, keys: Vec<String>) -> Answer<Vec<Stored>> {
