@@ -50,6 +50,7 @@ mod histories;
 mod letters;
 mod lost;
 mod odd;
+mod pasts;
 mod place;
 mod troubles;
 mod unsupported;
