@@ -51,7 +51,7 @@ mod worker;
 pub use admin::{AdminError, Order, RolledBack, Wish};
 pub use asks::Mended;
 pub use compare::{Difference, Differing, ParkedApart};
-pub use history::{AsOf, Cause, Past};
+pub use history::{AsOf, Cause, Causes, Past};
 pub use record::{Completion, Job, JobState, Kept, Parked, Purpose};
 pub use run::RunError;
 pub use status::{Health, History, JobProgress, Status, another_log, kept_elsewhere};

@@ -47,7 +47,8 @@ pub trait ReadModels: Send + Sync + 'static {
     /// away behind the store's back. The documents themselves are not counted.
     fn is_whole(&self, collection: &str) -> Answer<bool>;
 
-    /// Drops a build with its documents, dead letters and checkpoint; does nothing if it is not there.
+    /// Drops a build with its documents, dead letters and checkpoint; does nothing if it is not there. What it was
+    /// kept in may take space for a while yet.
     fn drop_build(&self, collection: &str) -> Answer<()>;
 
     /// The documents with these keys, tombstones among them, in any order; fails where some past the
@@ -75,7 +76,8 @@ pub trait ReadModels: Send + Sync + 'static {
     /// One document; `None` if it does not exist or was deleted.
     fn get(&self, collection: &str, key: &str) -> Answer<Option<Document>>;
 
-    /// Documents that match, in the query's order.
+    /// Documents that match, in the query's order. They may be fewer than asked for, though more match: they end
+    /// no sooner than by the document with which they are past [`FIND_BYTES_MAX`], and never by the first.
     fn find(&self, collection: &str, query: Query) -> Answer<Vec<Document>>;
 
     /// Documents whose text fields hold what is asked, the best first.
@@ -246,6 +248,10 @@ pub const SEARCH_SKIP_MAX: usize = 10_000;
 
 /// A page of a scan ends by the document with which it comes to about so many bytes.
 pub const SCAN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of documents at which an answer to a query may end. It is no less than a page holds, and an answer ends past
+/// it: there is one document more than the page shows, which tells that there is another page.
+pub const FIND_BYTES_MAX: usize = queries::pages::PAGE_BYTES_MAX;
 
 /// The most documents that one query answers.
 pub const FIND_MAX: usize = 1_000;

@@ -136,6 +136,28 @@ fn a_long_line_is_told_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_room_that_is_full_is_told_once_and_what_is_lost_by_it_counted() {
+    let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start_with(data.path(), &[], &[("DRAMATIS__ROOM__MEMBERS_MAX", "2")]);
+    let mut log = String::new();
+    for number in 0..40 {
+        writeln!(log, "[12:00] <nick{}> said {number}", number % 4).unwrap();
+    }
+    let log = file(logs.path(), "den-2010-03-08.txt", log);
+    let output = import(&server, std::slice::from_ref(&log), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let (counts, told) = (summary(&output), told(&output));
+    assert_eq!(["refused", "excluded"].map(|name| counts[name]), [2, 20], "{told}");
+    assert_eq!(told.matches("refused: ").count(), 2, "{told}");
+    let summed_up = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        summed_up.contains("room.members_max") && summed_up.contains("full rooms: den-2010-03-08;"),
+        "{summed_up}"
+    );
+    assert_eq!(texts(&server.events(&["--name", "MessagePosted"])).len(), 20);
+}
+
+#[test]
 fn what_is_no_log_at_all_is_no_success() {
     let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let server = Server::start(data.path());

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use dramatis_events::Revision;
+
 /// What follows the stream's name in a key, after a slash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyPart {
@@ -43,9 +45,38 @@ pub(crate) fn whole<'a>(parts: &[KeyPart], key: &'a str) -> Cow<'a, str> {
     Cow::Owned(whole)
 }
 
+/// The revision before which no event changes the document of a key: that of the last message which it names, as nothing
+/// refers to what is yet to come.
+pub(crate) fn first(parts: &[KeyPart], key: &str) -> Revision {
+    let mut given = key.splitn(parts.len() + 1, '/').skip(1);
+    let named = parts.iter().zip(given.by_ref()).filter(|(part, _)| matches!(part, KeyPart::Revision(_)));
+    named.filter_map(|(_, text)| text.parse().ok()).max().map_or(Revision::FIRST, Revision::new)
+}
+
 #[cfg(test)]
 mod tests {
+    use dramatis_events::Revision;
+
     use crate::named;
+
+    #[test]
+    fn a_key_that_names_messages_tells_where_its_events_begin() {
+        for (projection, key, wanted) in [
+            ("timeline", "room-main.den/00000000000000000002", 2),
+            ("search", "room-main.den/2", 2),
+            ("replies", "room-main.den/00000000000000000002/00000000000000000007", 7),
+            ("threads", "room-main.den/00000000000000000007", 7),
+            ("timeline", "room-main.den/x", 0),
+            ("timeline", "room-main.den", 0),
+            // Names that look like revisions.
+            ("members", "room-main.den/00000000000000000002", 0),
+            ("read_markers", "user-main.alice/2", 0),
+            ("rooms", "room-main.2", 0),
+        ] {
+            let first = named(projection).map(|projection| projection.first_of(key));
+            assert_eq!(first, Some(Revision::new(wanted)), "{key} of {projection}");
+        }
+    }
 
     #[test]
     fn revisions_may_be_written_without_their_zeros_and_names_are_left_alone() {

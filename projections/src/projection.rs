@@ -80,6 +80,9 @@ pub trait DynProjection: Send + Sync + 'static {
     /// The streams whose events may change the document of this key; empty if only the whole
     /// log would do, or the key is none.
     fn streams_of(&self, key: &str) -> Vec<StreamId>;
+    /// The revision before which no event of these streams changes the document of this key, but for one that parks
+    /// the whole stream.
+    fn first_of(&self, key: &str) -> Revision;
     /// Which documents an event changes; none if the projection does not fold it.
     fn keys_of(&self, recorded: &Recorded) -> Result<Vec<String>, FoldError>;
     /// A fold with an empty working set, that keeps at about the most so many documents.
@@ -122,6 +125,10 @@ impl<P: Projection> DynProjection for P {
 
     fn streams_of(&self, key: &str) -> Vec<StreamId> {
         P::streams_of(key)
+    }
+
+    fn first_of(&self, key: &str) -> Revision {
+        key::first(P::KEY, key)
     }
 
     fn keys_of(&self, recorded: &Recorded) -> Result<Vec<String>, FoldError> {

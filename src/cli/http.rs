@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body, RequestBuilder};
+use ureq::{Agent, Body, RequestBuilder, Timeout};
 
 use super::{Failure, ServerUrl};
 
@@ -91,7 +91,10 @@ fn agent(url: &ServerUrl) -> Agent {
 
 fn answered(url: &ServerUrl, result: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Body> {
     let answer = result.map_err(|error| match error {
-        ureq::Error::Io(_) | ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => {
+        ureq::Error::Io(_)
+        | ureq::Error::ConnectionFailed
+        | ureq::Error::HostNotFound
+        | ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
             Failure::NoServer { url: url.clone(), reason: error.to_string() }.into()
         }
         error => anyhow::Error::new(error).context(format!("cannot ask {url}")),
@@ -168,7 +171,7 @@ fn told(status: StatusCode, body: &str) -> String {
 )]
 mod tests {
     use std::io::{BufRead as _, BufReader, Write as _};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -277,6 +280,23 @@ mod tests {
             let none = matches!(error.downcast_ref(), Some(Failure::NoServer { .. }));
             assert!(none == is_none && error.to_string().contains(status), "{status}: {error}");
         }
+    }
+
+    #[test]
+    fn where_nobody_takes_the_connection_is_no_server() {
+        // It accepts none: what its queue has no place for is not answered.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let waiting =
+            std::iter::repeat_with(|| TcpStream::connect_timeout(&address, Duration::from_millis(200)));
+        let waiting: Vec<_> = waiting.map_while(Result::ok).collect();
+        assert!(!waiting.is_empty());
+        let url: ServerUrl = format!("http://{address}").parse().unwrap();
+        let request = agent(&url).get(url.http("/api/projections"));
+        let request = request.config().timeout_connect(Some(Duration::from_millis(200))).build();
+        let error = answered(&url, request.call()).unwrap_err();
+        assert_eq!(error.downcast_ref().map(Failure::exit_code), Some(2), "{error:#}");
+        assert!(error.to_string().starts_with("no dramatis server answers at"), "{error}");
     }
 
     #[test]

@@ -384,25 +384,28 @@ fn keys(of: &Of, after: Option<String>, limit: Option<u64>, build: Option<&str>)
 }
 
 fn why(of: &Of, key: &str) -> anyhow::Result<()> {
-    let mut after: Option<Value> = None;
+    let (mut after, mut any) = (None::<Value>, false);
     loop {
         let mut query = vec![("key", key.to_owned()), ("limit", PAGE.to_string())];
         query.extend(after.iter().map(|after| ("after", show::plain(after))));
         let page = of.get("/why", &query)?;
         let events = page.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
+        any |= !events.is_empty();
+        for event in &events {
+            output::show(&if of.json { format!("{event}\n") } else { show::cause(event) })?;
+        }
+        // Of a long history a page may tell nothing.
+        after = page.get("next").cloned();
+        if after.is_some() {
+            continue;
+        }
         anyhow::ensure!(
-            after.is_some() || !events.is_empty(),
+            any,
             "no event has made a document {key:?} of {name}: `dramatis projections keys {name}` lists those there \
              are, and `dramatis projections why --help` tells the form of keys",
             name = of.name
         );
-        for event in &events {
-            output::show(&if of.json { format!("{event}\n") } else { show::cause(event) })?;
-        }
-        after = events.last().and_then(|event| event.get("position")).cloned();
-        if after.is_none() || page.get("more") != Some(&Value::Bool(true)) {
-            return Ok(());
-        }
+        return Ok(());
     }
 }
 

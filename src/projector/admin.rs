@@ -7,7 +7,7 @@ use dramatis_projections::DeadLetter;
 use tokio::sync::oneshot;
 
 use super::asks::{Ask, Mended};
-use super::history::{self, AsOf, Cause, Past};
+use super::history::{self, AsOf, Asked, Causes, EVENTS_MAX, Past};
 use super::record::{Job, JobState, Kept, Purpose, Record};
 use super::run::{RunError, next_collection};
 use super::status::{History, JobProgress, another_log};
@@ -388,15 +388,17 @@ impl Projector {
         history::past(&self.shared, self.running(projection)?.projection, key, as_of).await
     }
 
-    /// So many of the events that made a document what it is, past a position, in log order.
+    /// So many of the events that made a document what it is, past a position, in log order. They may be fewer, or
+    /// none, though there are more: `next` says.
     pub async fn why(
         &self,
         projection: &str,
         key: &str,
         after: Option<Position>,
         limit: usize,
-    ) -> Result<(Vec<Cause>, bool), AdminError> {
-        history::causes_past(&self.shared, self.running(projection)?.projection, key, after, limit).await
+    ) -> Result<Causes, AdminError> {
+        let asked = Asked { key, after, limit, events_max: EVENTS_MAX };
+        history::causes_past(&self.shared, self.running(projection)?.projection, asked).await
     }
 
     /// The last position with everything that was recorded up to a time.

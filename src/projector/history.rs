@@ -11,10 +11,12 @@ use super::run::RunError;
 use super::{AdminError, Shared};
 use crate::log::{LogError, ReadLimit};
 use crate::read_models::ReadModelError;
+use crate::read_models::queries::of_live;
 use crate::read_models::queries::pages::fitting;
 
-/// The most events read to fold one document: a build as of a position reads more.
-const EVENTS_MAX: u64 = 2_000_000;
+/// The most events read to fold one document, and to tell at once of those that changed it: a build as of a
+/// position reads more.
+pub(super) const EVENTS_MAX: u64 = 2_000_000;
 /// The most events that changed one document held at once.
 const EVENTS_HELD_MAX: usize = 200_000;
 /// The most bytes of their data.
@@ -61,6 +63,15 @@ pub struct Cause {
     pub skipped: bool,
     /// Why it cannot be read, if it cannot: it parked its whole stream.
     pub unreadable: Option<String>,
+}
+
+/// Some of the events that changed a document.
+#[derive(Debug, Clone)]
+pub struct Causes {
+    /// The events, in log order.
+    pub events: Vec<Cause>,
+    /// The position past which to go on; `None` if there are no more.
+    pub next: Option<Position>,
 }
 
 /// The document of a key as of a position or time.
@@ -137,46 +148,81 @@ async fn causes(
     Ok(causes)
 }
 
-/// So many of the events that changed the document of a key at the most, past a position, in log order,
-/// and whether there are more.
+/// Which of the events that changed a document are asked for.
+pub(super) struct Asked<'a> {
+    pub(super) key: &'a str,
+    /// Only events past this position.
+    pub(super) after: Option<Position>,
+    /// How many at the most.
+    pub(super) limit: usize,
+    /// How many events of a stream are read at the most, but for the rest of a page.
+    pub(super) events_max: u64,
+}
+
+/// Of the events that changed the document of a key those asked for, in log order, and where to go on. Those
+/// of a long history are not all told at once, and there may be none where there are more.
 pub(super) async fn causes_past(
     shared: &Shared,
     projection: &'static dyn DynProjection,
-    key: &str,
-    after: Option<Position>,
-    limit: usize,
-) -> Result<(Vec<Cause>, bool), AdminError> {
+    asked: Asked<'_>,
+) -> Result<Causes, AdminError> {
+    let Asked { key, after, limit, events_max } = asked;
     let streams = projection.streams_of(key);
     if streams.is_empty() {
         return Err(AdminError::WholeLog { projection: projection.name(), key: key.to_owned() });
     }
     let skipped = skipped(shared, projection).await?;
-    let (mut causes, mut read) = (Vec::new(), 0_u64);
+    let (mut causes, mut read_to) = (Vec::new(), None);
     for stream in streams {
-        let mut from = revision_past(shared, &stream, after).await.map_err(RunError::Log)?;
+        let first = first_of(shared, projection, key, &stream, &skipped).await?;
+        let past = revision_past(shared, &stream, after).await.map_err(RunError::Log)?;
+        let (mut from, mut read, mut bytes) = (past.max(first), 0_u64, 0);
         // One more than is told of tells that there are more.
-        let (enough, mut bytes) = (causes.len().saturating_add(limit), 0);
+        let enough = causes.len().saturating_add(limit);
         while causes.len() <= enough && bytes <= BYTES_TOLD_MAX {
             let page = shared.log.read_stream(&stream, from, shared.options.page).await;
             let page = page.map_err(RunError::Log)?;
             let Some(last) = page.last() else { break };
+            let position = last.position;
             from = last.revision.next();
             read += u64::try_from(page.len()).unwrap_or(u64::MAX);
-            if read > EVENTS_MAX {
-                return Err(AdminError::TooMuch { key: key.to_owned(), projection: projection.name() });
-            }
             for cause in page.into_iter().filter_map(|event| cause(projection, key, event, &skipped)) {
                 bytes += cause.recorded.envelope.data.len();
                 causes.push(cause);
             }
+            if read >= events_max {
+                read_to = read_to.map_or(Some(position), |read_to: Position| Some(read_to.min(position)));
+                break;
+            }
         }
     }
     causes.sort_by_key(|cause| cause.recorded.position);
+    // Past there some may lack.
+    causes.retain(|cause| read_to.is_none_or(|read_to| cause.recorded.position <= read_to));
     let lengths = causes.iter().take(limit).map(|cause| cause.recorded.envelope.data.len());
     let told = fitting(lengths, BYTES_TOLD_MAX);
-    let more = told < causes.len();
+    let is_all = told == causes.len();
     causes.truncate(told);
-    Ok((causes, more))
+    let next = if is_all { read_to } else { causes.last().map(|cause| cause.recorded.position) };
+    Ok(Causes { events: causes, next })
+}
+
+/// The revision before which no event of a stream concerns the document of a key. What cannot be read concerns all
+/// of the stream, wherever it stands.
+async fn first_of(
+    shared: &Shared,
+    projection: &dyn DynProjection,
+    key: &str,
+    stream: &StreamId,
+    skipped: &[Skipped],
+) -> Result<Revision, AdminError> {
+    let store = shared.store.as_ref();
+    let parked = of_live(store, projection.name(), |build| store.dead_letters(build)).await;
+    let parked = parked.map_err(RunError::Store)?.unwrap_or_default();
+    let mut held_up =
+        parked.iter().map(|letter| &letter.key).chain(skipped.iter().map(|skipped| &skipped.key));
+    let is_held_up = held_up.any(|key| key == stream.as_str());
+    Ok(if is_held_up { Revision::FIRST } else { projection.first_of(key) })
 }
 
 /// The revision of a stream's first event past a position, found by halving.

@@ -51,6 +51,7 @@ mod histories;
 mod letters;
 mod lost;
 mod odd;
+mod pasts;
 mod place;
 mod proofs;
 mod troubles;

@@ -8,12 +8,12 @@
     reason = "tests may fail loudly"
 )]
 
-use dramatis_events::{Epoch, Position};
+use dramatis_events::{Epoch, Position, StreamId};
 use dramatis_projections::{DeadLetter, Field, FieldKind, Index, Stored, Write};
 
 use super::{
-    Batch, Checkpoint, Direction, Lease, NewBuild, Place, Query, ReadModelError, ReadModels, SCAN_BYTES_MAX,
-    Value,
+    Batch, Checkpoint, Direction, FIND_BYTES_MAX, Lease, NewBuild, Place, Query, ReadModelError, ReadModels,
+    SCAN_BYTES_MAX, Value, queries,
 };
 
 mod leases;
@@ -66,6 +66,7 @@ pub(crate) async fn run(store: &dyn ReadModels) {
     epochs_and_dead_letters(store).await;
     queries(store).await;
     scans(store).await;
+    large_pages(store).await;
     upkeep::run(store).await;
     leases::run(store).await;
 }
@@ -181,6 +182,37 @@ async fn scans(store: &dyn ReadModels) {
         assert_eq!(keys_of(&found), wanted, "after {after:?}");
     }
     store.drop_build("large@1").await.unwrap();
+}
+
+/// Of large documents no more are read than a page needs, and page by page they are all shown.
+async fn large_pages(store: &dyn ReadModels) {
+    const DOCUMENTS: usize = 24;
+    store.create(new_build("members@1")).await.unwrap();
+    let body = format!("{:?}", "x".repeat(FIND_BYTES_MAX * 4 / 3));
+    let room = StreamId::room(&"den".parse().unwrap());
+    let keys: Vec<_> = (10..10 + DOCUMENTS).map(|number| format!("{room}/{number}")).collect();
+    for keys in keys.chunks(8) {
+        let writes: Vec<_> = keys.iter().map(|key| (key.as_str(), 1, Some(&*body))).collect();
+        store.write("members@1", batch(&writes, 1).into()).await.unwrap();
+    }
+    let key_prefix = Some(format!("{room}/"));
+    let (equal, sort, after) = (Vec::new(), None, None);
+    let query = Query { key_prefix, equal, sort, direction: Direction::Ascending, after, limit: DOCUMENTS };
+    let found = store.find("members@1", query).await.unwrap();
+    assert!((2..DOCUMENTS).contains(&found.len()), "{} were read at once", found.len());
+    assert_eq!(keys_of(&found), keys[..found.len()]);
+    assert!(store.swap_alias("members", None, "members@1").await.unwrap());
+    let (mut after, mut shown) = (None, 0);
+    loop {
+        let page = queries::members(store, &room, after, DOCUMENTS).await.unwrap();
+        shown += page.items.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(shown, DOCUMENTS);
+    store.drop_build("members@1").await.unwrap();
 }
 
 /// A store that lost what it had acknowledged tells so, until a run goes on from what is there.

@@ -17,8 +17,8 @@ use dramatis_projections::{DeadLetter, Stored};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
 use super::{
-    Answer, Batch, Build, Checkpoint, Document, Lease, NewBuild, Query, ReadModelError, ReadModels,
-    SCAN_BYTES_MAX, Search, StoreHealth, names,
+    Answer, Batch, Build, Checkpoint, Document, FIND_BYTES_MAX, Lease, NewBuild, Query, ReadModelError,
+    ReadModels, SCAN_BYTES_MAX, Search, StoreHealth, names,
 };
 use crate::dirs;
 use crate::priority::READ_MODELS;
@@ -29,6 +29,7 @@ use worker::Worker;
 mod best;
 mod count;
 mod create;
+mod dropped;
 mod errors;
 mod lease;
 mod mover;
@@ -83,11 +84,12 @@ impl SqliteReadModels {
         let is_open = connection.is_some();
         let (again, named) = (path.to_owned(), place.clone());
         let open = Box::new(move || ours(&named, open_writer(&again, calls.clone())));
-        let writer = Worker::start("read-models-write", READ_MODELS, connection, open, WAITING_MAX)?;
+        let chore = dropped::chore(place.clone());
+        let writer = Worker::start("read-models-write", READ_MODELS, connection, open, WAITING_MAX, chore)?;
         let reader = |name: &str, waiting_max: usize| {
             let (path, place) = (path.to_owned(), place.clone());
             let open = Box::new(move || open_reader(&path).map_err(|e| failed(&place, &e)));
-            Worker::start(name, 0, is_open.then(&open).transpose()?, open, waiting_max)
+            Worker::start(name, 0, is_open.then(&open).transpose()?, open, waiting_max, Box::new(|_| false))
         };
         let readers = (0..READERS).map(|_| reader("read-models-read", WAITING_MAX));
         let readers = readers.collect::<Result<_, _>>()?;
@@ -133,7 +135,7 @@ impl SqliteReadModels {
         worker: &Worker,
         sql: String,
         values: Vec<rusqlite::types::Value>,
-        bytes_max: usize,
+        is_enough: fn(usize, usize) -> bool,
     ) -> Answer<Vec<Document>> {
         let place = self.place.clone();
         worker.ask(move |connection| {
@@ -141,7 +143,7 @@ impl SqliteReadModels {
                 let mut statement = connection.prepare_cached(&sql)?;
                 let mut found = statement.query_map(params_from_iter(values), row)?;
                 let (mut rows, mut bytes) = (Vec::new(), 0_usize);
-                while bytes < bytes_max
+                while !is_enough(rows.len(), bytes)
                     && let Some(row) = found.next().transpose()?
                 {
                     bytes = bytes.saturating_add(row.2.as_ref().map_or(0, String::len));
@@ -201,6 +203,11 @@ fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // Kibibytes, as the minus sign says: 16 MiB a connection.
     connection.pragma_update(None, "cache_size", -16_384)
+}
+
+/// Whether so many documents of so many bytes are more than a page shows.
+fn is_past_a_page(documents: usize, bytes: usize) -> bool {
+    documents > 1 && bytes > FIND_BYTES_MAX
 }
 
 /// A row before its position is checked.
@@ -264,15 +271,11 @@ impl ReadModels for SqliteReadModels {
     }
 
     fn drop_build(&self, collection: &str) -> Answer<()> {
-        let sql = match schema::drop_collection(collection) {
-            Ok(sql) => sql,
-            Err(error) => return Self::refuse(error),
-        };
-        self.change(move |connection| {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(&sql)?;
-            transaction.commit()
-        })
+        if let Err(error) = names::collection(collection) {
+            return Self::refuse(error);
+        }
+        let collection = collection.to_owned();
+        self.change(move |connection| dropped::set_aside(connection, &collection))
     }
 
     fn load(&self, collection: &str, keys: Vec<String>) -> Answer<Vec<Stored>> {
@@ -363,7 +366,7 @@ impl ReadModels for SqliteReadModels {
 
     fn find(&self, collection: &str, query: Query) -> Answer<Vec<Document>> {
         match schema::select(collection, &query) {
-            Ok((sql, values)) => self.documents(self.reader(), sql, values, usize::MAX),
+            Ok((sql, values)) => self.documents(self.reader(), sql, values, is_past_a_page),
             Err(error) => Self::refuse(error),
         }
     }
@@ -376,7 +379,7 @@ impl ReadModels for SqliteReadModels {
             return self.searcher.ask(best);
         }
         match schema::search(collection, &search) {
-            Ok(Some((sql, values))) => self.documents(&self.searcher, sql, values, usize::MAX),
+            Ok(Some((sql, values))) => self.documents(&self.searcher, sql, values, is_past_a_page),
             Ok(None) => Box::pin(async { Ok(Vec::new()) }),
             Err(error) => Self::refuse(error),
         }
@@ -387,7 +390,7 @@ impl ReadModels for SqliteReadModels {
             Ok(sql) => {
                 // No key is empty.
                 let after = vec![after.unwrap_or_default().into()];
-                self.documents(self.reader(), sql, after, SCAN_BYTES_MAX)
+                self.documents(self.reader(), sql, after, |_, bytes| bytes >= SCAN_BYTES_MAX)
             }
             Err(error) => Self::refuse(error),
         }

@@ -16,8 +16,10 @@ use unicode_normalization::char::is_combining_mark;
 use super::ReadModelError;
 use super::names::unfit;
 
-/// The most words that one search may ask for.
-pub const SEARCH_WORDS_MAX: usize = 32;
+/// The most phrases that one search may ask for; a word by itself is one.
+pub const SEARCH_PHRASES_MAX: usize = 32;
+/// The most words that they may have together: where nothing separates words, each letter is one.
+pub const SEARCH_WORDS_MAX: usize = 256;
 
 /// The words of a text, joined by one space.
 pub fn words(text: &str) -> String {
@@ -90,9 +92,15 @@ pub fn phrases(search: &str) -> Result<Vec<String>, ReadModelError> {
         }
     }
     phrases.retain(|phrase| !phrase.is_empty());
+    let asked = phrases.len();
+    if asked > SEARCH_PHRASES_MAX {
+        let expected = "at most 32 words, or phrases in double quotes";
+        return Err(unfit("a search", expected, &format!("{asked} of them")));
+    }
     let asked: usize = phrases.iter().map(|phrase| phrase.split(' ').count()).sum();
     if asked > SEARCH_WORDS_MAX {
-        return Err(unfit("a search", "at most 32 words", &format!("{asked} words")));
+        let expected = "at most 256 words, or letters where nothing separates words";
+        return Err(unfit("a search", expected, &format!("{asked} of them")));
     }
     Ok(phrases)
 }
@@ -192,9 +200,16 @@ mod tests {
         ] {
             assert_eq!(phrases(search).unwrap(), expected, "{search:?}");
         }
-        let many = "a ".repeat(SEARCH_WORDS_MAX);
-        assert_eq!(phrases(&many).unwrap().len(), SEARCH_WORDS_MAX);
-        assert!(phrases(&format!("{many} \"b c\"")).is_err());
+        let many = "a ".repeat(SEARCH_PHRASES_MAX);
+        assert_eq!(phrases(&many).unwrap().len(), SEARCH_PHRASES_MAX);
+        let error = phrases(&format!("{many} b")).unwrap_err().to_string();
+        assert!(error.contains("at most 32 words") && error.contains("33 of them"), "{error}");
+        for letters in ["日", "ส", "a "] {
+            let long = format!("\"{}\"", letters.repeat(SEARCH_WORDS_MAX));
+            assert_eq!(phrases(&long).unwrap().len(), 1, "{letters} many times is one phrase");
+            let error = phrases(&format!("{long} b")).unwrap_err().to_string();
+            assert!(error.contains("at most 256 words") && error.contains("257 of them"), "{error}");
+        }
     }
 
     proptest! {

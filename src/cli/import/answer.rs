@@ -74,6 +74,16 @@ impl Reject<'_> {
         self.code == "rule" && self.message == "room_exists"
     }
 
+    /// Whether the room has no place for who wants to come in.
+    pub(super) fn room_full(&self) -> bool {
+        self.code == "rule" && self.message == "room_full"
+    }
+
+    /// Whether who it is by is not in the room.
+    pub(super) fn not_a_member(&self) -> bool {
+        self.code == "not_a_member"
+    }
+
     /// Whether the token has run out: no command is taken any more.
     pub(super) fn token_expired(&self) -> bool {
         self.code == "token_expired"

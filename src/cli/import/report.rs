@@ -1,6 +1,6 @@
 //! What an import tells: counts, problems line by line, progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -33,6 +33,9 @@ pub(super) struct Report {
     /// Commands that had nothing to do, such as joining twice.
     pub(super) unchanged: u64,
     pub(super) refused: u64,
+    /// Commands of who did not get into a full room: why is told of their joining alone.
+    pub(super) excluded: u64,
+    full_rooms: BTreeSet<Arc<str>>,
     pub(super) unparsed: u64,
     /// Lines whose time is odd.
     pub(super) warned: u64,
@@ -70,6 +73,16 @@ impl Report {
     pub(super) fn refuse(&mut self, origin: &Arc<str>, reason: &str) {
         self.refused += 1;
         self.problems.push(format!("{origin}: refused: {reason}"));
+    }
+
+    /// Notes that a room took no more members.
+    pub(super) fn full(&mut self, room: &Arc<str>) {
+        self.full_rooms.insert(room.clone());
+    }
+
+    /// Whether a room took no more members at some time.
+    pub(super) fn is_full(&self, room: &str) -> bool {
+        self.full_rooms.contains(room)
     }
 
     fn count(&mut self, counted: Counted) {
@@ -125,6 +138,16 @@ impl Report {
             elapsed.as_secs_f64(),
             self.lines_per_second(elapsed),
         );
+        if !self.full_rooms.is_empty() {
+            let rooms: Vec<_> = self.full_rooms.iter().map(|room| &**room).collect();
+            let _ = write!(
+                text,
+                "\nexcluded   {} (full rooms: {}; who does not leave stays a member: raise room.members_max on the server and \
+                 import again, what lacks is then recorded behind the rest)",
+                self.excluded,
+                rooms.join(", "),
+            );
+        }
         text
     }
 

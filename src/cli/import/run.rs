@@ -348,7 +348,15 @@ impl Run {
             Verdict::Refused(command) if command.opening && reject.room_exists() => {
                 self.report.unchanged += 1;
             }
-            Verdict::Refused(command) => self.report.refuse(&command.origin, &reject.reason()),
+            Verdict::Refused(command) if reject.not_a_member() && self.report.is_full(&command.room) => {
+                self.report.excluded += 1;
+            }
+            Verdict::Refused(command) => {
+                self.report.refuse(&command.origin, &reject.reason());
+                if reject.room_full() {
+                    self.report.full(&command.room);
+                }
+            }
             Verdict::Again | Verdict::Unknown => {}
             Verdict::GivenUp => {
                 let reason = format!("the server turned a room away {TRIES_MAX} times: {}", reject.reason());

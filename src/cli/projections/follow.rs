@@ -195,6 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn the_causes_of_a_document_are_asked_for_to_the_end_of_its_history() {
+        let cause = r#"{"events":[{"position":"41"}],"more":false}"#;
+        let (of, serves) = serving([
+            r#"{"events":[],"more":true,"next":"20"}"#,
+            r#"{"events":[],"more":true,"next":"40"}"#,
+            cause,
+        ]);
+        super::super::why(&of, "room-main.den").unwrap();
+        serves.join().unwrap();
+        let (of, serves) =
+            serving([r#"{"events":[],"more":true,"next":"20"}"#, r#"{"events":[],"more":false}"#]);
+        let error = super::super::why(&of, "room-main.den").unwrap_err();
+        assert!(error.to_string().starts_with("no event has made a document"), "{error}");
+        serves.join().unwrap();
+    }
+
+    #[test]
     fn what_was_ordered_is_followed_and_no_build_before_it() {
         let (of, serves) = serving([
             r#"{"job":{"build":"rooms@2","state":"cancelled"}}"#,

@@ -118,7 +118,7 @@ async fn a_skipped_event_is_left_out_by_later_builds_too() {
     projector.order("rooms", builds::REBUILD).await.unwrap();
     builds::job_in(&projector, "rooms", JobState::Done).await;
     assert_eq!(room(store.as_ref(), "room-main.lobby").await, lobby);
-    let (skipped, _) = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap();
+    let skipped = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap().events;
     assert_eq!(skipped.iter().filter(|cause| cause.skipped).count(), 1);
     projector.stop().await;
 }
@@ -337,19 +337,21 @@ async fn documents_are_shown_as_they_were_and_why() {
         assert_eq!(projector.position_at(by_time).await.unwrap(), position_before_next(&log, &event));
     }
     let key = "room-main.lobby/00000000000000000003";
-    let (why, more) = projector.why("timeline", key, None, 9).await.unwrap();
-    let names: Vec<_> = why.iter().map(|cause| cause.recorded.envelope.name.to_string()).collect();
-    assert_eq!((&*names, more), (&["MessagePosted", "MessageEdited"].map(str::to_owned)[..], false));
+    let Causes { events, next } = projector.why("timeline", key, None, 9).await.unwrap();
+    let names: Vec<_> = events.iter().map(|cause| cause.recorded.envelope.name.to_string()).collect();
+    assert_eq!((&*names, next), (&["MessagePosted", "MessageEdited"].map(str::to_owned)[..], None));
     let none = projector.why("timeline", "nonsense", None, 9).await;
     assert!(matches!(none, Err(AdminError::WholeLog { .. })));
     // Page by page they are the same, wherever a page begins.
-    let (all, _) = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap();
+    let all = projector.why("rooms", "room-main.lobby", None, 100).await.unwrap().events;
     let positions: Vec<_> = all.iter().map(|cause| cause.recorded.position).collect();
     for after in (0..60).map(Position::from_engine) {
-        let (page, more) = projector.why("rooms", "room-main.lobby", Some(after), 2).await.unwrap();
-        let page: Vec<_> = page.iter().map(|cause| cause.recorded.position).collect();
+        let Causes { events, next } =
+            projector.why("rooms", "room-main.lobby", Some(after), 2).await.unwrap();
+        let page: Vec<_> = events.iter().map(|cause| cause.recorded.position).collect();
         let past: Vec<_> = positions.iter().copied().filter(|position| *position > after).collect();
-        assert_eq!((&*page, more), (&past[..past.len().min(2)], past.len() > 2), "after {after}");
+        assert_eq!((&*page, next.is_some()), (&past[..past.len().min(2)], past.len() > 2), "after {after}");
+        assert_eq!(next, page.last().copied().filter(|_| next.is_some()));
     }
 
     // The whole read model as of a position is a build of its own.
@@ -375,24 +377,6 @@ async fn documents_are_shown_as_they_were_and_why() {
     assert!(matches!(refused, AdminError::TooManyKept { max: 4, .. }), "{refused}");
     assert!(projector.order("timeline", builds::REBUILD).await.is_ok());
     projector.stop().await;
-}
-
-#[tokio::test]
-async fn a_document_with_too_long_a_past_is_not_folded_for_one_answer() {
-    let place = Place::new();
-    let (log, store) = (ScriptedLog::new(EPOCH), store(&place));
-    let text = "x".repeat(1024 * 1024);
-    for _ in 0..65 {
-        log.write(&format!(r#"lobby alice MessageEdited {{"target":3,"text":"{text}"}}"#));
-    }
-    let (shared, timeline) = (shared(&log, &store, 2), dramatis_projections::named("timeline").unwrap());
-    let key = "room-main.lobby/00000000000000000003";
-    let past = |at: usize| {
-        let as_of = AsOf::Position(log.all()[at].position);
-        history::past(&shared, timeline, key, as_of)
-    };
-    assert!(past(1).await.is_ok());
-    assert!(matches!(past(64).await, Err(AdminError::TooMuch { .. })), "64 MiB are the most");
 }
 
 /// The last position before the next event: positions of a scripted log go up in threes.

@@ -4,6 +4,7 @@ use dramatis_projections::TextField;
 
 use super::{Direction, KIND, NewBuild, ReadModelError, ReadModels, SIZE, Value, batch, keys_of, new_build};
 use crate::read_models::Search;
+use crate::read_models::text::SEARCH_WORDS_MAX;
 
 const TEXT: &[TextField] = &[TextField { name: "title", weight: 10 }, TextField { name: "body", weight: 1 }];
 
@@ -59,6 +60,7 @@ pub(super) async fn run(store: &dyn ReadModels) {
     store.write("texts@1", batch(&writes, 9).into()).await.unwrap();
 
     finds(store).await;
+    long_phrases(store).await;
     orders(store).await;
     ranks_a_part_by_itself(store).await;
     follows_changes(store).await;
@@ -177,6 +179,23 @@ async fn ranks_a_part_by_itself(store: &dyn ReadModels) {
         assert_eq!(keys_of(&found), keys_of(&alone), "{count} times {body} elsewhere");
     }
     store.drop_build("ranks@1").await.unwrap();
+}
+
+/// As many letters as may be asked for, in a row where each is a word by itself.
+async fn long_phrases(store: &dyn ReadModels) {
+    let said: String = ('\u{4e00}'..).take(SEARCH_WORDS_MAX + 1).collect();
+    let body = serde_json::json!({"title": said, "body": ""}).to_string();
+    store.write("texts@1", batch(&[("v/1", 1, Some(&body))], 9).into()).await.unwrap();
+    let asked: String = said.chars().skip(1).collect();
+    for key_prefix in [None, Some("v/".to_owned())] {
+        let search = |text: &str| Search { key_prefix: key_prefix.clone(), ..words(text) };
+        assert_eq!(keys_of(&store.search("texts@1", search(&asked)).await.unwrap()), ["v/1"]);
+        let apart = asked.replacen('\u{4e02}', "", 1);
+        assert_eq!(keys_of(&store.search("texts@1", search(&apart)).await.unwrap()), [] as [&str; 0]);
+    }
+    let too_long = store.search("texts@1", words(&said)).await.unwrap_err();
+    assert!(matches!(too_long, ReadModelError::Unfit { .. }), "{too_long}");
+    store.write("texts@1", batch(&[("v/1", 2, None)], 9).into()).await.unwrap();
 }
 
 async fn follows_changes(store: &dyn ReadModels) {

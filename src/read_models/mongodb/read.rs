@@ -7,10 +7,13 @@ use mongodb::options::FindOptions;
 use super::errors::{self, Trouble};
 use super::{Store, body};
 use crate::read_models::{
-    Direction, Document, FIND_MAX, Query, ReadModelError, SCAN_BYTES_MAX, SEARCH_SKIP_MAX, Search, Value,
-    names, text,
+    Direction, Document, FIND_BYTES_MAX, FIND_MAX, Query, ReadModelError, SCAN_BYTES_MAX, SEARCH_SKIP_MAX,
+    Search, Value, names, text,
 };
 
+/// Bytes at which what a query finds ends. A document is larger here than as JSON, by less than eight times, and has
+/// 16 MiB at the most: what comes to so much are two documents or more, and past [`FIND_BYTES_MAX`].
+const FOUND_BYTES_MAX: usize = 17 * FIND_BYTES_MAX;
 /// So many documents are counted one by one.
 const COUNTED_MAX: u64 = 100_000;
 
@@ -152,7 +155,7 @@ impl Store {
         filter: Bson,
         options: FindOptions,
     ) -> Result<Vec<Document>, Trouble> {
-        self.page_within(collection, filter, options, usize::MAX).await
+        self.page_within(collection, filter, options, FOUND_BYTES_MAX).await
     }
 
     async fn page_within(

@@ -41,19 +41,33 @@ pub async fn thread(
 /// them may have a message.
 const PAGES_MAX: usize = 8;
 
+/// How many messages are read at once: each may be large, and a page ends by the one with which it would get past
+/// [`PAGE_BYTES_MAX`].
+const SLICE: usize = 16;
+
+/// Messages of a thread, and where to go on.
+#[derive(Debug)]
+pub struct Said {
+    /// The documents, canonical JSON.
+    pub items: Vec<Box<RawValue>>,
+    /// The revision to hand in as `after` for the next page; `None` after the last.
+    pub next: Option<Revision>,
+}
+
 /// Messages of a thread in the order of the room, its first one at the head: those past `after`.
-/// Replies that the timeline does not show, as it is behind or has them parked, are passed over.
+/// Replies that the timeline does not show, as it is behind or has them parked, are passed over: a page may be
+/// empty though it is not the last.
 pub async fn messages(
     store: &dyn ReadModels,
     room: &StreamId,
     first: Revision,
     after: Option<Revision>,
     limit: usize,
-) -> Result<Listing, ReadModelError> {
+) -> Result<Said, ReadModelError> {
     let mut wanted = Vec::new();
-    wanted.extend((after < Some(first)).then(|| Timeline::key(room, first)));
+    wanted.extend((after < Some(first)).then_some(first));
     let full = limit + wanted.len();
-    let (mut items, mut bytes, mut last, mut more) = (Vec::new(), 0_usize, None, true);
+    let (mut items, mut bytes, mut last, mut seen, mut more) = (Vec::new(), 0_usize, None, None, true);
     let mut after = after.map(|after| Replies::key(room, first, after));
     for _ in 0..PAGES_MAX {
         let query = Query {
@@ -67,24 +81,28 @@ pub async fn messages(
         let (replies, further) = page(store, Replies::NAME, query).await?;
         for Document { key, body, .. } in &replies {
             let reply: Reply = serde_json::from_str(body).map_err(|e| unreadable(key, &e))?;
-            wanted.push(Timeline::key(room, reply.revision));
+            wanted.push(reply.revision);
         }
-        let mut bodies = of_timeline(store, wanted.clone()).await?;
-        for key in wanted.drain(..) {
-            let Some(body) = bodies.remove(&key) else { continue };
-            bytes = bytes.saturating_add(body.len());
-            if bytes > PAGE_BYTES_MAX && !items.is_empty() {
-                return Ok(Listing { items, next: last });
+        for revisions in std::mem::take(&mut wanted).chunks(SLICE) {
+            let keyed = revisions.iter().map(|revision| (*revision, Timeline::key(room, *revision)));
+            let mut bodies = of_timeline(store, keyed.clone().map(|(_, key)| key).collect()).await?;
+            for (revision, key) in keyed {
+                seen = Some(revision);
+                let Some(body) = bodies.remove(&key) else { continue };
+                bytes = bytes.saturating_add(body.len());
+                if bytes > PAGE_BYTES_MAX && !items.is_empty() {
+                    return Ok(Said { items, next: last });
+                }
+                items.push(raw(&key, body)?);
+                last = Some(revision);
             }
-            items.push(raw(&key, body)?);
-            last = Some(Place { value: None, key });
         }
         (after, more) = (replies.last().map(|reply| reply.key.clone()), further);
         if !more || items.len() >= full {
             break;
         }
     }
-    Ok(Listing { items, next: last.filter(|_| more) })
+    Ok(Said { items, next: last.or(seen).filter(|_| more) })
 }
 
 async fn of_timeline(
@@ -94,3 +112,7 @@ async fn of_timeline(
     let stored = of_live(store, Timeline::NAME, |build| store.load(build, keys.clone())).await?;
     Ok(stored.unwrap_or_default().into_iter().filter_map(|stored| Some((stored.key, stored.body?))).collect())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+mod tests;

@@ -122,16 +122,6 @@ fn column(field: Field) -> Result<String, ReadModelError> {
     Ok(format!("json_extract(body, '$.{}')", names::field(field.name)?))
 }
 
-/// Drops all that a build has.
-pub(super) fn drop_collection(collection: &str) -> Result<String, ReadModelError> {
-    let mut statements = [table(collection)?, words_table(collection)?]
-        .map(|name| format!("DROP TABLE IF EXISTS {name}"))
-        .to_vec();
-    let tables = ["dead_letters", "builds"];
-    statements.extend(tables.map(|name| format!("DELETE FROM {name} WHERE collection = '{collection}'")));
-    Ok(statements.join(";\n"))
-}
-
 /// Removes tombstones up to a position and the build's checkpoint: two parameters.
 pub(super) fn purge(collection: &str) -> Result<String, ReadModelError> {
     let table = table(collection)?;

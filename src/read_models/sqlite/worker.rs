@@ -11,9 +11,15 @@ use super::errors::{full, stopped};
 use crate::priority::step_back;
 use crate::read_models::{Answer, ReadModelError};
 
+/// So many jobs at the most go before a chore that is left.
+const JOBS_FIRST_MAX: usize = 16;
+
 type Job = Box<dyn FnOnce(Result<&mut Connection, ReadModelError>) + Send>;
 /// How a connection is opened.
 pub(super) type Opening = Box<dyn Fn() -> Result<Connection, ReadModelError> + Send>;
+
+/// What may wait until there is no job, little by little: does a small part of it, and tells whether there is more.
+pub(super) type Chore = Box<dyn FnMut(&mut Connection) -> bool + Send>;
 
 /// A connection behind a queue.
 pub(super) struct Worker {
@@ -25,22 +31,19 @@ pub(super) struct Worker {
 impl Worker {
     /// Moves the connection to a thread of its own, for which so many jobs may wait; if there is none
     /// yet, each job tries to open it. All threads of a priority above `nice` go first, 0 being the usual.
+    /// `chore` is looked after at the start and after every job.
     pub(super) fn start(
         name: &str,
         nice: i32,
-        mut connection: Option<Connection>,
+        connection: Option<Connection>,
         open: Opening,
         waiting_max: usize,
+        chore: Chore,
     ) -> Result<Self, ReadModelError> {
         let (jobs, queue) = mpsc::sync_channel::<Job>(waiting_max);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             step_back(nice);
-            for job in queue {
-                job(match &mut connection {
-                    Some(connection) => Ok(connection),
-                    none => open().map(|opened| none.insert(opened)),
-                });
-            }
+            work(&queue, connection, &open, chore);
         });
         let thread = thread.map_err(|e| ReadModelError::Failure { reason: e.to_string() })?;
         Ok(Self { jobs: Some(jobs), waiting_max, thread: Some(thread) })
@@ -87,6 +90,31 @@ impl Worker {
                 None => answered.await.unwrap_or_else(|_| Err(stopped())),
             }
         })
+    }
+}
+
+/// Runs jobs until the queue is closed, and between them what is left of the chore.
+fn work(queue: &mpsc::Receiver<Job>, mut connection: Option<Connection>, open: &Opening, mut chore: Chore) {
+    let (mut is_left, mut jobs) = (true, 0);
+    loop {
+        let next = match is_left {
+            true if jobs < JOBS_FIRST_MAX => queue.try_recv(),
+            true => Err(mpsc::TryRecvError::Empty),
+            false => queue.recv().map_err(|_| mpsc::TryRecvError::Disconnected),
+        };
+        match next {
+            Ok(job) => {
+                job(match &mut connection {
+                    Some(connection) => Ok(connection),
+                    none => open().map(|opened| none.insert(opened)),
+                });
+                (is_left, jobs) = (true, jobs + 1);
+            }
+            Err(mpsc::TryRecvError::Empty) => {
+                (is_left, jobs) = (connection.as_mut().is_some_and(&mut chore), 0);
+            }
+            Err(mpsc::TryRecvError::Disconnected) => return,
+        }
     }
 }
 

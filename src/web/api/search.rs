@@ -24,7 +24,8 @@ use crate::web::caller;
 #[serde(deny_unknown_fields)]
 pub(super) struct SearchQuery {
     /// Words that must all occur in what was said, or phrases in double quotes; case, accents and optional
-    /// points do not count.
+    /// points do not count. At most 32 words and phrases, of 256 words together; of Chinese, Japanese kana, Thai, Lao,
+    /// Burmese and Khmer each letter counts as a word.
     q: String,
     /// Only in this room.
     #[param(value_type = Option<String>)]

@@ -11,7 +11,8 @@ use super::reading::{
 };
 use super::{Api, problem};
 use crate::protocol::ErrorCode;
-use crate::read_models::queries::{Listing, threads};
+use crate::read_models::queries::Listing;
+use crate::read_models::queries::threads::{self, Said};
 
 #[derive(Serialize)]
 struct Threads {
@@ -66,13 +67,16 @@ struct Conversation {
     thread: Option<Box<RawValue>>,
     messages: Vec<Box<RawValue>>,
     more: bool,
+    /// Past which revision the next page begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Revision>,
 }
 
 /// What was said in a thread, oldest first. The messages' `reply_to` makes the tree.
 #[utoipa::path(get, path = "/api/rooms/{room}/threads/{root}",
     params(("room" = String, Path), ("root" = u64, Path, description = "The first message's revision"), ThreadQuery),
     responses(
-        (status = 200, description = "`{thread, messages: […], more}`; `thread` is null if nothing was answered"),
+        (status = 200, description = "`{thread, messages: […], more, next?}`; `thread` is null if nothing was answered; messages that the timeline does not hold yet are left out, so there may be none; with `more` it goes on `after` the revision `next`"),
         (status = "4XX", description = "Refused", body = super::Problem, content_type = "application/problem+json")))]
 pub(super) async fn one(
     api: web::Data<Api>,
@@ -92,11 +96,11 @@ pub(super) async fn one(
         let messages = threads::messages(store, &stream, first, after, page_len(query.limit)).await?;
         Ok((threads::thread(store, &stream, first).await?, messages))
     };
-    let answer = answer(&api, reading.await, |(thread, Listing { items, next })| {
-        if items.is_empty() && after < Some(first) {
+    let answer = answer(&api, reading.await, |(thread, Said { items, next })| {
+        if items.is_empty() && next.is_none() && after < Some(first) {
             return problem(ErrorCode::NotFound, format!("room {room} has no message {first}"));
         }
-        HttpResponse::Ok().json(Conversation { thread, messages: items, more: next.is_some() })
+        HttpResponse::Ok().json(Conversation { thread, messages: items, more: next.is_some(), next })
     });
     let marked = |answer, projection| marked(&api, projection, stream.as_str(), answer);
     OF_A_THREAD.into_iter().fold(answer, marked)

@@ -10,7 +10,7 @@ use super::super::reading::{MinPosition, limit, limit_default, page_len, wait_as
 use super::super::{Api, problem};
 use super::jobs::past;
 use super::refused;
-use crate::projector::{AdminError, AsOf, Cause};
+use crate::projector::{AdminError, AsOf, Cause, Causes};
 use crate::protocol::ErrorCode;
 use crate::read_models::queries::of_live;
 use crate::read_models::{Answer, Document, ReadModelError};
@@ -257,9 +257,11 @@ pub(in crate::web::api) struct WhyQuery {
 }
 
 #[derive(Debug, Serialize)]
-struct Causes {
+struct CausesView {
     events: Vec<CauseView>,
     more: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Position>,
 }
 
 #[derive(Debug, Serialize)]
@@ -279,7 +281,7 @@ struct CauseView {
 
 /// The events that made a document what it is, in log order.
 #[utoipa::path(get, path = "/api/projections/{name}/why", params(("name" = String, Path), WhyQuery),
-    responses((status = 200, description = "`{events: [{position, stream, revision, name, author, recorded_at, data}], more}`: fewer than asked for where they are large; with `more` it goes on `after` the last position"),
+    responses((status = 200, description = "`{events: [{position, stream, revision, name, author, recorded_at, data}], more, next?}`: fewer than asked for where they are large, and perhaps none where they stand far apart; with `more` it goes on `after` the position `next`"),
     (status = "4XX", description = "Refused", body = super::super::Problem, content_type = "application/problem+json")))]
 pub(in crate::web::api) async fn why(
     api: web::Data<Api>,
@@ -288,8 +290,9 @@ pub(in crate::web::api) async fn why(
 ) -> HttpResponse {
     let WhyQuery { key, after, limit } = query.into_inner();
     match api.projector.why(&name, &key, after, page_len(limit)).await {
-        Ok((causes, more)) => {
-            HttpResponse::Ok().json(Causes { events: causes.iter().map(CauseView::of).collect(), more })
+        Ok(Causes { events, next }) => {
+            let events = events.iter().map(CauseView::of).collect();
+            HttpResponse::Ok().json(CausesView { events, more: next.is_some(), next })
         }
         Err(error) => refused(&error),
     }
