@@ -135,6 +135,11 @@ impl<D: Decider> Registry<D> {
         answered.await.unwrap_or_else(|_| Err(Refused::new(ErrorCode::Unavailable, "the server is ending")))
     }
 
+    /// The limits that its entities decide by.
+    pub fn limits(&self) -> &D::Limits {
+        &self.shared.around.limits
+    }
+
     /// How many entities are in memory.
     pub fn len(&self) -> usize {
         self.shared.entities.lock().unwrap_or_else(PoisonError::into_inner).len()

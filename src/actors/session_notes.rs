@@ -75,6 +75,8 @@ impl Stage {
     /// it: where it fails, the next hello says it again.
     pub fn note_session(self: &Arc<Self>, user: &MemberId, session: &CommandId, device: Option<String>) {
         let Some(person) = user.user() else { return };
+        // Very many may wait, and a hello may be long.
+        let device = device.and_then(|name| self.users.limits().device(&name));
         if !self.session_notes.add(Hello { person, session: session.clone(), device }) {
             return;
         }
@@ -112,5 +114,29 @@ impl Stage {
         }
         // Whatever it is, the next round's turn has come.
         let _ = answered.await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
+mod tests {
+    use super::*;
+    use crate::actors::tests::{limits, stage_over};
+    use crate::clock::SystemClock;
+    use crate::log::memory::MemoryLog;
+
+    #[test]
+    fn of_a_device_that_waits_no_more_is_kept_than_is_recorded() {
+        actix::System::new().block_on(async {
+            let stage = stage_over(Arc::new(MemoryLog::new(Arc::new(SystemClock))), limits());
+            let (alice, session) = (MemberId::parse("alice").unwrap(), CommandId::parse("tab").unwrap());
+            for name in ["x".repeat(60_000), " \n".to_owned()] {
+                stage.note_session(&alice, &session, Some(name));
+            }
+            let waiting = stage.session_notes.next();
+            let kept = stage.users.limits().device_chars_max;
+            assert_eq!(waiting[0].device.as_deref(), Some("x".repeat(kept).as_str()));
+            assert_eq!(waiting[1].device, None);
+        });
     }
 }

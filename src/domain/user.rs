@@ -6,6 +6,7 @@
 use dramatis_events::Revision;
 use dramatis_events::user::UserEvent;
 
+use super::line::fits_a_line;
 use super::{Context, Decider, IllegalEvent};
 
 mod command;
@@ -46,6 +47,15 @@ pub struct UserLimits {
     pub invitations_max: usize,
     /// The most of them that come from one person or persona; of more the oldest gives way.
     pub invitations_per_inviter_max: usize,
+}
+
+impl UserLimits {
+    /// What is kept of a device's name; none of one that says nothing.
+    pub fn device(&self, name: &str) -> Option<String> {
+        let kept: String =
+            name.trim().chars().filter(|c| fits_a_line(*c)).take(self.device_chars_max).collect();
+        (!kept.is_empty()).then_some(kept)
+    }
 }
 
 impl Default for UserLimits {

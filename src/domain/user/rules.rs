@@ -115,9 +115,6 @@ pub(super) fn move_read_marker(state: &UserState, asked: &MoveReadMarker) -> Vec
 }
 
 pub(super) fn start_session(limits: &UserLimits, asked: &StartSession) -> Vec<UserEvent> {
-    let device: Option<String> = asked.device.as_ref().map(|device| {
-        device.trim().chars().filter(|c| fits_a_line(*c)).take(limits.device_chars_max).collect()
-    });
-    let device = device.filter(|device| !device.is_empty()).map(Personal::from);
+    let device = asked.device.as_deref().and_then(|device| limits.device(device)).map(Personal::from);
     vec![SessionStarted { session: asked.session.clone(), device }.into()]
 }
