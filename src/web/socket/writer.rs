@@ -223,8 +223,12 @@ async fn write(io: &TcpStream, outbox: &Outbox, mut bytes: &[u8], timeout: Durat
             Ok(0) => return false,
             Ok(written) => {
                 bytes = bytes.get(written..).unwrap_or_default();
-                if stuck_since.take().is_some() {
+                if stuck_since.is_some() {
                     outbox.heard(Instant::now());
+                }
+                // Who is closed has no more time for all of it: else it stayed by taking it drop by drop.
+                if !outbox.is_closing() {
+                    stuck_since = None;
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -250,16 +254,51 @@ async fn write(io: &TcpStream, outbox: &Outbox, mut bytes: &[u8], timeout: Durat
 #[allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 mod tests {
     use std::io::Read as _;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use prometheus_client::metrics::gauge::Gauge;
 
     use super::*;
     use crate::actors::meters::Seat;
     use crate::actors::places::Place;
+    use crate::actors::share::Share;
 
     /// Every connection has one of these, from its first to its last moment.
     #[test]
     fn what_a_socket_is_written_by_is_small() {
         let size = size_of::<Wire<(Option<Place>, Option<Seat>)>>();
         assert!(size <= 96, "{size} bytes");
+    }
+
+    #[test]
+    fn who_is_closed_stays_no_longer_by_taking_it_drop_by_drop() {
+        actix_rt::System::new().block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut other, _) = listener.accept().unwrap();
+            rustix::net::sockopt::set_socket_send_buffer_size(&io, 16_384).unwrap();
+            let share = Share::new(Gauge::default(), Gauge::default(), 1 << 20);
+            let outbox = Outbox::new(Rc::new(share), 1 << 18, 1);
+            outbox.close(CloseCode::Replaced);
+            let is_done = Arc::new(AtomicBool::new(false));
+            let dripping = std::thread::spawn({
+                let is_done = is_done.clone();
+                move || {
+                    while !is_done.load(Ordering::Relaxed)
+                        && other.read(&mut [0; 4_096]).is_ok_and(|read| read > 0)
+                    {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                }
+            });
+            // Drop by drop this takes many times as long.
+            let is_written = write(&io, &outbox, &vec![0; 8 << 20], Duration::from_millis(200)).await;
+            is_done.store(true, Ordering::Relaxed);
+            assert!(!is_written);
+            drop(io);
+            dripping.join().unwrap();
+        });
     }
 
     #[test]
