@@ -129,7 +129,7 @@ pub enum Durability {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SocketConfig {
-    /// From opening to hello, milliseconds.
+    /// From opening to hello, and then for what is asked for it, milliseconds.
     pub hello_timeout_ms: u64,
     /// Silence before a ping, milliseconds.
     pub heartbeat_ms: u64,

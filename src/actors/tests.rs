@@ -1,16 +1,19 @@
 //! What tests of actors share, and the suites over several of them at once.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail loudly")]
 
+mod hellos;
 mod large;
 mod notes;
 mod race;
 mod renewals;
 mod rest;
+mod talker;
 mod turns;
 mod unread;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -69,7 +72,14 @@ where
     S: futures_util::Stream<Item = Inbound> + 'static,
 {
     let (arrival, origin) = (stage.directory.arrive(), Origin::default());
-    Session::start_here(stage.clone(), rooms.clone(), outbox.clone(), 1, arrival, origin, inbound);
+    let (stage, rooms, outbox) = (stage.clone(), rooms.clone(), outbox.clone());
+    Session::start_here(stage, rooms, outbox, connection_id(), arrival, origin, inbound);
+}
+
+/// A number no two connections share.
+fn connection_id() -> u64 {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+    CONNECTIONS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn around<D: Decider>(log: &Arc<dyn EventLog>, metrics: &Metrics, limits: D::Limits) -> Surroundings<D> {

@@ -132,7 +132,7 @@ impl<'de> Deserialize<'de> for Wanted {
 }
 
 /// Where a client stands in a room.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoomCursor {
     /// The room, or `me`.
@@ -153,7 +153,7 @@ pub struct RoomCursor {
 }
 
 /// How a client wants to catch up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CatchUp {
     /// By every event missed.

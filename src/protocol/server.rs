@@ -120,7 +120,7 @@ pub enum How {
 }
 
 /// One room of a `ready`, or of a `subscribed`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RoomEntry {
     /// The room, or `me`; of a hello, the name that was given, whether or not it can be one.
     #[schema(value_type = Followed)]

@@ -6,10 +6,12 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dramatis_events::room::RoomEvent;
 use dramatis_events::{EntityId, Epoch, Event, EventName, MemberId, Recorded, Revision, StreamId};
 use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use crate::actors::Stage;
 use crate::actors::answer::Refused;
@@ -41,8 +43,17 @@ pub(super) struct Place {
     pub(super) wants_state: bool,
 }
 
+/// What becomes of one entry of a hello.
+enum Entered {
+    /// It is not asked for.
+    Denied(Taken),
+    /// It is as this question is answered.
+    Asked(usize),
+}
+
 /// Takes those cursors of a hello that its client may have, of which so many may be followed. What is
-/// denied takes up no place, and what is named twice one.
+/// denied takes up no place, what is named twice one, and what is said twice is asked for once. A hello waits for answers as long
+/// as it was waited for: others come after it, and one file that does not answer keeps none of them out.
 pub(super) async fn take_all(
     stage: &Stage,
     user: &MemberId,
@@ -50,42 +61,76 @@ pub(super) async fn take_all(
     may_have: impl Fn(&Followed) -> bool,
     max: usize,
 ) -> Result<Vec<Taken>, LogError> {
-    let rooms = wanted.iter().filter_map(|wanted| wanted.cursor()?.room.room().cloned());
-    let seen = &seen(stage, user, rooms).await?;
+    let until = Instant::now() + Duration::from_millis(stage.limits.hello_timeout_ms);
     let epoch = stage.log.epoch();
-    let deny = |room, code| denied(room, epoch, &Stands::default(), Denied(code));
-    let (may_have, followed) = (&may_have, &RefCell::new(HashSet::<Followed>::new()));
-    let is_full = |room: &Followed| {
+    let (entered, questions) = sift(wanted, may_have, stage.limits.rooms_per_session_max, epoch);
+    let rooms = questions.iter().filter_map(|cursor| cursor.room.room().cloned());
+    // Without it the client counts for itself.
+    let seen = &timeout_at(until, seen(stage, user, rooms)).await.unwrap_or_else(|_| Ok(HashMap::new()))?;
+    let followed = &RefCell::new(HashSet::<Followed>::new());
+    let is_full = &|room: &Followed| {
         let followed = followed.borrow();
         followed.len() >= max && !followed.contains(room)
     };
-    let taking = wanted.into_iter().map(|wanted| async move {
-        match wanted {
-            Wanted::Malformed(room) => Ok(deny(room, ErrorCode::Malformed)),
-            Wanted::Cursor(cursor) if !may_have(&cursor.room) => {
-                Ok(deny(cursor.room.to_string(), ErrorCode::Forbidden))
-            }
-            Wanted::Cursor(cursor) if is_full(&cursor.room) => {
-                Ok(deny(cursor.room.to_string(), ErrorCode::RateLimited))
-            }
-            Wanted::Cursor(cursor) => take(stage, user, cursor, seen).await,
+    let taking = questions.into_iter().map(|cursor| async move {
+        let room = cursor.room.to_string();
+        if is_full(&cursor.room) {
+            return Ok(denied(room, epoch, &Stands::default(), Denied(ErrorCode::RateLimited)));
         }
+        let taken = timeout_at(until, take(stage, user, cursor, seen)).await;
+        taken.unwrap_or_else(|_| Ok(denied(room, epoch, &Stands::default(), Denied(ErrorCode::Unavailable))))
     });
     let mut taking = futures_util::stream::iter(taking).buffered(ASKED_AT_ONCE);
-    let mut all = Vec::new();
+    let mut answers = Vec::new();
     while let Some(taken) = taking.next().await {
         let mut taken = taken?;
         if let Some(room) = taken.place.as_ref().map(|place| Followed::of(&place.stream)) {
             // It was asked for while there was a place, with those that have them all now.
             if is_full(&room) {
-                taken = deny(taken.entry.room, ErrorCode::RateLimited);
+                let room = taken.entry.room;
+                taken = denied(room, epoch, &Stands::default(), Denied(ErrorCode::RateLimited));
             } else {
                 followed.borrow_mut().insert(room);
             }
         }
-        all.push(taken);
+        answers.push(taken);
     }
-    Ok(all)
+    let answered = entered.into_iter().filter_map(|entered| match entered {
+        Entered::Denied(taken) => Some(taken),
+        Entered::Asked(question) => {
+            let answer = answers.get_mut(question)?;
+            Some(Taken { entry: answer.entry.clone(), place: answer.place.take() })
+        }
+    });
+    Ok(answered.collect())
+}
+
+/// What of a hello is to be asked, and what then becomes of each of its entries: no more is asked than a
+/// connection may follow, whatever the answers are.
+fn sift(
+    wanted: Vec<Wanted>,
+    may_have: impl Fn(&Followed) -> bool,
+    asked_max: usize,
+    epoch: Epoch,
+) -> (Vec<Entered>, Vec<RoomCursor>) {
+    let (mut asked, mut questions) = (HashMap::new(), Vec::new());
+    let deny = |room, code| Entered::Denied(denied(room, epoch, &Stands::default(), Denied(code)));
+    let entered = wanted.into_iter().map(|wanted| match wanted {
+        Wanted::Malformed(room) => deny(room, ErrorCode::Malformed),
+        Wanted::Cursor(cursor) if !may_have(&cursor.room) => {
+            deny(cursor.room.to_string(), ErrorCode::Forbidden)
+        }
+        Wanted::Cursor(cursor) => match asked.get(&cursor) {
+            Some(question) => Entered::Asked(*question),
+            None if questions.len() >= asked_max => deny(cursor.room.to_string(), ErrorCode::RateLimited),
+            None => {
+                asked.insert(cursor.clone(), questions.len());
+                questions.push(cursor);
+                Entered::Asked(questions.len() - 1)
+            }
+        },
+    });
+    (entered.collect(), questions)
 }
 
 /// Takes one cursor.

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use crate::actors::Stage;
 use crate::actors::hub::Rooms;
 use crate::actors::outbox::{Next, Outbox};
-use crate::actors::session::{Inbound, Origin, Session};
+use crate::actors::session::Inbound;
+use crate::actors::tests::start_session;
 use crate::protocol::CloseCode;
 
 /// One connection, and what its client makes of what comes.
@@ -67,18 +68,7 @@ impl Client {
         let inbound = futures_util::stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|message| (message, receiver))
         });
-        self.ids += 1;
-        let arrival = self.stage.directory.arrive();
-        let inbound = Box::pin(inbound);
-        Session::start_here(
-            self.stage.clone(),
-            self.rooms.clone(),
-            outbox.clone(),
-            self.ids,
-            arrival,
-            Origin::default(),
-            inbound,
-        );
+        start_session(&self.stage, &self.rooms, &outbox, Box::pin(inbound));
         let asked = rooms.iter().map(|room| ((*room).to_owned(), self.handled.get(*room).copied())).collect();
         self.connections.push(Connection {
             outbox,
