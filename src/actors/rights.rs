@@ -18,13 +18,15 @@ use crate::protocol::ClosedCode;
 pub struct Rights {
     /// What it stands on, and up to which revision; none for one's own stream.
     known: Cell<Option<(Reading, Revision)>>,
+    /// The same further on, as the hub has seen it while the reader was behind.
+    ahead: Cell<Option<(Reading, Revision)>>,
     ended: Cell<bool>,
 }
 
 impl Rights {
     /// As they stood at a revision.
     pub fn at(reading: Reading, revision: Revision) -> Self {
-        Self { known: Cell::new(Some((reading, revision))), ended: Cell::new(false) }
+        Self { known: Cell::new(Some((reading, revision))), ..Self::default() }
     }
 
     /// They were asked for anew. What has ended stays so.
@@ -38,9 +40,27 @@ impl Rights {
         self.ended.get()
     }
 
-    /// Whether the reader may be heard, as far as what was delivered tells.
+    /// Whether the reader may be heard, as far as the hub has seen.
     pub fn may_be_heard(&self) -> bool {
-        !self.ended.get() && self.known.get().is_some_and(|(reading, _)| reading.may_be_heard())
+        !self.ended.get() && self.newest().is_some_and(|(reading, _)| reading.may_be_heard())
+    }
+
+    /// Folds what is delivered to others while this reader is behind; `false` if they will come upon their
+    /// end there.
+    pub fn look_ahead(&self, changes: &Changes, reader: &MemberId) -> bool {
+        let Some((mut reading, mut at)) = self.newest() else { return true };
+        let mut may_read = reading.may_read();
+        let seen = at;
+        for (revision, event) in changes.0.iter().filter(|(revision, _)| *revision > seen) {
+            (reading, at) = (reading.after(event, reader), *revision);
+            may_read &= reading.may_read();
+        }
+        self.ahead.set(Some((reading, at)));
+        may_read
+    }
+
+    fn newest(&self) -> Option<(Reading, Revision)> {
+        [self.known.get(), self.ahead.get()].into_iter().flatten().max_by_key(|(_, at)| *at)
     }
 
     /// Folds what is about to be delivered; the last revision that still may be, if they end.

@@ -289,18 +289,18 @@ impl Session {
     fn unsubscribe(&mut self, user: &MemberId, unsubscribe: Unsubscribe) {
         let (id, room) = unsubscribe.into_parts();
         if let Some(stream) = room.stream(user) {
-            self.unfollow(&stream);
+            self.unfollow(&stream, Leaving::Asked);
             self.give_back_places();
         }
         self.send(&ServerMessage::Unsubscribed(Unsubscribed { id, room }));
     }
 
-    fn unfollow(&mut self, stream: &StreamId) {
+    fn unfollow(&mut self, stream: &StreamId, leaving: Leaving) {
         let rooms = self.rooms.clone();
         self.follows.retain(|follow| {
             let keep = follow.stream != *stream;
             if !keep {
-                rooms.unfollow(follow, Leaving::Asked);
+                rooms.unfollow(follow, leaving);
             }
             keep
         });

@@ -5,6 +5,7 @@ mod hellos;
 mod large;
 mod notes;
 mod race;
+mod removed;
 mod renewals;
 mod rest;
 mod talker;

@@ -110,6 +110,17 @@ impl Batch {
         delivered
     }
 
+    /// Whether any reader's rights may be others after it.
+    pub(super) fn changes_rights(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Whether a follower is behind, and its right to read ends with this at the latest.
+    pub(super) fn ends_ahead(&self, follow: &Follow) -> bool {
+        !follow.is_live()
+            && (follow.rights.have_ended() || !follow.rights.look_ahead(&self.changes, &follow.reader))
+    }
+
     /// Up to which frame the reader may read: all, unless their right to it ends among them.
     fn end_for(&self, follow: &Follow) -> usize {
         let all = self.frames.len();

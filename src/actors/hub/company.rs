@@ -4,9 +4,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use dramatis_events::MemberKind;
+
+use super::Follow;
 use super::rooms::{CHUNK, Rooms};
 use crate::actors::outbox::Fate;
-use crate::actors::presence::News;
+use crate::actors::presence::{Leaving, News};
 use crate::actors::relay::Shout;
 
 /// Ephemerals that come within this go out together, in milliseconds.
@@ -75,14 +78,30 @@ impl Pace {
 }
 
 impl Rooms {
-    /// Who has not heard yet that history is done does not hear this either.
+    /// A follower is live, so that nothing of its right is unknown: it is company, and its reader present if
+    /// that counts. One that is behind stays so, until the hub sees its right end.
+    pub(super) fn enter_company(&self, follow: &Follow) {
+        if !follow.in_company.replace(true) && shows_presence(follow) {
+            self.stage.presence.enter(self.hub, &follow.stream, &follow.reader, counts(follow));
+        }
+    }
+
+    /// A follower is company no longer.
+    pub(super) fn leave_company(&self, follow: &Follow, leaving: Leaving) {
+        follow.knows_presence.set(false);
+        if follow.in_company.replace(false) && shows_presence(follow) && counts(follow) {
+            self.stage.presence.leave(&follow.stream, &follow.reader, leaving);
+        }
+    }
+
+    /// Who has not heard yet that history is done is not in company, and does not hear this either.
     async fn pass_on(&self, shout: &Shout) -> u64 {
         let metrics = &self.stage.metrics.ephemerals;
         let mut handed = 0;
         for chunk in self.followers(&shout.stream).chunks(CHUNK) {
             for follow in chunk {
                 let outbox = &follow.outbox;
-                if !follow.may_hear() || !follow.announced.get() || outbox.connection() == shout.from {
+                if !follow.may_hear() || outbox.connection() == shout.from {
                     continue;
                 }
                 let count = match outbox.push_newest(&shout.stream, shout.key, shout.message.clone()) {
@@ -121,4 +140,14 @@ impl Rooms {
             self.stage.presence.retell(self.hub, &news.stream);
         }
     }
+}
+
+/// Rooms have presence, other streams have not.
+fn shows_presence(follow: &Follow) -> bool {
+    follow.stream.category() == "room"
+}
+
+/// People and personas are present; programs that look on are not.
+fn counts(follow: &Follow) -> bool {
+    matches!(follow.reader.kind(), MemberKind::User | MemberKind::Persona)
 }

@@ -26,6 +26,9 @@ pub struct Follow {
     pub rights: Rights,
     /// Whether the hub pushes; else the session reads the log.
     pub(super) live: Cell<bool>,
+    /// Whether its reader and the others are company: it was live once, and none of what the hub has seen
+    /// since takes the right to read.
+    pub(super) in_company: Cell<bool>,
     /// Whether the client was told the whole presence and every change since.
     pub(super) knows_presence: Cell<bool>,
     gone: Cell<bool>,
@@ -51,6 +54,7 @@ impl Follow {
             wants_state: Cell::new(false),
             rights,
             live: Cell::new(false),
+            in_company: Cell::new(false),
             knows_presence: Cell::new(false),
             gone: Cell::new(false),
             slot: Cell::new(0),
@@ -68,9 +72,14 @@ impl Follow {
         self.gone.get()
     }
 
-    /// Whether the connection still follows, and its reader may.
+    /// Whether its reader hears what the others do besides.
     pub(super) fn may_hear(&self) -> bool {
-        !self.is_gone() && !self.rights.have_ended()
+        self.in_company.get() && !self.is_gone() && !self.rights.have_ended()
+    }
+
+    /// Whether the others hear what its reader does besides.
+    pub fn may_be_heard(&self) -> bool {
+        self.may_hear() && self.rights.may_be_heard()
     }
 
     /// The last message of a room that the reader may read no more.

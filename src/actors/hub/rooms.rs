@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dramatis_events::{MemberKind, Recorded, Revision, StreamId};
+use dramatis_events::{Recorded, Revision, StreamId};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::batch::{Batch, Delivered};
+use super::batch::Batch;
 use super::bodies::Bodies;
 use super::follow::Follow;
 use super::heartbeats::{Heartbeats, Verdict, judge};
@@ -105,18 +105,12 @@ impl Rooms {
         self.followed.borrow().get_key_value(&stream).map_or(stream, |(known, _)| known.clone())
     }
 
-    /// Registers a place: from now on the hub keeps the room's head in mind, and the reader is
-    /// present in the room.
+    /// Registers a place: from now on the hub keeps the room's head in mind.
     pub fn follow(&self, follow: &Rc<Follow>) {
-        {
-            let mut rooms = self.followed.borrow_mut();
-            let room = rooms.entry(follow.stream.clone()).or_default();
-            follow.slot.set(room.followers.len());
-            room.followers.push(follow.clone());
-        }
-        if shows_presence(follow) {
-            self.stage.presence.enter(self.hub, &follow.stream, &follow.reader, counts(follow));
-        }
+        let mut rooms = self.followed.borrow_mut();
+        let room = rooms.entry(follow.stream.clone()).or_default();
+        follow.slot.set(room.followers.len());
+        room.followers.push(follow.clone());
     }
 
     /// Takes a place out, because the client said so or because it is gone.
@@ -138,9 +132,7 @@ impl Rooms {
             }
         }
         follow.go();
-        if shows_presence(follow) && counts(follow) {
-            self.stage.presence.leave(&follow.stream, &follow.reader, leaving);
-        }
+        self.leave_company(follow, leaving);
     }
 
     /// How many rooms are followed.
@@ -155,12 +147,14 @@ impl Rooms {
 
     /// Turns a place live, if its next revision is the hub's next; else the log must be read on.
     pub fn try_live(&self, follow: &Follow) -> bool {
-        let rooms = self.followed.borrow();
-        let head = rooms.get(&follow.stream).and_then(|room| room.head);
+        let head = self.followed.borrow().get(&follow.stream).and_then(|room| room.head);
         let live = head.is_none_or(|head| head < follow.next.get())
             && !follow.is_gone()
             && !follow.rights.have_ended();
         follow.live.set(live);
+        if live {
+            self.enter_company(follow);
+        }
         live
     }
 
@@ -252,7 +246,7 @@ impl Rooms {
     pub(super) async fn broadcast(&self, events: &[Arc<Recorded>]) {
         for (followers, batch) in self.deliver_small(events) {
             for chunk in followers.chunks(CHUNK) {
-                self.count(batch.deliver(chunk.iter().map(AsRef::as_ref)));
+                self.deliver(&batch, chunk);
                 tokio::task::yield_now().await;
             }
         }
@@ -270,7 +264,7 @@ impl Rooms {
             let Some(room) = rooms.get_mut(&stream) else { continue };
             room.head = Some(batch.last());
             if room.followers.len() <= CHUNK {
-                self.count(batch.deliver(room.followers.iter().map(AsRef::as_ref)));
+                self.deliver(&batch, &room.followers);
             } else {
                 large.push((room.followers.clone(), batch));
             }
@@ -279,10 +273,17 @@ impl Rooms {
         large
     }
 
-    fn count(&self, delivered: Delivered) {
+    fn deliver(&self, batch: &Batch, followers: &[Rc<Follow>]) {
+        let delivered = batch.deliver(followers.iter().map(AsRef::as_ref));
         self.stage.metrics.deliveries.inc_by(delivered.events);
         if delivered.fell_behind > 0 {
             self.stage.metrics.fell_behind.inc_by(delivered.fell_behind);
+        }
+        if batch.changes_rights() {
+            // Who is behind learns of it there, and may stay behind for as long as it likes.
+            for follow in followers.iter().filter(|follow| batch.ends_ahead(follow)) {
+                self.leave_company(follow, Leaving::Asked);
+            }
         }
     }
 
@@ -317,14 +318,4 @@ impl Rooms {
             self.heartbeats.look_at(id, next);
         }
     }
-}
-
-/// Rooms have presence, other streams have not.
-fn shows_presence(follow: &Follow) -> bool {
-    follow.stream.category() == "room"
-}
-
-/// People and personas are present; programs that look on are not.
-fn counts(follow: &Follow) -> bool {
-    matches!(follow.reader.kind(), MemberKind::User | MemberKind::Persona)
 }

@@ -222,7 +222,7 @@ async fn stands(
 
 /// Reads on from where an entity stands: it is behind the log by what it has just appended, and a
 /// client may have that already.
-async fn read_on(
+pub(super) async fn read_on(
     stage: &Stage,
     stream: &StreamId,
     user: &MemberId,

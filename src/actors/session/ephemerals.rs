@@ -49,8 +49,8 @@ impl Session {
             self.stage.metrics.ephemerals.limited.inc();
             return;
         }
-        // Without a word: that the room is closed is told to everybody.
-        if !follow.rights.may_be_heard() {
+        // Without a word: that the room is closed is told to everybody, and a removal in its place.
+        if !follow.may_be_heard() {
             self.stage.metrics.ephemerals.unheard.inc();
             return;
         }

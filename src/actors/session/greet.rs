@@ -9,6 +9,7 @@ use super::admission::{Identity, opens};
 use super::attach::{Place, Taken, take_all, take_one};
 use super::{Session, Then};
 use crate::actors::hub::Follow;
+use crate::actors::presence::Leaving;
 use crate::protocol::{
     CloseCode, ErrorCode, Followed, HISTORY_EVENTS_MAX, Hello, Limits, Ready, Reconnect, Reject, RoomEntry,
     ServerMessage, Subscribe, Subscribed,
@@ -172,7 +173,8 @@ impl Session {
     }
 
     fn follow(&mut self, place: Place, user: &MemberId) {
-        self.unfollow(&place.stream);
+        // Whoever is present stays so until it is live again.
+        self.unfollow(&place.stream, Leaving::Gone);
         let Place { stream, next, rights, wants_state } = place;
         let stream = self.rooms.name_of(stream);
         let follow = Follow::new(stream, user.clone(), next, self.outbox.clone(), rights);

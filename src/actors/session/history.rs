@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use dramatis_events::{CommandId, EntityId, MemberId, Recorded};
+use dramatis_events::{CommandId, EntityId, MemberId, Recorded, Revision, StreamId};
 
-use super::attach::{reading, unreadable};
+use super::attach::{read_on, reading, unreadable};
 use super::catch_up::fitting;
 use super::greet::why_not;
 use super::{Session, Then};
@@ -46,24 +46,38 @@ async fn read(
     user: &MemberId,
     request: HistoryRequest,
 ) -> Result<Result<Vec<Arc<Recorded>>, ErrorCode>, LogError> {
-    let HistoryRequest { room, before, limit, .. } = request;
+    let HistoryRequest { room, mut before, limit, .. } = request;
     let room = Followed::from(room);
     let Some(stream) = room.stream(user) else { return Ok(Err(ErrorCode::NotFound)) };
-    if matches!(room, Followed::Room(_)) {
-        if stage.log.stream_head(&stream).await?.is_none() {
-            return Ok(Err(ErrorCode::NotFound));
-        }
-        match reading(stage, &stream, user).await {
-            Ok(Some((reading, _))) if reading.may_read() => {}
-            Ok(Some((reading, _))) => return Ok(Err(unreadable(reading))),
-            Ok(None) => return Ok(Err(ErrorCode::NotFound)),
-            Err(refused) => return Ok(Err(refused.code)),
-        }
-    }
+    // The client decides how long this takes: what it may read is asked for after that.
     outbox.has_room().await;
+    if matches!(room, Followed::Room(_)) {
+        let end = match may_read_up_to(stage, &stream, user).await? {
+            Ok(last) => last.next(),
+            Err(code) => return Ok(Err(code)),
+        };
+        before = Some(before.map_or(end, |before| before.min(end)));
+    }
     let events = usize::try_from(limit.clamp(1, HISTORY_EVENTS_MAX)).unwrap_or(1);
     let limit = ReadLimit { events, bytes: outbox.bytes_max_now() / 4 };
     stage.log.read_stream_backwards(&stream, before, limit).await.map(Ok)
+}
+
+/// The last revision of a room that this one may read for sure. Who is removed later may not read on.
+async fn may_read_up_to(
+    stage: &Stage,
+    stream: &StreamId,
+    user: &MemberId,
+) -> Result<Result<Revision, ErrorCode>, LogError> {
+    let Some(head) = stage.log.stream_head(stream).await? else { return Ok(Err(ErrorCode::NotFound)) };
+    let (reading, at) = match reading(stage, stream, user).await {
+        // The client may have been sent what its entity has not noticed yet.
+        Ok(Some(known)) if known.1 < head => read_on(stage, stream, user, known).await?,
+        Ok(Some(known)) => known,
+        Ok(None) => return Ok(Err(ErrorCode::NotFound)),
+        Err(refused) => return Ok(Err(refused.code)),
+    };
+    Ok(if reading.may_read() { Ok(at) } else { Err(unreadable(reading)) })
 }
 
 /// A page of the past, ascending, from events that descend: as many of the newest as fit into so
