@@ -5,6 +5,7 @@
 //! by the commands it may have in flight and the bytes of its [`outbox`].
 
 pub mod answer;
+pub mod closing;
 pub mod directory;
 pub mod drain;
 pub mod entity;

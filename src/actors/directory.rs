@@ -7,17 +7,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use actix::WeakRecipient;
-use actix::prelude::Message;
 use dramatis_events::{CommandId, MemberId};
 
+use super::closing::Closer;
 use super::meters::{Seat, SessionSeat};
 use super::shrink::shrink;
-
-/// Tells a session that it came back on another connection.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct Replaced;
+use crate::protocol::CloseCode;
 
 type Key = (MemberId, CommandId);
 
@@ -25,13 +20,12 @@ type Key = (MemberId, CommandId);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Arrival(u64);
 
-/// The connection that a session is on, by a handle that costs a connection next to nothing, and
-/// what it takes up of what its user may have.
-type Entered = (Arrival, WeakRecipient<Replaced>, SessionSeat);
+/// The connection that a session is on, by what closes it, and what it takes up of what its user may have.
+type Entered = (Arrival, Closer, SessionSeat);
 
 /// What came of entering a session.
 pub enum Entry {
-    /// It has the place, and this of an earlier connection, which was told that it is replaced.
+    /// It has the place, and this of an earlier connection, which is closed as replaced.
     Taken(Option<Seat>),
     /// A connection that arrived later has it.
     TooLate,
@@ -58,7 +52,7 @@ impl Directory {
         user: &MemberId,
         session: &CommandId,
         arrival: Arrival,
-        connection: WeakRecipient<Replaced>,
+        connection: Closer,
         seat: SessionSeat,
     ) -> Entry {
         let key = (user.clone(), session.clone());
@@ -69,9 +63,7 @@ impl Directory {
         let earlier = sessions.insert(key, (arrival, connection, seat));
         drop(sessions);
         let Some((_, replaced, seat)) = earlier else { return Entry::Taken(None) };
-        if let Some(replaced) = replaced.upgrade() {
-            replaced.do_send(Replaced);
-        }
+        replaced.close(CloseCode::Replaced);
         Entry::Taken(seat.hand_over())
     }
 
@@ -91,61 +83,36 @@ impl Directory {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may fail loudly"
-)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
 mod tests {
-    use actix::prelude::*;
-    use tokio::sync::mpsc;
+    use std::sync::Arc;
 
     use super::*;
-
-    struct Connection(&'static str, mpsc::UnboundedSender<&'static str>);
-
-    impl Actor for Connection {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<Replaced> for Connection {
-        type Result = ();
-
-        fn handle(&mut self, _: Replaced, _: &mut Self::Context) {
-            self.1.send(self.0).unwrap();
-        }
-    }
+    use crate::actors::closing::Closing;
 
     #[test]
     fn the_connection_that_arrived_later_stays_whichever_speaks_first() {
-        System::new().block_on(async {
-            for later_speaks_first in [false, true] {
-                let directory = Directory::default();
-                let (user, session) = (MemberId::parse("alice").unwrap(), CommandId::parse("tab").unwrap());
-                let (told, mut replaced) = mpsc::unbounded_channel();
-                let mut arrived = ["earlier", "later"]
-                    .map(|name| (directory.arrive(), Connection(name, told.clone()).start()));
-                let [earlier, later] = [arrived[0].0, arrived[1].0];
-                if later_speaks_first {
-                    arrived.reverse();
-                }
-                for (arrival, connection) in &arrived {
-                    let (connection, seat) = (connection.downgrade().recipient(), SessionSeat::default());
-                    let entry = directory.enter(&user, &session, *arrival, connection, seat);
-                    let is_late = matches!(entry, Entry::TooLate);
-                    assert_eq!(is_late, later_speaks_first && *arrival == earlier);
-                }
-                if !later_speaks_first {
-                    assert_eq!(replaced.recv().await, Some("earlier"));
-                }
-                directory.leave(&user, &session, earlier);
-                assert!(directory.lock().values().all(|(arrival, ..)| *arrival == later));
-                assert_eq!(directory.lock().len(), 1, "the earlier one has its place no longer");
-                directory.leave(&user, &session, later);
-                assert!(directory.lock().is_empty());
+        for later_speaks_first in [false, true] {
+            let (directory, thread) = (Directory::default(), Arc::new(Closing::default()));
+            let (user, session) = (MemberId::parse("alice").unwrap(), CommandId::parse("tab").unwrap());
+            let mut arrived =
+                [1, 2].map(|connection| (directory.arrive(), Closer::new(thread.clone(), connection)));
+            let [earlier, later] = [arrived[0].0, arrived[1].0];
+            if later_speaks_first {
+                arrived.reverse();
             }
-        });
+            for (arrival, connection) in arrived {
+                let entry = directory.enter(&user, &session, arrival, connection, SessionSeat::default());
+                let is_late = matches!(entry, Entry::TooLate);
+                assert_eq!(is_late, later_speaks_first && arrival == earlier);
+            }
+            let closed = if later_speaks_first { vec![] } else { vec![(1, CloseCode::Replaced)] };
+            assert_eq!(thread.take(), closed);
+            directory.leave(&user, &session, earlier);
+            assert!(directory.lock().values().all(|(arrival, ..)| *arrival == later));
+            assert_eq!(directory.lock().len(), 1, "the earlier one has its place no longer");
+            directory.leave(&user, &session, later);
+            assert!(directory.lock().is_empty());
+        }
     }
 }

@@ -23,7 +23,7 @@ use dramatis_events::MemberId;
 pub use bodies::Body;
 pub use follow::Follow;
 use heartbeats::Heartbeats;
-pub use rooms::Rooms;
+pub use rooms::{Rooms, TokenTimes};
 
 use super::Stage;
 use crate::log::{Filter, ReadLimit, Tail};

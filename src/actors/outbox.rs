@@ -37,7 +37,7 @@ use crate::protocol::CloseCode;
 pub enum Call {
     /// To read the rooms it is behind in from the log again.
     CatchUp,
-    /// To look at what its client's token calls for by now.
+    /// To ask its client for a fresh token.
     Token,
 }
 

@@ -23,7 +23,7 @@ use dramatis_events::{CommandId, MemberId, Revision, StreamId};
 
 use super::Stage;
 use super::answer::Answers;
-use super::directory::{Arrival, Replaced};
+use super::directory::Arrival;
 use super::hub::{Follow, Rooms};
 use super::meters::Account;
 use super::outbox::{Call, Outbox};
@@ -420,16 +420,8 @@ impl Handler<Call> for Session {
     fn handle(&mut self, call: Call, ctx: &mut Self::Context) {
         match call {
             Call::CatchUp => self.catch_up(ctx),
-            Call::Token => self.token_is_due(),
+            Call::Token => self.ask_for_token(),
         }
-    }
-}
-
-impl Handler<Replaced> for Session {
-    type Result = ();
-
-    fn handle(&mut self, _: Replaced, _: &mut Self::Context) {
-        self.outbox.close(CloseCode::Replaced);
     }
 }
 

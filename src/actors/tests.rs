@@ -1,6 +1,7 @@
 //! What tests of actors share, and the suites over several of them at once.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may fail loudly")]
 
+mod deaf;
 mod hellos;
 mod large;
 mod notes;

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::Notify;
-
+use super::closing::{Closer, Closing};
 use super::share::LEAST_BYTES;
+use crate::protocol::CloseCode;
+use prometheus_client::metrics::gauge::Gauge;
 
 /// See the module.
 pub struct Budget {
@@ -46,13 +46,6 @@ struct Holder {
     thread: Arc<Closing>,
 }
 
-/// Connections of one thread that are to be closed.
-#[derive(Default)]
-struct Closing {
-    connections: Mutex<Vec<u64>>,
-    some: Notify,
-}
-
 impl Budget {
     /// So many bytes; `gauge` tells what is held.
     pub fn new(gauge: Gauge<i64, AtomicI64>, bytes_max: usize) -> Self {
@@ -61,9 +54,9 @@ impl Budget {
 }
 
 impl Unfinished {
-    /// For the connections of one thread.
-    pub fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, thread: Arc::default() }
+    /// For the connections of one thread, which closes them.
+    pub fn new(budget: Arc<Budget>, thread: Arc<Closing>) -> Self {
+        Self { budget, thread }
     }
 
     /// A connection holds so many bytes in place of so many that it held before. `false` if it may
@@ -80,30 +73,12 @@ impl Unfinished {
             && let Some((largest, thread)) = holders.send_away_largest()
         {
             if largest != connection {
-                thread.close(largest);
+                Closer::new(thread, largest).close(CloseCode::Overloaded);
             }
         }
         // Those that were told need a moment to go; who grows meanwhile does not go far beyond.
         let is_leaving = holders.by_connection.get(&connection).is_some_and(|holder| holder.is_leaving);
         !is_leaving && holders.bytes / 2 <= *bytes_max
-    }
-
-    /// Waits for connections of this thread that are to be closed.
-    pub(super) async fn to_be_closed(&self) -> Vec<u64> {
-        loop {
-            let some = std::mem::take(&mut *lock(&self.thread.connections));
-            if !some.is_empty() {
-                return some;
-            }
-            self.thread.some.notified().await;
-        }
-    }
-}
-
-impl Closing {
-    fn close(&self, connection: u64) {
-        lock(&self.connections).push(connection);
-        self.some.notify_one();
     }
 }
 
@@ -166,11 +141,11 @@ mod tests {
 
     fn budget(bytes_max: usize) -> (Unfinished, Unfinished) {
         let budget = Arc::new(Budget::new(Gauge::default(), bytes_max));
-        (Unfinished::new(budget.clone()), Unfinished::new(budget))
+        (Unfinished::new(budget.clone(), Arc::default()), Unfinished::new(budget, Arc::default()))
     }
 
     fn told(thread: &Unfinished) -> Vec<u64> {
-        std::mem::take(&mut *lock(&thread.thread.connections))
+        thread.thread.take().into_iter().map(|(connection, _)| connection).collect()
     }
 
     #[test]
@@ -211,6 +186,6 @@ mod tests {
     async fn a_thread_is_woken_for_its_own() {
         let (here, there) = budget(10 * KIB);
         assert!(here.change(1, 0, 9 * KIB) && there.change(2, 0, 8 * KIB));
-        assert_eq!(here.to_be_closed().await, [1]);
+        assert_eq!(here.thread.next().await, [(1, CloseCode::Overloaded)]);
     }
 }

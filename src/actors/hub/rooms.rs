@@ -14,6 +14,7 @@ use super::bodies::Bodies;
 use super::follow::Follow;
 use super::heartbeats::{Heartbeats, Verdict, judge};
 use crate::actors::Stage;
+use crate::actors::closing::{Closer, Closing};
 use crate::actors::line::Line;
 use crate::actors::newcomers::Newcomers;
 use crate::actors::outbox::{Call, Outbox};
@@ -38,6 +39,21 @@ struct Room {
     head: Option<Revision>,
 }
 
+/// What comes of a connection's token that is not renewed.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenTimes {
+    /// When a fresh one is asked for.
+    pub asks: Instant,
+    /// How long after that the connection ends, milliseconds.
+    pub ends_after_ms: u32,
+}
+
+impl TokenTimes {
+    fn ends(self) -> Instant {
+        self.asks.checked_add(Duration::from_millis(self.ends_after_ms.into())).unwrap_or(self.asks)
+    }
+}
+
 /// See the module.
 pub struct Rooms {
     pub(super) stage: Arc<Stage>,
@@ -46,8 +62,11 @@ pub struct Rooms {
     followed: RefCell<HashMap<StreamId, Room>>,
     connections: RefCell<HashMap<u64, Rc<Outbox>>>,
     heartbeats: Heartbeats,
-    /// The same for what connections' tokens call for: a timer for each would be dear.
-    tokens: Heartbeats,
+    /// The same for connections whose tokens are to be renewed: a timer for each would be dear.
+    token_asks: Heartbeats,
+    /// And for those that end with their tokens.
+    token_ends: Heartbeats,
+    closing: Arc<Closing>,
     share: Rc<Share>,
     unfinished: Rc<Unfinished>,
     pub(super) bodies: Bodies,
@@ -60,14 +79,17 @@ impl Rooms {
     pub(super) fn new(stage: Arc<Stage>, hub: usize) -> Self {
         let (held, most) = (stage.metrics.outbox_bytes.clone(), stage.metrics.outbox_bytes_most.clone());
         let share = Share::new(held, most, stage.limits.outboxes_bytes_max);
-        let unfinished = Unfinished::new(stage.unfinished.clone());
+        let closing = Arc::new(Closing::default());
+        let unfinished = Unfinished::new(stage.unfinished.clone(), closing.clone());
         Self {
             stage,
             hub,
             followed: RefCell::default(),
             connections: RefCell::default(),
             heartbeats: Heartbeats::new(),
-            tokens: Heartbeats::new(),
+            token_asks: Heartbeats::new(),
+            token_ends: Heartbeats::new(),
+            closing,
             share: Rc::new(share),
             unfinished: Rc::new(unfinished),
             bodies: Bodies::default(),
@@ -166,20 +188,27 @@ impl Rooms {
         self.stage.metrics.connections.inc();
     }
 
-    /// Calls a connection's session for its token at this time.
-    pub(crate) fn look_at_token(&self, connection: u64, time: Instant) {
-        self.tokens.look_at(connection, time);
+    /// Calls a connection's session for its token at the one time, and closes the connection at the other.
+    pub(crate) fn watch_token(&self, connection: u64, times: TokenTimes) {
+        self.token_asks.look_at(connection, times.asks);
+        self.token_ends.look_at(connection, times.ends());
     }
 
     /// Does not, as was asked for.
-    pub(crate) fn forget_token(&self, connection: u64, time: Instant) {
-        self.tokens.forget(connection, time);
+    pub(crate) fn forget_token(&self, connection: u64, times: TokenTimes) {
+        self.token_asks.forget(connection, times.asks);
+        self.token_ends.forget(connection, times.ends());
     }
 
-    /// How often connections are to be called for their tokens.
+    /// How often connections are to be called for their tokens, and how often closed.
     #[cfg(test)]
-    pub(crate) fn token_looks(&self) -> usize {
-        self.tokens.len()
+    pub(crate) fn token_looks(&self) -> (usize, usize) {
+        (self.token_asks.len(), self.token_ends.len())
+    }
+
+    /// What closes a connection of this thread from any other.
+    pub(crate) fn closer(&self, connection: u64) -> Closer {
+        Closer::new(self.closing.clone(), connection)
     }
 
     /// When a new connection must have said hello, or may need its first ping.
@@ -199,12 +228,13 @@ impl Rooms {
         }
     }
 
-    /// Closes those that hold the most of what is not handled, whenever that is too much, for ever.
+    /// Closes those that others have closed, for ever: of who comes back the earlier connection, and of all
+    /// those that hold the most of what is not handled, whenever that is too much.
     pub(super) async fn send_away(&self) {
         loop {
-            for id in self.unfinished.to_be_closed().await {
+            for (id, code) in self.closing.next().await {
                 match self.connections.borrow().get(&id) {
-                    Some(outbox) => outbox.close(CloseCode::Overloaded),
+                    Some(outbox) => outbox.close(code),
                     None => self.bodies.give_up(id),
                 }
             }
@@ -292,11 +322,17 @@ impl Rooms {
         self.followed.borrow().get(stream).map(|room| room.followers.clone()).unwrap_or_default()
     }
 
-    /// Looks at the connections whose time has come, for silence and for tokens.
-    pub(super) fn sweep(&self, now: Instant) {
+    /// Looks at the connections whose time has come, for silence and for tokens. Whose token has ended is
+    /// closed here: a session that waits for its client would hear of it when the client likes.
+    pub(in crate::actors) fn sweep(&self, now: Instant) {
         let limits = &self.stage.limits;
         let connections = self.connections.borrow();
-        for id in self.tokens.take_due(now) {
+        for id in self.token_ends.take_due(now) {
+            if let Some(outbox) = connections.get(&id) {
+                outbox.close(CloseCode::Token);
+            }
+        }
+        for id in self.token_asks.take_due(now) {
             if let Some(outbox) = connections.get(&id) {
                 outbox.call(Call::Token);
             }

@@ -3,12 +3,11 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use actix::WeakRecipient;
 use dramatis_events::{CommandId, MemberId, UnixMillis};
 
 use super::Session;
-use crate::actors::directory::{Entry, Replaced};
-use crate::actors::hub::Follow;
+use crate::actors::directory::Entry;
+use crate::actors::hub::{Follow, TokenTimes};
 use crate::actors::meters::{SessionSeat, Taken, Toll};
 use crate::auth::{Pass, TokenError};
 use crate::clock::{Clock as _, SystemClock};
@@ -29,17 +28,8 @@ pub(super) struct Identity {
     seat: SessionSeat,
     /// `None` in local mode.
     pass: Option<Pass>,
-    /// What is next to come of the token, and when.
-    next: Option<(Instant, TokenStep)>,
-}
-
-/// What comes of a token that is not renewed.
-#[derive(Debug, Clone, Copy)]
-enum TokenStep {
-    /// A fresh one is asked for.
-    Ask,
-    /// The connection ends.
-    Close,
+    /// What comes of the token if it is not renewed.
+    token_times: Option<TokenTimes>,
 }
 
 impl Identity {
@@ -50,7 +40,7 @@ impl Identity {
         seat: SessionSeat,
         pass: Option<Pass>,
     ) -> Self {
-        Self { user, session, toll, seat, pass, next: None }
+        Self { user, session, toll, seat, pass, token_times: None }
     }
 
     /// Why the client's token does not let it say this.
@@ -128,13 +118,9 @@ impl Session {
 
     /// Enters the session in the directory and takes a connection of those that its user may have: that
     /// of its own earlier connection, if there is one. Else says why it cannot go on.
-    pub(super) fn take_seat(
-        &self,
-        user: &MemberId,
-        session: &CommandId,
-        connection: WeakRecipient<Replaced>,
-    ) -> Result<SessionSeat, CloseCode> {
+    pub(super) fn take_seat(&self, user: &MemberId, session: &CommandId) -> Result<SessionSeat, CloseCode> {
         let (stage, seat) = (&self.stage, SessionSeat::default());
+        let connection = self.rooms.closer(self.connection);
         let earlier = match stage.directory.enter(user, session, self.arrival, connection, seat.clone()) {
             Entry::Taken(earlier) => earlier,
             Entry::TooLate => return Err(CloseCode::Replaced),
@@ -201,48 +187,41 @@ impl Session {
         }
     }
 
-    /// Asks for a fresh token ahead of time; without one takes nothing more, then closes.
+    /// Has a fresh token asked for ahead of time, and the connection closed a while after the end of this one.
     pub(super) fn watch_token(&mut self) {
+        self.forget_token();
         let Some(expires_at) = self.token_expires_at() else { return };
         let ahead = Duration::from_millis(self.stage.auth.refresh_ahead_ms);
+        let grace = Duration::from_millis(self.stage.auth.expired_grace_ms);
         let left = until(expires_at, SystemClock.now());
         // A token that lives shorter than that is asked for once half of it is gone: else each fresh
         // one would be asked for at once, for ever.
-        self.token_next(left.saturating_sub(ahead).max(left / 2), TokenStep::Ask);
-    }
-
-    fn token_next(&mut self, after: Duration, step: TokenStep) {
-        let (Some(identity), Some(at)) = (&mut self.identity, Instant::now().checked_add(after)) else {
+        let asks_after = left.saturating_sub(ahead).max(left / 2);
+        let ends_after = left.saturating_add(grace).saturating_sub(asks_after);
+        let (Some(identity), Some(asks)) = (&mut self.identity, Instant::now().checked_add(asks_after))
+        else {
             return;
         };
-        let before = identity.next.replace((at, step));
-        if let Some((before, _)) = before {
-            self.rooms.forget_token(self.connection, before);
-        }
-        self.rooms.look_at_token(self.connection, at);
+        let times =
+            TokenTimes { asks, ends_after_ms: u32::try_from(ends_after.as_millis()).unwrap_or(u32::MAX) };
+        identity.token_times = Some(times);
+        self.rooms.watch_token(self.connection, times);
     }
 
     /// Nothing comes of the client's token any more.
     pub(super) fn forget_token(&mut self) {
-        if let Some((at, _)) = self.identity.as_mut().and_then(|identity| identity.next.take()) {
-            self.rooms.forget_token(self.connection, at);
+        if let Some(times) = self.identity.as_mut().and_then(|identity| identity.token_times.take()) {
+            self.rooms.forget_token(self.connection, times);
         }
     }
 
-    /// Takes the next step, if it is time for that; a fresh token has put it off.
-    pub(super) fn token_is_due(&mut self) {
-        let (Some(expires_at), Some(identity)) = (self.token_expires_at(), &mut self.identity) else {
-            return;
-        };
-        let Some((_, step)) = identity.next.take_if(|(at, _)| *at <= Instant::now()) else { return };
-        match step {
-            TokenStep::Ask => {
-                self.send(&ServerMessage::Authenticate(AuthenticateBy { by: expires_at }));
-                let grace = Duration::from_millis(self.stage.auth.expired_grace_ms);
-                let left = until(expires_at, SystemClock.now()).saturating_add(grace);
-                self.token_next(left, TokenStep::Close);
-            }
-            TokenStep::Close => self.outbox.close(CloseCode::Token),
+    /// Asks for a fresh token, if it is time for that; one that came meanwhile has put it off.
+    pub(super) fn ask_for_token(&self) {
+        let times = self.identity.as_ref().and_then(|identity| identity.token_times);
+        if let Some(by) = self.token_expires_at()
+            && times.is_some_and(|times| times.asks <= Instant::now())
+        {
+            self.send(&ServerMessage::Authenticate(AuthenticateBy { by }));
         }
     }
 

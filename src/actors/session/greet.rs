@@ -51,7 +51,7 @@ impl Session {
             return Then::GoOn;
         }
         let Hello { session, device, .. } = hello;
-        let seat = match self.take_seat(&user, &session, ctx.address().downgrade().recipient()) {
+        let seat = match self.take_seat(&user, &session) {
             Ok(seat) => seat,
             Err(code) => {
                 self.outbox.close(code);

@@ -280,7 +280,8 @@ mod tests {
         let outbox = Rc::new(Outbox::new(share, 1 << 18, 1));
         let limits = Config::defaults().unwrap().socket;
         let budget = Arc::new(Budget::new(Gauge::default(), 1 << 20));
-        let mut reader = Reader::new(wire, outbox, &limits, Rc::new(Unfinished::new(budget)), &early);
+        let mut reader =
+            Reader::new(wire, outbox, &limits, Rc::new(Unfinished::new(budget, Arc::default())), &early);
         for turn in 1.. {
             match Pin::new(&mut reader).poll_next(&mut Context::from_waker(&noop_waker())) {
                 Poll::Pending => assert!(turn <= FRAMES, "the message never came"),
