@@ -110,7 +110,8 @@ fn ephemerals_collapse_for_a_client_that_does_not_read_and_events_do_not() {
     for caret in 0..CARETS {
         typist.send(&json!({"type": "ephemeral", "room": "lobby", "name": "caret", "data": caret}));
     }
-    post(&mut alice);
+    // Behind them: what is read from now on is what waited.
+    post(&mut typist);
     let mut carets = read_all(&mut stuck, 2 + MESSAGES);
     // Behind all events, the newest.
     while carets.last() != Some(&(CARETS - 1)) {
