@@ -42,6 +42,7 @@ impl MemoryLog {
     }
 
     /// The same, of which some appends fail.
+    #[must_use]
     pub fn failing(
         mut self,
         fails: impl Fn(&Append) -> Option<(bool, AppendError)> + Send + Sync + 'static,

@@ -5,7 +5,9 @@
 //! always more, so the last few pages are moved again and again until they are all, or were tried often enough.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::config::DbConfig;
@@ -28,18 +30,36 @@ pub(super) struct Mover(Option<JoinHandle<()>>);
 
 /// Calls it.
 #[derive(Clone)]
-pub(super) struct Calls(SyncSender<()>);
+pub(super) struct Calls {
+    calls: SyncSender<()>,
+    turn: Arc<Turn>,
+}
+
+/// Whose turn it is to move: `SQLite` refuses who comes while another is at it.
+#[derive(Default)]
+struct Turn {
+    taken: Mutex<()>,
+    /// The writer waits for it.
+    wanted: AtomicBool,
+}
+
+impl Turn {
+    fn take(&self) -> MutexGuard<'_, ()> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Mover {
     /// Starts it for this file, which may not be there yet; it ends once nobody is left to call it.
     pub(super) fn start(path: PathBuf) -> std::io::Result<(Self, Calls)> {
-        let (calls, called) = sync_channel(1);
+        let ((calls, called), turn) = (sync_channel(1), Arc::<Turn>::default());
+        let of_mover = turn.clone();
         let named = std::thread::Builder::new().name("read-models-move".to_owned());
         let thread = named.spawn(move || {
             step_back(READ_MODELS);
-            move_when_called(&path, &called);
+            move_when_called(&path, &called, &of_mover);
         });
-        Ok((Self(Some(thread?)), Calls(calls)))
+        Ok((Self(Some(thread?)), Calls { calls, turn }))
     }
 }
 
@@ -64,10 +84,13 @@ impl Calls {
             if pages - called_at >= MOVED_PAGES {
                 called_at = pages;
                 // It may be at it, or have been called already.
-                let _ = self.0.try_send(());
+                let _ = self.calls.try_send(());
             }
             if pages >= PAGES_MAX {
-                // Refused while the other thread moves.
+                self.turn.wanted.store(true, Ordering::SeqCst);
+                let _turn = self.turn.take();
+                self.turn.wanted.store(false, Ordering::SeqCst);
+                // What cannot be moved now, as somebody reads it, is tried again with the next write.
                 let _ = log.checkpoint();
             }
             Ok(())
@@ -75,16 +98,16 @@ impl Calls {
     }
 }
 
-fn move_when_called(path: &Path, called: &Receiver<()>) {
+fn move_when_called(path: &Path, called: &Receiver<()>, turn: &Turn) {
     let mut connection = None;
     for () in called {
-        if let Err(error) = move_all(path, &mut connection) {
+        if let Err(error) = move_all(path, &mut connection, turn) {
             tracing::warn!(place = %path.display(), %error, "the write-ahead log is not moved into the file");
         }
     }
 }
 
-fn move_all(path: &Path, connection: &mut Option<Connection>) -> rusqlite::Result<()> {
+fn move_all(path: &Path, connection: &mut Option<Connection>, turn: &Turn) -> rusqlite::Result<()> {
     let connection = match connection {
         Some(connection) => connection,
         none => {
@@ -97,6 +120,10 @@ fn move_all(path: &Path, connection: &mut Option<Connection>) -> rusqlite::Resul
         }
     };
     for _ in 0..PASSES_MAX {
+        if turn.wanted.load(Ordering::SeqCst) {
+            break;
+        }
+        let _turn = turn.take();
         let (pages, moved) = connection.wal_checkpoint_v2(DEFAULT_NAME, CheckpointMode::PASSIVE)?;
         if pages == moved {
             break;
