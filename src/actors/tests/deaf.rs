@@ -70,11 +70,11 @@ fn it_ends_with_its_token() {
         let hello = json!({"type": "hello", "token": token, "session": "tab", "rooms": []});
         let alice = deaf(&stage, &rooms, &hello).await;
         let grace = Duration::from_millis(stage.auth.expired_grace_ms);
-        let end = Instant::now() + Duration::from_secs(3_600) + grace;
-        rooms.sweep(end - Duration::from_secs(5));
+        let expires = Instant::now() + Duration::from_hours(1);
+        rooms.sweep(expires + grace / 2);
         settle().await;
         assert_eq!(alice.outbox.close_code(), None);
-        rooms.sweep(end + Duration::from_secs(5));
+        rooms.sweep(expires + grace * 2);
         settle().await;
         assert_eq!(alice.outbox.close_code(), Some(CloseCode::Token));
     });
