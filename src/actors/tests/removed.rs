@@ -83,6 +83,11 @@ fn told(message: &Value, of: &str, name: &str) -> bool {
     names.as_array().is_some_and(|names| names.iter().any(|known| known == name))
 }
 
+/// Whether a presence message tells that this one is there.
+fn is_present(message: &Value, name: &str) -> bool {
+    ["members", "joined"].iter().any(|of| told(message, of, name))
+}
+
 fn ephemeral(name: &str) -> Value {
     json!({"type": "ephemeral", "room": "den", "name": name, "data": null})
 }
@@ -123,9 +128,7 @@ fn who_stays_behind_is_neither_heard_nor_present_after_the_removal() {
         let den = Den::open(&["alice", "carol", "mallory"]).await;
         let (mut alice, mut carol) = (den.enter("alice").await, den.enter("carol").await);
         let mut mallory = den.enter("mallory").await;
-        let is_present =
-            |message: &Value| ["members", "joined"].iter().any(|of| told(message, of, "mallory"));
-        alice.until(is_present).await;
+        alice.until(|message| is_present(message, "mallory")).await;
 
         // While she is behind, she is one of them as long as she is a member.
         while den.stage.metrics.fell_behind.get() == 0 {
@@ -167,10 +170,10 @@ fn who_was_never_live_is_neither_heard_nor_present() {
         nora.say(&ephemeral("caret"));
         until("she is heard", || den.unheard() == 1).await;
         let _bob = den.enter("bob").await;
-        alice.until(|message| told(message, "joined", "bob")).await;
+        alice.until(|message| is_present(message, "bob")).await;
         let text = json!(alice.heard).to_string();
         assert!(
-            !text.contains("caret") && !alice.heard.iter().any(|message| told(message, "joined", "nora")),
+            !text.contains("caret") && !alice.heard.iter().any(|message| is_present(message, "nora")),
             "{text}"
         );
     });
