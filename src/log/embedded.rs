@@ -24,7 +24,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dramatis_events::{Epoch, Position, Recorded, Revision, StreamId};
-use foldhash::fast::RandomState;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -202,8 +201,8 @@ impl EmbeddedLog {
             troubles: Mutex::default(),
             unread: Mutex::default(),
         });
-        let places_max = u32::try_from(options.append_queue_len_max.max(1)).unwrap_or(u32::MAX);
-        let places = Arc::new(Semaphore::new(options.append_queue_len_max.max(1)));
+        let places = options.append_queue_len_max.max(1);
+        let (places_max, places) = (u32::try_from(places).unwrap_or(u32::MAX), Semaphore::new(places));
         let (requests, messages) = mpsc::channel();
         let writer = Writer {
             syncer: Syncer::start(requests.clone()).map_err(OpenError::io(THREADS))?,
@@ -214,7 +213,7 @@ impl EmbeddedLog {
             durability,
             end,
             closer: closer(Work::new(shared.clone(), lines, options)).map_err(OpenError::io(THREADS))?,
-            heads: HashMap::with_hasher(RandomState::default()),
+            heads: HashMap::default(),
             unsure: HashSet::default(),
             poisoned: None,
             sync_at: None,
@@ -234,7 +233,7 @@ impl EmbeddedLog {
             reserve_bytes: options.reserve_bytes,
             tiered: false,
             requests,
-            places,
+            places: Arc::new(places),
             places_max,
             writer: Mutex::new(Some(thread)),
             _locks: locks,

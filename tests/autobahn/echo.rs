@@ -59,7 +59,7 @@ async fn echo(
     let outbox = Rc::new(Outbox::new(share, 1, 1));
     outbox.greeted();
     let budget = Arc::new(Budget::new(Gauge::default(), FRAME_BYTES_MAX * 4));
-    let unfinished = Rc::new(Unfinished::new(budget));
+    let unfinished = Rc::new(Unfinished::new(budget, Arc::default()));
     let patience = Patience::new(Duration::from_millis(limits.write_timeout_ms), Duration::ZERO);
     let mut inbound = Box::pin(carry(io, &early, &outbox, &limits, patience, &unfinished, ()));
     while let Some(message) = inbound.next().await {
