@@ -200,11 +200,10 @@ mod tests {
 
     #[test]
     fn an_hour_names_so_many_authors_and_counts_what_others_say() {
-        let lines: String = (0..=AUTHORS_MAX)
-            .chain([0])
-            .map(|number| format!("user-{number} MessagePosted {{\"kind\":\"text\",\"text\":\"hi\"}}\n"))
-            .collect();
-        let shown = document::<Statistics>("room-main.lobby/1970-01-01T00", &history(&lines)).unwrap();
+        let said = |number: usize| format!(r#"user-{number} MessagePosted {{"kind":"text","text":"hi"}}"#);
+        let lines: Vec<_> = (0..=AUTHORS_MAX).chain([0]).map(said).collect();
+        let events = history(&lines.join("\n"));
+        let shown = document::<Statistics>("room-main.lobby/1970-01-01T00", &events).unwrap();
         let hour: Hour = serde_json::from_str(&shown).unwrap();
         assert_eq!((hour.by.len(), hour.more_authors), (AUTHORS_MAX, true));
         assert_eq!((hour.messages, hour.by[&MemberId::parse("user-0").unwrap()]), (1_002, 2));

@@ -204,10 +204,9 @@ impl Writer {
     fn take(&mut self, draft: &mut Draft) -> Result<Placed, AppendError> {
         if let Some(reason) = self.poisoned.clone() {
             let is_unsure = draft.commands().any(|command| self.unsure.contains(&command));
-            return Err(match is_unsure {
-                true => AppendError::Failure { reason },
-                false => AppendError::Unavailable { reason },
-            });
+            let error =
+                if is_unsure { AppendError::Failure { reason } } else { AppendError::Unavailable { reason } };
+            return Err(error);
         }
         let next = self.next_revision(draft)?;
         let fits = match draft.expected {
