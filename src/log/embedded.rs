@@ -202,7 +202,6 @@ impl EmbeddedLog {
             unread: Mutex::default(),
         });
         let places = options.append_queue_len_max.max(1);
-        let (places_max, places) = (u32::try_from(places).unwrap_or(u32::MAX), Semaphore::new(places));
         let (requests, messages) = mpsc::channel();
         let writer = Writer {
             syncer: Syncer::start(requests.clone()).map_err(OpenError::io(THREADS))?,
@@ -233,8 +232,8 @@ impl EmbeddedLog {
             reserve_bytes: options.reserve_bytes,
             tiered: false,
             requests,
-            places: Arc::new(places),
-            places_max,
+            places: Arc::new(Semaphore::new(places)),
+            places_max: u32::try_from(places).unwrap_or(u32::MAX),
             writer: Mutex::new(Some(thread)),
             _locks: locks,
         })
