@@ -9,8 +9,9 @@
 //! itself, and the notes of a round share the log's writes.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dramatis_events::{CommandId, ContentHash, MemberId, StreamId, UserId};
 use futures_util::future::join_all;
@@ -25,8 +26,10 @@ use crate::log::CommandRef;
 
 /// Notes that are made at a time, in the whole process.
 pub(super) const ROUND: usize = 32;
-/// The rest after that.
-const REST: Duration = Duration::from_millis(50);
+/// The rest after a round, in times of what that took: many that are noted already take next to nothing.
+const REST_TIMES: u32 = 9;
+/// Its bounds.
+const REST: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(250);
 /// Notes that wait; the next hello of what finds no room says it again.
 const WAITING_MAX: usize = 65_536;
 
@@ -87,8 +90,10 @@ impl Stage {
                 if round.is_empty() {
                     break;
                 }
+                let began = Instant::now();
                 join_all(round.into_iter().map(|hello| stage.note(hello))).await;
-                sleep(REST).await;
+                let rest = began.elapsed() * REST_TIMES;
+                sleep(rest.clamp(*REST.start(), *REST.end())).await;
             }
         });
     }
