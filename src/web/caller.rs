@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServiceRequest;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use dramatis_events::{CommandId, EntityId, MemberId, MemberKind, StreamId};
 
@@ -170,6 +170,9 @@ pub(super) fn act(
 /// rights that the socket keeps to. A room's are for those who may follow it, a user's for
 /// themselves, and a search over all rooms is for integrations whose token opens all of them.
 pub(super) async fn may_read(stage: &Stage, request: &HttpRequest) -> Result<(), Refusal> {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return Ok(());
+    }
     let pass = request.extensions().get::<Pass>().cloned();
     let Some(pass) = pass.filter(|pass| pass.user.kind() != MemberKind::Integration) else { return Ok(()) };
     let path = routed_path(request);
@@ -192,7 +195,8 @@ pub(super) async fn may_read(stage: &Stage, request: &HttpRequest) -> Result<(),
 
 /// The same of an answer that may have waited for a position, and tells what came meanwhile.
 pub(super) async fn may_still_read(stage: &Stage, request: &HttpRequest) -> Result<(), Refusal> {
-    if request.query_string().contains("min_position") { may_read(stage, request).await } else { Ok(()) }
+    let has_waited = !asked(request.query_string(), "min_position").is_empty();
+    if has_waited { may_read(stage, request).await } else { Ok(()) }
 }
 
 /// Whether the token's user may follow a room, as its entity knows it now. One that was never opened is
@@ -248,10 +252,14 @@ fn may_use(pass: &Pass, path: &str, query: &str) -> Result<(), Refusal> {
 
 /// The rooms that a query names, as the handlers read it; an error for what is none.
 fn rooms_asked(query: &str) -> Vec<Result<EntityId, ()>> {
+    asked(query, "room").iter().map(|room| EntityId::parse(room).map_err(|_| ())).collect()
+}
+
+/// What a query gives under a name, as the handlers read it, whichever letters are percent-encoded.
+fn asked(query: &str, name: &str) -> Vec<String> {
     let asked = web::Query::<Vec<(String, String)>>::from_query(query);
     let asked = asked.map_or_else(|_| Vec::new(), web::Query::into_inner);
-    let rooms = asked.into_iter().filter(|(name, _)| name == "room");
-    rooms.map(|(_, room)| EntityId::parse(&room).map_err(|_| ())).collect()
+    asked.into_iter().filter(|(given, _)| given == name).map(|(_, value)| value).collect()
 }
 
 /// The path that routes are matched with. That of the request line may have any letter of it

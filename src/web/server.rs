@@ -17,7 +17,7 @@ use actix_server::Server;
 use actix_service::{ServiceFactoryExt as _, fn_factory, fn_service, map_config};
 use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
-use actix_web::http::{ConnectionType, Method, Version};
+use actix_web::http::{ConnectionType, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpRequest, web};
 use rustix::net::sockopt;
@@ -282,8 +282,7 @@ async fn admitted(door: &Door, request: &ServiceRequest) -> Result<(), caller::R
     }
     caller::admit_user(stage, request)?;
     // What an answer would have been tells of what is there, too.
-    let reads = [Method::GET, Method::HEAD].contains(request.method());
-    if reads { caller::may_read(stage, request.request()).await } else { Ok(()) }
+    caller::may_read(stage, request.request()).await
 }
 
 #[cfg(test)]

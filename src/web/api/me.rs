@@ -92,8 +92,8 @@ pub(super) async fn me(
         let Known { profile, mut invitations, read } = known;
         invitations.retain(|invitation| opens(&invitation.room));
         let read = |id: &EntityId| read.get(id).copied();
-        let rooms = joined.into_iter();
-        let rooms = rooms.map(|Joined { id, room, member }| Mine { room, member, read: read(&id) }).collect();
+        let mine = |Joined { id, room, member }| Mine { room, member, read: read(&id) };
+        let rooms = joined.into_iter().map(mine).collect();
         let next = next.and_then(|next| sealed_place(&api, next));
         HttpResponse::Ok().json(Me { user, profile, invitations, rooms, next })
     });

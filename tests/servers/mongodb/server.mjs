@@ -39,9 +39,10 @@ function serve(socket) {
     held += chunk.length;
     for (;;) {
       // Messages of megabytes come in many chunks, which are put together once.
-      if (chunks[0]?.length < 4 && held >= 4) chunks = [Buffer.concat(chunks)];
-      const length = held < 4 ? Infinity : chunks[0].readInt32LE(0);
-      if (length < HEADER_BYTES || (length > MESSAGE_BYTES_MAX && length !== Infinity)) return socket.destroy();
+      if (held < 4) return;
+      if (chunks[0].length < 4) chunks = [Buffer.concat(chunks)];
+      const length = chunks[0].readInt32LE(0);
+      if (length < HEADER_BYTES || length > MESSAGE_BYTES_MAX) return socket.destroy();
       if (held < length) return;
       const all = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
       const message = all.subarray(0, length);
